@@ -1,0 +1,275 @@
+"""Every error that roost raises on purpose, in one tree.
+
+::
+
+    RoostError
+    ├── StartupError                     a process cannot start; carries its exit code
+    │   ├── ConfigError                  a setting is out of range or contradicts another
+    │   ├── AppError                     the user's app does not import or its classes are not usable
+    │   ├── PortTaken                    another program or cluster listens there
+    │   ├── DescriptorsTooFew            the system's limit is below what was asked for
+    │   └── DataFolderInUse              another supervisor or member holds the lock
+    ├── WireError                        bytes from another member that are no valid batch or record
+    ├── DirectoryError                   the directory cannot be read or written
+    ├── RequestError                     a client's request is at fault; carries the HTTP status
+    │   ├── BadRequest                   400
+    │   ├── UnknownNamespace             404
+    │   ├── BodyTooLarge                 413
+    │   ├── HeadTooLarge                 431
+    │   └── Unavailable                  503
+    └── ApiError                         the user's class called the API wrongly
+        ├── AlreadyAccepted              a socket was accepted before, or its pair is used up
+        ├── NotAccepted (TypeError)      send, close or get_tags before any accept
+        ├── SocketClosed (TypeError)     send after the object's own close()
+        ├── TooManyTags (ValueError)
+        ├── TagTooLong (ValueError)
+        ├── TooManyWebSockets            the object has 32,768 sockets
+        ├── DataCloneError (TypeError)   an attachment that CBOR cannot carry
+        ├── AttachmentTooLarge (ValueError)
+        ├── AutoResponseTooLong (ValueError)
+        ├── EventTimeoutTooLong (ValueError)
+        ├── InvalidCloseCode (ValueError)
+        ├── InvalidCloseReason (ValueError)
+        ├── InvalidResponse (ValueError) a status, header or socket that no Response may have
+        ├── InvalidObjectId (ValueError) not an id, or an id of another namespace
+        ├── OutboxFull                   the object has too much output on its way
+        └── ObjectReset                  the object was reset under the caller (``abort``, failed constructor)
+
+Each error keeps the facts as attributes and builds its message from them: what was wrong, the value, the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class RoostError(Exception):
+    """Base of all errors that roost raises on purpose."""
+
+
+# --- starting a process -------------------------------------------------------------------------------------------
+
+
+class StartupError(RoostError):
+    """A process cannot start, and trying again would not help.
+
+    Attributes:
+        exit_code: What the process exits with; a supervisor that sees one of these stops instead of restarting.
+    """
+
+    exit_code = 70
+
+
+class ConfigError(StartupError):
+    """A setting is out of range or contradicts another."""
+
+    exit_code = 71
+
+
+class AppError(StartupError):
+    """The user's app does not import, or one of its classes cannot be hosted."""
+
+    exit_code = 72
+
+
+class PortTaken(StartupError):
+    """The public or admin port is in use."""
+
+    exit_code = 73
+
+    def __init__(self, host: str, port: int, detail: str) -> None:
+        self.host, self.port = host, port
+        super().__init__(f"port {port} on {host} is taken: {detail}")
+
+
+class DescriptorsTooFew(StartupError):
+    """The process may not open as many descriptors as were asked for."""
+
+    exit_code = 74
+
+    def __init__(self, wanted: int, limit: int) -> None:
+        self.wanted, self.limit = wanted, limit
+        super().__init__(
+            f"{wanted} file descriptors are needed, but a process may open {limit} here: "
+            f"raise the limit (ulimit -n, LimitNOFILE=) or ask for fewer connections or more routers"
+        )
+
+
+class DataFolderInUse(StartupError):
+    """Another supervisor, or another process of the same member name, runs in this data folder."""
+
+    exit_code = 75
+
+
+STARTUP_EXIT_CODES = frozenset(
+    error.exit_code
+    for error in (StartupError, ConfigError, AppError, PortTaken, DescriptorsTooFew, DataFolderInUse)
+)
+"""Exit codes that say "starting again will not help"."""
+
+
+# --- between members ----------------------------------------------------------------------------------------------
+
+
+class WireError(RoostError):
+    """Bytes that are no valid batch or record. The sender is at fault: drop them, count them, never act on a part."""
+
+
+class DirectoryError(RoostError):
+    """The directory cannot be read or written."""
+
+
+# --- clients' requests --------------------------------------------------------------------------------------------
+
+
+class RequestError(RoostError):
+    """A client's request is at fault.
+
+    Attributes:
+        status: The HTTP status to answer with; ``str(error)`` is the sentence for the body.
+    """
+
+    status = 400
+
+
+class BadRequest(RequestError):
+    """The request line, a header or the path is malformed."""
+
+
+class UnknownNamespace(RequestError):
+    """No class of that namespace is hosted here."""
+
+    status = 404
+
+    def __init__(self, namespace: str, known: Iterable[str]) -> None:
+        self.namespace, self.known = namespace, tuple(sorted(known))
+        super().__init__(f"there is no namespace {namespace!r} here; there are: {', '.join(self.known) or 'none'}")
+
+
+class BodyTooLarge(RequestError):
+    """The request's body is over the limit."""
+
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the request's body is larger than {limit} bytes")
+
+
+class HeadTooLarge(RequestError):
+    """The request line and headers are over the limit."""
+
+    status = 431
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the request's head is larger than {limit} bytes")
+
+
+class Unavailable(RequestError):
+    """A bound is reached or no owner answers; the client may try again later."""
+
+    status = 503
+
+
+# --- the user's calls ---------------------------------------------------------------------------------------------
+
+
+class ApiError(RoostError):
+    """The user's class called the API wrongly; nothing was changed."""
+
+
+class AlreadyAccepted(ApiError):
+    """The socket was accepted before, or its pair has been used."""
+
+
+class NotAccepted(ApiError, TypeError):
+    """The socket has not been accepted yet, or not in the way this call needs."""
+
+
+class SocketClosed(ApiError, TypeError):
+    """``send`` after the object's own ``close()``."""
+
+
+class TooManyTags(ApiError, ValueError):
+    """More distinct tags than a socket may have."""
+
+    def __init__(self, count: int, limit: int) -> None:
+        self.count, self.limit = count, limit
+        super().__init__(f"a hibernatable WebSocket can have at most {limit} tags, got {count} distinct ones")
+
+
+class TagTooLong(ApiError, ValueError):
+    """A tag over the limit."""
+
+    def __init__(self, tag: str, limit: int) -> None:
+        self.tag, self.limit = tag, limit
+        super().__init__(f"a tag can have at most {limit} characters, got {len(tag)}: {tag[:40]!r}…")
+
+
+class TooManyWebSockets(ApiError):
+    """The object holds as many sockets as one object may."""
+
+    def __init__(self, limit: int, kind: str) -> None:
+        self.limit, self.kind = limit, kind
+        super().__init__(f"an object can hold at most {limit} {kind} WebSockets")
+
+
+class DataCloneError(ApiError, TypeError):
+    """An attachment that cannot be serialised."""
+
+
+class AttachmentTooLarge(ApiError, ValueError):
+    """An attachment over the limit, once serialised."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(f"a WebSocket attachment can have at most {limit} bytes once serialised, got {size}")
+
+
+class AutoResponseTooLong(ApiError, ValueError):
+    """The request or response of an auto-response pair is over the limit."""
+
+    def __init__(self, part: str, size: int, limit: int) -> None:
+        self.part, self.size, self.limit = part, size, limit
+        super().__init__(f"the {part} of an auto-response can have at most {limit} characters, got {size}")
+
+
+class EventTimeoutTooLong(ApiError, ValueError):
+    """An event timeout over the limit."""
+
+    def __init__(self, value_ms: int, limit_ms: int) -> None:
+        self.value_ms, self.limit_ms = value_ms, limit_ms
+        super().__init__(f"the event timeout can be at most {limit_ms} ms, got {value_ms}")
+
+
+class InvalidCloseCode(ApiError, ValueError):
+    """A close code that may not be sent (RFC 6455 7.4)."""
+
+    def __init__(self, code: object) -> None:
+        self.code = code
+        super().__init__(f"{code!r} cannot be sent as a close code: use 1000 to 4999 except 1004, 1005, 1006 and 1015")
+
+
+class InvalidCloseReason(ApiError, ValueError):
+    """A close reason that may not be sent."""
+
+
+class InvalidResponse(ApiError, ValueError):
+    """A status, header or socket that no Response may have."""
+
+
+class InvalidObjectId(ApiError, ValueError):
+    """Not an object id, or the id of an object in another namespace."""
+
+
+class OutboxFull(ApiError):
+    """The object has too much output on its way; await something, and send less."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(f"the object has {size} bytes of output on their way and may have {limit}")
+
+
+class ObjectReset(ApiError):
+    """The object was reset: ``abort``, or its constructor or ``block_concurrency_while`` failed."""

@@ -1,0 +1,93 @@
+"""Every limit, with its unit and where it comes from.
+
+"seed" is the API as the user gave it, "RFC" is RFC 6455, "design" is the project's own table of bounds. Those that a
+setting can change are defaults; the settings live in each process's ``config``.
+"""
+
+from __future__ import annotations
+
+# --- the API ------------------------------------------------------------------------------------------------------
+
+MAX_WEBSOCKETS_PER_OBJECT = 32_768
+"""Sockets of each kind (hibernatable; accepted with ``accept()``) on one object (seed)."""
+MAX_TAGS = 10
+"""Distinct tags on one socket (seed)."""
+MAX_TAG_CHARS = 256
+"""Characters in a tag (seed)."""
+MAX_ATTACHMENT_BYTES = 2_048
+"""Bytes of a serialised attachment (seed); a setting raises it to at most MAX_ATTACHMENT_BYTES_SETTABLE."""
+MAX_ATTACHMENT_BYTES_SETTABLE = 16_384
+"""What the reference runtime allows today."""
+MAX_AUTO_RESPONSE_CHARS = 2_048
+"""Characters in the request, and in the response, of an auto-response pair (seed)."""
+MAX_EVENT_TIMEOUT_MS = 604_800_000
+"""Milliseconds: seven days (the reference runtime)."""
+MAX_CLOSE_REASON_BYTES = 123
+"""UTF-8 bytes (RFC 5.5: a control frame's 125 less the code)."""
+MAX_NAME_CHARS = 512
+"""Characters in an object's name, percent-decoded (design)."""
+
+# --- clients ------------------------------------------------------------------------------------------------------
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""Bytes of an incoming message, all fragments together."""
+MAX_HEAD_BYTES = 64 << 10
+"""Bytes of a request line with its headers (design)."""
+MAX_BODY_BYTES = 10 << 20
+"""Bytes of a request's body (design)."""
+MAX_BODIES_IN_FLIGHT_BYTES = 256 << 20
+"""Bytes of request bodies a router holds at once (design)."""
+MAX_HANDSHAKES_IN_FLIGHT = 4_096
+"""Requests whose head is not complete, and upgrades not answered yet, at one router (design)."""
+HANDSHAKE_TIMEOUT_S = 10.0
+"""Seconds for a client to send its request head, and for a shard to answer an upgrade (design)."""
+MAX_PARKED_REQUESTS = 4_096
+"""Requests that wait at a router for their slot's owner (design)."""
+
+# --- queues -------------------------------------------------------------------------------------------------------
+
+WINDOW_MESSAGES = 256
+"""Unacknowledged events of one connection (design)."""
+WINDOW_BYTES = 1 << 20
+"""Bytes of unacknowledged payload of one connection; an empty window admits one message of any size (design)."""
+ROUTER_WINDOWS_BYTES = 512 << 20
+"""Bytes of all windows of a router together (design)."""
+SEND_BUFFER_BYTES = 4 << 20
+"""Bytes waiting to be taken by one client (design)."""
+ROUTER_SEND_BUFFERS_BYTES = 1 << 30
+"""Bytes waiting to be taken by all clients of a router (design)."""
+MAILBOX_EVENTS = 4_096
+"""Events of one object that have come and not ended (design)."""
+MAILBOX_BYTES = 8 << 20
+"""Bytes of those events (design)."""
+OUTBOX_BYTES = 64 << 20
+"""Bytes of one object's output that has not left (design)."""
+LINK_UNCONFIRMED_BYTES = 64 << 20
+"""Bytes of batches that the other end of a link has not confirmed (design)."""
+MAX_BATCH_BYTES = 256 << 10
+"""Bytes of records in one batch; a longer group of records travels in several (design)."""
+PARKED_TIMEOUT_S = 30.0
+"""Seconds that a connection or request waits for an owner (design)."""
+MAX_GHOSTS = 65_536
+"""Connections of a router whose TCP has ended and whose close event is not acknowledged (design)."""
+
+# --- times --------------------------------------------------------------------------------------------------------
+
+PING_INTERVAL_S = 20.0
+"""Seconds between two protocol pings to a silent client."""
+PING_TIMEOUT_S = 20.0
+"""Seconds for its answer."""
+CLOSE_TIMEOUT_S = 10.0
+"""Seconds for a client to answer the object's Close, and for a close handler to answer the client's (behaviour)."""
+AUTO_RESPONSE_REPORT_S = 0.1
+"""Seconds that an auto-response's time may take to reach the shard (design)."""
+HIBERNATE_AFTER_S = 10.0
+"""Seconds of idleness after which an object leaves memory (the reference runtime)."""
+BLOCKED_LOOP_REPORT_S = 1.0
+"""Seconds that user code may hold a shard's loop before it is reported by name (design)."""
+
+# --- placement ----------------------------------------------------------------------------------------------------
+
+SLOT_BITS = 12
+SLOTS = 1 << SLOT_BITS
+"""Partitions of the object ids (design)."""

@@ -1,0 +1,1 @@
+"""The shard, and what a user's class imports."""
