@@ -239,7 +239,7 @@ class RecordWriter:
     than one batch unless a single record is larger than that.
     """
 
-    __slots__ = ("_groups", "_parts", "_size", "_sealed_size")
+    __slots__ = ("_groups", "_parts", "_sealed_size", "_size")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -552,24 +552,35 @@ def read_output(group: bytes, sink: OutputSink) -> None:
         WireError: As for ``read_events``.
     """
     payloads: list[tuple[bytes, bool]] = []
-    on_send = sink.send
-    cursor = _Cursor(group, 0)
-    end = len(group)
+    unpack_send, on_send = _SEND_HEAD.unpack_from, sink.send
+    position, end = 0, len(group)
     try:
-        while cursor.position < end:
-            kind = group[cursor.position]
-            if kind == _SEND:
-                _, binary, count, length = cursor.unpack(_SEND_HEAD)
-                data = cursor.take(length)
+        while position < end:
+            if group[position] == _SEND:
+                _, binary, count, length = unpack_send(group, position)
+                start = position + 10
+                position = start + length
+                data = group[start:position]
                 payloads.append((data, bool(binary)))
-                on_send(cursor.numbers("I", count), data, bool(binary))
-            elif kind == _SEND_AGAIN:
-                _, index, count = cursor.unpack(_SEND_AGAIN_HEAD)
-                on_send(cursor.numbers("I", count), *payloads[index])
+                # The list of targets stands last, so this one check covers the payload as well.
+                if count == 1:
+                    connections: Sequence[int] = _U32.unpack_from(group, position)
+                    position += 4
+                else:
+                    cursor = _Cursor(group, position)
+                    connections = cursor.numbers("I", count)
+                    position = cursor.position
+                on_send(connections, data, bool(binary))
             else:
-                _read_output(cursor, sink)
+                cursor = _Cursor(group, position)
+                if group[position] == _SEND_AGAIN:
+                    _, index, count = cursor.unpack(_SEND_AGAIN_HEAD)
+                    on_send(cursor.numbers("I", count), *payloads[index])
+                else:
+                    _read_output(cursor, sink)
+                position = cursor.position
     except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
-        raise WireError(f"bad record in a shard's group at byte {cursor.position} of {end}: {error}") from error
+        raise WireError(f"bad record in a shard's group at byte {position} of {end}: {error}") from error
 
 
 def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
