@@ -1,0 +1,239 @@
+"""The layout as it is drawn at the top of the module, byte by byte, and the cutting into groups."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from typing import Any
+
+import pytest
+from roost.common.errors import WireError
+from roost.common.ids import ObjectId
+from roost.common.limits import MAX_BATCH_BYTES
+from roost.common.records import (
+    AcceptMode,
+    EventWriter,
+    HttpRequest,
+    HttpResponse,
+    ObjectState,
+    OutputWriter,
+    Passport,
+    read_events,
+    read_output,
+)
+
+ID = ObjectId(bytes(range(32)))
+
+
+class Sends:
+    """A sink for SEND alone: the test has no other record in its groups."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[list[int], bytes, bool]] = []
+
+    def send(self, connections: Any, data: bytes, binary: bool) -> None:
+        self.seen.append((list(connections), data, binary))
+
+
+class Messages:
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int, str | bytes]] = []
+
+    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
+        self.seen.append((connection, seq, deliveries, data))
+
+
+def test_the_layout_of_events() -> None:
+    writer = EventWriter()
+    writer.message(7, 9, 2, b"hi", False)
+    writer.closed(7, 10, 0, 1006, "gone", False)
+    writer.failed(8, 1, 0, 1002, "bad")
+    writer.auto_response_times([7, 8], [1.5, 2.5])
+    writer.restored(3, [0, 4095])
+    assert writer.take() == [
+        b"\x01\0\x02" + struct.pack("<IQI", 7, 9, 2) + b"hi"
+        b"\x02\0\0" + struct.pack("<IQHH", 7, 10, 1006, 4) + b"gone"
+        b"\x03\0\0" + struct.pack("<IQHH", 8, 1, 1002, 3) + b"bad"
+        b"\x05"
+        + struct.pack("<III", 2, 7, 8)
+        + struct.pack("<dd", 1.5, 2.5)
+        + b"\x07"
+        + struct.pack("<IHHH", 3, 2, 0, 4095)
+    ]
+
+
+def test_the_layout_of_a_request() -> None:
+    writer = EventWriter()
+    writer.request(HttpRequest(5, 6, ID, "n", "name", "GET", "http://h/n/name", [(b"a", b"bc")], b"body"))
+    assert writer.take() == [
+        b"\x04" + struct.pack("<II", 5, 6) + ID + b"\x01\0n\x04\0name\x03\0GET\x0f\0\0\0http://h/n/name"
+        b"\x01\0\x01\0a\x02\0\0\0bc\x04\0\0\0body"
+    ]
+
+
+def test_the_layout_of_a_passport() -> None:
+    writer = EventWriter()
+    writer.restore(Passport(1, True, True, 2, 3, 4.5, ID, "n", "", "u", "p", ("x", "y"), b"att"))
+    writer.restore(Passport(1, False, False, 2, 3, None, ID, "n", "", "u", "", (), None))
+    assert writer.take() == [
+        b"\x06" + struct.pack("<IBQQd", 1, 0b111, 2, 3, 4.5) + ID + b"\x01\0n\0\0\x01\0\0\0u\x01\0p\x02\x01\0x\x01\0y"
+        b"\x03\0att"
+        b"\x06" + struct.pack("<IBQQd", 1, 0, 2, 3, 0.0) + ID + b"\x01\0n\0\0\x01\0\0\0u\0\0\0\xff\xff"
+    ]
+
+
+def test_the_layout_of_output() -> None:
+    writer = OutputWriter()
+    writer.send(array("I", [1, 2]), b"xy", True)
+    writer.send(array("I", [3]), b"xy", True)
+    writer.acknowledge(array("I", [1]), array("Q", [2]), array("Q", [5]))
+    writer.close(1, 1005, "", True)
+    writer.attachment(1, b"a")
+    writer.hold(ID, True)
+    writer.released(9, [1])
+    writer.object_state(ObjectState(ID, 4, 1000, ("ping", "pong")))
+    writer.object_state(ObjectState(ID, 5, 0, None))
+    assert writer.take() == [
+        b"\x41\x01"
+        + struct.pack("<II", 2, 2)
+        + b"xy"
+        + struct.pack("<II", 1, 2)
+        + b"\x42"
+        + struct.pack("<III", 0, 1, 3)
+        + b"\x43"
+        + struct.pack("<IIQQ", 1, 1, 2, 5)
+        + b"\x44\x01"
+        + struct.pack("<IHH", 1, 1005, 0)
+        + b"\x45"
+        + struct.pack("<IH", 1, 1)
+        + b"a"
+        b"\x47\x01"
+        + ID
+        + b"\x48"
+        + struct.pack("<IHH", 9, 1, 1)
+        + b"\x60"
+        + ID
+        + struct.pack("<QIB", 4, 1000, 1)
+        + b"\x04\0ping\x04\0pong"
+        b"\x60" + ID + struct.pack("<QIB", 5, 0, 0) + b"\0\0\0\0"
+    ]
+
+
+def test_the_layout_of_responses() -> None:
+    writer = OutputWriter()
+    writer.response(HttpResponse(1, 200, AcceptMode.PLAIN, [(b"a", b"b")], b"body"))
+    writer.response(HttpResponse(2, 101, AcceptMode.HIBERNATABLE, [], b"", 7, ("t",), None))
+    assert writer.take() == [
+        b"\x46" + struct.pack("<IHB", 1, 200, 0) + b"\x01\0\x01\0a\x01\0\0\0b\x04\0\0\0body"
+        b"\x46" + struct.pack("<IHB", 2, 101, 1) + b"\0\0\0\0\0\0" + struct.pack("<Q", 7) + b"\x01\x01\0t\xff\xff"
+    ]
+
+
+def test_a_group_ends_at_the_first_record_past_the_limit() -> None:
+    writer = EventWriter()
+    payload = bytes(1000)
+    for seq in range(1000):
+        writer.message(1, seq, 0, payload, True)
+    assert writer.size == 1000 * 1019
+    groups = writer.take()
+    assert len(groups) == 4
+    for group in groups[:-1]:
+        assert MAX_BATCH_BYTES <= len(group) < MAX_BATCH_BYTES + 1019
+    assert writer.size == 0
+    assert writer.take() == []
+
+    sink = Messages()
+    for group in groups:
+        read_events(group, sink)  # type: ignore[arg-type]
+    assert [seq for _, seq, _, _ in sink.seen] == list(range(1000))
+
+
+def test_a_record_larger_than_a_batch_is_a_group_of_its_own() -> None:
+    writer = EventWriter()
+    writer.message(1, 1, 0, b"small", True)
+    writer.message(1, 2, 0, bytes(3 * MAX_BATCH_BYTES), True)
+    writer.message(1, 3, 0, b"small", True)
+    sizes = [len(group) for group in writer.take()]
+    assert sizes == [24 + 19 + 3 * MAX_BATCH_BYTES, 24]
+
+
+def test_equal_payloads_of_a_group_travel_once() -> None:
+    writer = OutputWriter()
+    for number in range(100):
+        writer.send(array("I", [number]), b"tick" * 100, False)
+        writer.send(array("I", [number]), b"tock" * 100, False)
+    (group,) = writer.take()
+    assert group.count(b"tick" * 100) == 1
+    assert group.count(b"tock" * 100) == 1
+    sink = Sends()
+    read_output(group, sink)  # type: ignore[arg-type]
+    assert sink.seen == [([number], text * 100, False) for number in range(100) for text in (b"tick", b"tock")]
+
+
+def test_text_and_binary_of_the_same_bytes_are_two_payloads() -> None:
+    writer = OutputWriter()
+    for binary in (False, True, False, True):
+        writer.send(array("I", [1]), b"same", binary)
+    (group,) = writer.take()
+    assert group.count(b"same") == 2
+    sink = Sends()
+    read_output(group, sink)  # type: ignore[arg-type]
+    assert [binary for _, _, binary in sink.seen] == [False, True, False, True]
+
+
+def test_payload_indices_begin_anew_in_each_group() -> None:
+    """Each group is read on its own, so a payload that was in the group before must be there again."""
+    writer = OutputWriter()
+    big = bytes(MAX_BATCH_BYTES // 3)
+    for number in range(12):
+        writer.send(array("I", [number]), b"%d" % number + big, True)
+        writer.send(array("I", [number]), b"small", True)
+    groups = writer.take()
+    assert len(groups) > 2
+    seen = []
+    for group in groups:
+        sink = Sends()
+        read_output(group, sink)  # type: ignore[arg-type]
+        seen += sink.seen
+    assert [(to, data[:5]) for to, data, _ in seen if data == b"small"] == [([n], b"small") for n in range(12)]
+    assert [data[:2] for _, data, _ in seen if data != b"small"] == [(b"%d" % n + big)[:2] for n in range(12)]
+
+
+def test_a_writer_begins_anew_after_take() -> None:
+    writer = OutputWriter()
+    for _ in range(2):
+        writer.send(array("I", [1]), b"again", False)
+        (group,) = writer.take()
+        sink = Sends()
+        read_output(group, sink)  # type: ignore[arg-type]
+        assert sink.seen == [([1], b"again", False)]
+
+
+def test_an_index_of_no_payload_is_a_wire_error() -> None:
+    with pytest.raises(WireError):
+        read_output(b"\x42" + struct.pack("<III", 0, 1, 1), Sends())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 0xFFFFFFFF])
+def test_a_send_whose_payload_ends_behind_the_group_is_a_wire_error(count: int) -> None:
+    with pytest.raises(WireError):
+        read_output(b"\x41\0" + struct.pack("<II", count, 100) + b"short", Sends())  # type: ignore[arg-type]
+
+
+def test_text_that_is_no_utf_8_is_a_wire_error() -> None:
+    with pytest.raises(WireError, match="bad record in a router's group"):
+        read_events(b"\x01\0\0" + struct.pack("<IQI", 1, 1, 1) + b"\xff", Messages())  # type: ignore[arg-type]
+
+
+def test_what_stood_before_a_bad_record_has_been_handed_over() -> None:
+    writer = EventWriter()
+    writer.message(1, 1, 0, b"good", False)
+    sink = Messages()
+    with pytest.raises(WireError):
+        read_events(writer.take()[0] + b"\xff", sink)  # type: ignore[arg-type]
+    assert sink.seen == [(1, 1, 0, "good")]
+
+
+def test_an_empty_group_says_nothing() -> None:
+    read_events(b"", Messages())  # type: ignore[arg-type]
+    read_output(b"", Sends())  # type: ignore[arg-type]
