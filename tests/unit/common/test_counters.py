@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from roost.common.counters import PUBLISH_INTERVAL_S, CounterFile, Counters, read_counters
+from roost.common.errors import WireError
+
+
+class SomeCounters(Counters):
+    connections: int
+    messages_in: int
+
+
+def test_a_subclass_adds_its_counters_to_the_links_and_all_start_at_0() -> None:
+    counters = SomeCounters()
+    assert {"connections", "messages_in", "wire_garbage", "batches_in"} <= set(counters.names)
+    assert set(counters.values()) == {0}
+    counters.messages_in += 3
+    assert dict(zip(counters.names, counters.values(), strict=True))["messages_in"] == 3
+
+
+def test_two_sets_of_counters_do_not_share_values() -> None:
+    one, other = SomeCounters(), SomeCounters()
+    one.connections += 1
+    assert other.connections == 0
+
+
+def test_what_is_published_is_read_back(tmp_path: Path) -> None:
+    counters = SomeCounters()
+    file = CounterFile(tmp_path / "router-1.counters", counters)
+    counters.connections = 7
+    counters.messages_in = 2**40
+    assert read_counters(tmp_path / "router-1.counters").values["connections"] == 0, "not published yet"
+    file.publish()
+    reading = read_counters(tmp_path / "router-1.counters")
+    assert reading.pid == os.getpid()
+    assert reading.publications == 1
+    assert (reading.values["connections"], reading.values["messages_in"]) == (7, 2**40)
+    assert set(reading.values) == set(counters.names)
+    file.close()
+
+
+def test_close_publishes_once_more_and_leaves_the_file(tmp_path: Path) -> None:
+    counters = SomeCounters()
+    file = CounterFile(tmp_path / "c", counters)
+    counters.connections = 5
+    file.close()
+    file.close()
+    assert read_counters(tmp_path / "c").values["connections"] == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["c"], "no leftover of the making"
+
+
+def test_a_figure_out_of_range_does_not_hide_the_others(tmp_path: Path) -> None:
+    counters = SomeCounters()
+    file = CounterFile(tmp_path / "c", counters)
+    counters.connections, counters.messages_in, counters.wire_garbage = -1, 2**64 + 5, 4
+    file.publish()
+    values = read_counters(tmp_path / "c").values
+    assert (values["connections"], values["messages_in"], values["wire_garbage"]) == (0, 2**64 - 1, 4)
+    file.close()
+
+
+def test_a_new_process_replaces_the_file_of_the_old_one(tmp_path: Path) -> None:
+    old = CounterFile(tmp_path / "c", SomeCounters())
+    counters = SomeCounters()
+    new = CounterFile(tmp_path / "c", counters)
+    counters.connections = 1
+    new.publish()
+    old.publish()
+    assert read_counters(tmp_path / "c").values["connections"] == 1
+    old.close()
+    new.close()
+
+
+def test_publishing_does_not_grow_the_file(tmp_path: Path) -> None:
+    file = CounterFile(tmp_path / "c", SomeCounters())
+    size = (tmp_path / "c").stat().st_size
+    for _ in range(10):
+        file.publish()
+    file.close()
+    assert (tmp_path / "c").stat().st_size == size
+
+
+async def test_start_publishes_again_and_again_until_close(tmp_path: Path) -> None:
+    published: asyncio.Queue[None] = asyncio.Queue()
+
+    class Watched(CounterFile):
+        def publish(self) -> None:
+            super().publish()
+            published.put_nowait(None)
+
+    file = Watched(tmp_path / "c", SomeCounters())
+    file.start(asyncio.get_running_loop())
+    file.start(asyncio.get_running_loop())
+    assert published.qsize() == 1, "the second start changes nothing"
+    for _ in range(3):
+        await asyncio.wait_for(published.get(), PUBLISH_INTERVAL_S * 20)
+    assert read_counters(tmp_path / "c").publications == 3
+    file.close()
+    await asyncio.sleep(PUBLISH_INTERVAL_S * 1.5)
+    assert read_counters(tmp_path / "c").publications == 4, "one by close, none after it"
+
+
+def test_every_cut_of_the_file_is_refused(tmp_path: Path) -> None:
+    CounterFile(tmp_path / "c", SomeCounters()).close()
+    whole = (tmp_path / "c").read_bytes()
+    for length in range(len(whole)):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        with pytest.raises(WireError):
+            read_counters(tmp_path / "cut")
+
+
+def test_another_file_or_version_is_refused(tmp_path: Path) -> None:
+    CounterFile(tmp_path / "c", SomeCounters()).close()
+    whole = (tmp_path / "c").read_bytes()
+    for changed in (b"X" + whole[1:], whole[:8] + b"\x02" + whole[9:], whole + b"\x00"):
+        (tmp_path / "bad").write_bytes(changed)
+        with pytest.raises(WireError):
+            read_counters(tmp_path / "bad")
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_counters(tmp_path / "c")
+
+
+def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        CounterFile(tmp_path / "none" / "c", SomeCounters())
