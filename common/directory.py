@@ -1,0 +1,352 @@
+"""The directory: who is in the cluster. On no message's road.
+
+Members ``join`` to get an incarnation, then ``enter`` the map. A change of the map is a compare-and-swap on its
+version: read the map, compute the next one with the pure functions of ``cluster_map``, ``propose`` it, and start over
+when somebody else was faster. ``MapWatch`` tells an asyncio process of each new map.
+
+The default is one SQLite file in the data folder, in WAL mode: readers never wait for writers. Its writes are durable
+before they count (``synchronous=FULL``), as an incarnation must not come twice even after a power cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from . import cluster_map
+from .cluster_map import ClusterMap, Member, MemberKind
+from .errors import DirectoryError
+from .ids import Incarnation
+
+log = logging.getLogger("roost.directory")
+
+FILE_NAME = "directory.sqlite"
+BUSY_TIMEOUT_S = 5.0
+"""Seconds that a writer waits for another one. Writes take milliseconds, so longer means that something is stuck."""
+POLL_INTERVAL_S = 0.05
+"""Seconds between two looks for a new map (design)."""
+MAX_INCARNATION = 0xFFFFFFFF
+
+_APPLICATION_ID = 0x726F6F73  # "roos": marks the file as ours
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE cluster (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    cluster_id INTEGER NOT NULL,
+    last_incarnation INTEGER NOT NULL,
+    initial_shards INTEGER NOT NULL,
+    map_version INTEGER NOT NULL,
+    map TEXT NOT NULL
+) STRICT
+"""
+
+
+class Directory(Protocol):
+    """Where members and the map are kept.
+
+    Guarantees: an incarnation is given once, ever; of two proposals of one version one is accepted; an accepted map is
+    durable and seen by every later ``map()`` anywhere. All methods raise ``DirectoryError`` when the store fails.
+    """
+
+    @property
+    def cluster_id(self) -> int:
+        """63 random bits, made with the directory: a recreated directory is another cluster."""
+        ...
+
+    @property
+    def initial_shards(self) -> int:
+        """How many shards must have entered before the slots are assigned."""
+        ...
+
+    def join(
+        self,
+        kind: MemberKind,
+        name: str,
+        pid: int,
+        endpoint_of: Callable[[Incarnation], str],
+        namespaces: tuple[str, ...],
+    ) -> Member:
+        """Get an incarnation. The member is not in the map yet: bind the endpoint first, then ``enter``."""
+        ...
+
+    def map(self) -> ClusterMap:
+        """The current map."""
+        ...
+
+    def propose(self, new: ClusterMap) -> bool:
+        """Make *new* the current map if its version is the next one; ``False``: another was faster, start over."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether there may be a new map since the last call; cheap enough to ask twenty times a second."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SqliteDirectory:
+    """A directory in one SQLite file, for the processes of one machine. Not to be shared between threads."""
+
+    def __init__(self, path: Path, *, initial_shards: int = 1) -> None:
+        """Open the directory at *path*, or create it.
+
+        Args:
+            path: The file, usually ``<data>/directory.sqlite``; its folder is made if missing.
+            initial_shards: Stored when the directory is created; an existing one keeps its own.
+
+        Raises:
+            DirectoryError: The file is something else, of a newer roost, or cannot be opened.
+        """
+        self.path = path
+        self._seen: int | None = None
+        self._wrote = False
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DirectoryError(f"the data folder {path.parent} cannot be made: {error.strerror}") from error
+        with self._errors():
+            # isolation_level=None: transactions are written out below.
+            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            with self._errors():
+                self._prepare(initial_shards)
+                row = self._db.execute("SELECT cluster_id FROM cluster").fetchone()
+                self._cluster_id = int(row[0])
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self, initial_shards: int) -> None:
+        application, version = self._pragma("application_id"), self._pragma("user_version")
+        if (application, version) == (0, 0):
+            self._create(initial_shards)
+        elif application != _APPLICATION_ID:
+            raise DirectoryError(f"{self.path} is a database of another program; move it away or use another --data")
+        elif version != _SCHEMA_VERSION:
+            raise DirectoryError(
+                f"{self.path} was written by another version of roost (schema {version}, this one reads "
+                f"{_SCHEMA_VERSION})"
+            )
+        self._db.execute("PRAGMA synchronous=FULL")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _create(self, initial_shards: int) -> None:
+        """Create the tables; several processes may try at once, and one of them does it."""
+        self._use_wal()
+        with self._write():
+            if self._pragma("user_version") == _SCHEMA_VERSION:
+                return
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise DirectoryError(
+                    f"{self.path} is a database of another program; move it away or use another --data"
+                )
+            self._db.execute(_SCHEMA)
+            # One bit less than SQLite's integers have, so that it is positive there and in a u64 on the wire.
+            self._db.execute(
+                "INSERT INTO cluster VALUES (1, ?, 0, ?, 0, ?)",
+                (secrets.randbits(63), initial_shards, ClusterMap().to_json()),
+            )
+            self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+
+    def _use_wal(self) -> None:
+        """Switch to WAL. This needs the file alone, and SQLite does not call its busy handler for it: try again."""
+        give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.005)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise DirectoryError(f"the directory {self.path} cannot be used: {error}") from error
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[None]:
+        """A write transaction: all or nothing, waiting for another writer."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # A full disk at COMMIT may have rolled back by itself.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self._wrote = True
+
+    @property
+    def cluster_id(self) -> int:
+        return self._cluster_id
+
+    @property
+    def initial_shards(self) -> int:
+        with self._errors():
+            return int(self._db.execute("SELECT initial_shards FROM cluster").fetchone()[0])
+
+    def join(
+        self,
+        kind: MemberKind,
+        name: str,
+        pid: int,
+        endpoint_of: Callable[[Incarnation], str],
+        namespaces: tuple[str, ...],
+    ) -> Member:
+        with self._errors(), self._write():
+            row = self._db.execute(
+                "UPDATE cluster SET last_incarnation = last_incarnation + 1 RETURNING last_incarnation"
+            ).fetchone()
+            incarnation = Incarnation(int(row[0]))
+            if incarnation > MAX_INCARNATION:
+                raise DirectoryError(f"the directory {self.path} has given out all {MAX_INCARNATION:,} incarnations")
+        return Member(name, kind, incarnation, endpoint_of(incarnation), namespaces, pid)
+
+    def map(self) -> ClusterMap:
+        with self._errors():
+            row = self._db.execute("SELECT map FROM cluster").fetchone()
+        return ClusterMap.from_json(row[0])
+
+    def propose(self, new: ClusterMap) -> bool:
+        with self._errors(), self._write():
+            done = self._db.execute(
+                "UPDATE cluster SET map_version = ?, map = ? WHERE map_version = ?",
+                (new.version, new.to_json(), new.version - 1),
+            )
+            return done.rowcount == 1
+
+    def begin_anew(self, initial_shards: int) -> None:
+        """Empty the map and wait for *initial_shards* shards again: for a start of the whole cluster.
+
+        Only for whoever knows that no member lives. Incarnations, map versions and the cluster id go on.
+        """
+        with self._errors(), self._write():
+            row = self._db.execute("SELECT map FROM cluster").fetchone()
+            new = cluster_map.emptied(ClusterMap.from_json(row[0]))
+            self._db.execute(
+                "UPDATE cluster SET initial_shards = ?, map_version = ?, map = ?",
+                (initial_shards, new.version, new.to_json()),
+            )
+
+    def changed(self) -> bool:
+        # data_version tells of other connections' commits only; _wrote of our own.
+        with self._errors():
+            version = self._pragma("data_version")
+        changed = self._wrote or version != self._seen
+        self._seen, self._wrote = version, False
+        return changed
+
+    def close(self) -> None:
+        """Close the file. The last process to do so also removes SQLite's side files."""
+        self._db.close()
+
+
+def enter(directory: Directory, member: Member) -> ClusterMap:
+    """Bring a joined member into the map, by the rules of ``cluster_map.entered``. Again is fine.
+
+    Raises:
+        DirectoryError: The store fails, or the member's name belongs to a member of the other kind.
+    """
+    while True:
+        current = directory.map()
+        if member.incarnation in current.members:
+            return current
+        try:
+            new = cluster_map.entered(current, member, directory.initial_shards)
+        except ValueError as error:
+            raise DirectoryError(f"{member.kind} {member.name!r} cannot enter the cluster: {error}") from error
+        if directory.propose(new):
+            return new
+
+
+def leave(directory: Directory, incarnation: Incarnation) -> ClusterMap:
+    """Take a member that has ended, or is about to, out of the map.
+
+    A shard that owns slots stays in it: its next incarnation takes them over by its name.
+
+    Returns:
+        The map that holds now.
+    """
+    while True:
+        current = directory.map()
+        if incarnation not in current.members or incarnation in {*current.owners, *current.next_owners.values()}:
+            return current
+        new = cluster_map.without(current, incarnation)
+        if directory.propose(new):
+            return new
+
+
+class MapWatch:
+    """Tells an asyncio process of each new map, on its loop, in the order of versions; some versions may be skipped.
+
+    A directory that cannot be read is logged once and asked again: the cluster goes on with the map that it has.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        on_map: Callable[[ClusterMap], None],
+        *,
+        interval_s: float = POLL_INTERVAL_S,
+    ) -> None:
+        self._directory = directory
+        self._on_map = on_map
+        self._interval_s = interval_s
+        self._version = -1
+        self._failing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Hand over the current map, then begin to watch.
+
+        Raises:
+            DirectoryError: The directory cannot be read.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._look()
+        self._timer = self._loop.call_later(self._interval_s, self._poll)
+
+    def _poll(self) -> None:
+        assert self._loop is not None
+        # First the next poll, so that an error in on_map reaches the loop's handler without ending the watch.
+        self._timer = self._loop.call_later(self._interval_s, self._poll)
+        try:
+            self._look()
+        except DirectoryError as error:
+            if not self._failing:
+                log.error("going on with cluster map %d: %s", self._version, error)
+            self._failing = True
+        else:
+            if self._failing:
+                log.warning("the directory can be read again")
+            self._failing = False
+
+    def _look(self) -> None:
+        if not self._directory.changed() and not self._failing:
+            return
+        found = self._directory.map()
+        if found.version > self._version:
+            self._version = found.version
+            self._on_map(found)
+
+    async def aclose(self) -> None:
+        """Stop watching. The directory stays open."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

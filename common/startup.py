@@ -1,0 +1,221 @@
+"""How a member starts: its logging, the lock on its name, and the report to whoever started it.
+
+A member that was started with ``--ready-fd`` writes one line of JSON there, ``{"ready": true, "name": …,
+"incarnation": …}`` or ``{"error": "<sentence>", "exit_code": N}``, and closes it. End of file without a line means
+that the process died.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from .config import MemberConfig, make_run_folder, parse
+from .errors import ConfigError, DataFolderInUse, RoostError, StartupError
+from .ids import Incarnation
+
+ConfigT = TypeVar("ConfigT", bound=MemberConfig)
+
+UNEXPECTED_EXIT_CODE = 1
+"""What a process exits with after an error that a restart may cure."""
+
+
+def launch(cls: type[ConfigT], argv: Sequence[str], *, prog: str, serve: Callable[[ConfigT], None]) -> int:
+    """Run a member from its command line: parse, set up logging, serve; whatever fails is reported in one place.
+
+    Args:
+        cls: The config class.
+        argv: The arguments, without the program's name.
+        prog: What the command is called in ``--help`` and errors.
+        serve: Runs until the member has drained. It calls ``report_ready`` itself.
+
+    Returns:
+        The exit code.
+    """
+    ready_fd = _ready_fd_in(argv)
+    try:
+        config = parse(cls, argv, prog=prog)
+        install_logging(config.log_level, config.name)
+        serve(config)
+    except Exception as error:
+        return report_error(ready_fd, error)
+    return 0
+
+
+def _ready_fd_in(argv: Sequence[str]) -> int:
+    """The ready descriptor, found even when the other arguments do not parse."""
+    option, value = "--ready-fd", ""
+    for at, word in enumerate(argv):
+        if word == option and at + 1 < len(argv):
+            value = argv[at + 1]
+        elif word.startswith(option + "="):
+            value = word[len(option) + 1 :]
+    return int(value) if value.isascii() and value.isdigit() else -1
+
+
+def report_ready(fd: int, name: str, incarnation: Incarnation) -> None:
+    """Tell whoever started this process that it serves; does nothing without a descriptor (``fd < 0``)."""
+    _report(fd, {"ready": True, "name": name, "incarnation": incarnation})
+
+
+def report_error(fd: int, error: BaseException) -> int:
+    """Tell whoever started this process that it cannot go on: on *fd*, or on stderr without one.
+
+    An error that is not one of ours has its traceback written to stderr as well: it is a defect.
+
+    Returns:
+        The exit code to end with.
+    """
+    sentence = str(error) or type(error).__name__
+    if not isinstance(error, RoostError | OSError):
+        traceback.print_exception(error)
+        sentence = f"unexpected {type(error).__name__}: {sentence}"
+    exit_code = error.exit_code if isinstance(error, StartupError) else UNEXPECTED_EXIT_CODE
+    if not _report(fd, {"error": sentence, "exit_code": exit_code}):
+        print(f"roost: {sentence}", file=sys.stderr, flush=True)
+    return exit_code
+
+
+def _report(fd: int, message: dict[str, object]) -> bool:
+    if fd < 0:
+        return False
+    try:
+        os.write(fd, json.dumps(message).encode() + b"\n")
+        os.close(fd)
+    except OSError:
+        # Nobody listens (any more): the starter died, or the report has been made. A member outlives its starter.
+        return False
+    return True
+
+
+class _Formatter(logging.Formatter):
+    """UTC times with milliseconds, and the member's name: the lines of a cluster's processes land in one stream."""
+
+    default_msec_format = "%s.%03dZ"
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+
+
+def install_logging(level: str, name: str) -> None:
+    """Write log records of *level* and above to stderr, each line with the member's *name*."""
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = _Formatter(f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def raise_descriptor_limit() -> int:
+    """Raise this process's limit of open descriptors to what the system allows it.
+
+    Returns:
+        The limit that holds now.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            return soft  # some systems call the hard limit infinite and allow less: keep what we have
+    return hard
+
+
+class HeldName:
+    """A lock on a name in the run folder, held until ``release()`` or the end of the process, however it ends."""
+
+    def __init__(self, path: Path, fd: int, folder_fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        self._folder_fd = folder_fd
+
+    def release(self) -> None:
+        """Let the name go and tidy up: the last one out removes the run folder."""
+        if self._fd < 0:
+            return
+        # Unlinked while locked: who opened the old file meanwhile sees, once it has the lock, that it is not the one
+        # at the path any more, and starts over.
+        self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+        os.close(self._folder_fd)
+        self._fd = self._folder_fd = -1
+        try:
+            self.path.parent.rmdir()
+        except OSError:
+            pass  # others are still in it
+
+
+def hold_name(run: Path, name: str) -> HeldName:
+    """Take the lock on *name* in the run folder (made if missing): proof that no other process of that name lives.
+
+    It also keeps a shared lock on the folder itself, which tells ``systemd-tmpfiles`` to leave its contents alone.
+
+    Raises:
+        DataFolderInUse: A live process holds the name.
+        ConfigError: The run folder cannot be used.
+    """
+    path = run / f"{name}.lock"
+    while True:
+        make_run_folder(run)
+        try:
+            folder_fd = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # the last one out removed it just now
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            os.close(folder_fd)
+            continue
+        except OSError as error:
+            os.close(folder_fd)
+            raise ConfigError(f"the lock {path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(folder_fd, fcntl.LOCK_SH)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            os.close(folder_fd)
+            raise DataFolderInUse(
+                f"{name!r} is running already in this data folder (process {holder or 'unknown'}; lock {path})"
+            ) from None
+        if _is_at(path, fd):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
+            return HeldName(path, fd, folder_fd)
+        os.close(fd)  # its last holder unlinked it between our open and our lock
+        os.close(folder_fd)
+
+
+def holder_of(run: Path, name: str) -> int | None:
+    """The pid of the live process that holds *name* in the run folder; ``None`` when nobody does."""
+    try:
+        fd = os.open(run / f"{name}.lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(fd, 20, 0)
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(fd)
+    return None
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    ours = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
