@@ -102,8 +102,7 @@ class DataFolderInUse(StartupError):
 
 
 STARTUP_EXIT_CODES = frozenset(
-    error.exit_code
-    for error in (StartupError, ConfigError, AppError, PortTaken, DescriptorsTooFew, DataFolderInUse)
+    error.exit_code for error in (StartupError, ConfigError, AppError, PortTaken, DescriptorsTooFew, DataFolderInUse)
 )
 """Exit codes that say "starting again will not help"."""
 

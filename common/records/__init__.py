@@ -1,0 +1,36 @@
+"""The wire between routers and shards: the records, their byte layout, writers and readers.
+
+Readers hand each record to a *sink* as they meet it, without building anything between: this is the road of every
+message. A group that does not parse raises ``WireError`` at the bad record.
+"""
+
+from .layout import NO_ATTACHMENT
+from .model import (
+    AcceptMode,
+    EventSink,
+    Headers,
+    HttpRequest,
+    HttpResponse,
+    ObjectState,
+    OutputSink,
+    Passport,
+)
+from .reading import read_events, read_output
+from .writing import EventWriter, OutputWriter, RecordWriter
+
+__all__ = [
+    "NO_ATTACHMENT",
+    "AcceptMode",
+    "EventSink",
+    "EventWriter",
+    "Headers",
+    "HttpRequest",
+    "HttpResponse",
+    "ObjectState",
+    "OutputSink",
+    "OutputWriter",
+    "Passport",
+    "RecordWriter",
+    "read_events",
+    "read_output",
+]

@@ -1,0 +1,73 @@
+"""The byte layout of the records.
+
+A *group* is the records of one flush, back to back; a link carries it in one batch, or in several when it is large
+(``session``). All numbers are little-endian. Connections appear as the 32-bit counter of their router: the other half
+of their id is the link's. ``s16`` is a u16 length and that many bytes, ``s32`` the same with a u32; text is UTF-8.
+
+Router to shard (*events*)::
+
+    0x01 MESSAGE      u8 binary · u8 deliveries · u32 connection · u64 seq · s32 payload
+    0x02 CLOSED       u8 clean · u8 deliveries · u32 connection · u64 seq · u16 code · s16 reason
+    0x03 FAILED       u8 0 · u8 deliveries · u32 connection · u64 seq · u16 code · s16 description
+    0x04 REQUEST      u32 request · u32 connection (0: plain HTTP) · id[32] · s16 namespace · s16 name · s16 method
+                      · s32 url · headers · s32 body
+    0x05 AUTO_TIMES   u32 n · u32 connection[n] · f64 unix_time[n]
+    0x06 RESTORE      u32 connection · u8 flags (1 hibernatable, 2 closed by the object, 4 has an auto-response time)
+                      · u64 ordinal · u64 next_seq · f64 auto_response_time · id[32] · s16 namespace · s16 name
+                      · s32 url · s16 protocol · tags · s16 attachment
+    0x07 RESTORED     u32 map_version · u16 n · u16 slot[n]
+
+Shard to router (*output*)::
+
+    0x41 SEND         u8 binary · u32 n · s32 payload, then u32 connection[n]; the payload gets the group's next index
+    0x42 SEND_AGAIN   u32 payload index · u32 n, then u32 connection[n]
+    0x43 ACK          u32 n · u32 connection[n] · u64 first_seq[n] · u64 last_seq[n]
+    0x44 CLOSE        u8 final · u32 connection · u16 code · s16 reason; 1005: a Close without a code,
+                      1006: end the connection without a Close; final: no event of it is wanted any more
+    0x45 ATTACHMENT   u32 connection · s16 attachment
+    0x46 RESPONSE     u32 request · u16 status · u8 mode (0 plain, 1 hibernatable, 2 accept(), 3 not accepted)
+                      · headers · s32 body · if mode ≠ 0: u64 ordinal · tags · s16 attachment
+    0x47 HOLD         u8 held · id[32]
+    0x48 RELEASED     u32 map_version · u16 n · u16 slot[n]
+
+Either way::
+
+    0x60 OBJECT_STATE id[32] · u64 revision · u32 event_timeout_ms (0: none) · u8 has_pair · s16 request · s16 response
+
+``headers`` is a u16 count of ``s16 name · s32 value``; ``tags`` a u8 count of ``s16``; an attachment of length 0xFFFF
+was never set. ``deliveries`` counts the times that an event has been sent before. Record types 0x70 to 0x7F are kept
+for calls between objects.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+
+MESSAGE, CLOSED, FAILED, REQUEST, AUTO_TIMES, RESTORE, RESTORED = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
+SEND, SEND_AGAIN, ACK, CLOSE, ATTACHMENT, RESPONSE = 0x41, 0x42, 0x43, 0x44, 0x45, 0x46
+HOLD, RELEASED = 0x47, 0x48
+OBJECT_STATE = 0x60
+
+MESSAGE_HEAD = struct.Struct("<BBBIQI")
+END_HEAD = struct.Struct("<BBBIQHH")
+SEND_HEAD = struct.Struct("<BBII")
+SEND_AGAIN_HEAD = struct.Struct("<BII")
+COUNT_HEAD = struct.Struct("<BI")
+CLOSE_HEAD = struct.Struct("<BBIHH")
+ATTACHMENT_HEAD = struct.Struct("<BIH")
+RESTORE_HEAD = struct.Struct("<BIBQQd")
+REQUEST_HEAD = struct.Struct("<BII")
+RESPONSE_HEAD = struct.Struct("<BIHB")
+SLOTS_HEAD = struct.Struct("<BIH")
+STATE_HEAD = struct.Struct("<B32sQIB")
+U16 = struct.Struct("<H")
+U32 = struct.Struct("<I")
+U64 = struct.Struct("<Q")
+
+NO_ATTACHMENT = 0xFFFF
+"""The length that says "never set": no attachment can be that long."""
+
+
+BIG_ENDIAN = sys.byteorder == "big"
+"""Whether packed arrays of this machine have to be turned round."""

@@ -1,0 +1,156 @@
+"""What the records say: the wide ones as values, all of them as the methods of two sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from ..ids import ObjectId
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""HTTP header fields in their order, as bytes."""
+
+
+class AcceptMode(IntEnum):
+    """What a RESPONSE says of the connection that it answers."""
+
+    PLAIN = 0
+    """No WebSocket: an ordinary HTTP response."""
+    HIBERNATABLE = 1
+    """``ctx.accept_web_socket``: the router holds its passport."""
+    STANDARD = 2
+    """``ws.accept()``: its listeners live in the instance, so it cannot move."""
+    UNACCEPTED = 3
+    """A 101 whose server end nobody accepted: open, and its messages go nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A client's request, on its way to an object.
+
+    Attributes:
+        request: Number of the request, unique within its link.
+        connection: Counter of the connection that a WebSocket handshake asks for; 0 for plain HTTP.
+        object_id: The object that it is for.
+        namespace: The object's namespace.
+        name: The object's name; empty for an object with a unique id.
+        method: The HTTP method, upper case as received.
+        url: The absolute URL as the client asked for it.
+        headers: Header fields in order, names in lower case.
+        body: The whole body.
+    """
+
+    request: int
+    connection: int
+    object_id: ObjectId
+    namespace: str
+    name: str
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An object's answer to a request.
+
+    Attributes:
+        request: Number of the request.
+        status: HTTP status, 101 when ``mode`` is not PLAIN.
+        mode: What has become of the connection.
+        headers: Header fields in order.
+        body: The whole body; empty with a 101.
+        ordinal: Place of the connection in the object's order of accepts.
+        tags: Tags of the connection.
+        attachment: Its serialised attachment, ``None`` when never set.
+    """
+
+    request: int
+    status: int
+    mode: AcceptMode
+    headers: Headers
+    body: bytes = b""
+    ordinal: int = 0
+    tags: tuple[str, ...] = ()
+    attachment: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passport:
+    """What a router knows of a connection: enough to attach it to any shard.
+
+    Attributes:
+        connection: The connection's counter.
+        hibernatable: False for a connection accepted with ``accept()``.
+        closed_by_object: The object has called ``close()``; a ``send`` raises.
+        ordinal: Place in the object's order of accepts.
+        next_seq: Number of the connection's next event.
+        auto_response_time: Unix seconds of the last auto-response, ``None`` if there was none.
+        object_id: The object.
+        namespace: The object's namespace.
+        name: The object's name; empty for an object with a unique id.
+        url: URL of the handshake.
+        protocol: Subprotocol, empty if none.
+        tags: Tags, first given first.
+        attachment: Serialised attachment, ``None`` when never set.
+    """
+
+    connection: int
+    hibernatable: bool
+    closed_by_object: bool
+    ordinal: int
+    next_seq: int
+    auto_response_time: float | None
+    object_id: ObjectId
+    namespace: str
+    name: str
+    url: str
+    protocol: str
+    tags: tuple[str, ...]
+    attachment: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """What an object has set for all its sockets. The highest revision wins.
+
+    Attributes:
+        object_id: The object.
+        revision: Grows by one with each change.
+        event_timeout_ms: Milliseconds an event handler may take, 0 for no limit.
+        auto_response: Request and response text, ``None`` when unset.
+    """
+
+    object_id: ObjectId
+    revision: int
+    event_timeout_ms: int
+    auto_response: tuple[str, str] | None
+
+
+class EventSink(Protocol):
+    """What a shard does with each record of a router, in the order sent."""
+
+    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None: ...
+    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None: ...
+    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None: ...
+    def request(self, request: HttpRequest) -> None: ...
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None: ...
+    def restore(self, passport: Passport) -> None: ...
+    def restored(self, map_version: int, slots: Sequence[int]) -> None: ...
+    def object_state(self, state: ObjectState) -> None: ...
+
+
+class OutputSink(Protocol):
+    """What a router does with each record of a shard, in the order sent."""
+
+    def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None: ...
+    def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None: ...
+    def close(self, connection: int, code: int, reason: str, final: bool) -> None: ...
+    def attachment(self, connection: int, attachment: bytes) -> None: ...
+    def response(self, response: HttpResponse) -> None: ...
+    def hold(self, object_id: ObjectId, held: bool) -> None: ...
+    def released(self, map_version: int, slots: Sequence[int]) -> None: ...
+    def object_state(self, state: ObjectState) -> None: ...

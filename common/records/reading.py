@@ -1,0 +1,268 @@
+"""Readers: they hand each record of a group to a sink, in the order sent."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+
+from ..errors import WireError
+from ..ids import OBJECT_ID_BYTES, ObjectId
+from .layout import (
+    ACK,
+    ATTACHMENT,
+    ATTACHMENT_HEAD,
+    AUTO_TIMES,
+    BIG_ENDIAN,
+    CLOSE,
+    CLOSE_HEAD,
+    CLOSED,
+    COUNT_HEAD,
+    END_HEAD,
+    FAILED,
+    HOLD,
+    MESSAGE,
+    MESSAGE_HEAD,
+    NO_ATTACHMENT,
+    OBJECT_STATE,
+    RELEASED,
+    REQUEST,
+    REQUEST_HEAD,
+    RESPONSE,
+    RESPONSE_HEAD,
+    RESTORE,
+    RESTORE_HEAD,
+    RESTORED,
+    SEND,
+    SEND_AGAIN,
+    SEND_AGAIN_HEAD,
+    SEND_HEAD,
+    SLOTS_HEAD,
+    STATE_HEAD,
+    U16,
+    U32,
+    U64,
+)
+from .model import AcceptMode, EventSink, HttpRequest, HttpResponse, ObjectState, OutputSink, Passport
+
+
+def read_events(group: bytes, sink: EventSink) -> None:
+    """Hand each record of a router's *group* to *sink*.
+
+    Raises:
+        WireError: The group ends inside a record, or holds a record that no router sends. What stood before it has
+            been handed over; the caller gives the link up.
+    """
+    unpack_message, on_message = MESSAGE_HEAD.unpack_from, sink.message
+    position, end = 0, len(group)
+    try:
+        while position < end:
+            if group[position] == MESSAGE:
+                _, binary, deliveries, connection, seq, length = unpack_message(group, position)
+                start = position + 19
+                position = start + length
+                if position > end:
+                    raise WireError(f"a message of {length} bytes ends behind its group")
+                data = group[start:position]
+                on_message(connection, seq, deliveries, data if binary else data.decode())
+            else:
+                cursor = _Cursor(group, position)
+                _read_event(cursor, sink)
+                position = cursor.position
+    except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
+        raise WireError(f"bad record in a router's group at byte {position} of {end}: {error}") from error
+
+
+def _read_event(cursor: _Cursor, sink: EventSink) -> None:
+    kind = cursor.group[cursor.position]
+    if kind in (CLOSED, FAILED):
+        _, clean, deliveries, connection, seq, code, length = cursor.unpack(END_HEAD)
+        text = cursor.take(length).decode()
+        if kind == CLOSED:
+            sink.closed(connection, seq, deliveries, code, text, bool(clean))
+        else:
+            sink.failed(connection, seq, deliveries, code, text)
+    elif kind == REQUEST:
+        _, request, connection = cursor.unpack(REQUEST_HEAD)
+        sink.request(
+            HttpRequest(
+                request=request,
+                connection=connection,
+                object_id=cursor.object_id(),
+                namespace=cursor.text16(),
+                name=cursor.text16(),
+                method=cursor.text16(),
+                url=cursor.s32().decode(),
+                headers=cursor.headers(),
+                body=cursor.s32(),
+            )
+        )
+    elif kind == AUTO_TIMES:
+        _, count = cursor.unpack(COUNT_HEAD)
+        sink.auto_response_times(cursor.numbers("I", count), cursor.numbers("d", count))
+    elif kind == RESTORE:
+        _, connection, flags, ordinal, next_seq, time = cursor.unpack(RESTORE_HEAD)
+        sink.restore(
+            Passport(
+                connection=connection,
+                hibernatable=bool(flags & 1),
+                closed_by_object=bool(flags & 2),
+                ordinal=ordinal,
+                next_seq=next_seq,
+                auto_response_time=time if flags & 4 else None,
+                object_id=cursor.object_id(),
+                namespace=cursor.text16(),
+                name=cursor.text16(),
+                url=cursor.s32().decode(),
+                protocol=cursor.text16(),
+                tags=cursor.tags(),
+                attachment=cursor.attachment(),
+            )
+        )
+    elif kind == RESTORED:
+        _, map_version, count = cursor.unpack(SLOTS_HEAD)
+        sink.restored(map_version, cursor.numbers("H", count))
+    elif kind == OBJECT_STATE:
+        sink.object_state(cursor.object_state())
+    else:
+        raise WireError(f"no router sends a record of type {kind:#04x}")
+
+
+def read_output(group: bytes, sink: OutputSink) -> None:
+    """Hand each record of a shard's *group* to *sink*.
+
+    Raises:
+        WireError: As for ``read_events``.
+    """
+    payloads: list[tuple[bytes, bool]] = []
+    unpack_send, on_send = SEND_HEAD.unpack_from, sink.send
+    position, end = 0, len(group)
+    try:
+        while position < end:
+            if group[position] == SEND:
+                _, binary, count, length = unpack_send(group, position)
+                start = position + 10
+                position = start + length
+                data = group[start:position]
+                payloads.append((data, bool(binary)))
+                # The list of targets stands last, so this one check covers the payload as well.
+                if count == 1:
+                    connections: Sequence[int] = U32.unpack_from(group, position)
+                    position += 4
+                else:
+                    cursor = _Cursor(group, position)
+                    connections = cursor.numbers("I", count)
+                    position = cursor.position
+                on_send(connections, data, bool(binary))
+            else:
+                cursor = _Cursor(group, position)
+                if group[position] == SEND_AGAIN:
+                    _, index, count = cursor.unpack(SEND_AGAIN_HEAD)
+                    on_send(cursor.numbers("I", count), *payloads[index])
+                else:
+                    _read_output(cursor, sink)
+                position = cursor.position
+    except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
+        raise WireError(f"bad record in a shard's group at byte {position} of {end}: {error}") from error
+
+
+def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
+    kind = cursor.group[cursor.position]
+    if kind == ACK:
+        _, count = cursor.unpack(COUNT_HEAD)
+        sink.acknowledge(cursor.numbers("I", count), cursor.numbers("Q", count), cursor.numbers("Q", count))
+    elif kind == CLOSE:
+        _, final, connection, code, length = cursor.unpack(CLOSE_HEAD)
+        sink.close(connection, code, cursor.take(length).decode(), bool(final))
+    elif kind == ATTACHMENT:
+        _, connection, length = cursor.unpack(ATTACHMENT_HEAD)
+        sink.attachment(connection, cursor.take(length))
+    elif kind == RESPONSE:
+        _, request, status, mode = cursor.unpack(RESPONSE_HEAD)
+        headers, body = cursor.headers(), cursor.s32()
+        if mode == AcceptMode.PLAIN:
+            sink.response(HttpResponse(request, status, AcceptMode.PLAIN, headers, body))
+        else:
+            (ordinal,) = cursor.unpack(U64)
+            sink.response(
+                HttpResponse(
+                    request,
+                    status,
+                    AcceptMode(mode),
+                    headers,
+                    body,
+                    ordinal,
+                    cursor.tags(),
+                    cursor.attachment(),
+                )
+            )
+    elif kind == HOLD:
+        cursor.position += 2
+        sink.hold(held=bool(cursor.group[cursor.position - 1]), object_id=cursor.object_id())
+    elif kind == RELEASED:
+        _, map_version, count = cursor.unpack(SLOTS_HEAD)
+        sink.released(map_version, cursor.numbers("H", count))
+    elif kind == OBJECT_STATE:
+        sink.object_state(cursor.object_state())
+    else:
+        raise WireError(f"no shard sends a record of type {kind:#04x}")
+
+
+class _Cursor:
+    """A place in a group. Every read checks that the group goes on that far."""
+
+    __slots__ = ("group", "position")
+
+    def __init__(self, group: bytes, position: int) -> None:
+        self.group = group
+        self.position = position
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        values = layout.unpack_from(self.group, self.position)
+        self.position += layout.size
+        return values
+
+    def take(self, length: int) -> bytes:
+        start = self.position
+        self.position = start + length
+        if self.position > len(self.group):
+            raise WireError(f"a field of {length} bytes at byte {start} ends behind its group of {len(self.group)}")
+        return self.group[start : self.position]
+
+    def s32(self) -> bytes:
+        return self.take(self.unpack(U32)[0])
+
+    def text16(self) -> str:
+        return self.take(self.unpack(U16)[0]).decode()
+
+    def numbers(self, typecode: str, count: int) -> array[int]:
+        numbers: array[int] = array(typecode)
+        numbers.frombytes(self.take(count * numbers.itemsize))
+        if BIG_ENDIAN:
+            numbers.byteswap()
+        return numbers
+
+    def object_id(self) -> ObjectId:
+        return ObjectId(self.take(OBJECT_ID_BYTES))
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        (count,) = self.unpack(U16)
+        return [(self.take(self.unpack(U16)[0]), self.s32()) for _ in range(count)]
+
+    def tags(self) -> tuple[str, ...]:
+        count = self.take(1)[0]
+        return tuple(self.text16() for _ in range(count))
+
+    def attachment(self) -> bytes | None:
+        (length,) = self.unpack(U16)
+        return None if length == NO_ATTACHMENT else self.take(length)
+
+    def object_state(self) -> ObjectState:
+        _, object_id, revision, timeout_ms, has_pair = self.unpack(STATE_HEAD)
+        request, response = self.text16(), self.text16()
+        return ObjectState(
+            ObjectId(object_id),  # type: ignore[arg-type]  # the struct's 32s field is bytes
+            revision,
+            timeout_ms,
+            (request, response) if has_pair else None,
+        )
