@@ -280,16 +280,21 @@ def make_run_folder(run: Path) -> None:
         ConfigError: Something else is at that path: a folder of another user, one that others may enter, a link.
     """
     try:
-        os.mkdir(run, 0o700)
-    except FileExistsError:
-        # Anybody may have made it before us in /tmp: whoever can write into it can take our sockets' names.
-        info = os.lstat(run)
-        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-            raise ConfigError(
-                f"the run folder {run} is not a folder that only its owner (user {os.getuid()}) may use"
-            ) from None
+        while True:
+            try:
+                os.mkdir(run, 0o700)
+                return
+            except FileExistsError:
+                try:
+                    info = os.lstat(run)
+                    break
+                except FileNotFoundError:
+                    continue  # its last member removed it just now
     except OSError as error:
         raise ConfigError(f"the run folder {run} cannot be made: {error.strerror}") from error
+    # In /tmp anybody may have made it before us, and whoever may write into it can take our sockets' names.
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise ConfigError(f"the run folder {run} is not a folder that only its owner (user {os.getuid()}) may use")
 
 
 def ipc_endpoint(run: Path, name: str, incarnation: Incarnation) -> str:

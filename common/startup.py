@@ -27,6 +27,8 @@ ConfigT = TypeVar("ConfigT", bound=MemberConfig)
 
 UNEXPECTED_EXIT_CODE = 1
 """What a process exits with after an error that a restart may cure."""
+_LOCK_PATIENCE_S = 0.25
+"""Seconds for which a held name is tried again: whoever asks for its holder locks it for a moment."""
 
 
 def launch(cls: type[ConfigT], argv: Sequence[str], *, prog: str, serve: Callable[[ConfigT], None]) -> int:
@@ -164,6 +166,7 @@ def hold_name(run: Path, name: str) -> HeldName:
         ConfigError: The run folder cannot be used.
     """
     path = run / f"{name}.lock"
+    give_up_at = time.monotonic() + _LOCK_PATIENCE_S
     while True:
         make_run_folder(run)
         try:
@@ -185,6 +188,9 @@ def hold_name(run: Path, name: str) -> HeldName:
             holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
             os.close(fd)
             os.close(folder_fd)
+            if time.monotonic() < give_up_at:
+                time.sleep(0.01)
+                continue
             raise DataFolderInUse(
                 f"{name!r} is running already in this data folder (process {holder or 'unknown'}; lock {path})"
             ) from None

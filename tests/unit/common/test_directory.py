@@ -1,0 +1,334 @@
+"""The directory in one SQLite file: incarnations, compare-and-swap, and what becomes of files that are not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from roost.common import cluster_map, directory
+from roost.common.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.directory import MapWatch, SqliteDirectory, enter, leave
+from roost.common.errors import DirectoryError
+from roost.common.ids import Incarnation
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / directory.FILE_NAME
+
+
+@pytest.fixture
+def one(path: Path) -> Iterator[SqliteDirectory]:
+    opened = SqliteDirectory(path, initial_shards=2)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def other(one: SqliteDirectory) -> Iterator[SqliteDirectory]:
+    """A second connection, as another process has it."""
+    opened = SqliteDirectory(one.path, initial_shards=77)
+    yield opened
+    opened.close()
+
+
+def join(where: SqliteDirectory, name: str = "shard-1", kind: MemberKind = MemberKind.SHARD) -> Member:
+    return where.join(kind, name, os.getpid(), lambda incarnation: f"ipc://{incarnation}", ("chat-room",))
+
+
+def test_a_directory_keeps_its_id_and_its_initial_shards(one: SqliteDirectory, other: SqliteDirectory) -> None:
+    assert one.cluster_id == other.cluster_id
+    assert 0 <= one.cluster_id < 2**63
+    assert other.initial_shards == 2
+
+
+def test_two_directories_are_two_clusters(one: SqliteDirectory, tmp_path: Path) -> None:
+    second = SqliteDirectory(tmp_path / "elsewhere")
+    assert second.cluster_id != one.cluster_id
+    second.close()
+
+
+def test_incarnations_never_come_twice(one: SqliteDirectory, other: SqliteDirectory, path: Path) -> None:
+    given = [join(where).incarnation for where in (one, other, one, other)]
+    one.begin_anew(1)
+    one.close()
+    other.close()
+    reopened = SqliteDirectory(path)
+    given.append(join(reopened).incarnation)
+    reopened.close()
+    assert given == [1, 2, 3, 4, 5]
+
+
+def test_the_endpoint_is_made_from_the_incarnation(one: SqliteDirectory) -> None:
+    join(one)
+    member = join(one, "shard-2")
+    assert member == Member("shard-2", MemberKind.SHARD, Incarnation(2), "ipc://2", ("chat-room",), os.getpid())
+
+
+def test_incarnations_that_run_out_are_an_error(one: SqliteDirectory) -> None:
+    one._db.execute(f"UPDATE cluster SET last_incarnation = {0xFFFFFFFF - 1}")
+    assert join(one).incarnation == 0xFFFFFFFF
+    for _ in range(2):
+        with pytest.raises(DirectoryError, match="all 4,294,967,295 incarnations"):
+            join(one)
+
+
+def test_of_two_proposals_of_one_version_the_first_is_accepted(one: SqliteDirectory, other: SqliteDirectory) -> None:
+    current = one.map()
+    first = cluster_map.with_member(current, join(one, "first"))
+    second = cluster_map.with_member(current, join(other, "second"))
+    assert one.propose(first)
+    assert not other.propose(second)
+    assert other.map() == one.map() == first
+
+
+def test_a_version_that_skips_is_refused(one: SqliteDirectory) -> None:
+    assert not one.propose(ClusterMap(version=2))
+    assert one.map().version == 0
+
+
+def test_entering_starts_over_when_another_was_faster(one: SqliteDirectory, other: SqliteDirectory) -> None:
+    class Interrupted(SqliteDirectory):
+        """Lets another member in between its look at the map and its proposal, once."""
+
+        interrupt = True
+
+        def map(self) -> ClusterMap:
+            found = super().map()
+            if self.interrupt:
+                self.interrupt = False
+                enter(other, join(other, "shard-2"))
+            return found
+
+    slow = Interrupted(one.path)
+    entered = enter(slow, join(slow, "shard-1"))
+    slow.close()
+    assert {member.name for member in entered.shards} == {"shard-1", "shard-2"}
+    assert entered.has_owners
+    assert entered == one.map()
+
+
+def test_entering_twice_changes_nothing(one: SqliteDirectory) -> None:
+    member = join(one)
+    assert enter(one, member) == enter(one, member)
+
+
+def test_a_name_of_the_other_kind_cannot_enter(one: SqliteDirectory) -> None:
+    enter(one, join(one, "x"))
+    with pytest.raises(DirectoryError, match="router 'x' cannot enter"):
+        enter(one, join(one, "x", MemberKind.ROUTER))
+
+
+def test_routers_leave_and_owners_stay(one: SqliteDirectory) -> None:
+    router, shards = join(one, "r", MemberKind.ROUTER), [join(one, "shard-1"), join(one, "shard-2")]
+    for member in (router, *shards):
+        enter(one, member)
+    assert leave(one, router.incarnation).routers == ()
+    assert leave(one, router.incarnation).version == 4
+    assert len(leave(one, shards[0].incarnation).shards) == 2
+
+
+def test_beginning_anew_empties_the_map(one: SqliteDirectory, other: SqliteDirectory) -> None:
+    enter(one, join(one, "shard-1"))
+    one.begin_anew(1)
+    assert other.map() == ClusterMap(version=2)
+    assert enter(other, join(other, "shard-9")).has_owners
+
+
+def test_changed_tells_of_own_and_of_others_writes(one: SqliteDirectory, other: SqliteDirectory) -> None:
+    assert one.changed()
+    assert not one.changed()
+    enter(other, join(other))
+    assert one.changed()
+    assert not one.changed()
+    leave(one, one.map().shards[0].incarnation)
+    assert one.changed()
+    assert not one.changed()
+
+
+_CREATE_AND_ENTER = """
+import json, os, sys
+from pathlib import Path
+from roost.common.cluster_map import MemberKind
+from roost.common.directory import SqliteDirectory, enter
+found = SqliteDirectory(Path(sys.argv[1]), initial_shards=4)
+given = []
+for turn in range(10):
+    member = found.join(MemberKind.SHARD, f"shard-{os.getpid()}", os.getpid(), str, ())
+    enter(found, member)
+    given.append(member.incarnation)
+print(json.dumps([found.cluster_id, given]))
+found.close()
+"""
+
+
+def test_several_processes_create_it_at_once_and_share_it(path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        children = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _CREATE_AND_ENTER, str(path)], stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(4)
+        ]
+        told = [json.loads(child.communicate(timeout=30)[0]) for child in children]
+    assert len({cluster_id for cluster_id, _ in told}) == 1
+    assert sorted(number for _, given in told for number in given) == list(range(1, 41))
+    found = SqliteDirectory(path)
+    last = found.map()
+    found.close()
+    assert last.version == 40
+    assert {member.name for member in last.shards} == {f"shard-{child.pid}" for child in children}
+    assert set(last.owners) == {given[-1] for _, given in told}
+
+
+def test_nothing_is_left_beside_the_file(one: SqliteDirectory, path: Path) -> None:
+    enter(one, join(one))
+    one.close()
+    assert [entry.name for entry in path.parent.iterdir()] == [directory.FILE_NAME]
+
+
+# --- files that are not ours --------------------------------------------------------------------------------------
+
+
+def refused(path: Path, why: str) -> None:
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(DirectoryError, match=why) as caught:
+        SqliteDirectory(path)
+    assert str(path) in str(caught.value) or str(path.parent) in str(caught.value)
+    if before is not None:
+        assert path.read_bytes() == before
+
+
+def test_garbage_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "garbage"
+    path.write_bytes(b"not a database, but longer than a header of one would be" * 100)
+    refused(path, "file is not a database")
+
+
+def test_another_programs_database_is_refused_and_kept(tmp_path: Path) -> None:
+    for statement in ("PRAGMA application_id=5", "CREATE TABLE t (x)"):
+        path = tmp_path / statement.split()[0]
+        db = sqlite3.connect(path)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(statement)
+        db.commit()
+        db.close()
+        refused(path, "another program")
+
+
+def test_another_schema_is_refused(one: SqliteDirectory, path: Path) -> None:
+    one._db.execute("PRAGMA user_version=2")
+    one.close()
+    refused(path, "another version of roost")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DirectoryError, match="cannot be made"):
+        SqliteDirectory(tmp_path / "file" / "data" / "directory.sqlite")
+
+
+def test_a_broken_map_is_an_error(one: SqliteDirectory) -> None:
+    one._db.execute("UPDATE cluster SET map = '{}'")
+    with pytest.raises(DirectoryError, match="cannot be read"):
+        one.map()
+
+
+def test_a_stuck_writer_is_an_error_not_a_hang(
+    one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one._db.execute("BEGIN IMMEDIATE")
+    other._db.execute("PRAGMA busy_timeout=50")
+    with pytest.raises(DirectoryError, match="locked"):
+        join(other)
+    assert not other._db.in_transaction
+    assert other.map().version == 0, "readers do not wait for writers"
+    one._db.execute("ROLLBACK")
+
+
+# --- watching -----------------------------------------------------------------------------------------------------
+
+
+class Seen:
+    """Collects maps, and wakes up whoever waits for a version."""
+
+    def __init__(self) -> None:
+        self.maps: list[ClusterMap] = []
+        self.came = asyncio.Event()
+
+    def __call__(self, found: ClusterMap) -> None:
+        self.maps.append(found)
+        self.came.set()
+
+    async def until(self, version: int) -> None:
+        while not self.maps or self.maps[-1].version < version:
+            self.came.clear()
+            await self.came.wait()
+
+
+async def test_a_watch_hands_over_the_current_map_and_each_new_one(
+    one: SqliteDirectory, other: SqliteDirectory
+) -> None:
+    seen = Seen()
+    watch = MapWatch(one, seen, interval_s=0.005)
+    await watch.start()
+    assert [found.version for found in seen.maps] == [0]
+    enter(other, join(other))
+    await seen.until(1)
+    enter(one, join(one, "shard-2"))
+    await seen.until(2)
+    join(other)  # no new map: not told
+    await asyncio.sleep(0.02)
+    assert [found.version for found in seen.maps] == [0, 1, 2]
+    await watch.aclose()
+    enter(other, join(other, "shard-3"))
+    await asyncio.sleep(0.02)
+    assert len(seen.maps) == 3
+
+
+async def test_a_watch_survives_a_directory_that_fails_for_a_while(
+    one: SqliteDirectory, other: SqliteDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = Seen()
+    watch = MapWatch(one, seen, interval_s=0.005)
+    await watch.start()
+    whole = other.map().to_json()
+    other._db.execute("UPDATE cluster SET map = 'torn'")
+    await asyncio.sleep(0.03)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    other._db.execute("UPDATE cluster SET map = ?", (whole,))
+    enter(other, join(other))
+    await seen.until(1)
+    assert caplog.records[-1].getMessage() == "the directory can be read again"
+    await watch.aclose()
+
+
+async def test_an_error_in_the_callback_does_not_end_the_watch(one: SqliteDirectory, other: SqliteDirectory) -> None:
+    seen = Seen()
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
+
+    def once_bad(found: ClusterMap) -> None:
+        seen(found)
+        if found.version == 1:
+            raise RuntimeError("bad")
+
+    watch = MapWatch(one, once_bad, interval_s=0.005)
+    await watch.start()
+    enter(other, join(other))
+    await seen.until(1)
+    enter(other, join(other, "shard-2"))
+    await seen.until(2)
+    await watch.aclose()
+    assert [str(error) for error in errors] == ["bad"]
