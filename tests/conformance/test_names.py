@@ -1,0 +1,248 @@
+"""Every name of the seed, in its own spelling and in ours, and what is beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+import roost.shard
+from roost.shard import DurableObject, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from tests.conformance import app
+from tests.conformance.driver import Room
+from tests.raw_client import TEXT, frame
+
+
+def snake(name: str) -> str:
+    """The mechanical rule: ``getWebSocketAutoResponse`` → ``get_web_socket_auto_response``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+WEB_SOCKET = [
+    "accept",
+    "addEventListener",
+    "close",
+    "send",
+    "serializeAttachment",
+    "deserializeAttachment",
+    "readyState",
+    "url",
+    "protocol",
+    "extensions",
+]
+STATE = [
+    "acceptWebSocket",
+    "getWebSockets",
+    "getTags",
+    "setWebSocketAutoResponse",
+    "getWebSocketAutoResponse",
+    "getWebSocketAutoResponseTimestamp",
+    "setHibernatableWebSocketEventTimeout",
+    "getHibernatableWebSocketEventTimeout",
+    "waitUntil",
+    "blockConcurrencyWhile",
+    "abort",
+]
+
+
+def names_there(probe: app.Probe, names: list[str], of: str) -> list[str]:
+    """Those of *names* that an object of the API lacks, or that are not the same thing in both spellings."""
+    what = type(probe.ctx) if of == "state" else WebSocket
+    return [
+        name
+        for name in names
+        if getattr(what, snake(name), None) is None or getattr(what, name, None) is not getattr(what, snake(name))
+    ]
+
+
+@pytest.mark.parametrize(("of", "names"), [("state", STATE), ("socket", WEB_SOCKET)])
+async def test_both_spellings_are_the_same_function(room: Room, of: str, names: list[str]) -> None:
+    assert await room.run(names_there, names=names, of=of) == []
+
+
+def test_the_pair_has_both_spellings() -> None:
+    pair = WebSocketRequestResponsePair("ping", "pong")
+    assert pair.get_request() == pair.getRequest() == "ping"
+    assert pair.get_response() == pair.getResponse() == "pong"
+
+
+def test_what_is_public() -> None:
+    for name in (
+        "DurableObject",
+        "Request",
+        "Response",
+        "WebSocket",
+        "WebSocketPair",
+        "WebSocketRequestResponsePair",
+        "MessageEvent",
+        "CloseEvent",
+        "ErrorEvent",
+    ):
+        assert name in roost.shard.__all__
+        assert hasattr(roost.shard, name)
+
+
+async def test_an_object_in_the_seeds_own_spelling(room_in: Any) -> None:
+    room: Room = room_in("camel-case")
+    async with await room.connect() as client, await room.raw() as other:
+        await client.send("ping")
+        assert await client.receive() == "pong"
+        await client.send("hello")
+        answer = json.loads(await client.receive())
+        assert answer == {
+            "said": "hello",
+            "attachment": {"hump": 1},
+            "tags": ["camel"],
+            "pair": ["ping", "pong"],
+            "stamp": True,
+            "timeout": 1000,
+            "state": 1,
+        }
+        await other.expect(TEXT)
+        await other.send(frame(0x3))
+        assert str(await client.receive()).startswith("error ")
+        assert await client.close(1000, "bye") == (4001, "1000 bye True")
+
+
+async def test_handlers_may_be_plain_functions(room_in: Any) -> None:
+    room: Room = room_in("synchronous")
+    async with await room.connect() as client:
+        await client.send("echo")
+        assert await client.receive() == "echo"
+        assert await client.close(1000) == (4000, "sync")
+
+
+# --- accept() and its events --------------------------------------------------------------------------------------
+
+
+async def test_accept_and_message_events(room: Room) -> None:
+    async with await room.connect(app.accept_standard) as client:
+        await client.send("one")
+        await client.send(b"two")
+        first, second = await room.saw("event"), await room.saw("event")
+    assert (first["type"], first["data"], first["state"]) == ("message", "one", 1)
+    assert (second["type"], second["data"]) == ("message", b"two".hex())
+
+
+def accept_and_echo(probe: app.Probe, request: Any) -> Any:
+    from roost.shard import Response
+
+    client, server = WebSocketPair()
+    server.accept()
+    server.add_event_listener("message", lambda event: server.send(f"{event.type} {event.data}"))
+    server.add_event_listener("close", lambda event: probe.report("closed", code=event.code))
+    server.send("welcome")
+    return Response(status=101, web_socket=client)
+
+
+async def test_a_standard_socket_sends_and_hears(room: Room) -> None:
+    async with await room.connect(accept_and_echo) as client:
+        assert await client.receive() == "welcome"
+        await client.send("x")
+        assert await client.receive() == "message x"
+        await client.close(3000)
+    assert (await room.saw("closed"))["code"] == 3000
+
+
+def accept_hibernatable_with_listener(probe: app.Probe, request: Any) -> Any:
+    from roost.shard import Response
+
+    client, server = WebSocketPair()
+    probe.ctx.accept_web_socket(server)
+    try:
+        server.add_event_listener("message", lambda event: probe.report("heard"))
+    except Exception as error:
+        probe.report("no listener", error=type(error).__name__)
+    return Response(status=101, web_socket=client)
+
+
+async def test_a_listener_of_a_hibernatable_socket_never_hears(room: Room) -> None:
+    async with await room.connect(accept_hibernatable_with_listener) as client:
+        await client.send("to the handler")
+        assert (await room.saw("message"))["data"] == "to the handler"
+    assert room.all("heard") == []
+
+
+async def test_a_standard_socket_does_not_reach_the_handlers(room: Room) -> None:
+    async with await room.connect(app.accept_standard) as client:
+        await client.send("to the listener")
+        await room.saw("event")
+    await room.saw("event")
+    assert room.all("message") == [] == room.all("close")
+
+
+def listen_oddly(probe: app.Probe, what: str) -> None:
+    _, server = WebSocketPair()
+    if what == "type":
+        server.add_event_listener(5, print)
+    else:
+        server.add_event_listener("message", "not callable")
+
+
+@pytest.mark.parametrize("what", ["type", "callback"])
+async def test_a_listener_needs_a_type_and_a_callable(room: Room, what: str) -> None:
+    await room.refused(listen_oddly, TypeError, what=what)
+
+
+# --- the object, its environment, requests ------------------------------------------------------------------------
+
+
+def about_me(probe: app.Probe, request: Any) -> Any:
+    from roost.shard import Response
+
+    return Response.json(
+        {
+            "id": str(probe.ctx.id),
+            "name": probe.ctx.id.name,
+            "same": str(probe.env.PROBE.id_from_name(probe.name)),
+            "report": probe.env.REPORT,
+            "method": request.method,
+            "url": request.url,
+            "header": request.headers["X-MiXed"],
+            "missing": request.headers.get("x-missing"),
+            "query": request.query["respond"],
+            "body": request.text(),
+            "json": request.json(),
+            "bytes": len(request.body),
+        }
+    )
+
+
+async def test_ids_environment_and_requests(room: Room) -> None:
+    from roost.common.ids import id_from_name
+
+    reply = await room.request(about_me, "PUT", "x-mixed: yes", body='["ä"]'.encode())
+    assert reply.status == 200, reply
+    assert reply.header("content-type") == "application/json"
+    answer = json.loads(reply.body)
+    assert answer["id"] == answer["same"] == id_from_name("probe", room.name).hex()
+    assert answer["name"] == room.name
+    assert answer["report"] == str(room.reports.path)
+    assert answer["method"] == "PUT"
+    assert answer["url"].startswith(room.cluster.http("").replace(f"127.0.0.1:{room.cluster.port}", "test"))
+    assert (answer["header"], answer["missing"]) == ("yes", None)
+    assert answer["query"] == "tests.conformance.test_names:about_me"
+    assert (answer["body"], answer["json"], answer["bytes"]) == ('["ä"]', ["ä"], 6)
+
+
+async def test_an_unknown_object_of_a_known_class_is_made_on_demand(room: Room) -> None:
+    assert await room.run(app.life) == 1
+
+
+def redelivered(probe: app.Probe, ws: Any) -> None:
+    ws.send(str(ws.redelivered))
+
+
+async def test_an_event_that_comes_for_the_first_time_is_not_redelivered(room: Room) -> None:
+    async with await room.connect() as client:
+        await client.say(redelivered)
+        assert await client.receive() == "False"
+
+
+def test_durable_object_keeps_what_it_is_given() -> None:
+    ctx, env = object(), object()
+    made = DurableObject(ctx, env)  # type: ignore[arg-type]
+    assert made.ctx is ctx
+    assert made.env is env
