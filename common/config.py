@@ -219,6 +219,21 @@ def _add_option(parser: argparse.ArgumentParser, item: Described) -> None:
         parser.add_argument(item.option, type=item.kind, metavar=metavar, **common)
 
 
+def to_argv(config: object) -> list[str]:
+    """The arguments from which ``parse`` makes *config* again, for starting another process; defaults are left out."""
+    words = []
+    for item in describe(type(config)):
+        value = getattr(config, item.field)
+        if not item.required and value == item.default:
+            continue
+        if item.kind is bool:
+            words.append(item.option if value else "--no-" + item.option.removeprefix("--"))
+        else:
+            # One word each, so that a value may start with a dash.
+            words += [f"{item.option}={part}" for part in (value if item.repeatable else (value,))]
+    return words
+
+
 class _Collect(argparse.Action):
     """Collects a repeated option into a tuple."""
 

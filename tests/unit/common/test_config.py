@@ -19,6 +19,7 @@ from roost.common.config import (
     parse,
     run_folder,
     setting,
+    to_argv,
 )
 from roost.common.errors import ConfigError
 from roost.common.ids import Incarnation
@@ -57,6 +58,13 @@ def test_options_are_the_fields_names() -> None:
         run=Path("/tmp/r"),
     )
     assert not parse(Example, ["--name", "x", "--compression", "--no-compression"], prog="roost x").compression
+
+
+def test_a_config_goes_to_another_process_as_arguments() -> None:
+    made = Example(name="x", compression=True, vars=("A=1", "--b"), app="-x", idle_s=1, data=Path("d"))
+    argv = to_argv(made)
+    assert parse(Example, argv, prog="roost x") == made
+    assert "--port" not in " ".join(argv)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""``roost up -d``: a supervisor in the background, waited for until it serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ..common.config import to_argv
+from ..common.errors import StartupError
+from .config import UpConfig
+
+LOG_FILE = "roost.log"
+OLD_LOG_BYTES = 16 << 20
+"""A log of this size is put aside at the next start, over the one put aside before."""
+
+
+class BackgroundStartFailed(StartupError):
+    """The supervisor in the background could not start; carries its exit code."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+def log_path(config: UpConfig) -> Path:
+    """Where a background cluster's processes write."""
+    return config.data / LOG_FILE
+
+
+def start_in_background(config: UpConfig) -> int:
+    """Start a supervisor that goes on after this process, and wait until its cluster serves.
+
+    Returns:
+        The supervisor's pid.
+
+    Raises:
+        BackgroundStartFailed: It could not start; the error says why.
+    """
+    log = log_path(config)
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > OLD_LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    reading, writing = os.pipe()
+    try:
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "roost.deploy.supervisor", *to_argv(replace(config, ready_fd=writing))],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(writing,),
+                start_new_session=True,
+            )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    try:
+        with open(reading, "rb") as pipe:
+            line = pipe.readline()
+    except BaseException:
+        # Ctrl-C while waiting: the start is not wanted any more.
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
+    report = json.loads(line) if line.endswith(b"\n") else {}
+    if not report.get("ready"):
+        exit_code = process.wait()
+        raise BackgroundStartFailed(
+            report.get("error", f"the supervisor ended with exit code {exit_code}; see {log}"),
+            report.get("exit_code", StartupError.exit_code),
+        )
+    return process.pid

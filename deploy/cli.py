@@ -1,0 +1,162 @@
+"""The command ``roost``. Its exit codes stand in ``_EXIT_CODES``, which each ``--help`` shows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..common.config import describe
+from ..common.errors import RoostError
+from ..common.startup import report_error
+from . import client
+from .background import log_path, start_in_background
+from .config import UpConfig
+from .status import render
+from .supervisor import serve
+
+_EXIT_CODES = (
+    "Exit codes: 0 done · 1 no cluster, or an unexpected error · 2 wrong usage · 70 the start failed · "
+    "71 a setting is wrong · 72 the app cannot be used · 73 a port is taken · 74 descriptors are too few · "
+    "75 the data folder is in use."
+)
+
+app = typer.Typer(
+    name="roost",
+    help="A self-hosted home for Durable Objects with hibernatable WebSockets.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_UP = {item.field: item for item in describe(UpConfig)}
+
+
+def _option(field: str, *names: str) -> Any:
+    """The option of a field of ``UpConfig``: its sentence, unit and bounds are said there."""
+    item = _UP[field]
+    notes = "; ".join(note for note in (item.about.unit, item.about.bounds) if note)
+    return typer.Option(*(names or (item.option,)), help=item.about.help + (f" ({notes})" if notes else ""))
+
+
+_DEFAULT = {item.field: item.default for item in _UP.values()}
+_DATA = _option("data")
+_RUN = _option("run")
+
+
+@app.command(epilog=_EXIT_CODES)
+def up(
+    app: Annotated[str, typer.Argument(help=_UP["app"].about.help, show_default=False)] = "",
+    routers: Annotated[int, _option("routers")] = _DEFAULT["routers"],
+    shards: Annotated[int, _option("shards")] = _DEFAULT["shards"],
+    host: Annotated[str, _option("host")] = _DEFAULT["host"],
+    port: Annotated[int, _option("port")] = _DEFAULT["port"],
+    admin_port: Annotated[int, _option("admin_port")] = _DEFAULT["admin_port"],
+    data: Annotated[Path, _DATA] = _DEFAULT["data"],
+    run: Annotated[Path | None, _RUN] = None,
+    background: Annotated[
+        bool, typer.Option("-d", "--detach", help="run in the background; returns once the cluster serves")
+    ] = False,
+    hibernate_after: Annotated[float, _option("hibernate_after")] = _DEFAULT["hibernate_after"],
+    var: Annotated[list[str] | None, _option("var")] = None,
+    connections: Annotated[int, _option("connections")] = _DEFAULT["connections"],
+    set: Annotated[list[str] | None, _option("set")] = None,
+    start_timeout: Annotated[float, _option("start_timeout")] = _DEFAULT["start_timeout"],
+    drain_timeout: Annotated[float, _option("drain_timeout")] = _DEFAULT["drain_timeout"],
+    log_level: Annotated[str, _option("log_level")] = _DEFAULT["log_level"],
+) -> None:
+    """Start a cluster on this machine: routers, shards, and their supervisor."""
+    config = UpConfig(
+        app=app,
+        routers=routers,
+        shards=shards,
+        host=host,
+        port=port,
+        admin_port=admin_port,
+        data=data,
+        run=run,  # type: ignore[arg-type]  # None: derived from data
+        hibernate_after=hibernate_after,
+        var=tuple(var or ()),
+        connections=connections,
+        set=tuple(set or ()),
+        start_timeout=start_timeout,
+        drain_timeout=drain_timeout,
+        log_level=log_level,
+    )
+    if not background:
+        raise typer.Exit(serve(config, announce=_say))
+    pid = start_in_background(config)
+    _say(f"roost serves at {config.url} (supervisor {pid}, log {log_path(config)})")
+
+
+@app.command(epilog=_EXIT_CODES)
+def status(
+    data: Annotated[Path, _DATA] = _DEFAULT["data"],
+    run: Annotated[Path | None, _RUN] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
+) -> None:
+    """Show a running cluster: processes, slots, objects, connections, rates."""
+    found = client.status(data, run)
+    if as_json:
+        _say(json.dumps(found.to_dict(), indent=2))
+    else:
+        Console(highlight=False).print(render(found))
+
+
+@app.command(epilog=_EXIT_CODES)
+def down(
+    data: Annotated[Path, _DATA] = _DEFAULT["data"],
+    run: Annotated[Path | None, _RUN] = None,
+    timeout: Annotated[float, typer.Option(help="seconds to wait for the end")] = 60.0,
+) -> None:
+    """Drain and stop a running cluster; clients get a Close 1001."""
+    _say(client.down(data, timeout_s=timeout, run=run))
+
+
+_PASS_ON: dict[str, Any] = {
+    "add_help_option": False,
+    "context_settings": {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+}
+
+
+@app.command(**_PASS_ON)
+def router(context: typer.Context) -> None:
+    """Run one router, for systemd or an orchestrator; `roost router --help` shows all settings."""
+    _become("router", context.args)
+
+
+@app.command(**_PASS_ON)
+def shard(context: typer.Context) -> None:
+    """Run one shard, for systemd or an orchestrator; `roost shard --help` shows all settings."""
+    _become("shard", context.args)
+
+
+def _become(kind: str, args: list[str]) -> None:
+    os.execv(sys.executable, [sys.executable, "-m", f"roost.{kind}", *args])
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False) -> None:
+    if version:
+        _say(importlib.metadata.version("roost"))
+        raise typer.Exit
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    """The console script: every error of ours is one line on stderr and its exit code."""
+    try:
+        app(prog_name="roost")
+    except RoostError as error:
+        sys.exit(report_error(-1, error))

@@ -1,0 +1,191 @@
+"""What ``status`` says: a picture of the cluster at one moment, as plain data, and how to draw it.
+
+The figures come from the members' counter files, which are read without asking the members, so that the picture is
+right while one of them is busy or stopped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+RATE_WINDOW_S = 5.0
+"""Seconds over which a rate is averaged."""
+
+LEVELS = frozenset(
+    {
+        "connections",
+        "handshakes_in_flight",
+        "ghosts",
+        "parked",
+        "objects_awake",
+        "objects_asleep",
+        "sockets",
+    }
+)
+"""Counters that say what is held now; all others are totals that only grow, and have a rate."""
+
+
+class Rates:
+    """How fast the counters of one process grow, from readings at known times. Pure."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._readings: deque[tuple[float, Mapping[str, int]]] = deque()
+
+    def add(self, now: float, pid: int, values: Mapping[str, int]) -> None:
+        """Note a reading. One of another process begins anew: its totals start at zero."""
+        if pid != self._pid:
+            self._readings.clear()
+            self._pid = pid
+        self._readings.append((now, values))
+        while len(self._readings) > 2 and self._readings[1][0] <= now - RATE_WINDOW_S:
+            self._readings.popleft()
+
+    def per_second(self) -> dict[str, float]:
+        """Growth per second of each total over the last readings; empty before the second one."""
+        if len(self._readings) < 2:
+            return {}
+        (first_at, first), (last_at, last) = self._readings[0], self._readings[-1]
+        if last_at <= first_at:
+            return {}
+        return {
+            name: max(0.0, (value - first.get(name, 0)) / (last_at - first_at))
+            for name, value in last.items()
+            if name not in LEVELS
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One member at one moment."""
+
+    name: str
+    kind: str
+    state: str
+    pid: int
+    incarnation: int
+    uptime_s: float
+    restarts: int
+    slots: int
+    error: str
+    counters: Mapping[str, int] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """The cluster at one moment."""
+
+    state: str
+    url: str
+    admin: str
+    data: str
+    app: str
+    pid: int
+    uptime_s: float
+    map_version: int
+    members: tuple[MemberStatus, ...]
+
+    def total(self, counter: str) -> int:
+        """The sum of a counter over all members."""
+        return sum(member.counters.get(counter, 0) for member in self.members)
+
+    def rate(self, counter: str) -> float:
+        """The sum of a counter's rate over all members."""
+        return sum(member.rates.get(counter, 0.0) for member in self.members)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it goes out in JSON."""
+        names = sorted({name for member in self.members for name in member.counters})
+        return {
+            **asdict(self),
+            "totals": {name: self.total(name) for name in names},
+            "rates": {name: round(self.rate(name), 3) for name in names if name not in LEVELS},
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> ClusterStatus:
+        """Read what ``to_dict`` made.
+
+        Raises:
+            KeyError, TypeError: It is something else.
+        """
+        own = {name: document[name] for name in cls.__slots__}
+        own["members"] = tuple(
+            MemberStatus(**{name: member[name] for name in MemberStatus.__slots__}) for member in document["members"]
+        )
+        return cls(**own)
+
+
+def render(status: ClusterStatus) -> RenderableType:
+    """The picture for a terminal."""
+    head = Text.assemble(
+        ("roost ", "bold"),
+        (status.state, _STYLES.get(status.state, "")),
+        f" for {duration(status.uptime_s)} at ",
+        (status.url, "bold"),
+        f"\nadmin {status.admin} · data {status.data} · app {status.app} · supervisor {status.pid}"
+        f" · map {status.map_version}",
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("member", "state", "pid", "up", "restarts", "holds", "a second"):
+        table.add_column(title, justify="right" if title in ("pid", "up", "restarts") else "left")
+    for member in status.members:
+        table.add_row(
+            member.name,
+            Text(member.state, _STYLES.get(member.state, "")),
+            str(member.pid or "–"),
+            duration(member.uptime_s) if member.pid else "–",
+            str(member.restarts),
+            _holds(member),
+            _rates(member),
+        )
+    total = Text(
+        f"{status.total('connections'):,} connections · {status.total('objects_awake'):,} objects awake, "
+        f"{status.total('objects_asleep'):,} asleep · {status.rate('messages_in'):,.0f} messages/s in, "
+        f"{status.rate('messages_out'):,.0f} out"
+    )
+    errors = [Text(member.error, "red") for member in status.members if member.error]
+    return Group(head, Text(), table, Text(), total, *errors)
+
+
+_STYLES = {"ready": "green", "running": "green", "starting": "yellow", "waiting": "yellow", "failed": "bold red"}
+
+
+def _holds(member: MemberStatus) -> str:
+    get = member.counters.get
+    if member.kind == "router":
+        parts = [f"{get('connections', 0):,} connections"]
+        parts += [f"{get(name, 0):,} {name}" for name in ("parked", "ghosts") if get(name)]
+        return ", ".join(parts)
+    return (
+        f"{member.slots:,} slots, {get('objects_awake', 0):,} awake, {get('objects_asleep', 0):,} asleep, "
+        f"{get('sockets', 0):,} sockets"
+    )
+
+
+def _rates(member: MemberStatus) -> str:
+    get = member.rates.get
+    if member.kind == "router":
+        return (
+            f"{get('messages_in', 0):,.0f} in, {get('messages_out', 0):,.0f} out, "
+            f"{get('auto_responses', 0):,.0f} auto, {get('http_requests', 0):,.0f} http"
+        )
+    return f"{get('events', 0):,.0f} events, {get('sends', 0):,.0f} sends, {get('errors', 0):,.0f} errors"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``7 s``, ``3 min 20 s``, ``5 h 2 min``, ``12 d 4 h``."""
+    whole = int(seconds)
+    for unit, size, small, small_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // small_size
+            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
