@@ -1,0 +1,117 @@
+"""The picture of a cluster: rates, sums, JSON and the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from roost.deploy.status import ClusterStatus, MemberStatus, Rates, duration, render
+
+ROUTER = MemberStatus(
+    name="router-1",
+    kind="router",
+    state="ready",
+    pid=11,
+    incarnation=1,
+    uptime_s=61.0,
+    restarts=0,
+    slots=0,
+    error="",
+    counters={"connections": 1200, "messages_in": 5000, "ghosts": 3},
+    rates={"messages_in": 250.0},
+)
+SHARD = replace(
+    ROUTER,
+    name="shard-1",
+    kind="shard",
+    pid=12,
+    restarts=2,
+    slots=4096,
+    counters={"objects_awake": 4, "objects_asleep": 6, "sockets": 1200, "events": 5000},
+    rates={"events": 250.0},
+)
+DEAD = replace(SHARD, name="shard-2", state="failed", pid=0, slots=0, error="shard-2: no class", counters={}, rates={})
+PICTURE = ClusterStatus("running", "http://h:1", "http://h:2", "/data", "chat.py", 10, 3700.0, 5, (ROUTER, SHARD, DEAD))
+
+
+def test_rates_are_growth_over_time() -> None:
+    rates = Rates()
+    assert rates.per_second() == {}
+    rates.add(10.0, 1, {"messages_in": 100, "connections": 5})
+    assert rates.per_second() == {}
+    rates.add(12.0, 1, {"messages_in": 300, "connections": 9, "events": 4})
+    assert rates.per_second() == {"messages_in": 100.0, "events": 2.0}, "what is held now has no rate"
+
+
+def test_rates_forget_what_is_old() -> None:
+    rates = Rates()
+    for second in range(20):
+        rates.add(float(second), 1, {"events": 0 if second < 10 else (second - 9) * 7})
+    assert rates.per_second() == {"events": 7.0}
+
+
+def test_rates_begin_anew_with_another_process() -> None:
+    rates = Rates()
+    rates.add(1.0, 1, {"events": 1000})
+    rates.add(2.0, 2, {"events": 5})
+    assert rates.per_second() == {}
+    rates.add(3.0, 2, {"events": 9})
+    assert rates.per_second() == {"events": 4.0}
+
+
+def test_two_readings_at_one_time_make_no_rate() -> None:
+    rates = Rates()
+    rates.add(1.0, 1, {"events": 1})
+    rates.add(1.0, 1, {"events": 2})
+    assert rates.per_second() == {}
+
+
+def test_the_picture_survives_json() -> None:
+    document = json.loads(json.dumps(PICTURE.to_dict()))
+    assert document["totals"]["connections"] == 1200
+    assert document["totals"]["events"] == 5000
+    assert document["rates"] == {"events": 250.0, "messages_in": 250.0}
+    assert ClusterStatus.from_dict(document) == PICTURE
+
+
+def test_something_else_is_no_picture() -> None:
+    with pytest.raises(KeyError):
+        ClusterStatus.from_dict({"state": "running"})
+
+
+def test_the_terminal_shows_each_member_and_the_errors() -> None:
+    out = io.StringIO()
+    Console(file=out, width=160).print(render(PICTURE))
+    text = out.getvalue()
+    for part in (
+        "roost running for 1 h 1 min at http://h:1",
+        "admin http://h:2 · data /data · app chat.py · supervisor 10 · map 5",
+        "1,200 connections, 3 ghosts",
+        "4,096 slots, 4 awake, 6 asleep, 1,200 sockets",
+        "250 in, 0 out",
+        "1,200 connections · 4 objects awake, 6 asleep · 250 messages/s in",
+        "shard-2: no class",
+    ):
+        assert part in text
+    row = next(line for line in text.splitlines() if line.startswith("shard-1"))
+    assert row.split()[1:6] == ["ready", "12", "1", "min", "1"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3_599, "59 min 59 s"),
+        (7_320, "2 h 2 min"),
+        (90_000, "1 d 1 h"),
+        (86_400 * 12, "12 d"),
+    ],
+)
+def test_durations_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
