@@ -57,9 +57,9 @@ class Counters:
     batches_in: int
     """Batches received on all links, control batches and duplicates included."""
     batches_out: int
-    """Batches given to ZeroMQ for the first time, control batches included."""
+    """Batches given to ZeroMQ, control batches and those sent again included."""
     batches_resent: int
-    """Batches given to ZeroMQ again because the other end lacked them."""
+    """Batches put out again because the other end lacked them."""
     links_failed: int
     """Links given up because the other end broke the wire's rules."""
 

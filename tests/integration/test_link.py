@@ -1,0 +1,544 @@
+"""Two ends of links over real ZeroMQ, ipc and tcp: nothing is lost, doubled or reordered, whatever is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from array import array
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import uvloop
+import zmq
+
+from roost.common import link as link_module
+from roost.common import session as session_module
+from roost.common.clock import SystemClock
+from roost.common.counters import Counters
+from roost.common.errors import StartupError, WireError
+from roost.common.ids import Incarnation
+from roost.common.link import Acceptor, Dialer, Link, routing_id
+from roost.common.records import EventWriter, OutputWriter, read_events, read_output
+from roost.common.session import Session
+
+CLUSTER = 0xFEED
+ROUTER, SHARD = Incarnation(11), Incarnation(22)
+DEADLINE_S = 30.0
+
+
+class Heard:
+    """A sink that keeps the payloads of messages and sends, in order."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes | str] = []
+
+    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
+        self.payloads.append(data)
+
+    def send(self, connections: object, data: bytes, binary: bool) -> None:
+        self.payloads.append(data)
+
+
+class Ends:
+    """A dialer and an acceptor with one link between them, and what each side heard."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.changed = asyncio.Event()
+        self.router_counters, self.shard_counters = Counters(), Counters()
+        self.heard_by_router, self.heard_by_shard = Heard(), Heard()
+        self.failed: list[tuple[object, Exception]] = []
+        self.acceptor = Acceptor(
+            loop=self.loop,
+            cluster_id=CLUSTER,
+            local=SHARD,
+            endpoint=endpoint,
+            clock=SystemClock(),
+            on_group=self.at_shard,
+            counters=self.shard_counters,
+            on_failed=self.at_failure,
+        )
+        self.dialer = Dialer(
+            loop=self.loop,
+            cluster_id=CLUSTER,
+            local=ROUTER,
+            clock=SystemClock(),
+            on_group=self.at_router,
+            counters=self.router_counters,
+            on_failed=self.at_failure,
+        )
+
+    def at_shard(self, link: Link[OutputWriter], group: bytes) -> None:
+        read_events(group, self.heard_by_shard)  # type: ignore[arg-type]
+        self.changed.set()
+
+    def at_router(self, link: Link[EventWriter], group: bytes) -> None:
+        read_output(group, self.heard_by_router)  # type: ignore[arg-type]
+        self.changed.set()
+
+    def at_failure(self, link: Link[EventWriter] | Link[OutputWriter], error: Exception) -> None:
+        self.failed.append((link, error))
+        self.changed.set()
+
+    def join(self, endpoint: str | None = None) -> tuple[Link[EventWriter], Link[OutputWriter]]:
+        return self.dialer.connect(SHARD, endpoint or self.acceptor.endpoint), self.acceptor.add_peer(ROUTER)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():
+                self.changed.clear()
+                try:
+                    await asyncio.wait_for(self.changed.wait(), 0.05)
+                except TimeoutError:
+                    pass  # counters change without a call
+
+    async def aclose(self) -> None:
+        await self.dialer.aclose()
+        await self.acceptor.aclose()
+
+
+@pytest_asyncio.fixture(params=["ipc", "tcp"])
+async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
+    ends = Ends("tcp://127.0.0.1:*" if request.param == "tcp" else f"ipc://{tmp_path}/s")
+    yield ends
+    await ends.aclose()
+
+
+@pytest_asyncio.fixture
+async def tcp_ends() -> AsyncIterator[Ends]:
+    ends = Ends("tcp://127.0.0.1:*")
+    yield ends
+    await ends.aclose()
+
+
+def say(link: Link[EventWriter], *payloads: bytes) -> None:
+    for payload in payloads:
+        link.writer.message(1, 1, 0, payload, True)
+    link.flush_soon()
+
+
+def answer(link: Link[OutputWriter], *payloads: bytes) -> None:
+    for payload in payloads:
+        link.writer.send(array("I", [1]), payload, True)
+    link.flush_soon()
+
+
+# --- the plain road ---
+
+
+async def test_records_travel_both_ways_in_order(ends: Ends) -> None:
+    to_shard, to_router = ends.join()
+    asked = [b"%d" % number for number in range(5000)]
+    for start in range(0, 5000, 50):
+        say(to_shard, *asked[start : start + 50])
+        answer(to_router, *asked[start : start + 50])
+        await asyncio.sleep(0)
+    await ends.until(lambda: len(ends.heard_by_shard.payloads) == len(ends.heard_by_router.payloads) == 5000)
+    assert ends.heard_by_shard.payloads == ends.heard_by_router.payloads == asked
+
+
+async def test_one_turn_of_the_loop_is_one_batch(ends: Ends) -> None:
+    to_shard, _ = ends.join()
+    for number in range(100):
+        say(to_shard, b"%d" % number)
+    await ends.until(lambda: len(ends.heard_by_shard.payloads) == 100)
+    assert to_shard.session.sent == 1
+
+
+async def test_everything_is_confirmed_soon_and_then_both_ends_rest(ends: Ends) -> None:
+    to_shard, to_router = ends.join()
+    say(to_shard, b"one")
+    await ends.until(lambda: to_shard.session.confirmed == 1)
+    await ends.until(lambda: not to_shard.session.busy and not to_router.session.busy)
+    await asyncio.sleep(10 * link_module.TICK_S)
+    batches = ends.router_counters.batches_in + ends.shard_counters.batches_in
+    await asyncio.sleep(10 * link_module.TICK_S)
+    assert ends.router_counters.batches_in + ends.shard_counters.batches_in == batches
+    assert ends.dialer._timer is None
+    assert ends.acceptor._timer is None
+
+
+async def test_a_record_far_larger_than_a_batch_arrives_whole(ends: Ends) -> None:
+    to_shard, to_router = ends.join()
+    large = os.urandom(20 << 20)
+    say(to_shard, large, b"after")
+    answer(to_router, large, b"after")
+    await ends.until(lambda: len(ends.heard_by_shard.payloads) == len(ends.heard_by_router.payloads) == 2)
+    assert ends.heard_by_shard.payloads == [large, b"after"]
+    assert ends.heard_by_router.payloads == [large, b"after"]
+
+
+async def test_a_shard_may_be_connected_to_and_a_router_spoken_to_before_they_are_there(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/late"
+    ends = Ends(endpoint)
+    to_router = ends.acceptor.add_peer(ROUTER)
+    answer(to_router, b"waits for the router")
+    await asyncio.sleep(0.05)
+    to_shard = ends.dialer.connect(SHARD, endpoint)
+    say(to_shard, b"hello")
+    await ends.until(lambda: ends.heard_by_shard.payloads and ends.heard_by_router.payloads)
+    assert ends.heard_by_router.payloads == [b"waits for the router"]
+    await ends.aclose()
+
+
+async def test_a_burst_is_taken_in_runs_so_that_the_loop_goes_on(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_shard, _ = ends.join()
+    say(to_shard, b"warm")
+    await ends.until(lambda: ends.heard_by_shard.payloads)
+    for number in range(1000):
+        to_shard.writer.message(1, 1, 0, b"%d" % number, True)
+        to_shard.flush()
+    turns, largest, before = 0, 0, 1
+    async with asyncio.timeout(DEADLINE_S):
+        while len(ends.heard_by_shard.payloads) < 1001:
+            await asyncio.sleep(0)
+            turns += 1
+            largest = max(largest, len(ends.heard_by_shard.payloads) - before)
+            before = len(ends.heard_by_shard.payloads)
+    assert largest <= link_module.DRAIN_BATCHES
+    assert turns >= 1000 // link_module.DRAIN_BATCHES
+
+
+# --- callbacks and maps ---
+
+
+async def test_confirmations_are_reported(ends: Ends) -> None:
+    to_shard, _ = ends.join()
+    reported: list[int] = []
+    to_shard.on_confirmed = lambda link: reported.append(link.session.confirmed)
+    say(to_shard, b"one")
+    await ends.until(lambda: reported)
+    assert reported == [1]
+
+
+async def test_a_link_is_blocked_by_what_is_unconfirmed_and_says_when_it_is_not(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "LINK_UNCONFIRMED_BYTES", 1000)
+    to_shard, _ = ends.join()
+    unblocked: list[bool] = []
+    to_shard.on_unblocked = lambda link: unblocked.append(link.blocked)
+    to_shard.writer.message(1, 1, 0, bytes(2000), True)
+    to_shard.flush()
+    assert to_shard.blocked
+    await ends.until(lambda: unblocked)
+    assert unblocked == [False]
+
+
+async def test_records_of_a_newer_map_wait_for_it(ends: Ends) -> None:
+    to_shard, _ = ends.join()
+    ends.acceptor.map_version = 1
+    ends.dialer.map_version = 2
+    say(to_shard, b"needs 2")
+    await ends.until(lambda: to_shard.session.confirmed == 1)
+    say(to_shard, b"behind it")
+    await ends.until(lambda: to_shard.session.confirmed == 2)
+    assert ends.heard_by_shard.payloads == []
+    ends.acceptor.map_version = 2
+    assert ends.heard_by_shard.payloads == [], "not inside the owner's own change of map"
+    await ends.until(lambda: len(ends.heard_by_shard.payloads) == 2)
+    assert ends.heard_by_shard.payloads == [b"needs 2", b"behind it"]
+
+
+async def test_a_group_that_does_not_parse_gives_the_link_up(ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
+    to_shard, to_router = ends.join()
+    say(to_shard, b"good")
+    await ends.until(lambda: ends.heard_by_shard.payloads)
+    to_shard.session.send(b"\xeeno record", 0, SystemClock().now())
+    say(to_shard, b"behind it")
+    await ends.until(lambda: ends.failed)
+    ((link, error),) = ends.failed
+    assert link is to_router
+    assert isinstance(error, WireError)
+    assert to_router.closed
+    assert ends.heard_by_shard.payloads == [b"good"]
+    assert (ends.shard_counters.links_failed, ends.shard_counters.wire_garbage >= 1) == (1, True)
+    assert "given up after batch 2" in caplog.text
+
+
+async def test_an_error_while_a_group_is_applied_gives_the_link_up_and_the_socket_goes_on(
+    ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Dialer(
+        loop=ends.loop,
+        cluster_id=CLUSTER,
+        local=Incarnation(12),
+        clock=SystemClock(),
+        on_group=lambda link, group: None,
+        counters=Counters(),
+    )
+    to_shard, to_router = ends.join()
+    ends.acceptor.add_peer(Incarnation(12))
+    other_link = other.connect(SHARD, ends.acceptor.endpoint)
+    original = ends.acceptor._on_group
+
+    def broken(link: Link[OutputWriter], group: bytes) -> None:
+        if link is to_router:
+            raise KeyError("a bug")
+        original(link, group)
+
+    ends.acceptor._on_group = broken
+    say(to_shard, b"meets the bug")
+    await ends.until(lambda: ends.failed)
+    assert "a bug" in caplog.text
+    say(other_link, b"another router")
+    await ends.until(lambda: ends.heard_by_shard.payloads)
+    assert ends.heard_by_shard.payloads == [b"another router"]
+    await other.aclose()
+
+
+async def test_a_closed_link_is_silent_and_its_incarnation_unknown(ends: Ends) -> None:
+    to_shard, _ = ends.join()
+    say(to_shard, b"one")
+    await ends.until(lambda: ends.heard_by_shard.payloads)
+    ends.acceptor.remove_peer(ROUTER)
+    ends.acceptor.remove_peer(ROUTER)
+    say(to_shard, b"two")
+    await ends.until(lambda: ends.shard_counters.wire_garbage >= 1)
+    assert ends.heard_by_shard.payloads == [b"one"]
+    to_shard.close()
+    to_shard.close()
+    say(to_shard, b"three")
+    await asyncio.sleep(0)
+    assert to_shard.writer.size == 0, "a closed link keeps nothing"
+
+
+async def test_a_second_link_to_one_incarnation_is_refused(ends: Ends) -> None:
+    ends.join()
+    with pytest.raises(ValueError, match="already"):
+        ends.dialer.connect(SHARD, ends.acceptor.endpoint)
+    with pytest.raises(ValueError, match="already"):
+        ends.acceptor.add_peer(ROUTER)
+
+
+async def test_addresses_that_cannot_be_used_are_refused(ends: Ends, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no address"):
+        ends.dialer.connect(SHARD, "nonsense")
+    ends.dialer.connect(SHARD, ends.acceptor.endpoint)
+    for endpoint in ("ipc://" + "x" * 120, f"ipc://{tmp_path}/no/such/folder", "tcp://127.0.0.1:1"):
+        if endpoint.startswith("tcp") and os.geteuid() == 0:
+            endpoint = ends.acceptor.endpoint if "tcp" in ends.acceptor.endpoint else "tcp://256.0.0.1:1"
+        with pytest.raises(StartupError, match="cannot bind"):
+            Ends(endpoint)
+
+
+# --- cuts ---
+
+
+class Proxy:
+    """A TCP proxy that ends its connections when told to, losing what it holds."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.cuts = 0
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.close()
+            return
+        self._writers |= {writer, onward_writer}
+        tasks = [
+            asyncio.create_task(self._pump(reader, onward_writer)),
+            asyncio.create_task(self._pump(onward_reader, writer)),
+        ]
+        self.tasks.update(tasks)
+        await asyncio.wait(tasks)
+        self.tasks.difference_update(tasks)
+        self._writers -= {writer, onward_writer}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass  # cut
+        writer.close()
+
+    def cut(self) -> None:
+        """End what is connected; counted only if something was."""
+        self.cuts += bool(self._writers)
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def aclose(self) -> None:
+        self._server.close()
+        self.cut()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_link_cut_many_times_under_load_loses_doubles_and_reorders_nothing(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(cut_under_load())
+
+
+async def cut_under_load() -> None:
+    ends = Ends("tcp://127.0.0.1:*")
+    proxy = Proxy(int(ends.acceptor.endpoint.rsplit(":", 1)[1]))
+    to_shard, to_router = ends.join(await proxy.start())
+    total, given = 60_000, 0
+    padding = b"." * 500
+
+    def load() -> None:
+        nonlocal given
+        for _ in range(40):
+            if given < total and not to_shard.blocked and not to_router.blocked:
+                say(to_shard, b"%d " % given + padding)
+                answer(to_router, b"%d " % given + padding)
+                given += 1
+
+    async with asyncio.timeout(DEADLINE_S * 1.8):
+        next_cut = ends.loop.time()
+        while len(ends.heard_by_shard.payloads) < total or len(ends.heard_by_router.payloads) < total:
+            load()
+            await asyncio.sleep(0 if given < total else 0.005)
+            if ends.loop.time() >= next_cut and proxy.cuts < 60:
+                proxy.cut()
+                next_cut = ends.loop.time() + 0.03
+    expected = [b"%d " % number + padding for number in range(total)]
+    assert ends.heard_by_shard.payloads == expected
+    assert ends.heard_by_router.payloads == expected
+    assert proxy.cuts >= 15
+    assert to_shard.session.resent + to_router.session.resent > 0, "no cut has lost anything: the test shows nothing"
+    assert ends.router_counters.batches_resent == to_shard.session.resent
+    assert not ends.failed
+    await proxy.aclose()
+    await ends.aclose()
+
+
+async def test_a_quiet_link_survives_a_cut_and_what_is_said_meanwhile_arrives(tcp_ends: Ends) -> None:
+    ends = tcp_ends
+    proxy = Proxy(int(ends.acceptor.endpoint.rsplit(":", 1)[1]))
+    to_shard, to_router = ends.join(await proxy.start())
+    for turn in range(1, 6):
+        say(to_shard, b"s%d" % turn)
+        await ends.until(lambda turn=turn: len(ends.heard_by_shard.payloads) == turn)
+        proxy.cut()
+        answer(to_router, b"r%d" % turn)
+        await ends.until(lambda turn=turn: len(ends.heard_by_router.payloads) == turn)
+    assert ends.heard_by_router.payloads == [b"r%d" % turn for turn in range(1, 6)]
+    await proxy.aclose()
+
+
+# --- garbage ---
+
+
+async def test_garbage_of_a_raw_dealer_is_dropped_counted_and_logged_once(
+    ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    to_shard, _ = ends.join()
+    say(to_shard, b"before")
+    await ends.until(lambda: ends.heard_by_shard.payloads)
+    stranger = Session(CLUSTER, Incarnation(99), SHARD, 0.0)
+    stranger.send(b"a batch of no router", 0, 0.0)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 1000)
+        dealer.connect(ends.acceptor.endpoint)
+        for number in range(50):
+            dealer.send(b"garbage %d" % number)
+            dealer.send(b"")
+            dealer.send_multipart([b"three", b"frames", b"each"])
+            dealer.send_multipart([routing_id(ROUTER), b"posing", b""])
+            dealer.send_multipart(stranger.outgoing)
+        await ends.until(lambda: ends.shard_counters.wire_garbage >= 250)
+        say(to_shard, b"after")
+        await ends.until(lambda: len(ends.heard_by_shard.payloads) == 2)
+    assert ends.heard_by_shard.payloads == [b"before", b"after"]
+    assert ends.shard_counters.wire_garbage == 250
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "no router of the map" in warnings[0].getMessage()
+
+
+async def test_a_pretender_under_a_routers_name_does_no_harm_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(link_module, "HEARTBEAT_TIMEOUT_S", 0.2)
+    ends = Ends(f"ipc://{tmp_path}/s")
+    to_shard, _ = ends.join()
+    say(to_shard, b"before")
+    await ends.until(lambda: ends.heard_by_shard.payloads)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 1000)
+        dealer.setsockopt(zmq.ROUTING_ID, routing_id(ROUTER))
+        dealer.connect(ends.acceptor.endpoint)
+        for _ in range(20):
+            dealer.send(b"garbage")
+            dealer.send_multipart([b"two", b"frames"])
+        await ends.until(lambda: ends.shard_counters.wire_garbage >= 40)
+    # The pretender has taken the router's connection over; the router's socket notices by its heartbeats.
+    say(to_shard, b"after")
+    await ends.until(lambda: len(ends.heard_by_shard.payloads) == 2)
+    assert ends.heard_by_shard.payloads == [b"before", b"after"]
+    assert not ends.failed
+    await ends.aclose()
+
+
+async def test_garbage_over_plain_tcp_is_dropped_counted_and_logged_once(
+    tcp_ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = tcp_ends
+    to_shard, _ = ends.join()
+    say(to_shard, b"before")
+    await ends.until(lambda: ends.heard_by_shard.payloads)
+    port = int(ends.acceptor.endpoint.rsplit(":", 1)[1])
+    pieces = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(100), b"\xff" * 100, b"", b"\xff\x00"]
+    for count, piece in enumerate(pieces, 1):
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(piece)
+            await asyncio.sleep(0.02)
+        await ends.until(lambda count=count: ends.shard_counters.wire_garbage >= count)
+    say(to_shard, b"after")
+    await ends.until(lambda: len(ends.heard_by_shard.payloads) == 2)
+    assert ends.heard_by_shard.payloads == [b"before", b"after"]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "does not speak ZeroMQ" in warnings[0].getMessage()
+
+
+async def test_a_minute_later_the_log_tells_how_much_garbage_came_since(
+    tcp_ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    tcp_ends.acceptor._now = lambda: now
+    for _ in range(5):
+        tcp_ends.acceptor._garbage("batch", "nonsense")
+    now += link_module.LOG_INTERVAL_S
+    tcp_ends.acceptor._garbage("batch", "nonsense")
+    assert [record.getMessage() for record in caplog.records] == [
+        "dropped: nonsense",
+        "dropped: nonsense; 4 more in the last 60 s",
+    ]
+    assert tcp_ends.shard_counters.wire_garbage == 6
+
+
+async def test_batches_for_an_earlier_process_at_the_address_are_dropped(tmp_path: Path) -> None:
+    ends = Ends(f"ipc://{tmp_path}/s")
+    to_dead = ends.dialer.connect(Incarnation(21), ends.acceptor.endpoint)
+    ends.acceptor.add_peer(ROUTER)
+    say(to_dead, b"for the process before")
+    await ends.until(lambda: ends.shard_counters.wire_garbage == 1)
+    assert ends.heard_by_shard.payloads == []
+    to_dead.close()
+    say(ends.dialer.connect(SHARD, ends.acceptor.endpoint), b"for this one")
+    await ends.until(lambda: ends.heard_by_shard.payloads)
+    assert ends.heard_by_shard.payloads == [b"for this one"]
+    await ends.aclose()
