@@ -1,0 +1,63 @@
+"""What each module may import. That packages point one way is import-linter's to say (``lint-imports``)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import REPOSITORY
+
+PURE = {
+    "common": "cluster_map errors ids limits records session",
+    "router": "auto_response connection connections forwarding handshake http objects output timers urls window",
+    "shard": "acks attachments mailbox outbox sockets tags",
+    "deploy": "config post",
+}
+"""Modules that decide and do nothing else: time, bytes and records come as arguments."""
+SHELL = {
+    *("asyncio", "multiprocessing", "select", "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess"),
+    *("threading", "time", "uvloop", "zmq"),
+}
+"""What only a shell may import."""
+EXEMPT = {"deploy/post.py": {"signal"}}
+"""``post`` uses ``signal`` for names of signals."""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The top-level names that the module imports from outside ``roost``, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            yield node.module.partition(".")[0]
+
+
+def modules(package: str) -> list[Path]:
+    links = REPOSITORY / "deploy" / "typing"
+    found = [path for path in (REPOSITORY / package).rglob("*.py") if links not in path.parents]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("path", [f"{package}/{name}.py" for package, names in PURE.items() for name in names.split()])
+def test_pure_modules_import_no_shell(path: str) -> None:
+    assert not set(imports(REPOSITORY / path)) & SHELL - EXEMPT.get(path, set())
+
+
+def test_common_imports_the_standard_library_only() -> None:
+    for path in modules("common"):
+        allowed = {"zmq"} if path.name == "link.py" else set()
+        strangers = set(imports(path)) - set(sys.stdlib_module_names) - allowed
+        assert not strangers, f"{path} imports {strangers}"
+
+
+@pytest.mark.parametrize("package", ["common", "deploy", "router", "shard"])
+def test_packages_import_each_other_relatively(package: str) -> None:
+    """Examples are a user's code and say ``roost.shard``; the packages themselves do not."""
+    for path in modules(package):
+        if "examples" not in path.parts:
+            assert "roost" not in set(imports(path)), path
