@@ -1,0 +1,230 @@
+"""A router, put together: the core of this package, on one loop, with its sockets, timers and the cluster around it.
+
+Start: take the name, join the directory, listen, enter the map, follow it. A router listens before it is in the map,
+so that a taken port is found before anybody knows of it; requests that come before an owner is known are parked.
+
+End (SIGTERM, SIGINT): stop listening, close what is idle, send each client Close 1001, wait a little for the answers,
+then leave the map. Shards tell their objects of clients that have not answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import os
+import signal
+
+from ..common.clock import SystemClock
+from ..common.cluster_map import ClusterMap, Member, MemberKind
+from ..common.counters import CounterFile
+from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
+from ..common.errors import ConfigError, DescriptorsTooFew, PortTaken
+from ..common.link import Dialer, Link
+from ..common.records import EventWriter, read_output
+from ..common.startup import hold_name, raise_descriptor_limit, report_ready
+from .auto_response import Reports
+from .config import RouterConfig
+from .connection import Surroundings
+from .connections import Connections
+from .counters import RouterCounters
+from .forwarding import Forwarding
+from .frames import GOING_AWAY
+from .http_connection import Front, protocol_factory
+from .links import OwnerLink
+from .objects import Objects
+from .output import Output
+from .receiving import Receiver
+from .timers import TICK_S, Wheel, ticks
+
+log = logging.getLogger("roost.router")
+
+BACKLOG = 4096
+"""Connections that the system keeps for us until we accept them."""
+OTHER_DESCRIPTORS = 128
+"""Descriptors beside those of clients: links (a handful each), files, the loop's own."""
+_TICKS_A_SECOND = ticks(1.0)
+
+
+class Router:
+    """One router process.
+
+    Args:
+        config: Its settings.
+    """
+
+    def __init__(self, config: RouterConfig) -> None:
+        self._config = config
+        self._clock = SystemClock()
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self.counters = RouterCounters()
+        self._wheel = Wheel(self._clock.now())
+        self._shared = Surroundings(
+            counters=self.counters,
+            wheel=self._wheel,
+            reports=Reports(),
+            connections=Connections(self._exhausted),
+            objects=Objects(),
+            wall=self._clock.wall,
+            ping_after=ticks(config.ping_interval_s),
+            ping_timeout=ticks(config.ping_timeout_s),
+            close_timeout=ticks(config.close_timeout_s),
+            send_buffer_bytes=config.send_buffer_bytes,
+        )
+        self._output = Output(self._output_soon)
+        self._output_planned = False
+        self._forwarding = Forwarding(self._shared, self._connect, parked_ticks=ticks(config.parked_timeout_s))
+        self._front = Front(config, self._shared, self._forwarding)
+        self._receivers: dict[Link[EventWriter], Receiver] = {}
+        self._dialer: Dialer | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._second = 0
+
+    async def serve(self) -> None:
+        """Run until told to stop, then drain.
+
+        Raises:
+            StartupError: The router cannot start.
+        """
+        config = self._config
+        self._check_descriptors()
+        async with contextlib.AsyncExitStack() as closing:
+            closing.callback(hold_name(config.run, config.name).release)
+            directory = SqliteDirectory(config.data / FILE_NAME)
+            closing.callback(directory.close)
+            me = directory.join(MemberKind.ROUTER, config.name, os.getpid(), lambda _: "", ())
+            self._dialer = Dialer(
+                loop=self._loop,
+                cluster_id=directory.cluster_id,
+                local=me.incarnation,
+                clock=self._clock,
+                on_group=self._group,
+                counters=self.counters,
+                on_failed=self._link_failed,
+            )
+            closing.push_async_callback(self._dialer.aclose)
+            server = await self._listen()
+            closing.callback(server.close)
+            counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
+            closing.callback(counter_file.close)
+            counter_file.start(self._loop)
+            self._tick()
+            closing.callback(self._stop_ticking)
+            enter(directory, me)
+            closing.callback(leave, directory, me.incarnation)
+            watch = MapWatch(directory, self._take_map)
+            await watch.start()
+            closing.push_async_callback(watch.aclose)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self._stop.set)
+            log.info("serving on %s:%d as incarnation %d", config.host, config.port, me.incarnation)
+            report_ready(config.ready_fd, config.name, me.incarnation)
+            # What is there now stays: later collections need not look at it.
+            gc.collect()
+            gc.freeze()
+            await self._stop.wait()
+            server.close()
+            await self._drain()
+
+    def _check_descriptors(self) -> None:
+        limit = raise_descriptor_limit()
+        wanted = self._config.max_connections
+        if wanted and wanted + OTHER_DESCRIPTORS > limit:
+            raise DescriptorsTooFew(wanted + OTHER_DESCRIPTORS, limit)
+
+    async def _listen(self) -> asyncio.Server:
+        config = self._config
+        try:
+            return await self._loop.create_server(
+                protocol_factory(self._front), config.host, config.port, reuse_port=True, backlog=BACKLOG
+            )
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTaken(config.host, config.port, "another program listens there") from error
+            raise ConfigError(f"cannot listen on {config.host}:{config.port}: {error.strerror or error}") from error
+
+    # --- the cluster ---
+
+    def _take_map(self, new: ClusterMap) -> None:
+        assert self._dialer is not None
+        self._front.take_map(new)
+        self._forwarding.take_map(new)
+        # Links flush at the end of this turn: what was written above carries the new version.
+        self._dialer.map_version = new.version
+
+    def _connect(self, member: Member) -> OwnerLink:
+        assert self._dialer is not None
+        link = self._dialer.connect(member.incarnation, member.endpoint)
+        link.on_unblocked = lambda _: self._forwarding.go_on()
+        self._receivers[link] = Receiver(link, self._shared, self._forwarding, self._output)
+        self._receivers = {link: receiver for link, receiver in self._receivers.items() if not link.closed}
+        return link
+
+    def _group(self, link: Link[EventWriter], group: bytes) -> None:
+        read_output(group, self._receivers[link])
+
+    def _link_failed(self, link: Link[EventWriter], error: Exception) -> None:
+        log.error("the link to shard %d is broken, its slots wait for another incarnation: %s", link.remote, error)
+        self._forwarding.link_broke(link)
+
+    # --- time and output ---
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK_S, self._tick)
+        wheel, counters = self._wheel, self.counters
+        wheel.advance(self._clock.now())
+        self._shared.reports.flush()
+        if wheel.tick >= self._second:
+            self._second = wheel.tick + _TICKS_A_SECOND
+            self._forwarding.on_second()
+            if self._shared.stopped:
+                self._forwarding.go_on()  # those that the bound of all windows had stopped
+        counters.ghosts = self._shared.connections.ghosts
+        counters.objects = len(self._shared.objects)
+        counters.parked = self._forwarding.requests.parked
+        counters.slots_attached = self._forwarding.attached
+
+    def _stop_ticking(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _output_soon(self) -> None:
+        if not self._output_planned:
+            self._output_planned = True
+            self._loop.call_soon(self._write_output)
+
+    def _write_output(self) -> None:
+        self._output_planned = False
+        if self._output.run():
+            self._output_soon()
+
+    # --- the end ---
+
+    def _exhausted(self) -> None:
+        log.warning("all connection numbers are used: draining")
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        """Close every client, and give each a little time to answer."""
+        shared = self._shared
+        deadline = self._clock.now() + self._config.drain_timeout_s
+        log.info("draining %d connections", len(shared.connections))
+        self._front.drain()
+        for count, connection in enumerate(shared.connections.all(), 1):
+            connection.close(GOING_AWAY, "the router is ending")
+            if count % 256 == 0:
+                await asyncio.sleep(0)  # keeps the answers and the links going
+        while (self.counters.connections or self._front.open) and self._clock.now() < deadline:
+            await asyncio.sleep(TICK_S)
+        for connection in shared.connections.all():
+            connection.abort()
+        self._front.abort()
+        await asyncio.sleep(0)
+
+
+async def run(config: RouterConfig) -> None:
+    """Run a router until it is told to stop."""
+    await Router(config).serve()

@@ -1,0 +1,70 @@
+"""A router's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..common import limits
+from ..common.config import MemberConfig, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterConfig(MemberConfig):
+    """Everything a router can be told. Times are seconds, sizes bytes."""
+
+    host: str = setting("127.0.0.1", help="address that clients connect to")
+    port: int = setting(
+        8787, help="port that clients connect to; routers of one cluster share it", at_least=0, at_most=65_535
+    )
+    max_connections: int = setting(
+        0,
+        help="connections to be ready for: the start fails if the system allows too few descriptors; 0 for any number",
+        at_least=0,
+    )
+    ping_interval_s: float = setting(
+        limits.PING_INTERVAL_S, help="silence of a client after which it is pinged", unit="s", at_least=0.1
+    )
+    ping_timeout_s: float = setting(
+        limits.PING_TIMEOUT_S, help="time a pinged client has to send anything", unit="s", at_least=0.1
+    )
+    close_timeout_s: float = setting(
+        limits.CLOSE_TIMEOUT_S,
+        help="time a client has to answer a Close, and an object's close handler to end",
+        unit="s",
+        at_least=0.1,
+    )
+    handshake_timeout_s: float = setting(
+        limits.HANDSHAKE_TIMEOUT_S,
+        help="time for a request's head to arrive, and for an object to answer an upgrade",
+        unit="s",
+        at_least=0.1,
+    )
+    keep_alive_s: float = setting(
+        60.0, help="time an HTTP connection may be idle between two requests", unit="s", at_least=0.1
+    )
+    parked_timeout_s: float = setting(
+        limits.PARKED_TIMEOUT_S,
+        help="time that connections and requests wait for an owner of their object",
+        unit="s",
+        at_least=0.1,
+    )
+    drain_timeout_s: float = setting(
+        3.0, help="time that clients have to answer the Close of a router that ends", unit="s", at_least=0.0
+    )
+    max_message_bytes: int = setting(
+        limits.MAX_MESSAGE_BYTES,
+        help="size of an incoming message, all fragments together",
+        unit="bytes",
+        at_least=1,
+        at_most=256 << 20,
+    )
+    max_body_bytes: int = setting(
+        limits.MAX_BODY_BYTES, help="size of a request's body", unit="bytes", at_least=0, at_most=256 << 20
+    )
+    send_buffer_bytes: int = setting(
+        limits.SEND_BUFFER_BYTES,
+        help="output that may wait for one client to take it; a client beyond that is closed with 1013",
+        unit="bytes",
+        at_least=64 << 10,
+    )
+    compression: bool = setting(False, help="agree to permessage-deflate when a client offers it")

@@ -1,0 +1,778 @@
+"""One client's WebSocket at the router.
+
+Theory of operation
+===================
+
+A connection has two closing sides, and the object is a third party that learns of the close by an event. What the
+router does follows from who has closed so far:
+
+================ =================================================== ====================================
+state            means                                               on the way out
+================ =================================================== ====================================
+PENDING          the object has been asked for the upgrade           the answer, a lost client
+OPEN             messages go both ways                               any close
+CLOSED_BY_CLIENT the client's Close came, the object has been told   the object's own Close, the end of its
+                 and may still send                                  close handler, or the timeout
+CLOSED_BY_OBJECT the object's Close is out; the client may still     the client's Close or the timeout
+                 send messages before it answers
+CLOSED_BY_ROUTER our Close is out (the client broke the protocol,    the client's Close or the timeout
+                 is too slow, nobody owns its object, we end), and
+                 the object has been told
+ENDING           both sides are done, TCP is being ended             the end of TCP
+GHOST            TCP is over, the object's shard has not             the last acknowledgement
+                 acknowledged every event yet
+GONE             forgotten                                           —
+================ =================================================== ====================================
+
+``TRANSITIONS`` is the whole table. A pair that is not in it cannot happen, or changes nothing; ``Connection._to``
+raises for the former, and callers check for the latter.
+
+Events of a connection are numbered in its window. The last is always CLOSED or FAILED, sent once: ``expects_events``
+turns false with it. Nothing comes after it, whatever the client does.
+
+Reading stops when an event cannot be taken: its window is full, its object is held, its link is blocked, or the router
+holds too much. The frames that were parsed already wait in ``_backlog``, TCP is not read, and no deadline runs
+against the client; ``go_on`` tries again. A connection that is lost or failed while it is stopped first delivers its
+backlog, then the end. So the order of events is the order of the wire.
+
+This module has no sockets. The transport's callbacks (``data_received`` and so on) are methods of ``Connection``
+itself, because a second object per connection between the two would cost memory and a call for each message.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol as Interface
+from typing import cast
+
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
+
+from ..common.limits import ROUTER_WINDOWS_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
+from ..common.records import AcceptMode, HttpResponse, Passport
+from .auto_response import Reports
+from .connections import Connections
+from .counters import RouterCounters
+from .frames import ABNORMAL, INVALID_DATA, PING, TRY_AGAIN_LATER, close_frame
+from .objects import ObjectEntry, Objects
+from .timers import Wheel
+from .window import End, Window
+
+log = logging.getLogger("roost.router")
+
+VANISHED = "WebSocket disconnected without sending Close frame."
+"""The reason with which an object hears of a client that is gone (the reference runtime's words)."""
+
+_CONT, _TEXT, _BINARY, _CLOSE = Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE
+
+
+class State(Enum):
+    """Where a connection is in its life; see the module's theory."""
+
+    PENDING = "the object has been asked for the upgrade"
+    OPEN = "messages go both ways"
+    CLOSED_BY_CLIENT = "the client has closed, the object has not"
+    CLOSED_BY_OBJECT = "the object has closed, the client has not"
+    CLOSED_BY_ROUTER = "the router has closed, the client has not"
+    ENDING = "TCP is being ended"
+    GHOST = "TCP is over, events are not acknowledged"
+    GONE = "forgotten"
+
+
+class Trigger(Enum):
+    """What moves a connection on."""
+
+    ACCEPTED = "the object answered the upgrade with a 101"
+    REFUSED = "the object answered with an ordinary response, or cannot answer any more"
+    CLIENT_CLOSE = "a Close frame of the client"
+    OBJECT_CLOSE = "the object's close()"
+    ROUTER_CLOSE = "the router closes, for a reason of its own or a failure of the client"
+    FINISHED = "nothing more is to be sent to the client"
+    LOST = "TCP is over"
+    FORGOTTEN = "nothing is left to be done"
+
+
+TRANSITIONS: dict[tuple[State, Trigger], State] = {
+    (State.PENDING, Trigger.ACCEPTED): State.OPEN,
+    (State.PENDING, Trigger.REFUSED): State.GONE,
+    (State.OPEN, Trigger.CLIENT_CLOSE): State.CLOSED_BY_CLIENT,
+    (State.OPEN, Trigger.OBJECT_CLOSE): State.CLOSED_BY_OBJECT,
+    (State.OPEN, Trigger.ROUTER_CLOSE): State.CLOSED_BY_ROUTER,
+    (State.OPEN, Trigger.FINISHED): State.ENDING,
+    (State.OPEN, Trigger.LOST): State.GHOST,
+    (State.CLOSED_BY_CLIENT, Trigger.FINISHED): State.ENDING,
+    (State.CLOSED_BY_CLIENT, Trigger.LOST): State.GHOST,
+    (State.CLOSED_BY_OBJECT, Trigger.CLIENT_CLOSE): State.ENDING,
+    (State.CLOSED_BY_OBJECT, Trigger.ROUTER_CLOSE): State.CLOSED_BY_ROUTER,
+    (State.CLOSED_BY_OBJECT, Trigger.FINISHED): State.ENDING,
+    (State.CLOSED_BY_OBJECT, Trigger.LOST): State.GHOST,
+    (State.CLOSED_BY_ROUTER, Trigger.CLIENT_CLOSE): State.ENDING,
+    (State.CLOSED_BY_ROUTER, Trigger.FINISHED): State.ENDING,
+    (State.CLOSED_BY_ROUTER, Trigger.LOST): State.GHOST,
+    (State.ENDING, Trigger.LOST): State.GHOST,
+    (State.GHOST, Trigger.FORGOTTEN): State.GONE,
+}
+
+_PENDING, _OPEN, _GHOST, _GONE = State.PENDING, State.OPEN, State.GHOST, State.GONE
+_CLOSED_BY_CLIENT, _CLOSED_BY_OBJECT = State.CLOSED_BY_CLIENT, State.CLOSED_BY_OBJECT
+
+
+class Transport(Interface):
+    """What a connection needs of its TCP transport (asyncio's, or a test's)."""
+
+    def write(self, data: bytes) -> None: ...
+    def write_eof(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Surroundings:
+    """What all connections of a router share.
+
+    Args:
+        counters: The router's counters; ``window_bytes`` among them is the bound of all windows together.
+        wheel: The timer wheel.
+        reports: Where the times of automatic responses are noted.
+        connections: The table of connections.
+        objects: The table of objects.
+        wall: Unix time, seconds.
+        ping_after: Ticks of silence before a ping.
+        ping_timeout: Ticks for an answer.
+        close_timeout: Ticks for a closing to come to its end.
+        send_buffer_bytes: What may wait for one client.
+
+    Attributes:
+        stopped: Connections that wait for something else than their own window, by counter.
+    """
+
+    __slots__ = (
+        "close_timeout",
+        "connections",
+        "counters",
+        "objects",
+        "ping_after",
+        "ping_timeout",
+        "reports",
+        "send_buffer_bytes",
+        "stopped",
+        "wall",
+        "wheel",
+    )
+
+    def __init__(
+        self,
+        *,
+        counters: RouterCounters,
+        wheel: Wheel,
+        reports: Reports,
+        connections: Connections,
+        objects: Objects,
+        wall: Callable[[], float],
+        ping_after: int,
+        ping_timeout: int,
+        close_timeout: int,
+        send_buffer_bytes: int,
+    ) -> None:
+        self.counters = counters
+        self.wheel = wheel
+        self.reports = reports
+        self.connections = connections
+        self.objects = objects
+        self.wall = wall
+        self.ping_after = ping_after
+        self.ping_timeout = ping_timeout
+        self.close_timeout = close_timeout
+        self.send_buffer_bytes = send_buffer_bytes
+        self.stopped: dict[int, Connection] = {}
+
+    def go_on(self) -> None:
+        """Something that stopped connections may have passed: try each of them again."""
+        if self.stopped:
+            stopped, self.stopped = self.stopped, {}
+            for connection in stopped.values():
+                connection.go_on()
+
+
+class Connection:
+    """A client's WebSocket, from the handshake until the last of its events is acknowledged.
+
+    Args:
+        number: Its counter.
+        entry: Its object; the connection enters itself there.
+        shared: What all connections share; the connection enters itself in the table there.
+        url: URL of the handshake.
+
+    Attributes:
+        number: Its counter.
+        entry: Its object.
+        state: Where it is in its life.
+        mode: How the object accepted it; PLAIN before that.
+        known: The object's shard knows it: it is restored to a new owner.
+        expects_events: The object still hears of it: the end has not been told.
+        writable: Messages may be written: TCP is there and our Close is not out.
+        window_bits: Window of outgoing compression, 0 without.
+        attachment: The serialised attachment, ``None`` when never set.
+        window: Its events that are not acknowledged.
+    """
+
+    __slots__ = (
+        "_auto_time",
+        "_backlog",
+        "_buffer_limit",
+        "_client_close",
+        "_closed_by_object",
+        "_deadline",
+        "_end_seq",
+        "_fragments",
+        "_fragments_opcode",
+        "_heard",
+        "_ordinal",
+        "_pinged",
+        "_protocol",
+        "_shared",
+        "_slow",
+        "_subprotocol",
+        "_tags",
+        "_transport",
+        "_url",
+        "attachment",
+        "entry",
+        "expects_events",
+        "known",
+        "mode",
+        "number",
+        "state",
+        "window",
+        "window_bits",
+        "writable",
+    )
+
+    def __init__(self, number: int, entry: ObjectEntry, shared: Surroundings, url: str) -> None:
+        self.number = number
+        self.entry = entry
+        self.state = _PENDING
+        self.mode = AcceptMode.PLAIN
+        self.known = False
+        self.expects_events = False
+        self.writable = False
+        self.window_bits = 0
+        self.attachment: bytes | None = None
+        self.window = Window()
+        self._shared = shared
+        self._url = url
+        self._protocol: ServerProtocol | None = None
+        self._transport: Transport | None = None
+        self._subprotocol = ""
+        self._ordinal = 0
+        self._tags: tuple[str, ...] = ()
+        self._auto_time: float | None = None
+        self._closed_by_object = False
+        self._client_close: tuple[int, str] | None = None
+        self._end_seq = 0
+        self._backlog: list[Frame] | None = None
+        self._fragments: bytearray | None = None
+        self._fragments_opcode = _TEXT
+        self._slow = False
+        self._buffer_limit = shared.send_buffer_bytes
+        self._heard = self._pinged = self._deadline = 0
+        entry.connections[number] = self
+        shared.connections.add(self)
+
+    def _to(self, trigger: Trigger) -> None:
+        after = TRANSITIONS.get((self.state, trigger))
+        if after is None:
+            raise AssertionError(f"connection {self.number} is {self.state.name} and cannot take {trigger.name}")
+        self.state = after
+
+    # --- the handshake's end ---
+
+    def accept(
+        self,
+        response: HttpResponse,
+        protocol: ServerProtocol,
+        transport: Transport,
+        *,
+        subprotocol: str = "",
+        window_bits: int = 0,
+    ) -> None:
+        """The object has accepted and the 101 is written.
+
+        Args:
+            response: The object's answer, with what goes into the passport.
+            protocol: The connection's protocol, open.
+            transport: TCP.
+            subprotocol: As the object chose it.
+            window_bits: Window of outgoing compression, 0 without.
+        """
+        shared = self._shared
+        self._accepted(response)
+        self._protocol = protocol
+        self._transport = transport
+        self._subprotocol, self.window_bits = subprotocol, window_bits
+        self.writable = True
+        self._heard = shared.wheel.tick
+        shared.wheel.schedule(self, shared.ping_after)
+
+    def accept_lost(self, response: HttpResponse) -> None:
+        """The object has accepted a client that is gone, or whose 101 cannot be sent: it hears so at once."""
+        self._accepted(response)
+        self.connection_lost(None)
+
+    def _accepted(self, response: HttpResponse) -> None:
+        self._to(Trigger.ACCEPTED)
+        self.mode = response.mode
+        self.known = self.expects_events = response.mode is not AcceptMode.UNACCEPTED
+        self._ordinal, self._tags = response.ordinal, response.tags
+        self.attachment = response.attachment
+        self._shared.counters.connections += 1
+
+    def refuse(self) -> None:
+        """There will be no connection: the object gave an ordinary answer, or none can come."""
+        if self.state is _PENDING:
+            self._to(Trigger.REFUSED)
+            self._leave_tables()
+
+    # --- what the transport calls ---
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        protocol = self._protocol
+        assert protocol is not None
+        self._heard = self._shared.wheel.tick
+        protocol.receive_data(data)
+        if protocol.events:
+            frames = cast("list[Frame]", protocol.events_received())  # after the handshake there are only frames
+            if self._backlog is None:
+                self._take(frames)
+            else:
+                self._backlog += frames
+        if protocol.writes:
+            self._answer(protocol)
+
+    def eof_received(self) -> bool:
+        """The client sends no more bytes.
+
+        Returns:
+            Whether TCP stays open for what we have to send: only after a proper Close of the client.
+        """
+        return self.state is _CLOSED_BY_CLIENT
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """TCP is over."""
+        if self.state is _GHOST or self.state is _GONE:
+            return
+        shared = self._shared
+        self._to(Trigger.LOST)
+        self._transport = None
+        self.writable = self._slow = False
+        shared.counters.connections -= 1
+        oldest = shared.connections.haunt(self)
+        if self._backlog is None:
+            self._settle()
+        if oldest is not None and oldest.state is _GHOST:
+            shared.counters.ghosts_dropped += 1
+            oldest.forget_events()
+
+    def pause_writing(self) -> None:
+        """The client does not take its output as fast as it comes: from now on its buffer is watched."""
+        self._slow = True
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._slow = False
+        self._buffer_limit = self._shared.send_buffer_bytes
+
+    # --- from the client ---
+
+    def _take(self, frames: list[Frame]) -> None:
+        """Take frames in the order of the wire, until one has to wait."""
+        shared, entry = self._shared, self.entry
+        link, window, counters = entry.link, self.window, shared.counters
+        shut = entry.held or counters.window_bytes >= ROUTER_WINDOWS_BYTES or (link is not None and link.blocked)
+        written = False
+        for position, frame in enumerate(frames):
+            opcode = frame.opcode
+            payload: bytes = frame.data  # type: ignore[assignment]  # incoming data is bytes, never a view
+            if opcode is not _TEXT and opcode is not _BINARY:
+                if opcode is _CLOSE:
+                    self._client_closed()
+                    continue
+                if opcode is not _CONT:
+                    continue  # the protocol answers pings; pongs only show life
+                fragments = self._fragments
+                assert fragments is not None
+                fragments += payload
+                if not frame.fin:
+                    continue
+                opcode, payload = self._fragments_opcode, bytes(fragments)
+                self._fragments = None
+                frame = Frame(opcode, payload)  # what waits, if it has to, is the whole message
+            elif not frame.fin:
+                # A bytearray, not a list of parts: a message in tiny fragments costs no more than its bytes.
+                self._fragments, self._fragments_opcode = bytearray(payload), opcode
+                continue
+            if not self.expects_events:
+                continue
+            binary = opcode is _BINARY
+            if not binary:
+                if not payload.isascii() and not self._is_text(payload):
+                    break
+                if payload == entry.auto_request and self.mode is AcceptMode.HIBERNATABLE:
+                    self._respond()
+                    continue
+            size = len(payload)
+            events = window.events
+            if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + size > WINDOW_BYTES)):
+                self._stop([frame, *frames[position + 1 :]], shut)
+                break
+            counters.window_bytes += size
+            counters.messages_in += 1
+            counters.bytes_in += size
+            if link is None:
+                window.add(payload, binary, 0)
+            else:
+                seq = window.add(payload, binary, 1)
+                if shared.reports.pending:
+                    shared.reports.before_event(link, self.number)
+                link.writer.message(self.number, seq, 0, payload, binary)
+                written = True
+        if written:
+            link.flush_soon()  # type: ignore[union-attr]  # written only with a link
+
+    def _is_text(self, payload: bytes) -> bool:
+        """Check a text message that is not ASCII; the connection fails if it is not UTF-8 (RFC 6455 8.1)."""
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            self._fail(INVALID_DATA, f"a text message is not UTF-8: {error.reason} at byte {error.start}")
+            return False
+        return True
+
+    def _respond(self) -> None:
+        """Answer in the object's place; after its close() the request is ignored, like any message it set aside."""
+        if not self.writable or self._closed_by_object:
+            return
+        shared, link = self._shared, self.entry.link
+        self._auto_time = now = shared.wall()
+        self.write(self.entry.auto_frame)
+        shared.counters.auto_responses += 1
+        if link is not None:
+            shared.reports.note(link, self.number, now)
+
+    def _answer(self, protocol: ServerProtocol) -> None:
+        """Write what the protocol wants to be written, but for its Close frames: when to close is decided here."""
+        writes = protocol.data_to_send()
+        if protocol.eof_sent:
+            # It has just echoed the client's Close, or failed: both end in a Close and the end of the stream.
+            del writes[-2:]
+        for data in writes:
+            if self.writable:
+                self.write(data)
+        if protocol.parser_exc is not None and self._backlog is None:
+            self._settle()
+
+    def _client_closed(self) -> None:
+        protocol = self._protocol
+        assert protocol is not None
+        received = protocol.close_rcvd
+        assert received is not None
+        code, reason = int(received.code), received.reason
+        if self.state is _OPEN:
+            self._to(Trigger.CLIENT_CLOSE)
+            self._client_close = (code, reason)
+            if self.expects_events:
+                self._end(End(False, code, reason, True, 0))
+                self._set_deadline()
+            else:
+                self._echo()
+        elif self.state is _CLOSED_BY_OBJECT or self.state is State.CLOSED_BY_ROUTER:
+            if self.expects_events:
+                self._end(End(False, code, reason, True, 0))
+            self._to(Trigger.CLIENT_CLOSE)
+            self._end_tcp()
+        elif self.state is _GHOST and self.expects_events:
+            # It closed properly, then ended TCP while its messages waited.
+            self._end(End(False, code, reason, True, 0))
+
+    def _settle(self) -> None:
+        """All that the client sent has been taken: if that was all that comes, tell the object."""
+        state, protocol = self.state, self._protocol
+        if (
+            protocol is not None
+            and protocol.parser_exc is not None
+            and (state is _OPEN or state is _CLOSED_BY_OBJECT or (state is _GHOST and self.expects_events))
+        ):
+            told = protocol.close_sent
+            assert told is not None
+            self._fail(int(told.code), told.reason)
+        if state is _GHOST:
+            if self.expects_events:
+                self._end(End(False, ABNORMAL, VANISHED, False, 0))
+            self._forget_if_done()
+
+    def _fail(self, code: int, description: str) -> None:
+        """The client broke the protocol: tell it and the object, and take nothing more from it."""
+        shared = self._shared
+        shared.counters.protocol_errors += 1
+        if self.expects_events:
+            self._end(End(True, code, description, False, 0))
+        if self.state is _GHOST:
+            return
+        transport = self._transport
+        assert transport is not None
+        if self.writable:
+            self._write_close(code, description)
+        self._to(Trigger.ROUTER_CLOSE)
+        # Half closed, not closed: unread bytes would turn the end into a reset, and the client might lose our Close.
+        transport.write_eof()
+        self._set_deadline()
+
+    # --- backpressure ---
+
+    def _stop(self, frames: list[Frame], shut: bool) -> None:
+        """*frames* have to wait: for room in the window or (*shut*) for something outside the connection."""
+        shared = self._shared
+        if self._backlog is None:
+            shared.counters.stopped += 1
+            if self._transport is not None:
+                self._transport.pause_reading()
+        self._backlog = frames
+        if shut:
+            shared.stopped[self.number] = self
+
+    def go_on(self) -> None:
+        """Try to take what waits. Calling it too early does no harm."""
+        backlog, shared = self._backlog, self._shared
+        if not backlog:
+            return  # nothing waits; or, when it is empty and not None, this very method is at work below
+        self._backlog = []
+        shared.stopped.pop(self.number, None)
+        self._take(backlog)
+        if self._backlog:
+            return
+        self._backlog = None
+        shared.counters.stopped -= 1
+        if self._transport is not None and self.state is not State.ENDING:
+            self._heard = shared.wheel.tick
+            self._pinged = 0
+            self._transport.resume_reading()
+        self._settle()
+
+    # --- events to the object ---
+
+    def _end(self, end: End) -> None:
+        """Tell the object of the end, once."""
+        self.expects_events = False
+        seq = self._end_seq = self.window.end(end)
+        link = self.entry.link
+        if link is not None:
+            if self._shared.reports.pending:
+                self._shared.reports.before_event(link, self.number)
+            end.write(link.writer, self.number, seq)
+            link.flush_soon()
+
+    def acknowledge(self, first: int, last: int) -> bool:
+        """The object's shard is done with the events *first* to *last*.
+
+        Returns:
+            Whether the end is among them: the close handler has ended, which the caller has to pass on by
+            ``handler_ended`` once the object's output before it is written.
+        """
+        window, shared = self.window, self._shared
+        shared.counters.window_bytes -= window.acknowledge(first, last)
+        if self._backlog is not None:
+            if window.half_empty:
+                self.go_on()
+        elif self.state is _GHOST:
+            self._forget_if_done()
+        return first <= self._end_seq <= last
+
+    def handler_ended(self) -> None:
+        """The object's close handler is over. If it has not closed by itself, the client gets its own Close back."""
+        if self.state is _CLOSED_BY_CLIENT:
+            self._echo()
+
+    # --- from the object ---
+
+    def write(self, frame: bytes) -> None:
+        """Write a frame to the client; the caller has checked ``writable``. A client that takes too little is closed.
+
+        Args:
+            frame: A whole frame. One of any size goes out if the client has taken all before it.
+        """
+        transport = self._transport
+        assert transport is not None
+        if self._slow and transport.get_write_buffer_size() > self._buffer_limit:
+            self._shared.counters.slow_consumers_closed += 1
+            log.info("connection %d: slow consumer, closed with %d bytes waiting", self.number, self._buffer_limit)
+            self.close(TRY_AGAIN_LATER, "slow consumer")
+            return
+        if len(frame) > self._shared.send_buffer_bytes:
+            # What waits behind a large message is measured beside it: the client has not been slow yet.
+            self._buffer_limit = len(frame) + self._shared.send_buffer_bytes
+        transport.write(frame)
+
+    def object_closed(self, code: int, reason: str, final: bool) -> None:
+        """The object closes, or (*final*) forgets the connection: it was reset.
+
+        Args:
+            code: What the client is told; 1005 for a Close without a code, 1006 to end TCP without a Close.
+            reason: Reason, at most 123 bytes.
+            final: The object wants no event of it any more.
+        """
+        state = self.state
+        if state is _GONE or state is _PENDING:
+            return
+        if final:
+            self.known = self.expects_events = False
+            self._shared.counters.window_bytes -= self.window.clear()
+        else:
+            self._closed_by_object = True
+        if state is _GHOST:
+            if final and self._backlog is None:
+                self._forget_if_done()
+        elif not self.writable:
+            pass  # our Close is out already: the closing that has begun goes on
+        elif code == ABNORMAL:
+            self.writable = False
+            self._to(Trigger.FINISHED)
+            self._end_tcp()
+        else:
+            self._write_close(code, reason)
+            if state is _CLOSED_BY_CLIENT:
+                self._to(Trigger.FINISHED)
+                self._end_tcp()
+            else:
+                self._to(Trigger.OBJECT_CLOSE)
+                self._set_deadline()
+        if final:
+            self.go_on()  # nobody waits for its messages now, but its Close may be behind them
+
+    def forget_events(self) -> None:
+        """Nobody is left who knows the connection: its shard died and it cannot be restored."""
+        self.known = self.expects_events = False
+        self._shared.counters.window_bytes -= self.window.clear()
+        if self._backlog is not None:
+            self.go_on()
+        elif self.state is _GHOST:
+            self._forget_if_done()
+
+    def passport(self) -> Passport:
+        """What another shard needs to take the connection over."""
+        entry = self.entry
+        return Passport(
+            connection=self.number,
+            hibernatable=self.mode is AcceptMode.HIBERNATABLE,
+            closed_by_object=self._closed_by_object,
+            ordinal=self._ordinal,
+            next_seq=self.window.next_seq,
+            auto_response_time=self._auto_time,
+            object_id=entry.object_id,
+            namespace=entry.namespace,
+            name=entry.name,
+            url=self._url,
+            protocol=self._subprotocol,
+            tags=self._tags,
+            attachment=self.attachment,
+        )
+
+    # --- from the router ---
+
+    def close(self, code: int, reason: str) -> None:
+        """Close for a reason of the router's own. The object is told at once, with the same code."""
+        if self.expects_events:
+            self._end(End(False, code, reason, False, 0))
+        if not self.writable:
+            return
+        self._write_close(code, reason)
+        if self.state is _CLOSED_BY_CLIENT:
+            self._to(Trigger.FINISHED)
+            self._end_tcp()
+        else:
+            self._to(Trigger.ROUTER_CLOSE)
+            self._set_deadline()
+        self.go_on()
+
+    def abort(self) -> None:
+        """End TCP now, with what has not been sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- closing ---
+
+    def _write_close(self, code: int, reason: str) -> None:
+        assert self._transport is not None
+        self.writable = False
+        self._transport.write(close_frame(code, reason))
+
+    def _echo(self) -> None:
+        """Answer the client's Close with its own code, and end."""
+        assert self._client_close is not None
+        self._write_close(*self._client_close)
+        self._to(Trigger.FINISHED)
+        self._end_tcp()
+
+    def _end_tcp(self) -> None:
+        assert self._transport is not None
+        self.writable = False
+        self._set_deadline()
+        self._transport.close()
+
+    def _set_deadline(self) -> None:
+        shared = self._shared
+        self._deadline = shared.wheel.schedule(self, shared.close_timeout)
+
+    def on_tick(self, tick: int) -> None:
+        """A time that this connection waited for has come."""
+        if self._transport is None:
+            return
+        if self._deadline:
+            if tick >= self._deadline:
+                self._closing_took_too_long()
+        elif self.state is _OPEN:
+            self._check_life(tick)
+
+    def _closing_took_too_long(self) -> None:
+        if self.state is _CLOSED_BY_CLIENT:
+            self._echo()
+        elif self._backlog is not None:
+            self._set_deadline()  # its Close may be among what we do not read
+        else:
+            self.abort()
+
+    def _check_life(self, tick: int) -> None:
+        """Ping a client that has been silent, end one that does not answer."""
+        shared = self._shared
+        if self._backlog is not None:
+            self._heard = tick  # it may have answered: we do not read
+        if self._pinged and self._heard < self._pinged:
+            if tick >= self._pinged + shared.ping_timeout:
+                shared.counters.pings_unanswered += 1
+                self.abort()
+            return
+        self._pinged = 0
+        silent = tick - self._heard
+        if silent < shared.ping_after:
+            shared.wheel.schedule(self, shared.ping_after - silent)
+            return
+        self._pinged = tick
+        self.write(PING)
+        shared.wheel.schedule(self, shared.ping_timeout)
+
+    # --- the end ---
+
+    def _forget_if_done(self) -> None:
+        if not self.window.events and self._backlog is None:
+            self._to(Trigger.FORGOTTEN)
+            self._leave_tables()
+
+    def _leave_tables(self) -> None:
+        shared, entry = self._shared, self.entry
+        shared.connections.remove(self)
+        entry.connections.pop(self.number, None)
+        shared.objects.release(entry)

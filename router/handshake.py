@@ -1,0 +1,128 @@
+"""The opening handshake of a WebSocket (RFC 6455 4.2), in two halves.
+
+The whole check is made before the object is asked, so that user code only sees upgrades that can succeed; the 101 is
+sent when the object has accepted.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from websockets.datastructures import Headers as WebSocketHeaders
+from websockets.exceptions import InvalidHeader, InvalidMethod, InvalidProtocol, InvalidUpgrade
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from ..common.records import Headers
+from .http import BadResponseHeader, Refusal, RequestHead, checked_headers
+
+_log = logging.getLogger("roost.router.websocket")
+# Its records would say again, per connection, what ours say.
+_log.setLevel(logging.ERROR)
+
+_OURS = frozenset(
+    (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-version")
+)
+
+_DEFLATE = ServerPerMessageDeflateFactory(
+    # Without context of ours one compressed frame serves all clients. Without the client's, an idle connection
+    # does not keep a decompressor with a window of up to 32 kB.
+    server_no_context_takeover=True,
+    client_no_context_takeover=True,
+)
+
+
+class Handshake:
+    """A handshake that is in order and waits for the object's answer.
+
+    Attributes:
+        protocol: The connection's protocol, in state CONNECTING until ``complete``.
+        subprotocol: What the object chose; empty before ``complete`` and without one.
+    """
+
+    __slots__ = ("_response", "protocol", "subprotocol")
+
+    def __init__(self, protocol: ServerProtocol, response: Response) -> None:
+        self.protocol = protocol
+        self.subprotocol = ""
+        self._response = response
+
+    @property
+    def window_bits(self) -> int:
+        """Window of outgoing compression as agreed with the client, 0 without compression."""
+        for extension in self.protocol.extensions:
+            if isinstance(extension, PerMessageDeflate):
+                return extension.local_max_window_bits
+        return 0
+
+    def complete(self, headers: Headers) -> bytes:
+        """The object has accepted: make the 101 and open the protocol.
+
+        Args:
+            headers: Header fields of the object's response. ``Sec-WebSocket-Protocol`` is sent as set, whatever the
+                client offered.
+
+        Returns:
+            The bytes of the 101.
+
+        Raises:
+            BadResponseHeader: One of *headers* cannot be sent, or there are several subprotocols. The protocol is
+                not opened.
+        """
+        checked = [(name, value) for name, value in checked_headers(headers) if name.lower() not in _OURS]
+        chosen = [value for name, value in checked if name.lower() == b"sec-websocket-protocol"]
+        if len(chosen) > 1:
+            raise BadResponseHeader("a WebSocket has one subprotocol, the response sets Sec-WebSocket-Protocol twice")
+        for name, value in checked:
+            self._response.headers[name.decode("ascii")] = value.decode("latin-1")
+        if chosen:
+            self.subprotocol = chosen[0].decode("latin-1")
+            self.protocol.subprotocol = Subprotocol(self.subprotocol)
+        self.protocol.send_response(self._response)
+        return b"".join(self.protocol.data_to_send())
+
+
+def begin(head: RequestHead, version: str, *, max_message_bytes: int, compression: bool) -> Handshake:
+    """Check a request that asks for a WebSocket.
+
+    Args:
+        head: The request's head.
+        version: Its HTTP version.
+        max_message_bytes: Limit of an incoming message, all its fragments together.
+        compression: Whether permessage-deflate may be agreed to.
+
+    Raises:
+        Refusal: It is no valid handshake; the status is 400, 426 or 505.
+    """
+    if head.has_body:
+        raise Refusal(400, "a WebSocket handshake may not have a body")
+    protocol = ServerProtocol(
+        extensions=[_DEFLATE] if compression else None,
+        max_size=max_message_bytes,
+        logger=_log,
+    )
+    headers = WebSocketHeaders()
+    for name, value in head.headers:
+        headers[name.decode("latin-1")] = value.decode("latin-1")
+    response = protocol.accept(Request(head.target, headers, head.method, f"HTTP/{version}"))
+    if response.status_code != 101:
+        raise _refusal(protocol.handshake_exc, response.status_code)
+    return Handshake(protocol, response)
+
+
+def _refusal(error: Exception | None, status: int) -> Refusal:
+    sentence = f"this is no valid WebSocket handshake: {error}"
+    if error is not None and error.__cause__ is not None:
+        sentence += f": {error.__cause__}"
+    if isinstance(error, InvalidMethod):
+        return Refusal(400, "a WebSocket handshake must be a GET request")
+    if isinstance(error, InvalidHeader) and error.name == "Sec-WebSocket-Version":
+        # RFC 6455 4.4 asks for the version that we do speak.
+        return Refusal(426, f"{sentence}; this server speaks version 13", [(b"sec-websocket-version", b"13")])
+    if isinstance(error, InvalidUpgrade):
+        return Refusal(426, sentence, [(b"upgrade", b"websocket"), (b"connection", b"upgrade")])
+    if isinstance(error, InvalidProtocol):
+        return Refusal(505, "a WebSocket handshake must be an HTTP/1.1 request")
+    return Refusal(status, sentence)

@@ -1,0 +1,534 @@
+"""A client's TCP connection as long as it speaks HTTP: the shell over ``RequestParser``.
+
+Requests are answered one at a time in the order received. While one is with its object, those that were pipelined
+behind it wait parsed, and nothing more is read. A connection that becomes a WebSocket hands its transport over to a
+``Connection`` and is gone, so that an idle WebSocket does not carry an HTTP parser along.
+
+A connection is always in one phase, and each phase has one deadline::
+
+    FRESH     nothing received yet         handshake_timeout_s, then it is closed
+    HEAD      in the middle of a head      handshake_timeout_s, then 408
+    BODY      in the middle of a body      BODY_SILENCE_S without a byte, then 408
+    BUSY      the object has a request     none: handlers take what they take
+    UPGRADE   it has an upgrade            handshake_timeout_s, then 503
+    IDLE      between two requests         keep_alive_s, then it is closed
+    CLOGGED   the client does not take     keep_alive_s, then it is cut off
+              its response
+    LINGERING the last response is out,    LINGER_S, then it is cut off
+              unread bytes are dropped
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from email.utils import formatdate
+from enum import Enum, auto
+
+from ..common.cluster_map import ClusterMap
+from ..common.errors import BadRequest, RequestError, Unavailable
+from ..common.limits import MAX_HANDSHAKES_IN_FLIGHT, MAX_HEAD_BYTES, SLOTS
+from ..common.records import HttpResponse
+from . import handshake, page
+from .config import RouterConfig
+from .connection import Connection, Surroundings
+from .forwarding import Forwarding
+from .handshake import Handshake
+from .http import (
+    CONTINUE,
+    BadResponseHeader,
+    Refusal,
+    checked_headers,
+    declared_length,
+    refusal_bytes,
+    response_bytes,
+)
+from .request_parser import Incoming, RequestParser
+from .requests import Request
+from .timers import TICK_S, ticks
+from .urls import address, path_of
+
+log = logging.getLogger("roost.router")
+
+BODY_SILENCE_S = 30.0
+"""Seconds without a byte of a body that has begun."""
+LINGER_S = 2.0
+"""Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
+might never see the answer."""
+_DATE_TICKS = ticks(1.0)
+
+
+class Phase(Enum):
+    """Where an HTTP connection is; see the module."""
+
+    FRESH = auto()
+    HEAD = auto()
+    BODY = auto()
+    BUSY = auto()
+    UPGRADE = auto()
+    IDLE = auto()
+    CLOGGED = auto()
+    LINGERING = auto()
+
+
+_HANDSHAKES = frozenset((Phase.FRESH, Phase.HEAD, Phase.UPGRADE))
+
+
+class Front:
+    """What the HTTP connections of a router share.
+
+    Args:
+        config: The router's settings.
+        shared: What the WebSockets share.
+        forwarding: Where requests go.
+
+    Attributes:
+        open: The connections that speak HTTP at present.
+        map: The cluster map.
+        draining: No new requests are taken.
+    """
+
+    def __init__(self, config: RouterConfig, shared: Surroundings, forwarding: Forwarding) -> None:
+        self.config = config
+        self.shared = shared
+        self.counters = shared.counters
+        self.forwarding = forwarding
+        self.open: set[HttpConnection] = set()
+        self.map = ClusterMap()
+        self.namespaces: tuple[str, ...] = ()
+        self.own_host = f"{config.host}:{config.port}"
+        self.draining = False
+        self.deadlines = {
+            Phase.FRESH: ticks(config.handshake_timeout_s),
+            Phase.HEAD: ticks(config.handshake_timeout_s),
+            Phase.BODY: ticks(BODY_SILENCE_S),
+            Phase.BUSY: 0,
+            Phase.UPGRADE: ticks(config.handshake_timeout_s),
+            Phase.IDLE: ticks(config.keep_alive_s),
+            Phase.CLOGGED: ticks(config.keep_alive_s),
+            Phase.LINGERING: ticks(LINGER_S),
+        }
+        self._date = b""
+        self._date_until = 0
+
+    def take_map(self, new: ClusterMap) -> None:
+        """Follow a new cluster map."""
+        self.map = new
+        self.namespaces = new.namespaces
+
+    def date(self) -> bytes:
+        """The present time for a Date header, made once a second."""
+        tick = self.shared.wheel.tick
+        if tick >= self._date_until:
+            self._date = formatdate(self.shared.wall(), usegmt=True).encode()
+            self._date_until = tick + _DATE_TICKS
+        return self._date
+
+    def drain(self) -> None:
+        """Close connections without a request; the others close after their answer."""
+        self.draining = True
+        for connection in list(self.open):
+            connection.drain()
+
+    def abort(self) -> None:
+        """End all connections now."""
+        for connection in list(self.open):
+            connection.abort()
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client's HTTP. Made by the listener for each TCP connection."""
+
+    __slots__ = (
+        "_clogged",
+        "_deadline",
+        "_due",
+        "_ended",
+        "_front",
+        "_handshake",
+        "_incoming",
+        "_parser",
+        "_paused",
+        "_phase",
+        "_request",
+        "_rest",
+        "_transport",
+    )
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._transport: asyncio.Transport | None = None
+        self._parser = RequestParser(
+            own_host=front.own_host, max_body_bytes=front.config.max_body_bytes, counters=front.counters
+        )
+        self._phase = Phase.IDLE
+        self._deadline = 0
+        self._due = 0
+        self._incoming: Incoming | None = None
+        self._request: Request | None = None
+        self._handshake: Handshake | None = None
+        self._rest: list[bytes] = []
+        self._paused = False
+        self._clogged = False
+        self._ended = False
+
+    # --- the transport ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        front, counters = self._front, self._front.counters
+        self._transport = transport
+        counters.http_connections += 1
+        front.open.add(self)
+        crowded = counters.handshakes_in_flight >= MAX_HANDSHAKES_IN_FLIGHT
+        self._enter(Phase.FRESH)
+        if front.draining:
+            self._refuse(Unavailable("this router is ending"))
+        elif crowded:
+            self._refuse(Unavailable(f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is Phase.LINGERING:
+            return
+        if self._phase is Phase.UPGRADE:
+            self._keep(data)
+            return
+        self._parser.feed(data)
+        self._serve()
+
+    def eof_received(self) -> bool:
+        if self._incoming is not None and self._phase is not Phase.UPGRADE:
+            # It has sent all it wanted and waits for answers, as programs do that shut their sending side down.
+            self._ended = True
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        request = self._request
+        self._leave()
+        if request is not None:
+            self._front.forwarding.abandon(request)
+
+    def pause_writing(self) -> None:
+        self._clogged = True
+
+    def resume_writing(self) -> None:
+        self._clogged = False
+        if self._transport is not None:
+            self._serve()
+
+    def _leave(self) -> None:
+        """This connection's part is over: it has ended, or goes on as a WebSocket."""
+        if self._transport is None:
+            return
+        front = self._front
+        self._transport = None
+        front.open.discard(self)
+        front.counters.http_connections -= 1
+        self._enter(Phase.BUSY)  # counts and waits for nothing
+        self._release()
+        self._parser.drop()
+        self._incoming = self._request = self._handshake = None
+
+    # --- requests, in turn ---
+
+    def _serve(self) -> None:
+        """Go on with what has been parsed, as far as the client takes the answers."""
+        parser = self._parser
+        while self._transport is not None and self._incoming is None and not self._clogged and parser.items:
+            item = parser.items.popleft()
+            if isinstance(item, Incoming):
+                self._start(item)
+            else:
+                self._refuse(item)
+        if self._transport is None or self._is_over():
+            return
+        if self._incoming is None and parser.expecting is not None and not parser.items:
+            self._answer_expectation()
+            if self._is_over():
+                return
+        self._pause(bool(parser.items) or self._clogged)
+        if self._incoming is None:
+            self._settle()
+
+    def _is_over(self) -> bool:
+        return self._phase is Phase.LINGERING
+
+    def _settle(self) -> None:
+        """No request is with an object: see what we wait for."""
+        parser = self._parser
+        if self._clogged:
+            self._enter(Phase.CLOGGED)
+        elif parser.body_open:
+            self._enter(Phase.BODY)
+            self._deadline = self._front.shared.wheel.tick + self._front.deadlines[Phase.BODY]
+        elif parser.head_open:
+            self._enter(Phase.HEAD)
+        elif self._ended or parser.finished:
+            self._close()
+        elif self._phase is not Phase.FRESH:
+            self._enter(Phase.IDLE)
+
+    def _start(self, incoming: Incoming) -> None:
+        """Answer a request, or have its object answer it."""
+        front, head = self._front, incoming.head
+        front.counters.http_requests += 1
+        self._incoming = incoming
+        try:
+            if self._answer_own(incoming):
+                return
+            target = address(path_of(head.target), front.namespaces)
+            if front.draining:
+                raise Unavailable("this router is ending")
+            if head.wants_websocket:
+                self._handshake = handshake.begin(
+                    head,
+                    incoming.version,
+                    max_message_bytes=front.config.max_message_bytes,
+                    compression=front.config.compression,
+                )
+            self._request = front.forwarding.ask(
+                self,
+                namespace=target.namespace,
+                name=target.name,
+                method=head.method,
+                url=head.url,
+                headers=head.headers,
+                body=incoming.body,
+                upgrade=self._handshake is not None,
+            )
+        except RequestError as error:
+            self._handshake = None
+            self.failed(error)
+            return
+        if self._request.link is not None:
+            self._release()
+        if self._handshake is None:
+            self._enter(Phase.BUSY)
+        else:
+            self._enter(Phase.UPGRADE)
+            if self._parser.rest:
+                self._keep(self._parser.rest)
+
+    def _release(self) -> None:
+        """The body of the present request is not held here any more."""
+        incoming = self._incoming
+        if incoming is not None and incoming.body:
+            self._parser.release(incoming.body)
+            incoming.body = b""
+
+    def _answer_own(self, incoming: Incoming) -> bool:
+        """Answer a request for one of the router's own pages; ``False`` if it is for an object."""
+        front, head = self._front, incoming.head
+        path = path_of(head.target)
+        if path not in ("/", "/healthz"):
+            return False
+        if head.method not in ("GET", "HEAD"):
+            raise Refusal(405, f"{path} can be read with GET and HEAD only", [(b"allow", b"GET, HEAD")])
+        if head.wants_websocket:
+            raise BadRequest(f"{path} is no object: a WebSocket is opened at /<namespace>/<name>")
+        if path == "/":
+            self._respond(200, [page.HTML], page.home(front.namespaces))
+        else:
+            status, body = page.health(slots_attached=front.forwarding.attached, slots=SLOTS, draining=front.draining)
+            self._respond(status, [page.JSON, (b"cache-control", b"no-store")], body)
+        return True
+
+    def _answer_expectation(self) -> None:
+        """A client waits for a 100 before it sends a body: say so, unless the body could only be thrown away."""
+        head, self._parser.expecting = self._parser.expecting, None
+        assert head is not None
+        assert self._transport is not None
+        try:
+            path = path_of(head.target)
+            if path not in ("/", "/healthz"):
+                address(path, self._front.namespaces)
+        except RequestError as error:
+            self._refuse(error, head_only=head.method == "HEAD")
+        else:
+            self._transport.write(CONTINUE)
+
+    # --- answers (Asker) ---
+
+    def answered(self, response: HttpResponse) -> None:
+        """The object gave an ordinary response."""
+        try:
+            headers = checked_headers(response.headers)
+        except BadResponseHeader as error:
+            self._bad_response(error)
+            return
+        self._respond(response.status, headers, response.body, declared=declared_length(response.headers))
+        self._serve()
+
+    def upgraded(self, connection: Connection, response: HttpResponse) -> None:
+        """The object accepted the WebSocket."""
+        transport, shake = self._transport, self._handshake
+        assert transport is not None
+        assert shake is not None
+        try:
+            data = shake.complete(response.headers)
+        except BadResponseHeader as error:
+            connection.accept_lost(response)
+            self._bad_response(error)
+            return
+        transport.write(data)
+        connection.accept(
+            response, shake.protocol, transport, subprotocol=shake.subprotocol, window_bits=shake.window_bits
+        )
+        rest, paused = b"".join(self._rest), self._paused
+        self._leave()
+        transport.set_protocol(connection)  # type: ignore[arg-type]  # it has a protocol's methods
+        if paused:
+            transport.resume_reading()
+        if rest:
+            connection.data_received(rest)
+
+    def failed(self, error: RequestError) -> None:
+        """There is no answer of an object."""
+        incoming = self._incoming
+        assert incoming is not None
+        assert self._transport is not None
+        keep_alive = self._may_keep_alive(incoming)
+        head_only = incoming.head.method == "HEAD"
+        self._transport.write(refusal_bytes(error, date=self._front.date(), keep_alive=keep_alive, head_only=head_only))
+        waited = self._request is not None
+        self._finish(keep_alive)
+        if waited:
+            self._serve()
+
+    def _bad_response(self, error: BadResponseHeader) -> None:
+        request = self._request
+        assert request is not None
+        log.error("object %s/%s: %s", request.record.namespace, request.record.name, error)
+        self.failed(Refusal(500, "the object's response has a header that cannot be sent; see the router's log"))
+
+    def _respond(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, declared: int | None = None
+    ) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        assert self._transport is not None
+        keep_alive = self._may_keep_alive(incoming)
+        self._transport.write(
+            response_bytes(
+                status,
+                headers,
+                body,
+                date=self._front.date(),
+                keep_alive=keep_alive,
+                head_only=incoming.head.method == "HEAD",
+                declared_length=declared,
+            )
+        )
+        self._finish(keep_alive)
+
+    def _may_keep_alive(self, incoming: Incoming) -> bool:
+        return incoming.head.keep_alive and not incoming.head.wants_websocket and not self._front.draining
+
+    def _finish(self, keep_alive: bool) -> None:
+        """The present request is answered."""
+        self._release()
+        linger = self._phase is Phase.UPGRADE or self._parser.rest != b""
+        self._incoming = self._request = self._handshake = None
+        if keep_alive:
+            self._enter(Phase.IDLE)
+        elif linger:
+            self._linger()
+        else:
+            self._close()
+
+    def _refuse(self, error: RequestError, *, head_only: bool = False) -> None:
+        """Answer what is no whole request, and end the connection."""
+        assert self._transport is not None
+        self._transport.write(refusal_bytes(error, date=self._front.date(), keep_alive=False, head_only=head_only))
+        self._linger()
+
+    # --- ending ---
+
+    def _linger(self) -> None:
+        """End our side; drop what still comes until the client has ended its own."""
+        assert self._transport is not None
+        self._parser.drop()
+        self._enter(Phase.LINGERING)
+        self._pause(False)
+        self._transport.write_eof()
+
+    def _close(self) -> None:
+        assert self._transport is not None
+        self._parser.drop()
+        self._enter(Phase.LINGERING)
+        self._transport.close()
+
+    def drain(self) -> None:
+        """Close now if no request is being answered."""
+        if self._incoming is None and self._transport is not None and self._phase is not Phase.LINGERING:
+            self._close()
+
+    def abort(self) -> None:
+        """End now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- reading ---
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what the client sends while its upgrade is not answered; not too much of it."""
+        self._rest.append(data)
+        if sum(map(len, self._rest)) > MAX_HEAD_BYTES:
+            self._pause(True)
+
+    def _pause(self, pause: bool) -> None:
+        if pause != self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # --- time ---
+
+    def _enter(self, phase: Phase) -> None:
+        """Change the phase and with it the deadline; staying in a phase keeps its deadline."""
+        if phase is self._phase:
+            return
+        front = self._front
+        front.counters.handshakes_in_flight += (phase in _HANDSHAKES) - (self._phase in _HANDSHAKES)
+        self._phase = phase
+        wait = front.deadlines[phase]
+        self._deadline = front.shared.wheel.tick + wait if wait else 0
+        if wait and (not self._due or self._due > self._deadline + 1):
+            self._due = front.shared.wheel.schedule(self, wait)
+
+    def on_tick(self, tick: int) -> None:
+        """The wheel calls at the earliest time that was asked for; the deadline may have moved since."""
+        if tick < self._due:
+            return  # superseded by a later call
+        self._due = 0
+        if self._transport is None or not self._deadline:
+            return
+        if tick < self._deadline:
+            self._due = self._front.shared.wheel.schedule(self, self._deadline - tick)
+        else:
+            self._deadline = 0
+            self._expired()
+
+    def _expired(self) -> None:
+        phase = self._phase
+        if phase is Phase.HEAD or phase is Phase.BODY:
+            waited = self._front.deadlines[phase] * TICK_S
+            self._refuse(Refusal(408, f"the request did not arrive whole within {waited:g} s"))
+        elif phase is Phase.UPGRADE:
+            request = self._request
+            assert request is not None
+            self.failed(Unavailable("the object did not answer the upgrade in time; try again later"))
+            self._front.forwarding.abandon(request)
+        elif phase is Phase.FRESH or phase is Phase.IDLE:
+            self._close()
+        else:
+            self.abort()
+
+
+def protocol_factory(front: Front) -> Callable[[], HttpConnection]:
+    """Makes the protocol of each TCP connection that the listener accepts."""
+    return lambda: HttpConnection(front)

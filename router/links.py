@@ -1,0 +1,35 @@
+"""What the router's core needs of a link to a shard: a little less than ``common.link.Link`` has."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..common.ids import Incarnation
+from ..common.records import EventWriter
+
+
+class OwnerLink(Protocol):
+    """A session with one incarnation of a shard. Records written leave in order; none is lost while both live."""
+
+    @property
+    def remote(self) -> Incarnation:
+        """The shard's incarnation."""
+        ...
+
+    @property
+    def writer(self) -> EventWriter:
+        """Where records are written; ``flush_soon`` after each."""
+        ...
+
+    @property
+    def blocked(self) -> bool:
+        """Too much is unconfirmed: no new messages and requests; control records pass."""
+        ...
+
+    def flush_soon(self) -> None:
+        """Send what was written at the end of this loop turn."""
+        ...
+
+    def close(self) -> None:
+        """End the session: nothing of it is received any more."""
+        ...

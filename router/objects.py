@@ -1,0 +1,108 @@
+"""The router's view of objects: which of its sockets belong to one, where its shard is, what it has set."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..common.ids import ObjectId, Slot, slot_of
+from ..common.records import ObjectState
+from .frames import data_frame
+from .links import OwnerLink
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .output import Broadcast
+
+
+class ObjectEntry:
+    """One object that has a connection at this router, or a handshake on its way.
+
+    Attributes:
+        object_id: Its id.
+        namespace: Its namespace.
+        name: Its name.
+        slot: Its slot.
+        link: The link to its owner; ``None`` while it is parked.
+        held: Its mailbox is full: nothing new is sent to it.
+        connections: Its connections at this router by counter, ghosts and handshakes included.
+        state: What it has set for all its sockets, as last told.
+        auto_request: Request of its automatic response, ``None`` without one.
+        auto_frame: The response, as a frame.
+        output: What waits to be written to its clients; ``None`` (the usual case) when nothing does.
+    """
+
+    __slots__ = (
+        "auto_frame",
+        "auto_request",
+        "connections",
+        "held",
+        "link",
+        "name",
+        "namespace",
+        "object_id",
+        "output",
+        "slot",
+        "state",
+    )
+
+    def __init__(
+        self, object_id: ObjectId, namespace: str, name: str, link: OwnerLink | None = None, held: bool = False
+    ) -> None:
+        self.object_id = object_id
+        self.namespace = namespace
+        self.name = name
+        self.slot: Slot = slot_of(object_id)
+        self.link = link
+        self.held = held
+        self.connections: dict[int, Connection] = {}
+        self.state: ObjectState | None = None
+        self.auto_request: bytes | None = None
+        self.auto_frame = b""
+        self.output: deque[Broadcast | Callable[[], None]] | None = None
+
+    def set_state(self, state: ObjectState) -> None:
+        """Take over what the object has set; an older revision than the known one changes nothing."""
+        if self.state is not None and self.state.revision > state.revision:
+            return
+        self.state = state
+        if state.auto_response is None:
+            self.auto_request, self.auto_frame = None, b""
+        else:
+            request, response = state.auto_response
+            self.auto_request, self.auto_frame = request.encode(), data_frame(response.encode(), False)
+
+    def forget_state(self) -> None:
+        """The object has no socket any more whose owner remembers what was set: its revisions begin again."""
+        self.state = self.auto_request = None
+        self.auto_frame = b""
+
+
+class Objects:
+    """The objects that have a connection here. An object is forgotten with the last of them."""
+
+    __slots__ = ("_by_id",)
+
+    def __init__(self) -> None:
+        self._by_id: dict[ObjectId, ObjectEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, object_id: ObjectId) -> ObjectEntry | None:
+        """The object's entry, if it has a connection here."""
+        return self._by_id.get(object_id)
+
+    def add(self, entry: ObjectEntry) -> None:
+        """Keep a new entry, whose first connection is about to be added."""
+        self._by_id[entry.object_id] = entry
+
+    def release(self, entry: ObjectEntry) -> None:
+        """Forget *entry* if it has no connection left."""
+        if not entry.connections and self._by_id.get(entry.object_id) is entry:
+            del self._by_id[entry.object_id]
+
+    def entries(self) -> list[ObjectEntry]:
+        """All entries, safe to change the table by."""
+        return list(self._by_id.values())

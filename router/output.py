@@ -1,0 +1,165 @@
+"""What objects send to their clients, written in turn.
+
+A frame to a few connections is written at once. One to many (a broadcast) would hold the loop for as long as the
+system takes for all of it, about 10 µs a connection, so it is written in pieces, and between two pieces the loop does
+other work. While an object has such work pending, everything else of it queues behind (further messages, closes,
+answers to handshakes), so that nothing overtakes; other objects write past it and take turns with it.
+
+``Output`` is driven by its shell: ``on_work`` asks for a call of ``run`` in the next loop turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from .frames import data_frame, deflated_frame
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .objects import ObjectEntry
+
+AT_ONCE = 32
+"""Connections that a frame is written to without queueing."""
+PIECE = 64
+"""Writes of one object before another has its turn."""
+WRITES_PER_TURN = 192
+"""Writes before the loop gets its turn: about 2 ms (10 µs each)."""
+BYTES_PER_WRITE = 16 << 10
+"""A larger frame counts as several writes, one for each of these."""
+MAX_PENDING_WRITES = 1 << 18
+"""Writes that may wait, of all objects together: 2 or 3 seconds' work, and with it the memory of the queues."""
+
+
+class Frames:
+    """One message in the forms that its targets need, each made once."""
+
+    __slots__ = ("_binary", "_deflated", "_payload", "plain")
+
+    def __init__(self, payload: bytes, binary: bool) -> None:
+        self._payload = payload
+        self._binary = binary
+        self._deflated: dict[int, bytes] | None = None
+        self.plain = data_frame(payload, binary)
+
+    def deflated(self, window_bits: int) -> bytes:
+        """The frame for clients that agreed to compression with this window."""
+        if self._deflated is None:
+            self._deflated = {}
+        frame = self._deflated.get(window_bits)
+        if frame is None:
+            frame = self._deflated[window_bits] = deflated_frame(self._payload, self._binary, window_bits)
+        return frame
+
+
+class Broadcast:
+    """One message on its way to many connections."""
+
+    __slots__ = ("_frames", "_left", "_lookup", "cost", "writes_left")
+
+    def __init__(self, frames: Frames, targets: Sequence[int], lookup: Callable[[int], Connection | None]) -> None:
+        self._frames = frames
+        self._left: Iterator[int] = iter(targets)
+        self._lookup = lookup
+        self.cost = 1 + len(frames.plain) // BYTES_PER_WRITE
+        self.writes_left = len(targets) * self.cost
+
+    def write(self, budget: int) -> int:
+        """Write to the next targets; to at least one.
+
+        Returns:
+            How many writes that was, each counted at its cost.
+        """
+        lookup, frames, left = self._lookup, self._frames, self._left
+        plain = frames.plain
+        count = max(1, budget // self.cost)
+        for _ in range(count):
+            number = next(left, 0)
+            if number == 0:
+                break  # no connection has the number 0
+            connection = lookup(number)
+            if connection is not None and connection.writable:
+                connection.write(frames.deflated(connection.window_bits) if connection.window_bits else plain)
+        done = min(count * self.cost, self.writes_left)
+        self.writes_left -= done
+        return done
+
+
+class Output:
+    """The queues of all objects that have output pending, served in turn.
+
+    Args:
+        on_work: Called when there is work after there was none; its shell then calls ``run`` in the next loop turn,
+            and again as long as that returns true.
+
+    Attributes:
+        pending_writes: Writes that wait, all objects together.
+    """
+
+    __slots__ = ("_active", "_on_work", "pending_writes")
+
+    def __init__(self, on_work: Callable[[], None]) -> None:
+        self._active: deque[ObjectEntry] = deque()
+        self._on_work = on_work
+        self.pending_writes = 0
+
+    def broadcast(self, entry: ObjectEntry, broadcast: Broadcast) -> None:
+        """Write a message to many of the object's connections, after all that it has pending.
+
+        When too much waits, some of it is written before this returns: the link is not read meanwhile, so its other
+        end runs into its own bounds and makes the object that sends so much wait.
+        """
+        self.pending_writes += broadcast.writes_left
+        self._enqueue(entry, broadcast)
+        while self.pending_writes > MAX_PENDING_WRITES:
+            self._serve_next(PIECE)
+
+    def behind(self, entry: ObjectEntry, action: Callable[[], None]) -> None:
+        """Run *action* once all that the object has pending is written: it must not overtake it."""
+        self._enqueue(entry, action)
+
+    def _enqueue(self, entry: ObjectEntry, item: Broadcast | Callable[[], None]) -> None:
+        if entry.output is None:
+            entry.output = deque((item,))
+            self._active.append(entry)
+            if len(self._active) == 1:
+                self._on_work()
+        else:
+            entry.output.append(item)
+
+    def run(self) -> bool:
+        """Write for one turn of the loop.
+
+        Returns:
+            Whether there is more to do.
+        """
+        budget = WRITES_PER_TURN
+        while self._active and budget > 0:
+            budget -= self._serve_next(min(PIECE, budget))
+        return bool(self._active)
+
+    def _serve_next(self, budget: int) -> int:
+        """Give the next object its turn; returns the writes it used."""
+        entry = self._active.popleft()
+        queue = entry.output
+        assert queue is not None
+        used = 0
+        while queue and used < budget:
+            item = queue[0]
+            if isinstance(item, Broadcast):
+                done = item.write(budget - used)
+                used += done
+                self.pending_writes -= done
+                if item.writes_left == 0:
+                    queue.popleft()
+            else:
+                # Taken off first, but the queue stays: what the action causes queues behind it, not past it.
+                queue.popleft()
+                item()
+                used += 1
+        if queue:
+            self._active.append(entry)
+        else:
+            entry.output = None
+        return max(1, used)

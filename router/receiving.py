@@ -1,0 +1,164 @@
+"""What a shard says, applied to connections and requests.
+
+Everything that one object says takes effect in the order said. Most of it does so at once; behind a broadcast that is
+still being written it queues (see ``output``). Acknowledgements only empty windows and need not wait, but for one: the
+end of a close handler makes the router echo the client's Close, unless the object's own Close came first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from ..common.ids import ObjectId
+from ..common.records import AcceptMode, HttpResponse, ObjectState
+from .connection import Connection, Surroundings
+from .forwarding import Forwarding
+from .frames import data_frame
+from .http import Refusal
+from .links import OwnerLink
+from .objects import ObjectEntry
+from .output import AT_ONCE, Broadcast, Frames, Output
+from .requests import Request
+
+log = logging.getLogger("roost.router")
+
+
+class Receiver:
+    """The output sink of one link.
+
+    Args:
+        link: The link; records for objects that are attached to another are stale and dropped.
+        shared: What all connections share.
+        forwarding: Requests and slots.
+        output: The output queues.
+    """
+
+    __slots__ = ("_counters", "_forwarding", "_get", "_link", "_output", "_shared")
+
+    def __init__(self, link: OwnerLink, shared: Surroundings, forwarding: Forwarding, output: Output) -> None:
+        self._link = link
+        self._shared = shared
+        self._counters = shared.counters
+        self._get = shared.connections.get
+        self._forwarding = forwarding
+        self._output = output
+
+    def _entry_of(self, connection: Connection | None) -> ObjectEntry | None:
+        """The object of a connection that this link may speak of."""
+        if connection is None or connection.entry.link is not self._link:
+            self._counters.stale_records += 1
+            return None
+        return connection.entry
+
+    def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
+        """A message of an object to some of its connections."""
+        counters, count = self._counters, len(connections)
+        if count != 1:
+            self._send_to_many(connections, data, binary)
+        else:
+            connection = self._get(connections[0])
+            if connection is None or connection.entry.link is not self._link:
+                counters.stale_records += 1
+                return
+            if connection.entry.output is not None or connection.window_bits:
+                self._send_to_many(connections, data, binary)
+            elif connection.writable:
+                connection.write(data_frame(data, binary))
+        counters.messages_out += count
+        counters.bytes_out += count * len(data)
+
+    def _send_to_many(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
+        # All targets of a record belong to one object: the first that is still there says which.
+        entry = None
+        for number in connections:
+            connection = self._get(number)
+            if connection is not None:
+                entry = self._entry_of(connection)
+                break
+        if entry is None:
+            return
+        broadcast = Broadcast(Frames(data, binary), connections, self._get)
+        if entry.output is None and broadcast.writes_left <= AT_ONCE:
+            broadcast.write(AT_ONCE)
+        else:
+            self._output.broadcast(entry, broadcast)
+
+    def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None:
+        """Events that the shard is done with."""
+        get, link = self._get, self._link
+        for number, first, last in zip(connections, firsts, lasts, strict=True):
+            connection = get(number)
+            if connection is None or connection.entry.link is not link:
+                self._counters.stale_records += 1
+            elif connection.acknowledge(first, last):
+                entry = connection.entry
+                if entry.output is None:
+                    connection.handler_ended()
+                else:
+                    self._output.behind(entry, connection.handler_ended)
+
+    def close(self, connection: int, code: int, reason: str, final: bool) -> None:
+        """An object closes one of its connections."""
+        target = self._get(connection)
+        entry = self._entry_of(target)
+        if entry is None or target is None:
+            return
+        if entry.output is None:
+            target.object_closed(code, reason, final)
+        else:
+            self._output.behind(entry, partial(target.object_closed, code, reason, final))
+
+    def attachment(self, connection: int, attachment: bytes) -> None:
+        """A connection has a new attachment. It is not seen by clients, so it need not wait for output."""
+        target = self._get(connection)
+        if self._entry_of(target) is not None and target is not None:
+            target.attachment = attachment
+
+    def response(self, response: HttpResponse) -> None:
+        """The answer to a request."""
+        request = self._forwarding.requests.take(response.request, self._link)
+        if request is None:
+            self._counters.stale_records += 1
+            return
+        entry = self._shared.objects.get(request.record.object_id)
+        if entry is None or entry.output is None:
+            self._answer(request, response)
+        else:
+            self._output.behind(entry, partial(self._answer, request, response))
+
+    @staticmethod
+    def _answer(request: Request, response: HttpResponse) -> None:
+        connection, asker = request.connection, request.asker
+        if response.mode is AcceptMode.PLAIN:
+            if connection is not None:
+                connection.refuse()
+            if asker is not None:
+                asker.answered(response)
+        elif connection is None:
+            log.error("an object accepted a WebSocket in answer to an ordinary request: %s", request.record.name)
+            if asker is not None:
+                asker.failed(Refusal(500, "the object accepted a WebSocket that was not asked for"))
+        elif asker is not None:
+            asker.upgraded(connection, response)
+        else:
+            connection.accept_lost(response)
+
+    def hold(self, object_id: ObjectId, held: bool) -> None:
+        """An object's mailbox is full, or half empty again."""
+        self._forwarding.hold(self._link, object_id, held)
+
+    def released(self, map_version: int, slots: Sequence[int]) -> None:
+        """A shard lets go of slots. No map of this version moves a slot between two that live."""
+        log.error(
+            "shard %d released %d slots (map %d), which no map asked for", self._link.remote, len(slots), map_version
+        )
+
+    def object_state(self, state: ObjectState) -> None:
+        """An object has set something for all its sockets."""
+        entry = self._shared.objects.get(state.object_id)
+        if entry is None or entry.link is not self._link:
+            self._counters.stale_records += 1
+        else:
+            entry.set_state(state)

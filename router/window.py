@@ -1,0 +1,147 @@
+"""The unacknowledged window: a connection's events that no shard has said it is done with.
+
+An event (a message, the close, a failure) gets its number when it enters the window and leaves when an
+acknowledgement covers that number. Handlers of one connection interleave, so acknowledgements come in any order. What
+is in the window when the object's owner changes is sent again to the new one.
+
+A window is full at ``WINDOW_MESSAGES`` events or ``WINDOW_BYTES`` of payload; an empty one admits one message of any
+size that the router accepts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
+from ..common.records import EventWriter
+
+_MAX_DELIVERIES = 255
+
+
+@dataclass(slots=True)
+class End:
+    """The last event of a connection.
+
+    Attributes:
+        failed: The client broke the protocol (FAILED); otherwise it closed or is gone (CLOSED).
+        code: Close code as the object gets it.
+        text: Reason or description.
+        clean: The client sent a Close.
+        sent: Times that the event has been sent.
+    """
+
+    failed: bool
+    code: int
+    text: str
+    clean: bool
+    sent: int
+
+    def write(self, writer: EventWriter, connection: int, seq: int) -> None:
+        """Send the event, once more."""
+        deliveries = min(self.sent, _MAX_DELIVERIES)
+        self.sent += 1
+        if self.failed:
+            writer.failed(connection, seq, deliveries, self.code, self.text)
+        else:
+            writer.closed(connection, seq, deliveries, self.code, self.text, self.clean)
+
+
+Event = tuple[bytes, bool, int] | End
+"""A message as payload, binary and the times it has been sent (a tuple: one is made for each message); or the end."""
+
+
+class Window:
+    """Numbers a connection's events and keeps them until they are acknowledged.
+
+    Attributes:
+        next_seq: Number of the next event; the first is 1.
+        events: The events kept, by number, in order.
+        size: Bytes of their payloads.
+    """
+
+    __slots__ = ("events", "next_seq", "size")
+
+    def __init__(self) -> None:
+        self.next_seq = 1
+        self.events: dict[int, Event] = {}
+        self.size = 0
+
+    def admits(self, size: int) -> bool:
+        """Whether a message of *size* bytes may enter now."""
+        events = self.events
+        return not events or (len(events) < WINDOW_MESSAGES and self.size + size <= WINDOW_BYTES)
+
+    def add(self, payload: bytes, binary: bool, sent: int) -> int:
+        """Take a message in, admitted or not: that is the caller's business.
+
+        Args:
+            payload: Its bytes.
+            binary: Binary or text.
+            sent: 1 if the caller sends it now, 0 if it waits for an owner.
+
+        Returns:
+            Its number.
+        """
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        self.events[seq] = (payload, binary, sent)
+        self.size += len(payload)
+        return seq
+
+    def end(self, end: End) -> int:
+        """Take the last event in; it needs no room.
+
+        Returns:
+            Its number.
+        """
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        self.events[seq] = end
+        return seq
+
+    def acknowledge(self, first: int, last: int) -> int:
+        """Forget the events *first* to *last*, those that are there.
+
+        Returns:
+            Bytes freed.
+        """
+        events = self.events
+        if first == last:
+            gone = [events.pop(first, None)]
+        elif last - first < len(events):
+            gone = [events.pop(seq, None) for seq in range(first, last + 1)]
+        else:
+            # A range wider than the window, from a peer that says "all": the window bounds the work.
+            gone = [events.pop(seq) for seq in [seq for seq in events if first <= seq <= last]]
+        freed = 0
+        for event in gone:
+            if type(event) is tuple:
+                freed += len(event[0])
+        self.size -= freed
+        return freed
+
+    @property
+    def half_empty(self) -> bool:
+        """Whether a connection whose reading was stopped may go on."""
+        return len(self.events) <= WINDOW_MESSAGES // 2 and self.size <= WINDOW_BYTES // 2
+
+    def clear(self) -> int:
+        """Forget all events: nobody wants them any more.
+
+        Returns:
+            Bytes freed.
+        """
+        freed, self.size = self.size, 0
+        self.events.clear()
+        return freed
+
+    def send_again(self, writer: EventWriter, connection: int) -> None:
+        """Send every event kept to a new owner, in order, each saying how often it has been sent before."""
+        events = self.events
+        for seq, event in events.items():
+            if isinstance(event, End):
+                event.write(writer, connection, seq)
+            else:
+                payload, binary, sent = event
+                writer.message(connection, seq, min(sent, _MAX_DELIVERIES), payload, binary)
+                events[seq] = (payload, binary, sent + 1)  # replaces a value: the order stays
