@@ -1,0 +1,137 @@
+"""Limits that need many sockets, or a cluster with other settings."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from roost.common.errors import AttachmentTooLarge, TooManyWebSockets
+from roost.common.limits import MAX_WEBSOCKETS_PER_OBJECT
+from roost.shard import Response, WebSocketPair
+from tests.cluster import Cluster
+from tests.conformance import app
+from tests.conformance.driver import Reports, Room, unique
+from tests.raw_client import BINARY, TEXT, frame
+from tests.waiting import until, within
+
+
+def fill(probe: app.Probe, kind: str) -> list[Any]:
+    """Accept as many sockets as an object may have, and one more. They are never returned, so they go at the end."""
+    sockets = []
+    for _ in range(MAX_WEBSOCKETS_PER_OBJECT):
+        _, server = WebSocketPair()
+        if kind == "hibernatable":
+            probe.ctx.accept_web_socket(server)
+        else:
+            server.accept()
+        sockets.append(server)
+    _, one_more = WebSocketPair()
+    try:
+        if kind == "hibernatable":
+            probe.ctx.accept_web_socket(one_more)
+        else:
+            one_more.accept()
+    except TooManyWebSockets as error:
+        return [len(probe.ctx.get_web_sockets()), str(error)]
+    return [len(probe.ctx.get_web_sockets()), "no error"]
+
+
+@pytest.mark.limit
+async def test_32768_sockets_are_accepted_and_the_next_is_refused(room: Room) -> None:
+    count, error = await room.run(fill, kind="hibernatable")
+    assert count == 32_768
+    assert "32768" in error
+    assert await room.run(app.count) == 0, "none was returned, so none is left"
+
+
+@pytest.mark.limit
+async def test_the_32769th_standard_socket_is_refused(room: Room) -> None:
+    count, error = await room.run(fill, kind="standard")
+    assert count == 0
+    assert "32768" in error
+
+
+def list_in_close(probe: app.Probe, ws: Any, *_: Any) -> None:
+    """What a chat does: tell the others."""
+    probe.memory["listed"] = len(probe.ctx.get_web_sockets("crowd")) + len(probe.ctx.get_web_sockets())
+    probe.memory["left"] -= 1
+    if not probe.memory["left"]:
+        probe.memory["empty"].set()
+
+
+def accept_crowd(probe: app.Probe, count: int) -> Response:
+    for _ in range(count):
+        _, server = WebSocketPair()
+        probe.ctx.accept_web_socket(server, ["crowd"])
+    probe.memory |= {"left": count, "empty": asyncio.Event()}
+    return Response("all of them vanish when this returns")
+
+
+async def emptied(probe: app.Probe) -> None:
+    await probe.memory["empty"].wait()
+
+
+@pytest.mark.limit
+async def test_listing_sockets_in_close_handlers_stays_linear(room: Room) -> None:
+    """Four times the sockets take about four times the time, not sixteen times."""
+    await room.when("close", list_in_close)
+    took = []
+    for count in (4_000, 16_000):
+        begin = time.monotonic()
+        await room.request(accept_crowd, count=count)
+        await within("all close handlers", room.run(emptied), 30)
+        took.append(time.monotonic() - begin)
+    assert took[1] < 9 * took[0], took
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def generous(reports: Reports) -> Iterator[Cluster]:
+    shard = {"max_attachment_bytes": 16_384, "vars": [f"REPORT={reports.path}"]}
+    with Cluster(app.__file__, router={"max_message_bytes": 32 << 20}, shard=shard) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def lavish(generous: Cluster, reports: Reports) -> Room:
+    return Room(generous, reports, unique("lavish"))
+
+
+def attach(probe: app.Probe, size: int) -> int:
+    (ws,) = probe.ctx.get_web_sockets()
+    ws.serialize_attachment(bytes(size - 3))
+    return len(ws.deserialize_attachment())
+
+
+async def test_attachments_may_be_set_to_16384_bytes(lavish: Room) -> None:
+    async with await lavish.connect():
+        assert await lavish.run(attach, size=16_384) == 16_381
+        await lavish.refused(attach, AttachmentTooLarge, "16385", "16384", size=16_385)
+
+
+def size(probe: app.Probe, ws: Any, message: Any) -> None:
+    ws.send(len(message))
+
+
+async def test_messages_may_be_set_to_32_mebibytes(lavish: Room) -> None:
+    await lavish.when("message", size)
+    async with await lavish.raw() as client:
+        await client.send(frame(BINARY, bytes(32 << 20)))
+        await client.expect(TEXT, str(32 << 20))
+        await client.send(frame(BINARY, b"", length=(32 << 20) + 1))
+        await client.expect_close(1009)
+
+
+async def test_a_shard_refuses_a_larger_setting() -> None:
+    from tests.cluster import ProcessFailed
+
+    cluster = Cluster(app.__file__, shard={"max_attachment_bytes": 16_385})
+    with pytest.raises(ProcessFailed, match=r"16,?384"):
+        cluster.__enter__()
+    await until("its folder to be removed", lambda: not cluster.folder.exists())

@@ -1,0 +1,185 @@
+"""WebSockets through several routers and shards: many clients, backpressure, dead peers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.cluster import Cluster
+from tests.conformance import app as probe_app
+from tests.conformance.driver import Reports, Room
+from tests.raw_client import BINARY, PING, PONG, TEXT, RawClient, frame
+from tests.waiting import within
+
+
+async def opened(cluster: Cluster, path: str, count: int) -> list[ClientConnection]:
+    """*count* clients of one object, spread over the routers by the kernel."""
+    opening = (connect(cluster.ws(path), proxy=None, compression=None, ping_interval=None) for _ in range(count))
+    return await within(f"{count} handshakes", asyncio.gather(*opening))
+
+
+async def closed(clients: list[ClientConnection]) -> None:
+    await within("the end of the connections", asyncio.gather(*(client.close() for client in clients)))
+
+
+async def test_everybody_hears_everything_in_one_order(web: Cluster, name: str) -> None:
+    """Twenty clients at two routers talk at once; all of them hear the same, in the same order."""
+    clients = await opened(web, f"/echo/{name}", 20)
+    await asyncio.gather(*(client.send(f"tell:{number}") for number, client in enumerate(clients)))
+    heard = await within(
+        "all messages at all clients",
+        asyncio.gather(*(asyncio.gather(*(client.recv() for _ in clients)) for client in clients)),
+    )
+    assert len({tuple(messages) for messages in heard}) == 1
+    assert Counter(heard[0]) == Counter(f"tell:{number}" for number in range(20))
+    await closed(clients)
+
+
+async def test_objects_on_all_shards_echo(web: Cluster, name: str) -> None:
+    names = [each for shard in ("shard-1", "shard-2") for each in web.names_on("echo", shard, 5, name)]
+    clients = [(await opened(web, f"/echo/{each}", 1))[0] for each in names]
+    for client in clients:
+        for message in ("text", b"binary", "", b"", "ä" * 1000, bytes(200_000)):
+            await client.send(message)
+            assert await within("an echo", client.recv()) == message
+    await closed(clients)
+
+
+async def test_large_messages_and_small_ones_keep_their_order(web: Cluster, name: str) -> None:
+    (client,) = await opened(web, f"/echo/{name}", 1)
+    messages = [bytes([number]) * size for number, size in enumerate([1, 1 << 20, 2, 300_000, 3, 1 << 20, 4])]
+    sending = asyncio.ensure_future(asyncio.gather(*(client.send(message) for message in messages)))
+    for message in messages:
+        assert await within("an echo", client.recv()) == message
+    await sending
+    await closed([client])
+
+
+async def test_many_messages_pipelined_by_a_raw_client(web: Cluster, name: str) -> None:
+    async with await RawClient.open(web.port) as client:
+        await client.handshake(f"/echo/{name}")
+        await client.send(b"".join(frame(TEXT, f"message {number}") for number in range(5000)))
+        for number in range(5000):
+            await client.expect(TEXT, f"message {number}")
+
+
+async def test_frames_in_pieces_of_any_size(web: Cluster, name: str) -> None:
+    """TCP keeps no borders: one byte at a time, or many frames in one packet."""
+    async with await RawClient.open(web.port) as client:
+        await client.handshake(f"/echo/{name}")
+        data = frame(TEXT, "one") + frame(PING, b"p") + frame(BINARY, bytes(300)) + frame(TEXT, "ä" * 100)
+        for byte in data:
+            client.writer.write(bytes((byte,)))
+            await asyncio.sleep(0)
+        got = [await client.frame() for _ in range(4)]
+        assert all(got)
+        assert [each.payload for each in got if each and each.opcode != PONG] == [
+            b"one",
+            bytes(300),
+            ("ä" * 100).encode(),
+        ]
+        assert [each.payload for each in got if each and each.opcode == PONG] == [b"p"]
+
+
+# --- backpressure -------------------------------------------------------------------------------------------------
+
+
+async def hold(probe: probe_app.Probe, ws: object, message: object) -> None:
+    """A handler that does not end before the test says so."""
+    gate = probe.memory.setdefault("gate", asyncio.Event())
+    probe.memory["begun"] = probe.memory.get("begun", 0) + 1
+    await gate.wait()
+    probe.memory["ended"] = probe.memory.get("ended", 0) + 1
+
+
+def begun(probe: probe_app.Probe) -> int:
+    return int(probe.memory.get("begun", 0))
+
+
+async def release(probe: probe_app.Probe, count: int) -> int:
+    probe.memory["gate"].set()
+    while probe.memory.get("ended", 0) < count:
+        await asyncio.sleep(0.01)
+    return int(probe.memory["ended"])
+
+
+async def test_an_object_that_does_not_keep_up_stops_its_clients(reports: Reports, name: str) -> None:
+    """Not more than a window's worth is on its way; the rest waits in the client, and nothing is lost in the end."""
+    shard = {"hibernate_after_s": 60.0, "vars": [f"REPORT={reports.path}"]}
+    with Cluster(probe_app.__file__, shard=shard) as cluster:
+        room = Room(cluster, reports, name)
+        await room.when("message", hold)
+        async with await room.raw() as client:
+            payload = frame(BINARY, bytes(16 << 10))
+            total = 2000
+            sending = asyncio.ensure_future(_send_all(client, payload, total))
+            done, _ = await asyncio.wait({sending}, timeout=1.0)
+            assert not done, "32 MB were taken for an object that reads nothing"
+            on_the_way = await room.run(begun)
+            assert on_the_way <= 256
+            assert await room.run(release, count=total) == total
+            await within("the rest to be sent", sending)
+
+
+async def _send_all(client: RawClient, payload: bytes, count: int) -> None:
+    for _ in range(count):
+        client.writer.write(payload)
+        await client.writer.drain()
+
+
+# --- peers that die -----------------------------------------------------------------------------------------------
+
+
+async def test_a_silent_client_is_pinged_and_dropped_when_it_does_not_answer(impatient: Cluster, name: str) -> None:
+    async with await RawClient.open(impatient.port) as client:
+        await client.handshake(f"/echo/{name}")
+        ping = await client.expect(PING)
+        await client.send(frame(PONG, ping.payload))
+        # It answers once, is pinged again, and says nothing this time.
+        await client.expect(PING)
+        await client.expect_eof(5)
+
+
+async def test_a_client_that_answers_stays(impatient: Cluster, name: str) -> None:
+    async with await RawClient.open(impatient.port) as client:
+        await client.handshake(f"/echo/{name}")
+        for _ in range(5):
+            await client.send(frame(PONG, (await client.expect(PING)).payload))
+        await client.send(frame(TEXT, "still here"))
+        while (got := await client.frame()) is not None and got.opcode == PING:
+            await client.send(frame(PONG, got.payload))
+        assert got is not None
+        assert got.text == "still here"
+
+
+async def test_garbage_in_a_socket_costs_that_connection_only(web: Cluster, name: str) -> None:
+    (good,) = await opened(web, f"/echo/{name}", 1)
+    async with await RawClient.open(web.port) as bad:
+        await bad.handshake(f"/echo/{name}")
+        await bad.send(b"\xff" * 1000)
+        assert (await bad.frame()) is not None
+        await bad.expect_end()
+    await good.send("fine")
+    assert await within("an echo", good.recv()) == "fine"
+    await closed([good])
+
+
+async def test_clients_that_vanish_in_all_phases(web: Cluster, name: str) -> None:
+    (good,) = await opened(web, f"/echo/{name}", 1)
+    for cut in (10, 100, None, "frame"):
+        for _ in range(10):
+            client = await RawClient.open(web.port)
+            if isinstance(cut, int):
+                from tests.raw_client import upgrade_head
+
+                await client.send(upgrade_head(f"/echo/{name}")[:cut])
+            else:
+                await client.handshake(f"/echo/{name}")
+                if cut == "frame":
+                    await client.send(frame(TEXT, "half a message")[:7])
+            client.reset()
+    await good.send("fine")
+    assert await within("an echo", good.recv()) == "fine"
+    await closed([good])
