@@ -1,12 +1,15 @@
-"""What all tests share: the logs of running clusters go into the report of a test that fails."""
+"""What all tests share: reports from objects, and the logs of running clusters when a test fails."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster
+from tests.conformance.driver import Reports
 
 _POSITIONS = pytest.StashKey[dict[str, dict[str, int]]]()
 
@@ -29,3 +32,12 @@ def pytest_runtest_makereport(
             if text:
                 report.sections.append((f"logs of the cluster on port {cluster.port}", text))
     return report
+
+
+@pytest.fixture(scope="session")
+def reports() -> Iterator[Reports]:
+    """What objects of ``tests/conformance/app.py`` report, in any cluster."""
+    with tempfile.TemporaryDirectory(prefix="roost-reports-") as folder:
+        receiver = Reports(Path(folder) / "r.sock")
+        yield receiver
+        receiver.close()

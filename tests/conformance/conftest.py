@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,14 +12,6 @@ from tests.cluster import Cluster
 from tests.conformance.driver import Reports, Room, unique
 
 APP = Path(__file__).with_name("app.py")
-
-
-@pytest.fixture(scope="session")
-def reports() -> Iterator[Reports]:
-    with tempfile.TemporaryDirectory(prefix="roost-reports-") as folder:
-        receiver = Reports(Path(folder) / "r.sock")
-        yield receiver
-        receiver.close()
 
 
 @pytest.fixture(scope="session")

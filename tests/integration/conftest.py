@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import REPOSITORY, Cluster
-from tests.conformance.driver import Reports, unique
+from tests.conformance.driver import unique
 
 APP = Path(__file__).with_name("app.py")
 EXAMPLES = REPOSITORY / "deploy" / "examples"
-
-
-@pytest.fixture(scope="session")
-def reports() -> Iterator[Reports]:
-    with tempfile.TemporaryDirectory(prefix="roost-reports-") as folder:
-        receiver = Reports(Path(folder) / "r.sock")
-        yield receiver
-        receiver.close()
 
 
 @pytest.fixture(scope="session")

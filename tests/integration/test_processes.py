@@ -38,7 +38,7 @@ async def test_a_router_that_drains_closes_with_1001(reports: Reports, name: str
         for client in clients:
             assert (await client.closed())[0] == 1001
         assert await asyncio.to_thread(router.popen.wait, 10) == 0
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(cluster.host, cluster.port)
         # Its successor serves the same object, which has heard of every close.
         cluster.forget(router.incarnation)
@@ -342,7 +342,7 @@ def test_a_port_that_another_program_holds_stops_the_start(taken: int) -> None:
 async def test_two_members_of_one_name_are_refused() -> None:
     with Cluster(Path(__file__).with_name("app.py")) as cluster:
         first = cluster.processes["shard-1"]
-        with pytest.raises(ProcessFailed, match="shard-1.*running already"):
+        with pytest.raises(ProcessFailed, match=r"shard-1.*running already"):
             cluster.start("shard", "shard-1")
         cluster.processes["shard-1"] = first
         async with await RawClient.open(cluster.port) as client:

@@ -91,7 +91,9 @@ async def hold(probe: probe_app.Probe, ws: object, message: object) -> None:
     gate = probe.memory.setdefault("gate", asyncio.Event())
     probe.memory["begun"] = probe.memory.get("begun", 0) + 1
     await gate.wait()
-    probe.memory["ended"] = probe.memory.get("ended", 0) + 1
+    probe.memory["left"] -= 1
+    if not probe.memory["left"]:
+        probe.memory["all"].set()
 
 
 def begun(probe: probe_app.Probe) -> int:
@@ -99,10 +101,11 @@ def begun(probe: probe_app.Probe) -> int:
 
 
 async def release(probe: probe_app.Probe, count: int) -> int:
+    """Let the handlers go on, and wait until *count* have ended."""
+    probe.memory |= {"left": count, "all": asyncio.Event()}
     probe.memory["gate"].set()
-    while probe.memory.get("ended", 0) < count:
-        await asyncio.sleep(0.01)
-    return int(probe.memory["ended"])
+    await probe.memory["all"].wait()
+    return begun(probe)
 
 
 async def test_an_object_that_does_not_keep_up_stops_its_clients(reports: Reports, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from roost.common.errors import WireError
 from roost.common.ids import OBJECT_ID_BYTES, ObjectId
 from roost.common.records import (

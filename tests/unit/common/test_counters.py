@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from roost.common.counters import PUBLISH_INTERVAL_S, CounterFile, Counters, read_counters
 from roost.common.errors import WireError
 

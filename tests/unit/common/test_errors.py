@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from roost.common import errors
 from roost.common.errors import RoostError, StartupError
 

@@ -7,6 +7,7 @@ import hmac
 import random
 
 import pytest
+
 from roost.common.errors import InvalidObjectId
 from roost.common.ids import (
     OBJECT_ID_BYTES,

@@ -7,6 +7,7 @@ from array import array
 from typing import Any
 
 import pytest
+
 from roost.common.errors import WireError
 from roost.common.ids import ObjectId
 from roost.common.limits import MAX_BATCH_BYTES
