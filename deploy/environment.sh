@@ -50,7 +50,7 @@ installed() {
 install_packages() {
     : >"$INCOMPLETE"
     rm -f "$STAMP"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+    "$VENV/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-input \
         --constraint "$ROOT/deploy/constraints.txt" --editable "$1" || return 1
     fingerprint "$2" >"$STAMP"
     rm -f "$INCOMPLETE"

@@ -12,7 +12,7 @@ import pytest
 from tests.cluster import REPOSITORY
 
 PURE = {
-    "common": "cluster_map errors ids limits records session",
+    "common": "cluster_map errors ids limits records/layout records/model records/reading records/writing session",
     "router": "auto_response connection connections forwarding handshake http objects output timers urls window",
     "shard": "acks attachments mailbox outbox sockets tags",
     "deploy": "config post",

@@ -1,0 +1,489 @@
+"""``roost up``, ``status`` and ``down`` with real processes: starts, deaths, ends, and starts that cannot work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from roost.common.config import run_folder
+from roost.common.directory import FILE_NAME, SqliteDirectory
+from roost.common.errors import (
+    AppError,
+    ConfigError,
+    DataFolderInUse,
+    DescriptorsTooFew,
+    PortTaken,
+    StartupError,
+)
+from roost.common.limits import SLOTS
+from roost.deploy.run_folder import live_members
+from tests.cluster import REPOSITORY, free_port
+from tests.waiting import within
+
+DEADLINE_S = 30.0
+
+
+def wait_for(what: str, condition: Callable[[], Any]) -> Any:
+    """Poll what nothing announces."""
+    give_up_at = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < give_up_at, f"waited {DEADLINE_S:g} s for {what}"
+        time.sleep(0.02)
+    return found
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Roost:
+    """The command, in a data folder of its own, with a port of its own."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.run = run_folder(self.data)
+        self.port = port or free_port()
+        self.up: subprocess.Popen[str] | None = None
+
+    def command(self, *words: object, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "roost.deploy", *map(str, words), "--data", self.data],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            cwd=REPOSITORY,
+            check=False,
+            **more,
+        )
+
+    def up_words(self, *words: object) -> list[object]:
+        return ["up", *words, "--port", self.port, "--admin-port", 0]
+
+    def start(self, *words: object) -> subprocess.Popen[str]:
+        """``roost up`` in the foreground; returns once it serves."""
+        self.up = subprocess.Popen(
+            [sys.executable, "-m", "roost.deploy", *map(str, self.up_words(*words)), "--data", self.data],
+            stdout=subprocess.PIPE,
+            stderr=(self.folder / "stderr").open("w"),
+            text=True,
+            cwd=REPOSITORY,
+        )
+        assert self.up.stdout is not None
+        self.said = []
+        for line in self.up.stdout:
+            self.said.append(line.rstrip())
+            if "roost serves at" in line:
+                return self.up
+        pytest.fail(f"it ended with {self.up.wait()}:\n{(self.folder / 'stderr').read_text()}")
+
+    def end(self, signum: int = signal.SIGTERM) -> int:
+        """Signal the supervisor and wait for its end."""
+        assert self.up is not None
+        self.up.send_signal(signum)
+        return self.finish()
+
+    def finish(self) -> int:
+        """Wait for the supervisor's end."""
+        assert self.up is not None
+        rest, _ = self.up.communicate(timeout=DEADLINE_S)
+        self.said += rest.splitlines()
+        return self.up.returncode
+
+    def status(self) -> dict[str, Any]:
+        done = self.command("status", "--json")
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def member(self, name: str) -> dict[str, Any]:
+        return next(member for member in self.status()["members"] if member["name"] == name)
+
+    def get(self, path: str = "/chat-room/lobby") -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=DEADLINE_S) as response:
+                found: int = response.status
+                return found
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    def left_behind(self) -> list[str]:
+        """What an ended cluster must not leave: processes and files."""
+        found = [str(path) for path in (self.run, *self.run.glob("*")) if path.exists()]
+        if self.data.exists():
+            found += [path.name for path in self.data.iterdir() if path.name not in (FILE_NAME, "roost.log")]
+        found += [f"process {pid}" for pid in processes_of(self.data)]
+        return found
+
+    def clean_up(self) -> None:
+        if self.up is not None:
+            if self.up.poll() is None:
+                self.up.kill()
+            self.up.communicate()
+        for pid in processes_of(self.data):
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.run, ignore_errors=True)
+
+
+def processes_of(data: Path) -> list[int]:
+    """The processes that have this data folder in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if os.fsencode(data) in words or b"--data=" + os.fsencode(data) in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="roost-test-"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def roost(folder: Path) -> Iterator[Roost]:
+    made = Roost(folder)
+    yield made
+    made.clean_up()
+
+
+def refuses(roost: Roost, code: int, sentence: str, *words: object, **more: Any) -> str:
+    """``roost up`` ends at once with one sentence and leaves nothing behind."""
+    done = roost.command(*roost.up_words(*words), **more)
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert re.match("roost: " + sentence, lines[0]), lines[0]
+    return lines[0]
+
+
+# --- a life -------------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_comes_up_tells_of_itself_and_goes(roost: Roost) -> None:
+    up = roost.start("--routers", 2)
+    ready = {line.split()[0] for line in roost.said if " ready in " in line}
+    assert ready == {"router-1", "router-2", "shard-1", "shard-2"}
+    assert roost.get() == 200
+
+    found = roost.status()
+    assert found["state"] == "running"
+    assert found["pid"] == up.pid
+    assert found["url"] == f"http://127.0.0.1:{roost.port}"
+    members = {member["name"]: member for member in found["members"]}
+    assert set(members) == ready
+    assert all(member["state"] == "ready" and lives(member["pid"]) for member in members.values())
+    assert members["shard-1"]["slots"] + members["shard-2"]["slots"] == SLOTS
+    assert live_members(roost.run) == {name: member["pid"] for name, member in members.items()}
+    wait_for("the counters", lambda: roost.status()["totals"].get("objects_awake") == 1)
+    table = roost.command("status").stdout
+    assert re.search(r"shard-1 +ready", table)
+
+    assert stat.S_IMODE((roost.run / "cluster.json").stat().st_mode) == 0o600
+    with urllib.request.urlopen(f"{found['admin']}/metrics", timeout=DEADLINE_S) as response:
+        assert b'roost_member_up{kind="shard",member="shard-1"} 1.0' in response.read()
+
+    done = roost.command("down")
+    assert (done.returncode, done.stdout) == (0, f"the cluster in {roost.data} has ended\n")
+    assert roost.finish() == 0
+    assert (roost.folder / "stderr").read_text() == ""
+    assert roost.left_behind() == []
+    assert not any(lives(member["pid"]) for member in members.values())
+    gone = roost.command("status")
+    assert (gone.returncode, gone.stderr) == (1, f"roost: no cluster runs in the data folder {roost.data}\n")
+
+
+def test_a_cluster_in_the_background(roost: Roost) -> None:
+    done = roost.command(*roost.up_words("-d", "--shards", 1))
+    assert done.returncode == 0, done.stderr
+    assert f"roost serves at http://127.0.0.1:{roost.port}" in done.stdout
+    assert roost.get() == 200
+    pid = roost.status()["pid"]
+    assert os.getsid(pid) == pid, "it has left our terminal"
+    assert "shard-1" in (roost.data / "roost.log").read_text()
+    assert roost.command("down").returncode == 0
+    assert not lives(pid)
+    assert roost.left_behind() == []
+
+
+def test_a_background_start_that_fails_says_why(roost: Roost) -> None:
+    line = refuses(roost, AppError.exit_code, "shard-[12]: .*no_such_module", "no_such_module", "-d")
+    assert "Traceback" not in line
+    assert roost.left_behind() == []
+
+
+def test_a_cluster_starts_anew_in_its_data_folder_with_other_numbers(roost: Roost) -> None:
+    roost.start("--shards", 2)
+    first = {member["name"]: member["incarnation"] for member in roost.status()["members"]}
+    assert roost.end() == 0
+    roost.start("--shards", 1)
+    second = {member["name"]: member["incarnation"] for member in roost.status()["members"]}
+    assert set(second) == {"router-1", "shard-1"}
+    assert min(second.values()) > max(first.values())
+    assert roost.member("shard-1")["slots"] == SLOTS
+    assert roost.get() == 200
+    assert roost.end() == 0
+
+
+def test_settings_reach_the_members(roost: Roost) -> None:
+    app = roost.folder / "app.py"
+    app.write_text(
+        "from roost.shard import DurableObject, Response\n"
+        "class Echo(DurableObject):\n"
+        "    async def fetch(self, request):\n"
+        "        return Response(self.env.GREETING)\n"
+    )
+    roost.start(app, "--shards", 1, "--var", "GREETING=good day", "--set", "router.max_body_bytes=5")
+    url = f"http://127.0.0.1:{roost.port}/echo/a"
+    with urllib.request.urlopen(url, timeout=DEADLINE_S) as response:
+        assert response.read() == b"good day"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, data=b"123456", timeout=DEADLINE_S)
+    caught.value.close()
+    assert caught.value.code == 413
+    assert roost.end() == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_drains_it(roost: Roost, signum: int) -> None:
+    await asyncio.to_thread(roost.start)
+    pids = processes_of(roost.data)
+    assert len(pids) == 4
+    async with connect(f"ws://127.0.0.1:{roost.port}/chat-room/lobby?name=a") as client:
+        await within("the greeting", client.recv())
+        ending = asyncio.create_task(asyncio.to_thread(roost.end, signum))
+        await within("the Close", client.wait_closed())
+        assert client.close_code == 1001
+        assert await ending == 0
+    assert roost.left_behind() == []
+    assert not any(lives(pid) for pid in pids)
+
+
+# --- deaths -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["shard-1", "router-1"])
+def test_a_member_that_dies_is_started_again(roost: Roost, name: str) -> None:
+    roost.start("--shards", 1)
+    before = roost.member(name)
+    os.kill(before["pid"], signal.SIGKILL)
+
+    def again() -> dict[str, Any] | None:
+        found = roost.member(name)
+        return found if found["state"] == "ready" and found["pid"] != before["pid"] else None
+
+    after = wait_for("the next process", again)
+    assert after["restarts"] == 1
+    assert after["incarnation"] > before["incarnation"]
+    assert roost.get() == 200
+    directory = SqliteDirectory(roost.data / FILE_NAME)
+    found = directory.map()
+    directory.close()
+    assert sorted(member.name for member in found.members.values()) == ["router-1", "shard-1"]
+    assert before["incarnation"] not in found.members
+    assert roost.end() == 0
+    assert any(f"{name} was ended by SIGKILL; it starts again in 0 s" in line for line in roost.said)
+    assert roost.left_behind() == []
+
+
+def test_a_shard_whose_app_was_broken_meanwhile_is_given_up(roost: Roost) -> None:
+    app = roost.folder / "app.py"
+    shutil.copy(REPOSITORY / "deploy" / "examples" / "chat.py", app)
+    up = roost.start(app, "--shards", 2)
+    app.write_text("import no_such_module\n")
+    os.kill(roost.member("shard-1")["pid"], signal.SIGKILL)
+    failed = wait_for("the end of tries", lambda: (m := roost.member("shard-1"))["state"] == "failed" and m)
+    assert "no_such_module" in failed["error"]
+    assert roost.member("shard-2")["state"] == "ready", "the others go on"
+    os.kill(roost.member("shard-2")["pid"], signal.SIGKILL)
+    assert roost.finish() == AppError.exit_code, "no shard is left"
+    assert up.returncode == AppError.exit_code
+    assert roost.left_behind() == []
+
+
+def test_traffic_goes_on_without_a_supervisor_and_down_ends_it(roost: Roost) -> None:
+    up = roost.start()
+    members = live_members(roost.run)
+    assert list(members) == ["router-1", "shard-1", "shard-2"]
+    up.kill()
+    up.wait()
+    assert roost.get() == 200
+    assert set(live_members(roost.run).values()) == set(members.values())
+    refuses(
+        roost,
+        DataFolderInUse.exit_code,
+        rf"members of an earlier start .*router-1 \(process {members['router-1']}\).*`roost down",
+    )
+    assert roost.get() == 200
+    assert "has lost its supervisor" in roost.command("status").stderr
+    # Another cluster cannot take the port either: no supervisor holds it, but the router listens.
+    other = Roost(roost.folder / "other", roost.port)
+    refuses(other, PortTaken.exit_code, f"port {roost.port} .*another program listens there")
+    done = roost.command("down")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("router-1, shard-1, shard-2\n")
+    assert not any(lives(pid) for pid in members.values())
+    assert roost.left_behind() == []
+
+
+def test_a_cluster_that_was_killed_whole_starts_again(roost: Roost) -> None:
+    up = roost.start("--shards", 1)
+    for pid in [up.pid, *live_members(roost.run).values()]:
+        os.kill(pid, signal.SIGKILL)
+    up.communicate()
+    wait_for("their end", lambda: not processes_of(roost.data))
+    assert roost.run.exists(), "nobody could sweep"
+    roost.start("--shards", 1)
+    assert roost.get() == 200
+    assert roost.end() == 0
+    assert roost.left_behind() == []
+
+
+# --- starts that cannot work --------------------------------------------------------------------------------------
+
+
+def test_a_port_of_another_program(roost: Roost) -> None:
+    with socket.create_server(("127.0.0.1", roost.port)):
+        refuses(roost, PortTaken.exit_code, f"port {roost.port} on 127.0.0.1 is taken: another program listens there")
+    assert roost.left_behind() == []
+
+
+def test_a_second_cluster_on_the_same_port(roost: Roost) -> None:
+    roost.start("--shards", 1)
+    other = Roost(roost.folder / "other", roost.port)
+    refuses(other, PortTaken.exit_code, f"port {roost.port} on 127.0.0.1 is taken: another roost cluster serves it")
+    assert other.left_behind() == []
+    assert roost.get() == 200
+    assert roost.end() == 0
+
+
+def test_an_admin_port_that_is_taken(roost: Roost) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        refuses(roost, PortTaken.exit_code, f"port {port} on 127.0.0.1 is taken", "--admin-port", port)
+    assert roost.left_behind() == []
+
+
+def test_a_second_cluster_in_the_same_data_folder(roost: Roost) -> None:
+    up = roost.start("--shards", 1)
+    other = Roost(roost.folder)
+    refuses(other, DataFolderInUse.exit_code, rf"'supervisor' is running already .*process {up.pid}")
+    assert roost.get() == 200
+    assert roost.end() == 0
+
+
+APPS = {
+    "does not import": ("import no_such_module\n", "no_such_module"),
+    "has a syntax error": ("class A(:\n", "app.py"),
+    "has no class": ("x = 1\n", "app.py"),
+    "defines a handler twice": (
+        "from roost.shard import DurableObject\n"
+        "class Twice(DurableObject):\n"
+        "    async def web_socket_message(self, ws, message): ...\n"
+        "    async def webSocketMessage(self, ws, message): ...\n",
+        "Twice.*web_socket_message",
+    ),
+}
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_app_that_cannot_be_used(roost: Roost, app: str) -> None:
+    text, sentence = APPS[app]
+    path = roost.folder / "app.py"
+    path.write_text(text)
+    refuses(roost, AppError.exit_code, f"shard-[12]: .*{sentence}", path)
+    assert roost.left_behind() == []
+
+
+def test_an_app_that_is_not_there(roost: Roost) -> None:
+    refuses(roost, AppError.exit_code, "shard-[12]: .*/nowhere/app.py", "/nowhere/app.py")
+    assert roost.left_behind() == []
+
+
+def test_descriptors_too_few(roost: Roost) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+
+    sentence = "2256 file descriptors are needed, but a process may open 1024 here"
+    refuses(roost, DescriptorsTooFew.exit_code, sentence, "--connections", 2000, preexec_fn=limit)
+    # Spread over more routers they would do.
+    sentence = "1356 file descriptors"
+    refuses(roost, DescriptorsTooFew.exit_code, sentence, "--connections", 2000, "--routers", 2, preexec_fn=limit)
+    assert roost.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--set", "router.no_such_setting=1"], "router-1: unrecognized arguments: --no-such-setting=1"),
+        (["--set", "shard.max_attachment_bytes=1000000"], "shard-[12]: max_attachment_bytes must be at most 16,384"),
+        (["--routers", "0"], "routers must be at least 1, got 0"),
+        (["--host", "192.0.2.1"], "cannot listen on port .* of '192.0.2.1'"),
+    ],
+)
+def test_a_wrong_setting(roost: Roost, words: list[str], sentence: str) -> None:
+    refuses(roost, ConfigError.exit_code, sentence, *words)
+    assert roost.left_behind() == []
+
+
+def test_a_data_folder_with_another_programs_file(roost: Roost) -> None:
+    roost.data.mkdir()
+    (roost.data / FILE_NAME).write_bytes(b"something else, and longer than a database's header " * 50)
+    refuses(roost, StartupError.exit_code, ".*file is not a database")
+    assert roost.left_behind() == []
+
+
+def test_an_app_that_hangs_while_it_is_imported(roost: Roost) -> None:
+    app = roost.folder / "app.py"
+    app.write_text("import time\ntime.sleep(1000)\n")
+    done = roost.command(*roost.up_words(app, "--shards", 1, "--start-timeout", 1))
+    assert done.returncode == StartupError.exit_code
+    assert done.stderr.splitlines()[-1] == "roost: shard-1 was ended by SIGKILL before it was ready"
+    assert "shard-1 was not ready within 1 s" in done.stderr
+    assert roost.left_behind() == []
+
+
+def test_a_start_that_is_called_off(roost: Roost) -> None:
+    app = roost.folder / "app.py"
+    app.write_text("import time\ntime.sleep(1000)\n")
+    roost.up = up = subprocess.Popen(
+        [sys.executable, "-m", "roost.deploy", *map(str, roost.up_words(app)), "--data", roost.data],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    wait_for("the members' processes", lambda: len(processes_of(roost.data)) == 4)
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=DEADLINE_S)
+    assert up.returncode == 0
+    assert roost.left_behind() == []

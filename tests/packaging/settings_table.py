@@ -1,0 +1,44 @@
+"""The tables of settings in ``deploy/docs/operations.md``, made from the config classes.
+
+``python -m tests.packaging.settings_table`` brings the page up to date; a test fails while it is not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from roost.common.config import describe
+from roost.deploy.config import UpConfig
+from roost.router.config import RouterConfig
+from roost.shard.config import ShardConfig
+from tests.cluster import REPOSITORY
+
+PAGE = REPOSITORY / "deploy" / "docs" / "operations.md"
+COMMANDS: dict[str, type[Any]] = {"roost up": UpConfig, "roost router": RouterConfig, "roost shard": ShardConfig}
+
+
+def table(cls: type[Any]) -> str:
+    """The settings of a config class as a Markdown table."""
+    lines = ["| option | default | unit | allowed | what |", "| --- | --- | --- | --- | --- |"]
+    for item in describe(cls):
+        if item.field == "app" and cls is UpConfig:
+            continue  # it is the command's argument
+        default = "required" if item.required else f"`{item.default}`" if item.default not in (None, "", ()) else ""
+        option = item.option.replace("--", "--[no-]", 1) if item.kind is bool else item.option
+        bounds = item.about.bounds
+        lines.append(f"| `{option}` | {default} | {item.about.unit} | {bounds} | {item.about.help} |")
+    return "\n".join(lines)
+
+
+def page_with_tables(page: str) -> str:
+    """The page with each table as it should be."""
+    for command, cls in COMMANDS.items():
+        pattern = re.compile(rf"(<!-- settings: {command} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page, found = pattern.subn(lambda match, cls=cls: f"{match[1]}{table(cls)}\n{match[2]}", page)
+        assert found == 1, f"the page has no place for the settings of {command}"
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_tables(PAGE.read_text()))
