@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
 from ..common.startup import hold_name, raise_descriptor_limit, report_ready
 from .auto_response import Reports
+from .collector import Collector
 from .config import RouterConfig
 from .connection import Surroundings
 from .connections import Connections
@@ -82,6 +82,8 @@ class Router:
         self._dialer: Dialer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
+        self._drained = asyncio.Event()
+        self._collector = Collector(self.counters, self._clock)
 
     async def serve(self) -> None:
         """Run until told to stop, then drain.
@@ -90,6 +92,8 @@ class Router:
             StartupError: The router cannot start.
         """
         config = self._config
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
         self._check_descriptors()
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(hold_name(config.run, config.name).release)
@@ -118,13 +122,9 @@ class Router:
             watch = MapWatch(directory, self._take_map)
             await watch.start()
             closing.push_async_callback(watch.aclose)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._stop.set)
             log.info("serving on %s:%d as incarnation %d", config.host, config.port, me.incarnation)
             report_ready(config.ready_fd, config.name, me.incarnation)
-            # What is there now stays: later collections need not look at it.
-            gc.collect()
-            gc.freeze()
+            self._collector.start()
             await self._stop.wait()
             server.close()
             await self._drain()
@@ -154,6 +154,7 @@ class Router:
         self._forwarding.take_map(new)
         # Links flush at the end of this turn: what was written above carries the new version.
         self._dialer.map_version = new.version
+        self.counters.slots_attached = self._forwarding.attached
 
     def _connect(self, member: Member) -> OwnerLink:
         assert self._dialer is not None
@@ -182,10 +183,13 @@ class Router:
             self._forwarding.on_second()
             if self._shared.stopped:
                 self._forwarding.go_on()  # those that the bound of all windows had stopped
+            self._collector.on_second()
+            counters.slots_attached = self._forwarding.attached
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)
         counters.parked = self._forwarding.requests.parked
-        counters.slots_attached = self._forwarding.attached
+        if self._front.draining and not self._front.open and not counters.connections:
+            self._drained.set()
 
     def _stop_ticking(self) -> None:
         if self._timer is not None:
@@ -210,19 +214,20 @@ class Router:
     async def _drain(self) -> None:
         """Close every client, and give each a little time to answer."""
         shared = self._shared
-        deadline = self._clock.now() + self._config.drain_timeout_s
         log.info("draining %d connections", len(shared.connections))
         self._front.drain()
         for count, connection in enumerate(shared.connections.all(), 1):
             connection.close(GOING_AWAY, "the router is ending")
             if count % 256 == 0:
                 await asyncio.sleep(0)  # keeps the answers and the links going
-        while (self.counters.connections or self._front.open) and self._clock.now() < deadline:
-            await asyncio.sleep(TICK_S)
+        try:
+            await asyncio.wait_for(self._drained.wait(), self._config.drain_timeout_s)
+        except TimeoutError:
+            log.info("%d clients have not answered", self.counters.connections)
         for connection in shared.connections.all():
             connection.abort()
         self._front.abort()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the links send what the objects have to hear of that
 
 
 async def run(config: RouterConfig) -> None:

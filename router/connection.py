@@ -773,6 +773,10 @@ class Connection:
 
     def _leave_tables(self) -> None:
         shared, entry = self._shared, self.entry
+        if self._protocol is not None:
+            # Its parser is a generator that refers back to it: nobody should need the cycle collector.
+            self._protocol.parser.close()
+            self._protocol = None
         shared.connections.remove(self)
         entry.connections.pop(self.number, None)
         shared.objects.release(entry)

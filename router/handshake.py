@@ -12,6 +12,7 @@ from websockets.datastructures import Headers as WebSocketHeaders
 from websockets.exceptions import InvalidHeader, InvalidMethod, InvalidProtocol, InvalidUpgrade
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -38,14 +39,16 @@ class Handshake:
     """A handshake that is in order and waits for the object's answer.
 
     Attributes:
-        protocol: The connection's protocol, in state CONNECTING until ``complete``.
+        protocol: The connection's protocol for frames. It is not the one that checked the handshake: that one's parser
+            waits for a request, which ``httptools`` has read in its place.
         subprotocol: What the object chose; empty before ``complete`` and without one.
     """
 
     __slots__ = ("_response", "protocol", "subprotocol")
 
-    def __init__(self, protocol: ServerProtocol, response: Response) -> None:
-        self.protocol = protocol
+    def __init__(self, checked: ServerProtocol, response: Response, max_message_bytes: int) -> None:
+        self.protocol = ServerProtocol(state=State.OPEN, max_size=max_message_bytes, logger=_log)
+        self.protocol.extensions = checked.extensions
         self.subprotocol = ""
         self._response = response
 
@@ -58,7 +61,7 @@ class Handshake:
         return 0
 
     def complete(self, headers: Headers) -> bytes:
-        """The object has accepted: make the 101 and open the protocol.
+        """The object has accepted: make the 101.
 
         Args:
             headers: Header fields of the object's response. ``Sec-WebSocket-Protocol`` is sent as set, whatever the
@@ -68,8 +71,7 @@ class Handshake:
             The bytes of the 101.
 
         Raises:
-            BadResponseHeader: One of *headers* cannot be sent, or there are several subprotocols. The protocol is
-                not opened.
+            BadResponseHeader: One of *headers* cannot be sent, or there are several subprotocols.
         """
         checked = [(name, value) for name, value in checked_headers(headers) if name.lower() not in _OURS]
         chosen = [value for name, value in checked if name.lower() == b"sec-websocket-protocol"]
@@ -80,8 +82,7 @@ class Handshake:
         if chosen:
             self.subprotocol = chosen[0].decode("latin-1")
             self.protocol.subprotocol = Subprotocol(self.subprotocol)
-        self.protocol.send_response(self._response)
-        return b"".join(self.protocol.data_to_send())
+        return self._response.serialize()
 
 
 def begin(head: RequestHead, version: str, *, max_message_bytes: int, compression: bool) -> Handshake:
@@ -100,7 +101,6 @@ def begin(head: RequestHead, version: str, *, max_message_bytes: int, compressio
         raise Refusal(400, "a WebSocket handshake may not have a body")
     protocol = ServerProtocol(
         extensions=[_DEFLATE] if compression else None,
-        max_size=max_message_bytes,
         logger=_log,
     )
     headers = WebSocketHeaders()
@@ -109,7 +109,7 @@ def begin(head: RequestHead, version: str, *, max_message_bytes: int, compressio
     response = protocol.accept(Request(head.target, headers, head.method, f"HTTP/{version}"))
     if response.status_code != 101:
         raise _refusal(protocol.handshake_exc, response.status_code)
-    return Handshake(protocol, response)
+    return Handshake(protocol, response, max_message_bytes)
 
 
 def _refusal(error: Exception | None, status: int) -> Refusal:

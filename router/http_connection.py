@@ -25,6 +25,7 @@ import logging
 from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum, auto
+from typing import cast
 
 from ..common.cluster_map import ClusterMap
 from ..common.errors import BadRequest, RequestError, Unavailable
@@ -47,7 +48,7 @@ from .http import (
 from .request_parser import Incoming, RequestParser
 from .requests import Request
 from .timers import TICK_S, ticks
-from .urls import address, path_of
+from .urls import Address, address, path_of
 
 log = logging.getLogger("roost.router")
 
@@ -56,6 +57,8 @@ BODY_SILENCE_S = 30.0
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
+OWN_PATHS = ("/", "/healthz")
+"""Paths that the router answers itself."""
 _DATE_TICKS = ticks(1.0)
 
 
@@ -117,6 +120,16 @@ class Front:
         self.map = new
         self.namespaces = new.namespaces
 
+    def address(self, target: str) -> Address:
+        """The object that a request target names.
+
+        Raises:
+            RequestError: It names none.
+        """
+        if not self.namespaces:
+            raise Unavailable("no shard has entered the cluster yet; try again in a moment")
+        return address(path_of(target), self.namespaces)
+
     def date(self) -> bytes:
         """The present time for a Date header, made once a second."""
         tick = self.shared.wheel.tick
@@ -176,9 +189,8 @@ class HttpConnection(asyncio.Protocol):
     # --- the transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         front, counters = self._front, self._front.counters
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are like it, but do not inherit from it
         counters.http_connections += 1
         front.open.add(self)
         crowded = counters.handshakes_in_flight >= MAX_HANDSHAKES_IN_FLIGHT
@@ -278,9 +290,9 @@ class HttpConnection(asyncio.Protocol):
         try:
             if self._answer_own(incoming):
                 return
-            target = address(path_of(head.target), front.namespaces)
             if front.draining:
                 raise Unavailable("this router is ending")
+            target = front.address(head.target)
             if head.wants_websocket:
                 self._handshake = handshake.begin(
                     head,
@@ -322,7 +334,7 @@ class HttpConnection(asyncio.Protocol):
         """Answer a request for one of the router's own pages; ``False`` if it is for an object."""
         front, head = self._front, incoming.head
         path = path_of(head.target)
-        if path not in ("/", "/healthz"):
+        if path not in OWN_PATHS:
             return False
         if head.method not in ("GET", "HEAD"):
             raise Refusal(405, f"{path} can be read with GET and HEAD only", [(b"allow", b"GET, HEAD")])
@@ -341,9 +353,8 @@ class HttpConnection(asyncio.Protocol):
         assert head is not None
         assert self._transport is not None
         try:
-            path = path_of(head.target)
-            if path not in ("/", "/healthz"):
-                address(path, self._front.namespaces)
+            if path_of(head.target) not in OWN_PATHS:
+                self._front.address(head.target)
         except RequestError as error:
             self._refuse(error, head_only=head.method == "HEAD")
         else:
