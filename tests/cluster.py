@@ -253,11 +253,11 @@ class Cluster:
         self.forget(self.kill(name).incarnation)
 
     def forget(self, incarnation: int) -> None:
-        """Propose the map without a dead router."""
+        """Propose the map without a dead router; one that ended in order has left by itself."""
         directory = SqliteDirectory(self.data / FILE_NAME)
         try:
-            while not directory.propose(without(directory.map(), Incarnation(incarnation))):
-                pass
+            while incarnation in (now := directory.map()).members:
+                directory.propose(without(now, Incarnation(incarnation)))
         finally:
             directory.close()
 

@@ -81,7 +81,7 @@ class Reports:
     def wait(self, name: str, enough: Callable[[list[Report]], bool], seconds: float) -> bool:
         """Block until *enough* holds for the reports of *name*, or *seconds* have passed."""
         with self._changed:
-            return self._changed.wait_for(lambda: enough(self._seen[name]), seconds)
+            return bool(self._changed.wait_for(lambda: enough(self._seen[name]), seconds))
 
 
 _numbers = itertools.count(1)
@@ -109,7 +109,7 @@ class Room:
 
     # --- HTTP ---------------------------------------------------------------------------------------------------
 
-    async def run(self, step: Step, **arguments: Any) -> Any:
+    async def run(self, step: Step, /, **arguments: Any) -> Any:
         """Call *step* in the object.
 
         Raises:
@@ -126,7 +126,7 @@ class Room:
             raise Raised(answer["raised"], answer["text"])
         return answer["result"]
 
-    async def refused(self, step: Step, kind: type[Exception], *facts: str, **arguments: Any) -> None:
+    async def refused(self, step: Step, kind: type[Exception], /, *facts: str, **arguments: Any) -> None:
         """*step* must raise *kind* (or a subclass) in the object, with *facts* in its message."""
         with pytest.raises(Raised) as caught:
             await self.run(step, **arguments)
@@ -135,7 +135,7 @@ class Room:
         for fact in facts:
             assert fact in raised.text
 
-    async def request(self, step: Step, method: str = "GET", *headers: str, body: bytes = b"", **args: Any) -> Reply:
+    async def request(self, step: Step, method: str = "GET", /, *headers: str, body: bytes = b"", **args: Any) -> Reply:
         """Send a request that *step* answers with a Response."""
         return await request(self.cluster.port, method, self._responding(step, args), *headers, body=body)
 
@@ -196,7 +196,7 @@ class Client:
 
     connection: ClientConnection
 
-    async def say(self, step: Step, **arguments: Any) -> None:
+    async def say(self, step: Step, /, **arguments: Any) -> None:
         """Have the object call *step* in the handler of a message of this client."""
         await self.send(f"!{name_of(step)} {json.dumps(arguments)}")
 

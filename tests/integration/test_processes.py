@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from roost.common.counters import read_counters
+from roost.common.ids import Incarnation
 from tests.cluster import Cluster, Process, ProcessFailed
 from tests.conformance import app
 from tests.conformance.driver import Client, Reports, Room
@@ -256,14 +257,14 @@ async def test_a_handler_that_blocks_the_loop_is_reported_by_name(reports: Repor
 
 
 def counted(process: Process, cluster: Cluster, counter: str) -> int:
-    return int(read_counters(cluster.run / f"{process.name}.counters").get(counter, 0))
+    return read_counters(cluster.run / f"{process.name}.counters").values[counter]
 
 
 async def test_garbage_on_the_zeromq_socket_is_dropped_and_counted(reports: Reports, name: str) -> None:
     with probing(reports) as cluster:
         room = Room(cluster, reports, name)
         shard = cluster.processes["shard-1"]
-        endpoint = cluster.map().members[shard.incarnation].endpoint  # type: ignore[index]
+        endpoint = cluster.map().members[Incarnation(shard.incarnation)].endpoint
         async with await room.connect() as client:
             context = zmq.Context()
             try:
