@@ -57,7 +57,8 @@ PAGE = """<!doctype html>
   li.note { align-self: center; background: none; font-size: .85rem; opacity: .7 }
   b { display: block; font-size: .75rem; opacity: .75 }
   input { font: inherit; padding: .5rem .8rem; border: 1px solid var(--line); border-radius: 1rem; background: none }
-  #name { width: 9rem } #text { flex: 1 } button { font: inherit; border-radius: 1rem; padding: .5rem 1rem }
+  #name { width: 9rem } #text { flex: 1 }
+  button { font: inherit; border: 0; border-radius: 1rem; padding: .5rem 1rem; background: var(--mine); color: #fff }
 </style>
 <header><h1></h1><span id="state">connecting</span><input id="name" maxlength="40" aria-label="your name"></header>
 <ol id="lines" aria-live="polite"></ol>
