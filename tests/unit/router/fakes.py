@@ -1,0 +1,245 @@
+"""A router without sockets: transports and links that record, and a world of connections around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State as ProtocolState
+from websockets.server import ServerProtocol
+
+from roost.common.errors import RequestError
+from roost.common.ids import Incarnation, ObjectId, id_from_name
+from roost.common.records import (
+    AcceptMode,
+    EventWriter,
+    HttpRequest,
+    HttpResponse,
+    ObjectState,
+    Passport,
+    read_events,
+)
+from roost.router.auto_response import Reports
+from roost.router.connection import Connection, Surroundings
+from roost.router.connections import Connections
+from roost.router.counters import RouterCounters
+from roost.router.objects import ObjectEntry, Objects
+from roost.router.timers import TICK_S, Wheel
+
+NAMESPACE = "chat-room"
+
+
+class FakeTransport:
+    """Records what a connection does to its TCP."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.buffered = 0
+        self.paused = self.closed = self.aborted = self.eof = False
+        self.protocol: Any = None
+
+    def write(self, data: bytes) -> None:
+        assert not self.eof, "write after write_eof"
+        self.written.append(data)
+
+    def write_eof(self) -> None:
+        self.eof = True
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
+
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    @property
+    def ending(self) -> bool:
+        return self.closed or self.aborted
+
+    def take(self) -> bytes:
+        """All that was written since the last call."""
+        data = b"".join(self.written)
+        self.written.clear()
+        return data
+
+
+class FakeLink:
+    """A link whose records can be read back."""
+
+    def __init__(self, remote: int = 7) -> None:
+        self.remote = Incarnation(remote)
+        self.writer = EventWriter()
+        self.blocked = False
+        self.closed = False
+        self.flushes = 0
+
+    def flush_soon(self) -> None:
+        assert not self.closed
+        self.flushes += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """The records written since the last call, as tuples that begin with their name."""
+        sink = RecordingSink()
+        for group in self.writer.take():
+            read_events(group, sink)
+        assert not sink.records or self.flushes, "records were written and not flushed"
+        self.flushes = 0
+        return sink.records
+
+
+class RecordingSink:
+    """An event sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[Any, ...]] = []
+
+    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
+        self.records.append(("message", connection, seq, deliveries, data))
+
+    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
+        self.records.append(("closed", connection, seq, deliveries, code, reason, clean))
+
+    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
+        self.records.append(("failed", connection, seq, deliveries, code, description))
+
+    def request(self, request: HttpRequest) -> None:
+        self.records.append(("request", request))
+
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
+        self.records.append(("auto_times", list(connections), list(times)))
+
+    def restore(self, passport: Passport) -> None:
+        self.records.append(("restore", passport))
+
+    def restored(self, map_version: int, slots: Sequence[int]) -> None:
+        self.records.append(("restored", map_version, list(slots)))
+
+    def object_state(self, state: ObjectState) -> None:
+        self.records.append(("object_state", state))
+
+
+class FakeAsker:
+    """Records the answer to a request."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[Any, ...]] = []
+
+    def answered(self, response: HttpResponse) -> None:
+        self.got.append(("answered", response))
+
+    def upgraded(self, connection: Connection, response: HttpResponse) -> None:
+        self.got.append(("upgraded", connection, response))
+        connection.accept(response, open_protocol(), FakeTransport())
+
+    def failed(self, error: RequestError) -> None:
+        self.got.append(("failed", error.status, str(error)))
+
+
+def open_protocol(max_size: int = 1 << 20) -> ServerProtocol:
+    """A protocol behind its handshake."""
+    return ServerProtocol(state=ProtocolState.OPEN, max_size=max_size)
+
+
+def client_frame(opcode: Opcode, data: bytes = b"", fin: bool = True) -> bytes:
+    """A frame as a client sends it: masked."""
+    return Frame(opcode, data, fin).serialize(mask=True)
+
+
+def text(message: str) -> bytes:
+    """A text message of a client."""
+    return client_frame(Opcode.TEXT, message.encode())
+
+
+def binary(message: bytes) -> bytes:
+    """A binary message of a client."""
+    return client_frame(Opcode.BINARY, message)
+
+
+def close(code: int | None = 1000, reason: str = "") -> bytes:
+    """A Close of a client."""
+    body = b"" if code is None else code.to_bytes(2, "big") + reason.encode()
+    return client_frame(Opcode.CLOSE, body)
+
+
+class World:
+    """The surroundings of connections, with one link and a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.exhausted = 0
+        self.counters = RouterCounters()
+        self.wheel = Wheel(self.now)
+        self.link = FakeLink()
+        self.shared = Surroundings(
+            counters=self.counters,
+            wheel=self.wheel,
+            reports=Reports(),
+            connections=Connections(self._exhausted),
+            objects=Objects(),
+            wall=lambda: 1_700_000_000.0 + self.now,
+            ping_after=400,
+            ping_timeout=400,
+            close_timeout=200,
+            send_buffer_bytes=4 << 20,
+        )
+
+    def _exhausted(self) -> None:
+        self.exhausted += 1
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the wheel turn."""
+        end = self.now + seconds
+        while self.now < end - 1e-9:
+            self.now = min(end, self.now + TICK_S)
+            self.wheel.advance(self.now)
+
+    def entry(self, name: str = "lobby", link: FakeLink | None = None) -> ObjectEntry:
+        """The entry of an object, made if missing."""
+        object_id = id_from_name(NAMESPACE, name)
+        entry = self.shared.objects.get(object_id)
+        if entry is None:
+            entry = ObjectEntry(object_id, NAMESPACE, name, link or self.link)
+            self.shared.objects.add(entry)
+        return entry
+
+    def pending(self, name: str = "lobby") -> Connection:
+        """A connection whose object has not answered."""
+        number = self.shared.connections.next_counter()
+        return Connection(number, self.entry(name), self.shared, f"http://host/{NAMESPACE}/{name}")
+
+    def connect(
+        self, name: str = "lobby", mode: AcceptMode = AcceptMode.HIBERNATABLE, max_size: int = 1 << 20
+    ) -> tuple[Connection, FakeTransport]:
+        """An open connection."""
+        connection = self.pending(name)
+        transport = FakeTransport()
+        connection.accept(accepted(mode), open_protocol(max_size), transport)
+        return connection, transport
+
+
+def accepted(mode: AcceptMode = AcceptMode.HIBERNATABLE, request: int = 1, **fields: Any) -> HttpResponse:
+    """A shard's 101."""
+    return HttpResponse(request, 101, mode, fields.pop("headers", ()), **fields)
+
+
+def state(object_id: ObjectId, revision: int = 1, pair: tuple[str, str] | None = ("ping", "pong")) -> ObjectState:
+    """What an object has set."""
+    return ObjectState(object_id, revision, 0, pair)

@@ -1,0 +1,746 @@
+"""One connection: its states, its events, its closing, its backpressure."""
+
+from __future__ import annotations
+
+import pytest
+from websockets.frames import Opcode
+
+from roost.common.limits import ROUTER_WINDOWS_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
+from roost.common.records import AcceptMode
+from roost.router.connection import TRANSITIONS, VANISHED, Connection, State, Trigger
+from roost.router.frames import PING, close_frame, data_frame
+from tests.unit.router.fakes import (
+    FakeTransport,
+    World,
+    accepted,
+    binary,
+    client_frame,
+    close,
+    open_protocol,
+    state,
+    text,
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def closed(number: int, seq: int, code: int, reason: str, clean: bool) -> tuple[object, ...]:
+    return ("closed", number, seq, 0, code, reason, clean)
+
+
+# --- the table ---
+
+
+def test_every_state_but_the_last_leads_somewhere_and_every_state_is_reached() -> None:
+    assert {before for before, _ in TRANSITIONS} == set(State) - {State.GONE}
+    assert set(TRANSITIONS.values()) == set(State) - {State.PENDING}
+
+
+def test_every_trigger_is_used() -> None:
+    assert {trigger for _, trigger in TRANSITIONS} == set(Trigger)
+
+
+def test_tcp_may_be_lost_in_every_state_that_has_it() -> None:
+    for before in (
+        State.OPEN,
+        State.CLOSED_BY_CLIENT,
+        State.CLOSED_BY_OBJECT,
+        State.CLOSED_BY_ROUTER,
+        State.ENDING,
+    ):
+        assert TRANSITIONS[before, Trigger.LOST] is State.GHOST
+
+
+def test_what_is_not_in_the_table_is_a_defect(world: World) -> None:
+    connection, _ = world.connect()
+    with pytest.raises(AssertionError, match="OPEN and cannot take ACCEPTED"):
+        connection.accept_lost(accepted())
+
+
+# --- messages ---
+
+
+def test_messages_become_numbered_events(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(text("héllo") + binary(b"\xff\x00"))
+    connection.data_received(text(""))
+    assert world.link.take() == [
+        ("message", 1, 1, 0, "héllo"),
+        ("message", 1, 2, 0, b"\xff\x00"),
+        ("message", 1, 3, 0, ""),
+    ]
+    assert transport.take() == b""
+    assert (world.counters.messages_in, world.counters.bytes_in, world.counters.window_bytes) == (3, 8, 8)
+
+
+def test_a_message_may_come_byte_by_byte(world: World) -> None:
+    connection, _ = world.connect()
+    for byte in text("slow"):
+        connection.data_received(bytes((byte,)))
+    assert world.link.take() == [("message", 1, 1, 0, "slow")]
+
+
+def test_fragments_are_joined_even_inside_a_character(world: World) -> None:
+    connection, _ = world.connect()
+    raw = "a€b".encode()
+    connection.data_received(client_frame(Opcode.TEXT, raw[:2], fin=False))
+    connection.data_received(client_frame(Opcode.PING, b"between"))
+    connection.data_received(client_frame(Opcode.CONT, b"", fin=False) + client_frame(Opcode.CONT, raw[2:]))
+    connection.data_received(client_frame(Opcode.BINARY, b"1", fin=False) + client_frame(Opcode.CONT, b"2"))
+    assert world.link.take() == [("message", 1, 1, 0, "a€b"), ("message", 1, 2, 0, b"12")]
+
+
+def test_pings_are_answered_with_their_body_and_tell_nobody(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(client_frame(Opcode.PING, b"abc") + client_frame(Opcode.PONG, b"x"))
+    assert transport.take() == b"\x8a\x03abc"
+    assert world.link.take() == []
+
+
+def test_invalid_utf_8_fails_the_connection_with_1007(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(text("ok") + client_frame(Opcode.TEXT, b"\xff") + text("never"))
+    (first, failed) = world.link.take()
+    assert first == ("message", 1, 1, 0, "ok")
+    assert failed[:5] == ("failed", 1, 2, 0, 1007)
+    assert transport.take() == close_frame(1007, failed[5])
+    assert transport.eof
+    assert not transport.ending
+    assert connection.state is State.CLOSED_BY_ROUTER
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x83\x80\0\0\0\0", 1002),  # an opcode that does not exist
+        (b"\x81\x01a", 1002),  # not masked
+        (client_frame(Opcode.CONT, b"x"), 1002),  # nothing to continue
+        (client_frame(Opcode.BINARY, b"x" * 1001), 1009),
+        (client_frame(Opcode.BINARY, b"x" * 600, fin=False) + client_frame(Opcode.CONT, b"x" * 401), 1009),
+        (close(999), 1002),
+        (client_frame(Opcode.CLOSE, b"\x03\xe8\xff"), 1007),
+    ],
+)
+def test_broken_protocol_is_told_to_both_sides(world: World, data: bytes, code: int) -> None:
+    connection, transport = world.connect(max_size=1000)
+    connection.data_received(data)
+    (failed,) = world.link.take()
+    assert failed[:5] == ("failed", 1, 1, 0, code)
+    assert transport.take() == close_frame(code, failed[5])
+    assert transport.eof
+    connection.data_received(b"whatever follows is not looked at" * 10)
+    connection.connection_lost(None)
+    assert world.link.take() == []
+    assert world.counters.protocol_errors == 1
+
+
+def test_the_end_of_a_failed_connection_is_bounded(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(b"\x83\x80\0\0\0\0")
+    world.pass_time(9.9)
+    assert not transport.ending
+    world.pass_time(0.3)
+    assert transport.aborted
+
+
+# --- closing ---
+
+
+def test_the_client_closes_and_the_object_answers(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(text("last") + close(4001, "done"))
+    assert world.link.take() == [("message", 1, 1, 0, "last"), closed(1, 2, 4001, "done", True)]
+    assert transport.take() == b""
+    assert connection.state is State.CLOSED_BY_CLIENT
+    assert connection.writable
+    connection.write(data_frame(b"farewell", False))
+    connection.object_closed(3000, "mine", False)
+    assert transport.take() == data_frame(b"farewell", False) + close_frame(3000, "mine")
+    assert transport.closed
+    assert connection.state is State.ENDING
+    connection.connection_lost(None)
+    assert connection.state is State.GHOST
+    assert not connection.acknowledge(1, 1)
+    assert connection.acknowledge(2, 2)
+    assert connection.state is State.GONE
+    assert len(world.shared.connections) == len(world.shared.objects) == 0
+    assert world.counters.connections == world.counters.window_bytes == 0
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, "bye"), (None, "")])
+def test_when_the_handler_ends_without_a_close_the_client_gets_its_own_back(
+    world: World, code: int | None, reason: str
+) -> None:
+    connection, transport = world.connect()
+    connection.data_received(close(code, reason))
+    assert world.link.take() == [closed(1, 1, code or 1005, reason, True)]
+    assert connection.acknowledge(1, 1)
+    assert transport.take() == b""
+    connection.handler_ended()
+    assert transport.take() == close_frame(code or 1005, reason)
+    assert transport.closed
+
+
+def test_a_close_handler_that_does_not_end_holds_the_client_for_ten_seconds(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(close(1000, "bye"))
+    world.pass_time(9.9)
+    assert transport.take() == b""
+    world.pass_time(0.3)
+    assert transport.take() == close_frame(1000, "bye")
+    assert transport.closed
+    connection.handler_ended()
+    assert transport.take() == b""
+
+
+def test_a_client_that_has_closed_may_half_close_tcp_and_still_be_answered(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(close(1000))
+    assert connection.eof_received()
+    connection.object_closed(1000, "", False)
+    assert transport.take() == close_frame(1000, "")
+
+
+def test_the_object_closes_and_the_client_answers(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(4000, "enough", False)
+    assert transport.take() == close_frame(4000, "enough")
+    assert not transport.ending
+    assert not connection.writable
+    connection.data_received(text("still talking") + close(4000, "fine"))
+    assert world.link.take() == [("message", 1, 1, 0, "still talking"), closed(1, 2, 4000, "fine", True)]
+    assert transport.closed
+    assert transport.take() == b""
+
+
+def test_a_second_close_of_the_object_changes_nothing(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(4000, "one", False)
+    connection.object_closed(4001, "two", False)
+    assert transport.take() == close_frame(4000, "one")
+
+
+def test_the_object_closes_and_the_client_does_not_answer(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(4000, "", False)
+    world.pass_time(9.9)
+    assert not transport.ending
+    world.pass_time(0.3)
+    assert transport.aborted
+    connection.connection_lost(None)
+    assert world.link.take() == [closed(1, 1, 1006, VANISHED, False)]
+
+
+def test_the_object_closes_and_the_client_then_breaks_the_protocol(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(4000, "", False)
+    transport.take()
+    connection.data_received(b"\x83\x80\0\0\0\0")
+    assert world.link.take()[0][:5] == ("failed", 1, 1, 0, 1002)
+    assert transport.take() == b""  # one Close is all that a client gets
+    assert transport.eof
+
+
+def test_a_code_of_1005_is_a_close_without_a_code(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(1005, "", False)
+    assert transport.take() == b"\x88\x00"
+
+
+def test_a_code_of_1006_ends_tcp_without_a_close(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(1006, "", False)
+    assert transport.take() == b""
+    assert transport.closed
+    connection.connection_lost(None)
+    assert world.link.take() == [closed(1, 1, 1006, VANISHED, False)]
+
+
+def test_after_a_reset_the_object_hears_nothing_more(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(text("unheard"))
+    world.link.take()
+    connection.object_closed(1011, "reset", True)
+    assert transport.take() == close_frame(1011, "reset")
+    assert world.counters.window_bytes == 0
+    assert not connection.known
+    connection.data_received(text("nobody listens") + close(1011))
+    assert transport.closed
+    connection.connection_lost(None)
+    assert world.link.take() == []
+    assert connection.state is State.GONE
+
+
+def test_a_reset_of_a_ghost_ends_it(world: World) -> None:
+    connection, _ = world.connect()
+    connection.connection_lost(None)
+    connection.object_closed(1011, "reset", True)
+    assert connection.state is State.GONE
+
+
+def test_a_client_that_vanishes(world: World) -> None:
+    connection, _ = world.connect()
+    assert not connection.eof_received()
+    connection.connection_lost(ConnectionResetError())
+    connection.connection_lost(None)
+    assert world.link.take() == [closed(1, 1, 1006, VANISHED, False)]
+    assert connection.state is State.GHOST
+    assert not connection.writable
+    connection.object_closed(1000, "", False)
+    connection.acknowledge(1, 1)
+    assert connection.state is State.GONE
+
+
+def test_a_client_that_vanishes_after_its_close_is_not_reported_twice(world: World) -> None:
+    connection, _ = world.connect()
+    connection.data_received(close(1000))
+    connection.connection_lost(None)
+    assert world.link.take() == [closed(1, 1, 1000, "", True)]
+
+
+def test_a_client_that_was_gone_before_its_101(world: World) -> None:
+    connection = world.pending()
+    connection.accept_lost(accepted())
+    assert world.link.take() == [closed(1, 1, 1006, VANISHED, False)]
+    assert connection.known
+    connection.acknowledge(1, 1)
+    assert connection.state is State.GONE
+
+
+def test_a_refused_handshake_leaves_nothing(world: World) -> None:
+    connection = world.pending()
+    connection.refuse()
+    connection.refuse()
+    assert connection.state is State.GONE
+    assert world.link.take() == []
+    assert len(world.shared.connections) == len(world.shared.objects) == 0
+
+
+def test_the_router_closes(world: World) -> None:
+    connection, transport = world.connect()
+    connection.close(1001, "the router is ending")
+    assert transport.take() == close_frame(1001, "the router is ending")
+    assert world.link.take() == [closed(1, 1, 1001, "the router is ending", False)]
+    connection.data_received(text("dropped") + close(1001))
+    assert transport.closed
+    connection.connection_lost(None)
+    assert world.link.take() == []
+
+
+def test_the_router_closes_one_whose_client_has_closed(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(close(1000))
+    world.link.take()
+    connection.close(1001, "ending")
+    assert transport.take() == close_frame(1001, "ending")
+    assert transport.closed
+    assert world.link.take() == []
+
+
+# --- ways to be accepted ---
+
+
+def test_nobody_accepted_it(world: World) -> None:
+    connection, transport = world.connect(mode=AcceptMode.UNACCEPTED)
+    assert not connection.known
+    connection.data_received(text("into the void") + client_frame(Opcode.PING, b"p"))
+    assert transport.take() == b"\x8a\x01p"
+    connection.data_received(close(1000, "bye"))
+    assert transport.take() == close_frame(1000, "bye")
+    assert transport.closed
+    connection.connection_lost(None)
+    assert world.link.take() == []
+    assert connection.state is State.GONE
+
+
+def test_nobody_accepted_it_and_it_breaks_the_protocol(world: World) -> None:
+    connection, transport = world.connect(mode=AcceptMode.UNACCEPTED)
+    connection.data_received(b"\x83\x80\0\0\0\0")
+    assert transport.take() == close_frame(1002, "invalid opcode")
+    assert transport.eof
+    assert world.link.take() == []
+
+
+def test_a_passport_says_everything(world: World) -> None:
+    connection = world.pending()
+    connection.accept(
+        accepted(ordinal=9, tags=("a", "b"), attachment=b"\xa0"),
+        open_protocol(),
+        FakeTransport(),
+        subprotocol="chat",
+    )
+    connection.data_received(text("x"))
+    connection.attachment = b"new"
+    connection.object_closed(4000, "", False)
+    passport = connection.passport()
+    assert (passport.connection, passport.ordinal, passport.tags, passport.attachment) == (1, 9, ("a", "b"), b"new")
+    assert (passport.hibernatable, passport.closed_by_object, passport.next_seq) == (True, True, 2)
+    assert (passport.namespace, passport.name, passport.url) == ("chat-room", "lobby", "http://host/chat-room/lobby")
+    assert (passport.protocol, passport.auto_response_time) == ("chat", None)
+    assert passport.object_id == connection.entry.object_id
+
+
+# --- automatic responses ---
+
+
+def respond(world: World, request: str = "ping", response: str = "pong") -> None:
+    entry = world.entry()
+    revision = entry.state.revision + 1 if entry.state else 1
+    entry.set_state(state(entry.object_id, revision, (request, response)))
+
+
+def test_a_matching_text_is_answered_here(world: World) -> None:
+    connection, transport = world.connect()
+    respond(world)
+    connection.data_received(text("ping"))
+    assert transport.take() == data_frame(b"pong", False)
+    assert world.link.take() == []
+    assert world.counters.auto_responses == 1
+    assert connection.passport().auto_response_time == 1_700_000_100.0
+
+
+@pytest.mark.parametrize(
+    "message", [text("pin"), text("pingx"), text("Ping"), text("ping "), text("ping\0"), binary(b"ping")]
+)
+def test_everything_else_goes_to_the_object(world: World, message: bytes) -> None:
+    connection, transport = world.connect()
+    respond(world)
+    connection.data_received(message)
+    assert transport.take() == b""
+    assert len(world.link.take()) == 1
+
+
+def test_it_matches_in_fragments_and_when_empty(world: World) -> None:
+    connection, transport = world.connect()
+    respond(world)
+    connection.data_received(client_frame(Opcode.TEXT, b"pi", fin=False) + client_frame(Opcode.CONT, b"ng"))
+    assert transport.take() == data_frame(b"pong", False)
+    respond(world, "", "")
+    connection.data_received(text(""))
+    assert transport.take() == data_frame(b"", False)
+
+
+def test_the_time_is_told_before_the_next_event_of_that_connection(world: World) -> None:
+    connection, _ = world.connect()
+    other, _ = world.connect()
+    respond(world)
+    connection.data_received(text("ping"))
+    other.data_received(text("m"))
+    connection.data_received(text("m"))
+    assert world.link.take() == [
+        ("message", 2, 1, 0, "m"),
+        ("auto_times", [1], [1_700_000_100.0]),
+        ("message", 1, 1, 0, "m"),
+    ]
+    connection.data_received(text("ping") + close(1000))
+    assert [record[0] for record in world.link.take()] == ["auto_times", "closed"]
+
+
+def test_order_with_what_is_sent_through_is_kept(world: World) -> None:
+    connection, transport = world.connect()
+    respond(world)
+    connection.data_received(text("e1") + text("ping") + text("e2") + text("ping"))
+    assert transport.take() == data_frame(b"pong", False) * 2
+    assert [record[4] for record in world.link.take() if record[0] == "message"] == ["e1", "e2"]
+
+
+def test_it_is_for_hibernatable_sockets_only(world: World) -> None:
+    connection, transport = world.connect(mode=AcceptMode.STANDARD)
+    respond(world)
+    connection.data_received(text("ping"))
+    assert transport.take() == b""
+    assert world.link.take() == [("message", 1, 1, 0, "ping")]
+
+
+def test_after_the_objects_close_it_is_not_answered(world: World) -> None:
+    connection, transport = world.connect()
+    respond(world)
+    connection.object_closed(4000, "", False)
+    transport.take()
+    connection.data_received(text("ping"))
+    assert transport.take() == b""
+    assert connection.passport().auto_response_time is None
+
+
+# --- backpressure ---
+
+
+def test_a_full_window_stops_reading_and_half_of_it_starts_it_again(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(b"".join(text(str(n)) for n in range(WINDOW_MESSAGES + 3)))
+    assert len(world.link.take()) == WINDOW_MESSAGES
+    assert transport.paused
+    assert world.counters.stopped == 1
+    connection.acknowledge(1, WINDOW_MESSAGES // 2 - 1)
+    assert world.link.take() == []
+    connection.acknowledge(WINDOW_MESSAGES // 2, WINDOW_MESSAGES // 2)
+    assert [record[2:5:2] for record in world.link.take()] == [
+        (WINDOW_MESSAGES + 1 + n, str(WINDOW_MESSAGES + n)) for n in range(3)
+    ]
+    assert not transport.paused
+    assert world.counters.stopped == 0
+
+
+def test_a_large_message_waits_for_an_empty_window(world: World) -> None:
+    connection, transport = world.connect(max_size=WINDOW_BYTES * 2)
+    connection.data_received(binary(b"x") + binary(b"y" * WINDOW_BYTES) + binary(b"z"))
+    assert len(world.link.take()) == 1
+    connection.acknowledge(1, 1)
+    assert len(world.link.take()) == 1
+    assert transport.paused
+    connection.acknowledge(2, 2)
+    assert [record[4] for record in world.link.take()] == [b"z"]
+    assert not transport.paused
+
+
+def test_a_fragmented_message_that_waits_is_joined_once(world: World) -> None:
+    connection, _ = world.connect()
+    world.entry().held = True
+    connection.data_received(client_frame(Opcode.TEXT, b"ab", fin=False) + client_frame(Opcode.CONT, b"c") + text("d"))
+    for _ in range(3):
+        connection.go_on()
+    assert world.link.take() == []
+    world.entry().held = False
+    world.shared.go_on()
+    assert [record[4] for record in world.link.take()] == ["abc", "d"]
+
+
+@pytest.mark.parametrize("gate", ["held", "blocked", "windows"])
+def test_gates_stop_messages_and_pass_everything_else(world: World, gate: str) -> None:
+    connection, transport = world.connect()
+    respond(world)
+
+    def set_gate(shut: bool) -> None:
+        if gate == "held":
+            world.entry().held = shut
+        elif gate == "blocked":
+            world.link.blocked = shut
+        else:
+            world.counters.window_bytes = ROUTER_WINDOWS_BYTES if shut else 0
+
+    set_gate(True)
+    connection.data_received(client_frame(Opcode.PING, b"1") + text("ping") + text("waits") + close(1000))
+    assert transport.take() == data_frame(b"pong", False) + b"\x8a\x011"
+    assert [record[0] for record in world.link.take()] == []
+    assert transport.paused
+    assert world.shared.stopped == {1: connection}
+    world.shared.go_on()
+    assert world.shared.stopped == {1: connection}
+    set_gate(False)
+    world.shared.go_on()
+    assert [record[0] for record in world.link.take()] == ["auto_times", "message", "closed"]
+    assert not transport.paused
+    assert world.shared.stopped == {}
+
+
+def test_a_client_that_vanishes_while_stopped_first_delivers_what_it_sent(world: World) -> None:
+    connection, _ = world.connect()
+    world.entry().held = True
+    connection.data_received(text("waits"))
+    connection.connection_lost(None)
+    assert world.link.take() == []
+    assert connection.state is State.GHOST
+    world.entry().held = False
+    world.shared.go_on()
+    assert world.link.take() == [("message", 1, 1, 0, "waits"), closed(1, 2, 1006, VANISHED, False)]
+    connection.acknowledge(1, 2)
+    assert connection.state is State.GONE
+    assert world.counters.stopped == 0
+
+
+def test_one_that_closed_properly_while_stopped_is_reported_so(world: World) -> None:
+    connection, _ = world.connect()
+    world.entry().held = True
+    connection.data_received(text("waits") + close(4000, "proper"))
+    connection.connection_lost(None)
+    world.entry().held = False
+    world.shared.go_on()
+    assert world.link.take()[1:] == [closed(1, 2, 4000, "proper", True)]
+
+
+def test_one_that_failed_while_stopped_delivers_before_it_fails(world: World) -> None:
+    connection, transport = world.connect()
+    world.entry().held = True
+    connection.data_received(text("waits") + b"\x83\x80\0\0\0\0")
+    assert transport.take() == b""
+    world.entry().held = False
+    world.shared.go_on()
+    first, failed = world.link.take()
+    assert first[4] == "waits"
+    assert failed[:5] == ("failed", 1, 2, 0, 1002)
+    assert transport.take() == close_frame(1002, failed[5])
+
+
+def test_a_reset_while_stopped_lets_the_clients_close_through(world: World) -> None:
+    connection, transport = world.connect()
+    world.entry().held = True
+    connection.data_received(text("waits") + close(1000))
+    connection.object_closed(1011, "reset", True)
+    assert transport.closed
+    assert world.link.take() == []
+    assert world.shared.stopped == {}
+
+
+def test_a_ghost_that_is_dropped_while_stopped_is_gone(world: World) -> None:
+    connection, _ = world.connect()
+    world.entry().held = True
+    connection.data_received(text("waits"))
+    connection.connection_lost(None)
+    connection.forget_events()
+    assert connection.state is State.GONE
+    assert world.counters.stopped == 0
+
+
+def test_while_parked_messages_wait_in_the_window(world: World) -> None:
+    connection, transport = world.connect()
+    world.entry().link = None
+    connection.data_received(text("a") + close(1000))
+    assert world.link.take() == []
+    assert not transport.paused
+    world.link.flush_soon()
+    connection.window.send_again(world.link.writer, 1)
+    assert world.link.take() == [("message", 1, 1, 0, "a"), closed(1, 2, 1000, "", True)]
+
+
+# --- slow clients ---
+
+
+def test_a_client_that_does_not_read_is_closed(world: World) -> None:
+    connection, transport = world.connect()
+    transport.buffered = 100 << 20
+    connection.write(b"not slow until the transport says so")
+    connection.pause_writing()
+    transport.buffered = 4 << 20
+    connection.write(b"at the limit")
+    transport.take()
+    transport.buffered += 1
+    connection.write(b"over")
+    assert transport.take() == close_frame(1013, "slow consumer")
+    assert world.counters.slow_consumers_closed == 1
+    assert world.link.take() == [closed(1, 1, 1013, "slow consumer", False)]
+    assert not connection.writable
+    world.pass_time(10.3)
+    assert transport.aborted
+
+
+def test_one_large_message_does_not_make_a_client_slow(world: World) -> None:
+    connection, transport = world.connect()
+    large = b"x" * (33 << 20)
+    connection.write(large)
+    connection.pause_writing()
+    transport.buffered = len(large)
+    connection.write(b"small")
+    assert connection.writable
+    transport.buffered = len(large) + (4 << 20) + 1
+    connection.write(b"small")
+    assert not connection.writable
+
+
+def test_a_client_that_catches_up_is_not_slow_any_more(world: World) -> None:
+    connection, transport = world.connect()
+    connection.write(b"x" * (33 << 20))
+    connection.pause_writing()
+    connection.resume_writing()
+    transport.buffered = 5 << 20
+    connection.write(b"x")
+    connection.pause_writing()
+    assert connection.writable
+    connection.write(b"x")
+    assert not connection.writable
+
+
+def test_automatic_responses_are_output_like_any_other(world: World) -> None:
+    connection, transport = world.connect()
+    respond(world)
+    connection.pause_writing()
+    transport.buffered = 5 << 20
+    connection.data_received(text("ping") + text("never taken"))
+    assert world.counters.slow_consumers_closed == 1
+    assert [record[0] for record in world.link.take()] == ["closed"]
+
+
+# --- signs of life ---
+
+
+def test_a_silent_client_is_pinged_and_then_ended(world: World) -> None:
+    connection, transport = world.connect()
+    world.pass_time(19.9)
+    assert transport.take() == b""
+    world.pass_time(0.3)
+    assert transport.take() == PING
+    world.pass_time(19.7)
+    assert not transport.ending
+    world.pass_time(0.5)
+    assert transport.aborted
+    assert world.counters.pings_unanswered == 1
+    connection.connection_lost(None)
+    assert world.link.take() == [closed(1, 1, 1006, VANISHED, False)]
+
+
+def test_any_sign_of_life_answers_the_ping(world: World) -> None:
+    connection, transport = world.connect()
+    world.pass_time(20.5)
+    assert transport.take() == PING
+    world.pass_time(15)
+    connection.data_received(text("alive")[:3])
+    world.pass_time(19)
+    assert transport.take() == b""
+    world.pass_time(6.5)
+    assert transport.take() == PING
+    assert not transport.ending
+
+
+def test_a_talking_client_is_not_pinged(world: World) -> None:
+    connection, transport = world.connect()
+    for _ in range(30):
+        world.pass_time(3)
+        connection.data_received(client_frame(Opcode.PONG))
+    assert transport.take() == b""
+
+
+def test_no_deadline_runs_while_we_do_not_read(world: World) -> None:
+    connection, transport = world.connect()
+    world.pass_time(20.2)
+    assert transport.take() == PING
+    world.entry().held = True
+    connection.data_received(text("waits"))
+    world.pass_time(200)
+    assert not transport.ending
+    world.entry().held = False
+    world.shared.go_on()
+    world.pass_time(19)
+    assert not transport.ending
+
+
+def test_the_objects_close_waits_for_a_client_that_we_do_not_read(world: World) -> None:
+    connection, transport = world.connect()
+    world.entry().held = True
+    connection.data_received(text("waits") + close(4000))
+    connection.object_closed(4000, "", False)
+    world.pass_time(60)
+    assert not transport.ending
+    world.entry().held = False
+    world.shared.go_on()
+    assert transport.closed
+
+
+def test_closing_stops_the_pings(world: World) -> None:
+    connection, transport = world.connect()
+    world.pass_time(15)
+    connection.object_closed(4000, "", False)
+    transport.take()
+    world.pass_time(9)
+    assert transport.take() == b""
+
+
+def test_the_wheel_forgets_a_connection_that_is_gone(world: World) -> None:
+    connection, transport = world.connect()
+    connection.connection_lost(None)
+    connection.acknowledge(1, 1)
+    world.pass_time(60)
+    assert world.wheel._buckets == {}
+    assert isinstance(connection, Connection)
+    assert not transport.ending

@@ -1,0 +1,45 @@
+"""The router's table of objects."""
+
+from __future__ import annotations
+
+from roost.common.ids import slot_of
+from roost.router.frames import data_frame
+from tests.unit.router.fakes import World, state
+
+
+def test_an_object_is_kept_as_long_as_it_has_a_connection() -> None:
+    world = World()
+    entry = world.entry()
+    first, second = world.pending(), world.pending()
+    assert world.shared.objects.get(entry.object_id) is entry
+    assert entry.slot == slot_of(entry.object_id)
+    first.refuse()
+    assert world.shared.objects.get(entry.object_id) is entry
+    second.refuse()
+    assert world.shared.objects.get(entry.object_id) is None
+    assert len(world.shared.objects) == 0
+
+
+def test_state_makes_the_automatic_response() -> None:
+    entry = World().entry()
+    entry.set_state(state(entry.object_id, 3, ("pïng", "pong")))
+    assert entry.auto_request == "pïng".encode()
+    assert entry.auto_frame == data_frame(b"pong", False)
+    entry.set_state(state(entry.object_id, 4, None))
+    assert entry.auto_request is None
+
+
+def test_an_older_state_changes_nothing() -> None:
+    entry = World().entry()
+    entry.set_state(state(entry.object_id, 3, ("a", "b")))
+    entry.set_state(state(entry.object_id, 2, ("c", "d")))
+    assert entry.auto_request == b"a"
+
+
+def test_a_forgotten_state_begins_anew() -> None:
+    entry = World().entry()
+    entry.set_state(state(entry.object_id, 3, ("a", "b")))
+    entry.forget_state()
+    assert entry.auto_request is None
+    entry.set_state(state(entry.object_id, 1, ("c", "d")))
+    assert entry.auto_request == b"c"
