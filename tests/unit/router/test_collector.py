@@ -1,0 +1,61 @@
+"""When the garbage collector looks at everything."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from roost.router.collector import PAUSE_S, Collector
+from roost.router.counters import RouterCounters
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[Collector, RouterCounters, FakeClock]:
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+    counters, clock = RouterCounters(), FakeClock()
+    return Collector(counters, clock), counters, clock
+
+
+def test_it_waits_for_a_quiet_second(counted: tuple[Collector, RouterCounters, FakeClock]) -> None:
+    collector, counters, clock = counted
+    clock.time = PAUSE_S + 1
+    counters.messages_in += 1
+    collector.on_second()
+    assert counters.collections == 0
+    collector.on_second()
+    assert counters.collections == 1
+    collector.on_second()
+    assert counters.collections == 1
+
+
+def test_twice_the_connections_do_not_wait(counted: tuple[Collector, RouterCounters, FakeClock]) -> None:
+    collector, counters, _ = counted
+    for connections, collections in ((2000, 0), (2001, 1), (4002, 1), (4003, 2)):
+        counters.connections = connections
+        counters.messages_in += 1
+        collector.on_second()
+        assert counters.collections == collections
+
+
+def test_full_collections_are_taken_from_the_interpreter() -> None:
+    before = gc.get_threshold()
+    try:
+        Collector(RouterCounters(), FakeClock()).start()
+        assert gc.get_threshold()[:2] == before[:2]
+        assert gc.get_threshold()[2] > 1_000_000
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

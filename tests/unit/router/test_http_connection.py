@@ -1,0 +1,556 @@
+"""The HTTP shell: requests in turn, answers, phases and deadlines, the hand-over to a WebSocket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from roost.common.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.errors import Unavailable
+from roost.common.ids import Incarnation
+from roost.common.limits import SLOTS
+from roost.common.records import AcceptMode, Headers, HttpResponse
+from roost.router import http_connection
+from roost.router.config import RouterConfig
+from roost.router.connection import Connection, State
+from roost.router.forwarding import Forwarding
+from roost.router.frames import data_frame
+from roost.router.http_connection import Front, HttpConnection
+from roost.router.output import Output
+from roost.router.receiving import Receiver
+from tests.unit.router.fakes import NAMESPACE, FakeLink, FakeTransport, World, accepted, text
+
+GET = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\n\r\n"
+CLOSE = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+HEAD = GET.replace(b"GET", b"HEAD")
+POST = b"POST /chat-room/lobby HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+EXPECT = b"POST /chat-room/lobby HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+UPGRADE = (
+    b"GET /chat-room/lobby?x=1 HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+class Client:
+    """One TCP connection to the rig."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.transport = FakeTransport()
+        self.protocol: Any = HttpConnection(rig.front)
+        self.transport.protocol = self.protocol
+        self.protocol.connection_made(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        self.transport.protocol.data_received(data)
+        return self.transport.take()
+
+    def take(self) -> bytes:
+        return self.transport.take()
+
+
+class Rig:
+    def __init__(self, **settings: Any) -> None:
+        self.world = World()
+        self.counters = self.world.counters
+        self.link = FakeLink(1)
+        self.forwarding = Forwarding(self.world.shared, lambda member: self.link, parked_ticks=600)
+        config = RouterConfig(name="r1", max_body_bytes=1000, max_message_bytes=1000, **settings)
+        self.front = Front(config, self.world.shared, self.forwarding)
+        self.receiver = Receiver(self.link, self.world.shared, self.forwarding, Output(lambda: None))
+        shard = Member("s1", MemberKind.SHARD, Incarnation(1), "ipc://x", (NAMESPACE,))
+        self.map = ClusterMap(1, {shard.incarnation: shard}, (shard.incarnation,) * SLOTS)
+        self.front.take_map(self.map)
+        self.forwarding.take_map(self.map)
+        self.link.take()
+
+    def client(self) -> Client:
+        return Client(self)
+
+    def asked(self) -> list[Any]:
+        return [record[1] for record in self.link.take() if record[0] == "request"]
+
+    def answer(self, request: Any, status: int = 200, headers: Headers = (), body: bytes = b"ok") -> None:
+        self.receiver.response(HttpResponse(request.request, status, AcceptMode.PLAIN, headers, body))
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def status(data: bytes) -> int:
+    assert data.startswith(b"HTTP/1.1 "), data
+    return int(data[9:12])
+
+
+def body(data: bytes) -> bytes:
+    return data.partition(b"\r\n\r\n")[2]
+
+
+# --- requests to objects ---
+
+
+def test_a_request_and_its_answer(rig: Rig) -> None:
+    client = rig.client()
+    assert client.send(POST) == b""
+    (request,) = rig.asked()
+    assert (request.method, request.url, request.body) == ("POST", "http://h/chat-room/lobby", b"hello")
+    assert (request.namespace, request.name, request.connection) == (NAMESPACE, "lobby", 0)
+    assert rig.counters.body_bytes == 0
+    rig.answer(request, 201, [(b"X-A", b"b"), (b"Content-Length", b"99")])
+    data = client.take()
+    assert status(data) == 201
+    assert b"X-A: b\r\n" in data
+    assert b"content-length: 2\r\n" in data
+    assert body(data) == b"ok"
+    assert not client.transport.ending
+    client.send(GET)
+    assert len(rig.asked()) == 1
+    assert rig.counters.http_requests == 2
+
+
+def test_pipelined_requests_are_asked_one_at_a_time(rig: Rig) -> None:
+    client = rig.client()
+    client.send(POST + GET + CLOSE)
+    for number in (1, 2, 3):
+        (request,) = rig.asked()
+        assert client.transport.paused == (number < 3)
+        rig.answer(request, body=b"%d" % number)
+        assert body(client.take()) == b"%d" % number
+    assert client.transport.closed
+
+
+def test_a_head_gets_no_body_but_its_length(rig: Rig) -> None:
+    client = rig.client()
+    client.send(HEAD)
+    rig.answer(rig.asked()[0], headers=[(b"content-length", b"77")], body=b"")
+    data = client.take()
+    assert b"content-length: 77\r\n" in data
+    assert body(data) == b""
+
+
+def test_http_1_0_is_answered_and_closed(rig: Rig) -> None:
+    client = rig.client()
+    client.send(b"GET /chat-room/lobby HTTP/1.0\r\n\r\n")
+    (request,) = rig.asked()
+    assert request.url == "http://127.0.0.1:8787/chat-room/lobby"
+    rig.answer(request)
+    assert b"connection: close\r\n" in client.take()
+    assert client.transport.closed
+
+
+@pytest.mark.parametrize(
+    "header", [(b"X", b"a\r\nSet-Cookie: b"), (b"X", b"\0"), (b"X\n", b"a"), (b"date", b"a\nb"), (b"", b"")]
+)
+def test_a_response_that_would_split_is_a_500(
+    rig: Rig, header: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = rig.client()
+    client.send(GET)
+    rig.answer(rig.asked()[0], headers=[header])
+    data = client.take()
+    assert status(data) == 500
+    assert b"Set-Cookie" not in data
+    assert "chat-room/lobby" in caplog.text
+    client.send(GET)
+    assert len(rig.asked()) == 1
+
+
+def test_a_client_that_leaves_is_not_answered(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET)
+    (request,) = rig.asked()
+    client.protocol.connection_lost(None)
+    rig.answer(request)
+    assert client.take() == b""
+    assert rig.counters.http_connections == 0
+    assert rig.front.open == set()
+
+
+def test_a_client_that_only_shuts_its_sending_side_is_answered(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET + GET)
+    assert client.protocol.eof_received()
+    for _ in range(2):
+        rig.answer(rig.asked()[0])
+        assert status(client.take()) == 200
+    assert client.transport.closed
+
+
+def test_an_idle_client_that_ends_is_closed(rig: Rig) -> None:
+    client = rig.client()
+    assert not client.protocol.eof_received()
+
+
+def test_a_dead_shard_fails_the_request_and_the_next_one_goes_on(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET + GET)
+    rig.forwarding.take_map(ClusterMap(2))
+    data = client.take()
+    assert status(data) == 502
+    assert rig.forwarding.requests.parked == 1
+
+
+def test_a_slow_reader_gets_no_second_answer_until_it_has_taken_the_first(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET + GET)
+    client.protocol.pause_writing()
+    rig.answer(rig.asked()[0])
+    assert rig.asked() == []
+    assert client.transport.paused
+    client.protocol.resume_writing()
+    assert len(rig.asked()) == 1
+
+
+def test_one_that_never_takes_its_answer_is_cut_off(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET)
+    client.protocol.pause_writing()
+    rig.answer(rig.asked()[0])
+    rig.world.pass_time(60.2)
+    assert client.transport.aborted
+
+
+# --- what the router refuses ---
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (GET.replace(b"chat-room", b"nope"), 404),
+        (GET.replace(b"lobby", b"a%2Fb"), 400),
+        (GET.replace(b"lobby", b"%ff"), 400),
+        (GET.replace(b"lobby", b"n" * 513), 400),
+    ],
+)
+def test_a_bad_url_is_refused_and_the_connection_goes_on(rig: Rig, data: bytes, expected: int) -> None:
+    client = rig.client()
+    answer = client.send(data)
+    assert status(answer) == expected
+    assert body(answer).endswith(b"\n")
+    assert rig.asked() == []
+    assert status(client.send(data)) == expected
+    assert not client.transport.ending
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"\x16\x03\x01\x00\xa5garbage", 400),
+        (POST.replace(b": 5", b": 1001"), 413),
+        (GET[:-2] + b"".join(b"X%d: %s\r\n" % (n, b"y" * 1000) for n in range(66)) + b"\r\n", 431),
+        (GET.replace(b"Host: h\r\n", b""), 400),
+        (EXPECT.replace(b"100-continue", b"a-miracle"), 417),
+        (GET.replace(b"HTTP/1.1", b"HTTP/2.0"), 505),
+    ],
+)
+def test_what_cannot_be_read_ends_the_connection_gently(rig: Rig, data: bytes, expected: int) -> None:
+    client = rig.client()
+    answer = client.send(data)
+    assert status(answer) == expected
+    assert b"connection: close" in answer
+    assert client.transport.eof
+    assert not client.transport.ending
+    assert client.send(b"more of the same") == b""
+    rig.world.pass_time(2.2)
+    assert client.transport.aborted
+    assert rig.counters.bad_requests == 1
+
+
+def test_a_fault_waits_for_the_answers_before_it(rig: Rig) -> None:
+    client = rig.client()
+    assert client.send(GET + b"garbage\r\n\r\n") == b""
+    rig.answer(rig.asked()[0])
+    data = client.take()
+    assert data.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 400" in data
+
+
+def test_without_any_shard_the_client_may_try_again(rig: Rig) -> None:
+    rig.front.take_map(ClusterMap())
+    assert status(rig.client().send(GET)) == 503
+
+
+def test_too_many_handshakes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+    fresh, upgrading, refused = rig.client(), rig.client(), rig.client()
+    upgrading.send(UPGRADE)
+    assert status(refused.take()) == 503
+    assert rig.counters.handshakes_in_flight == 2
+    fresh.send(GET)
+    assert rig.counters.handshakes_in_flight == 1
+    assert rig.client().take() == b""
+
+
+# --- Expect: 100-continue ---
+
+
+def test_a_client_is_told_to_go_on(rig: Rig) -> None:
+    client = rig.client()
+    assert client.send(EXPECT) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(b"hello")
+    assert rig.asked()[0].body == b"hello"
+
+
+def test_not_for_a_body_that_would_be_thrown_away(rig: Rig) -> None:
+    client = rig.client()
+    assert status(client.send(EXPECT.replace(b"chat-room", b"nope"))) == 404
+    assert client.transport.eof
+
+
+def test_the_100_waits_for_the_answers_before_it(rig: Rig) -> None:
+    client = rig.client()
+    assert client.send(GET + EXPECT) == b""
+    rig.answer(rig.asked()[0])
+    assert client.take().endswith(b"ok" + b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+# --- the router's own pages ---
+
+
+@pytest.mark.parametrize("path", [b"/", b"/?x", b"/healthz"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_own_pages(rig: Rig, path: bytes, method: bytes) -> None:
+    answer = rig.client().send(method + b" " + path + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert status(answer) == 200
+    assert (body(answer) == b"") == (method == b"HEAD")
+    assert rig.asked() == []
+
+
+def test_own_pages_can_only_be_read(rig: Rig) -> None:
+    answer = rig.client().send(b"DELETE / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert status(answer) == 405
+    assert b"allow: GET, HEAD" in answer
+    assert status(rig.client().send(UPGRADE.replace(b"/chat-room/lobby?x=1", b"/"))) == 400
+
+
+def test_health_before_there_is_an_owner() -> None:
+    rig = Rig()
+    rig.forwarding.take_map(ClusterMap(2))
+    assert status(rig.client().send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")) == 503
+
+
+# --- upgrades ---
+
+
+def upgrade(rig: Rig, client: Client, *, behind: bytes = b"", **answer: Any) -> Connection:
+    assert client.send(UPGRADE + behind) == b""
+    (request,) = rig.asked()
+    assert request.connection
+    rig.receiver.response(accepted(request=request.request, **answer))
+    protocol = client.transport.protocol
+    assert isinstance(protocol, Connection)
+    return protocol
+
+
+def test_an_accepted_upgrade_becomes_a_connection(rig: Rig) -> None:
+    client = rig.client()
+    connection = upgrade(rig, client, headers=[(b"Sec-WebSocket-Protocol", b"chat")])
+    answer = client.take()
+    assert status(answer) == 101
+    assert b"Sec-WebSocket-Protocol: chat\r\n" in answer
+    assert connection.state is State.OPEN
+    assert connection.passport().url == "http://h/chat-room/lobby?x=1"
+    assert connection.passport().protocol == "chat"
+    assert client.transport.protocol is connection
+    assert (rig.counters.connections, rig.counters.http_connections, rig.counters.handshakes_in_flight) == (1, 0, 0)
+    assert rig.front.open == set()
+    client.send(text("hi"))
+    assert rig.link.take() == [("message", connection.number, 1, 0, "hi")]
+
+
+def test_frames_behind_the_handshake_are_delivered_in_order(rig: Rig) -> None:
+    client = rig.client()
+    frames = text("1") + text("2")
+    assert client.send(UPGRADE + frames[:3]) == b""
+    client.send(frames[3:])
+    (request,) = rig.asked()
+    rig.receiver.response(accepted(request=request.request))
+    connection = client.transport.protocol
+    connection.write(data_frame(b"x", False))
+    assert client.take().endswith(b"\r\n\r\n" + data_frame(b"x", False))
+    assert [record[4] for record in rig.link.take()] == ["1", "2"]
+
+
+def test_too_much_behind_a_handshake_is_not_read_yet(rig: Rig) -> None:
+    client = rig.client()
+    client.send(UPGRADE + b"x" * 60_000)
+    assert not client.transport.paused
+    client.send(b"x" * 10_000)
+    assert client.transport.paused
+    (request,) = rig.asked()
+    rig.receiver.response(accepted(request=request.request))
+    assert not client.transport.paused
+
+
+def test_a_refused_upgrade_is_answered_and_closed(rig: Rig) -> None:
+    client = rig.client()
+    client.send(UPGRADE + b"frames that nobody reads")
+    rig.answer(rig.asked()[0], 403, body=b"no")
+    answer = client.take()
+    assert status(answer) == 403
+    assert b"connection: close" in answer
+    assert client.transport.eof or client.transport.closed
+    assert rig.world.shared.connections.all() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (UPGRADE.replace(b"13", b"12"), 426),
+        (UPGRADE.replace(b"GET", b"PUT"), 400),
+        (UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"x"), 400),
+        (UPGRADE.replace(b"chat-room", b"nope"), 404),
+    ],
+)
+def test_a_bad_handshake_never_reaches_the_object(rig: Rig, data: bytes, expected: int) -> None:
+    client = rig.client()
+    answer = client.send(data)
+    assert status(answer) == expected
+    assert b"connection: close" in answer
+    assert rig.asked() == []
+
+
+def test_a_101_that_cannot_be_sent_is_a_500_and_the_object_hears_of_it(rig: Rig) -> None:
+    client = rig.client()
+    client.send(UPGRADE)
+    (request,) = rig.asked()
+    rig.receiver.response(accepted(request=request.request, headers=[(b"X", b"a\r\nb")]))
+    assert status(client.take()) == 500
+    assert rig.link.take()[0][:5] == ("closed", request.connection, 1, 0, 1006)
+
+
+def test_an_object_that_does_not_answer_an_upgrade(rig: Rig) -> None:
+    client = rig.client()
+    client.send(UPGRADE)
+    (request,) = rig.asked()
+    rig.world.pass_time(9.9)
+    assert client.take() == b""
+    rig.world.pass_time(0.3)
+    assert status(client.take()) == 503
+    rig.receiver.response(accepted(request=request.request))
+    assert rig.link.take()[0][:5] == ("closed", request.connection, 1, 0, 1006)
+
+
+def test_a_client_that_leaves_during_its_upgrade(rig: Rig) -> None:
+    client = rig.client()
+    client.send(UPGRADE)
+    (request,) = rig.asked()
+    assert not client.protocol.eof_received()
+    client.protocol.connection_lost(None)
+    rig.receiver.response(accepted(request=request.request))
+    assert rig.link.take()[0][:5] == ("closed", request.connection, 1, 0, 1006)
+    assert rig.counters.handshakes_in_flight == 0
+
+
+def test_an_upgrade_behind_an_ordinary_request(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET + UPGRADE + text("early"))
+    (request,) = rig.asked()
+    assert request.connection == 0
+    rig.answer(request)
+    (request,) = rig.asked()
+    rig.receiver.response(accepted(request=request.request))
+    assert [record[4] for record in rig.link.take()] == ["early"]
+
+
+# --- deadlines ---
+
+
+def test_a_connection_that_says_nothing_is_closed(rig: Rig) -> None:
+    client = rig.client()
+    rig.world.pass_time(9.9)
+    assert not client.transport.ending
+    rig.world.pass_time(0.3)
+    assert client.transport.closed
+    assert client.take() == b""
+
+
+def test_a_slow_head_is_a_408(rig: Rig) -> None:
+    client = rig.client()
+    for byte in GET[:20]:
+        client.send(bytes((byte,)))
+        rig.world.pass_time(0.45)
+    rig.world.pass_time(1.5)
+    assert status(client.take()) == 408
+
+
+def test_a_body_may_be_slow_but_not_silent(rig: Rig) -> None:
+    client = rig.client()
+    client.send(POST[:-5])
+    for byte in b"hell":
+        rig.world.pass_time(29)
+        client.send(bytes((byte,)))
+    rig.world.pass_time(29)
+    assert client.take() == b""
+    rig.world.pass_time(1.3)
+    assert status(client.take()) == 408
+    assert rig.counters.body_bytes == 0
+
+
+def test_an_object_may_take_its_time(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET)
+    rig.world.pass_time(600)
+    assert client.take() == b""
+    rig.answer(rig.asked()[0])
+    assert status(client.take()) == 200
+
+
+def test_an_idle_connection_is_closed_in_silence(rig: Rig) -> None:
+    client = rig.client()
+    for _ in range(3):
+        client.send(GET)
+        rig.answer(rig.asked()[0])
+        assert client.take()
+        rig.world.pass_time(59)
+        assert not client.transport.ending
+    rig.world.pass_time(1.3)
+    assert client.transport.closed
+    assert client.take() == b""
+
+
+def test_many_requests_do_not_fill_the_wheel(rig: Rig) -> None:
+    client = rig.client()
+    for _ in range(200):
+        client.send(GET)
+        rig.answer(rig.asked()[0])
+    assert sum(len(bucket) for bucket in rig.world.wheel._buckets.values()) <= 2
+
+
+# --- the end ---
+
+
+def test_draining_closes_the_idle_and_lets_the_busy_finish(rig: Rig) -> None:
+    idle, busy = rig.client(), rig.client()
+    busy.send(GET)
+    rig.front.drain()
+    assert idle.transport.closed
+    assert not busy.transport.ending
+    rig.answer(rig.asked()[0])
+    assert b"connection: close" in busy.take()
+    assert busy.transport.closed
+    late = rig.client()
+    assert status(late.take()) == 503
+    rig.front.abort()
+    assert late.transport.aborted
+
+
+def test_the_date_is_made_once_a_second(rig: Rig) -> None:
+    first = rig.front.date()
+    assert first.endswith(b"GMT")
+    assert rig.front.date() is first
+    rig.world.pass_time(1.2)
+    assert rig.front.date() != first
+
+
+def test_requests_refused_for_want_of_room_are_503(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise Unavailable("full")
+
+    monkeypatch.setattr(rig.forwarding, "ask", full)
+    client = rig.client()
+    assert status(client.send(GET)) == 503
+    assert status(client.send(UPGRADE)) == 503
+    assert client.transport.closed or client.transport.eof

@@ -1,0 +1,178 @@
+"""The output queues: in turn, in order, in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from roost.router import output
+from roost.router.connection import Connection
+from roost.router.frames import close_frame, data_frame, deflated_frame
+from roost.router.objects import ObjectEntry
+from roost.router.output import PIECE, WRITES_PER_TURN, Broadcast, Frames, Output
+from tests.unit.router.fakes import FakeTransport, World
+
+
+class Stage:
+    """Objects with many clients, and an output that a test drives."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.asked = 0
+        self.output = Output(self._on_work)
+        self.log: list[tuple[str, int]] = []
+
+    def _on_work(self) -> None:
+        self.asked += 1
+
+    def crowd(self, name: str, count: int) -> tuple[ObjectEntry, list[FakeTransport], list[int]]:
+        made = [self.world.connect(name) for _ in range(count)]
+        return self.world.entry(name), [transport for _, transport in made], [c.number for c, _ in made]
+
+    def message(self, payload: bytes, numbers: list[int]) -> Broadcast:
+        return Broadcast(Frames(payload, False), numbers, self.world.shared.connections.get)
+
+    def note(self, what: str) -> Callable[[], None]:
+        return lambda: self.log.append((what, self.output.pending_writes))
+
+    def run_all(self) -> int:
+        turns = 1
+        while self.output.run():
+            turns += 1
+        return turns
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_broadcast_reaches_everybody_once_in_pieces(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 1000)
+    stage.output.broadcast(entry, stage.message(b"x", numbers))
+    assert stage.asked == 1
+    assert stage.output.pending_writes == 1000
+    assert stage.output.run()
+    assert sum(bool(transport.written) for transport in transports) == WRITES_PER_TURN
+    assert stage.run_all() == -(-1000 // WRITES_PER_TURN) - 1
+    assert {transport.take() for transport in transports} == {data_frame(b"x", False)}
+    assert stage.output.pending_writes == 0
+    assert entry.output is None
+
+
+def test_every_client_gets_the_same_bytes_object(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 100)
+    stage.output.broadcast(entry, stage.message(b"x" * 1000, numbers))
+    stage.run_all()
+    assert len({id(transport.written[0]) for transport in transports}) == 1
+
+
+def test_nothing_of_an_object_overtakes(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 300)
+    stage.output.broadcast(entry, stage.message(b"1", numbers))
+    stage.output.behind(entry, stage.note("between"))
+    stage.output.broadcast(entry, stage.message(b"2", numbers[:1]))
+    connection = stage.world.shared.connections.get(numbers[0])
+    assert connection is not None
+    stage.output.behind(entry, partial(connection.object_closed, 1000, "", False))
+    stage.output.run()
+    assert stage.log == []
+    stage.run_all()
+    assert stage.log == [("between", 1)]
+    assert transports[0].take() == data_frame(b"1", False) + data_frame(b"2", False) + close_frame(1000, "")
+
+
+def test_what_an_action_causes_queues_behind_it(stage: Stage) -> None:
+    entry, _, _ = stage.crowd("a", 1)
+
+    def first() -> None:
+        assert entry.output is not None
+        stage.output.behind(entry, stage.note("caused"))
+
+    stage.output.behind(entry, first)
+    stage.output.behind(entry, stage.note("second"))
+    stage.run_all()
+    assert [what for what, _ in stage.log] == ["second", "caused"]
+
+
+def test_objects_take_turns(stage: Stage) -> None:
+    big, big_transports, big_numbers = stage.crowd("big", 5000)
+    small, small_transports, small_numbers = stage.crowd("small", PIECE)
+    stage.output.broadcast(big, stage.message(b"x", big_numbers))
+    stage.output.broadcast(small, stage.message(b"y", small_numbers))
+    assert stage.asked == 1
+    stage.output.run()
+    assert all(transport.written for transport in small_transports)
+    written = sum(bool(transport.written) for transport in big_transports)
+    assert written == WRITES_PER_TURN - PIECE
+
+
+def test_large_messages_come_in_smaller_pieces(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 100)
+    stage.output.broadcast(entry, stage.message(b"x" * (16 << 10) * 9, numbers))
+    stage.output.run()
+    assert sum(bool(transport.written) for transport in transports) == pytest.approx(WRITES_PER_TURN / 10, abs=2)
+    stage.run_all()
+    assert all(len(transport.written) == 1 for transport in transports)
+    assert stage.output.pending_writes == 0
+
+
+def test_a_message_larger_than_a_turn_still_goes_out(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 3)
+    stage.output.broadcast(entry, stage.message(b"x" * (8 << 20), numbers))
+    stage.run_all()
+    assert all(len(transport.written) == 1 for transport in transports)
+
+
+def test_those_that_are_gone_or_closed_are_passed_over(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 100)
+    connections = [stage.world.shared.connections.get(number) for number in numbers]
+    stage.output.broadcast(entry, stage.message(b"x", [*numbers, 999_999]))
+    gone, closed = connections[98], connections[99]
+    assert isinstance(gone, Connection)
+    assert isinstance(closed, Connection)
+    gone.connection_lost(None)
+    closed.object_closed(1000, "", False)
+    transports[99].take()
+    stage.run_all()
+    assert transports[97].written
+    assert not transports[98].written
+    assert not transports[99].written
+
+
+def test_compressed_frames_are_made_once_for_each_window(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 4)
+    for number, bits in zip(numbers, (0, 15, 15, 9), strict=True):
+        connection = stage.world.shared.connections.get(number)
+        assert connection is not None
+        connection.window_bits = bits
+    stage.output.broadcast(entry, stage.message(b"hello", numbers))
+    stage.run_all()
+    frames = [transport.written[0] for transport in transports]
+    assert frames == [
+        data_frame(b"hello", False),
+        deflated_frame(b"hello", False, 15),
+        deflated_frame(b"hello", False, 15),
+        deflated_frame(b"hello", False, 9),
+    ]
+    assert frames[1] is frames[2]
+
+
+def test_when_too_much_waits_the_caller_does_the_work(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "MAX_PENDING_WRITES", 500)
+    entry, transports, numbers = stage.crowd("a", 400)
+    for _ in range(10):
+        stage.output.broadcast(entry, stage.message(b"x", numbers))
+        assert stage.output.pending_writes <= 500
+    stage.run_all()
+    assert all(len(transport.written) == 10 for transport in transports)
+
+
+def test_work_is_asked_for_again_after_a_rest(stage: Stage) -> None:
+    entry, _, numbers = stage.crowd("a", 10)
+    for expected in (1, 2):
+        stage.output.broadcast(entry, stage.message(b"x", numbers))
+        assert stage.asked == expected
+        assert not stage.output.run()

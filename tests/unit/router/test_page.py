@@ -1,0 +1,34 @@
+"""The router's own pages."""
+
+from __future__ import annotations
+
+import json
+
+from roost.router.page import health, home
+
+
+def test_the_page_lists_the_namespaces() -> None:
+    text = home(["chat-room", "counter"]).decode()
+    assert text.count("<form") == 2
+    assert 'data-base="/chat-room/"' in text
+    assert "src=" not in text
+    assert "http://" not in text
+
+
+def test_the_page_cannot_be_broken_by_a_name() -> None:
+    assert b"<script>alert" not in home(["<script>alert(1)</script>"])
+
+
+def test_the_page_without_namespaces_says_so() -> None:
+    assert b"No namespace is hosted yet" in home([])
+
+
+def test_health() -> None:
+    assert [health(slots_attached=n, slots=2, draining=d)[0] for n, d in ((2, False), (1, False), (2, True))] == [
+        200,
+        503,
+        503,
+    ]
+    status, body = health(slots_attached=1, slots=2, draining=False)
+    assert json.loads(body) == {"status": "starting", "slots_attached": 1, "slots": 2}
+    assert status == 503

@@ -1,0 +1,229 @@
+"""From bytes to whole requests; everything that is wrong on the wire."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from roost.common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, Unavailable
+from roost.router import request_parser
+from roost.router.counters import RouterCounters
+from roost.router.request_parser import MAX_PIPELINED, Incoming, RequestParser
+
+GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+POST = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+WEBSOCKET = b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.fixture
+def counters() -> RouterCounters:
+    return RouterCounters()
+
+
+@pytest.fixture
+def parser(counters: RouterCounters) -> RequestParser:
+    return RequestParser(own_host="own", max_body_bytes=1000, counters=counters)
+
+
+def requests(parser: RequestParser) -> list[Incoming]:
+    items = list(parser.items)
+    parser.items.clear()
+    assert all(isinstance(item, Incoming) for item in items), items
+    return [item for item in items if isinstance(item, Incoming)]
+
+
+def error(parser: RequestParser) -> RequestError:
+    (item,) = parser.items
+    assert isinstance(item, RequestError)
+    assert parser.finished
+    return item
+
+
+def test_a_request(parser: RequestParser) -> None:
+    parser.feed(POST)
+    (made,) = requests(parser)
+    assert (made.head.method, made.head.target, made.body, made.version) == ("POST", "/a", b"hello", "1.1")
+    assert not parser.finished
+
+
+def test_any_split_of_the_bytes_gives_the_same(parser: RequestParser, counters: RouterCounters) -> None:
+    data = POST + CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: x\r\n\r\n" + GET
+    for step in (1, 2, 3, 7, 1000):
+        for start in range(0, len(data), step):
+            parser.feed(data[start : start + step])
+        assert [made.body for made in requests(parser)] == [b"hello", b"abcde", b""]
+    assert counters.bad_requests == 0
+
+
+def test_bodies_are_counted_until_they_are_released(parser: RequestParser, counters: RouterCounters) -> None:
+    parser.feed(POST[:-2])
+    assert counters.body_bytes == 3
+    parser.feed(POST[-2:])
+    assert counters.body_bytes == 5
+    (made,) = requests(parser)
+    parser.release(made.body)
+    assert counters.body_bytes == 0
+    parser.feed(POST + POST[:-1])
+    parser.drop()
+    assert counters.body_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00", "no valid HTTP request"),
+        (b"hello\r\n\r\n", "no valid HTTP request"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", "whitespace"),
+        (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", "header token"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n", "header value"),
+        (b"GET / HTTP/1.1\nHost: h\n\n", "CRLF"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "Content-Length"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", "Content-Length"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", "Content-Length"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5x\r\n\r\n", "Content-Length"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
+        (CHUNKED + b"zz\r\n", "chunk size"),
+        (CHUNKED + b"-1\r\n", "chunk size"),
+        (CHUNKED + b"3\r\nabcd\r\n", "chunk"),
+        (b"GET / HTTP/1.1\r\n\r\n", "one Host"),
+        (b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", "request target"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "request target"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "no valid HTTP request|speaks HTTP/1.1"),
+    ],
+)
+def test_what_is_wrong_on_the_wire_is_refused(
+    parser: RequestParser, counters: RouterCounters, data: bytes, sentence: str
+) -> None:
+    parser.feed(data)
+    made = error(parser)
+    assert made.status in (400, 505)
+    assert re.search(sentence, str(made)), made
+    assert counters.bad_requests == 1
+    assert counters.body_bytes == 0
+    parser.feed(GET)
+    assert len(parser.items) == 1
+
+
+def test_a_fault_behind_a_request_comes_after_it(parser: RequestParser) -> None:
+    parser.feed(GET + b"garbage\r\n\r\n")
+    first, second = parser.items
+    assert isinstance(first, Incoming)
+    assert isinstance(second, BadRequest)
+
+
+def test_bytes_behind_the_last_request_are_nobodys(parser: RequestParser, counters: RouterCounters) -> None:
+    parser.feed(b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\ngarbage")
+    assert len(requests(parser)) == 1
+    assert parser.finished
+    assert counters.bad_requests == 0
+
+
+def test_a_large_head_is_refused_when_complete(parser: RequestParser) -> None:
+    lines = b"".join(b"X-%d: %s\r\n" % (n, b"v" * 1000) for n in range(70))
+    parser.feed(GET[:-2] + lines + b"\r\n")
+    assert isinstance(error(parser), HeadTooLarge)
+
+
+def test_a_head_that_does_not_end_is_refused(parser: RequestParser) -> None:
+    parser.feed(b"GET /a HTTP/1.1\r\nHost: h\r\nX: ")
+    for _ in range(64):
+        assert not parser.finished
+        parser.feed(b"x" * 1024)
+    parser.feed(b"x" * 1024)
+    assert error(parser).status == 431
+
+
+def test_a_target_that_does_not_end_is_refused(parser: RequestParser) -> None:
+    parser.feed(b"GET /" + b"a" * 70_000)
+    assert error(parser).status == 431
+
+
+def test_a_declared_body_that_is_too_large_is_refused_before_it_is_read(parser: RequestParser) -> None:
+    parser.feed(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n")
+    assert isinstance(error(parser), BodyTooLarge)
+
+
+def test_a_chunked_body_is_refused_when_it_gets_too_large(parser: RequestParser, counters: RouterCounters) -> None:
+    parser.feed(CHUNKED + b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+    assert not parser.finished
+    parser.feed(b"1\r\nx\r\n")
+    assert isinstance(error(parser), BodyTooLarge)
+    assert counters.body_bytes == 0
+
+
+def test_a_body_that_is_all_framing_is_refused(parser: RequestParser) -> None:
+    parser.feed(CHUNKED)
+    for _ in range(80):
+        parser.feed(b"1;" + b"x" * 1000 + b"\r\ny\r\n")
+    assert error(parser).status == 400
+
+
+def test_trailers_that_do_not_end_are_refused(parser: RequestParser) -> None:
+    parser.feed(CHUNKED + b"0\r\nX: ")
+    for _ in range(80):
+        parser.feed(b"x" * 1024)
+    assert parser.finished
+    assert error(parser).status in (400, 431)
+
+
+def test_all_bodies_together_are_bounded(
+    parser: RequestParser, counters: RouterCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_parser, "MAX_BODIES_IN_FLIGHT_BYTES", 8)
+    parser.feed(POST)
+    parser.feed(POST)
+    assert isinstance(parser.items[1], Unavailable)
+    parser.drop()
+    assert counters.body_bytes == 0
+
+
+def test_a_client_that_expects_a_100_is_noticed(parser: RequestParser) -> None:
+    head = b"POST /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    parser.feed(head)
+    assert parser.expecting is not None
+    assert parser.body_open
+    parser.feed(b"hello")
+    assert parser.expecting is None
+    assert requests(parser)[0].body == b"hello"
+    parser.feed(head + b"hello")
+    assert parser.expecting is None
+
+
+def test_too_many_pipelined_requests_are_cut(parser: RequestParser) -> None:
+    parser.feed(GET * (MAX_PIPELINED + 5))
+    made = requests(parser)
+    assert len(made) == MAX_PIPELINED
+    assert [item.head.keep_alive for item in made[-2:]] == [True, False]
+    assert parser.finished
+
+
+def test_an_upgrade_keeps_what_comes_behind_it(parser: RequestParser) -> None:
+    parser.feed(GET + WEBSOCKET + b"\x81\x82frames")
+    first, second = requests(parser)
+    assert not first.head.wants_websocket
+    assert second.head.wants_websocket
+    assert parser.finished
+    assert parser.rest == b"\x81\x82frames"
+
+
+@pytest.mark.parametrize("body", [b"", b"hello"])
+def test_an_offer_of_another_protocol_is_ignored(parser: RequestParser, body: bytes) -> None:
+    parser.feed(
+        b"POST /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n"
+        b"X-Mine: 1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body) + GET
+    )
+    first, second = requests(parser)
+    assert first.body == body
+    assert first.head.headers[0] == (b"host", b"h")
+    assert (b"x-mine", b"1") in first.head.headers
+    assert b"upgrade" not in dict(first.head.headers)
+    assert first.head.keep_alive
+    assert second.head.target == "/a"
+
+
+def test_empty_lines_between_requests_are_nothing(parser: RequestParser) -> None:
+    parser.feed(b"\r\n\r\n" + GET + b"\r\n" + GET)
+    assert len(requests(parser)) == 2
+    assert not parser.head_open
