@@ -1,0 +1,111 @@
+"""Echo: round trips through one router and one shard, compared with a plain program of the same libraries.
+
+Both run all the time; rounds alternate between them (plain, roost, roost, plain, …), so that what else the machine
+does hits both alike. Each round is a fresh client process. From the repository's root::
+
+    python -m tests.bench.echo --rounds 6 --seconds 4 --json echo.json
+
+prints a line for each round, the medians and their ratio. The goal is 0.7 with 64 connections and 64 bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.bench import plain_echo
+from tests.bench.running import HERE, await_port, cpu_s, free_port, machine, roost, write_report
+
+GOAL = 0.7
+"""Share of the plain program's round trips that the echo has to reach."""
+
+
+def one_round(url: str, pids: dict[str, int], options: argparse.Namespace) -> dict[str, Any]:
+    """Run the client once; adds the share of a processor that each server process used meanwhile."""
+    before, began = {name: cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
+    words = [
+        f"--url={url}",
+        f"--connections={options.connections}",
+        f"--size={options.size}",
+        f"--seconds={options.seconds}",
+        f"--objects={options.objects}",
+    ]
+    finished = subprocess.run(
+        [sys.executable, str(HERE / "client.py"), *words],
+        stdout=subprocess.PIPE,
+        timeout=options.seconds + 60,
+        check=True,
+    )
+    took = time.monotonic() - began
+    result: dict[str, Any] = json.loads(finished.stdout)
+    # The client's start and end count as time in which a server is idle: shares are a little low, for both alike.
+    result["server_cpu"] = {name: round((cpu_s(pid) - before[name]) / took, 3) for name, pid in pids.items()}
+    return result
+
+
+def show(label: str, result: dict[str, Any]) -> None:
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in result["server_cpu"].items())
+    bound = "  CLIENT-BOUND" if result["client_bound"] else ""
+    print(
+        f"{label:<6} {result['round_trips_per_s']:>9,.0f}/s   p50 {result['p50_us'] / 1000:6.2f} ms   "
+        f"p99 {result['p99_us'] / 1000:6.2f} ms   client {result['client_cpu']:.0%}, {shares}{bound}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=6, help="of each program")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a round")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--size", type=int, default=64, help="bytes of a message")
+    parser.add_argument("--objects", type=int, default=1, help="objects that the connections spread over")
+    parser.add_argument("--handler", choices=["async", "sync"], default="async")
+    parser.add_argument("--json", type=Path, help="file for machine, settings and raw data")
+    options = parser.parse_args()
+    rounds: dict[str, list[dict[str, Any]]] = {"plain": [], "roost": []}
+    path = {"async": "echo", "sync": "echo-sync"}[options.handler]
+    report: dict[str, Any] = {"machine": machine(), "settings": {k: str(v) for k, v in vars(options).items()}}
+    with tempfile.TemporaryDirectory() as folder, roost() as cluster:
+        port = free_port()
+        processes = plain_echo.start(port, Path(folder))
+        try:
+            await_port(port)
+            targets = {
+                "plain": (f"ws://127.0.0.1:{port}/", {"router": processes[0].pid, "shard": processes[1].pid}),
+                "roost": (
+                    f"ws://127.0.0.1:{cluster.port}/{path}/{{object}}",
+                    {name.split("-")[0]: pid for name, pid in cluster.pids.items()},
+                ),
+            }
+            for number in range(options.rounds):
+                order = ("plain", "roost") if number % 2 == 0 else ("roost", "plain")
+                for label in order:
+                    result = one_round(*targets[label], options)
+                    rounds[label].append(result)
+                    show(label, result)
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
+    medians = {
+        label: statistics.median(result["round_trips_per_s"] for result in results) for label, results in rounds.items()
+    }
+    ratio = medians["roost"] / medians["plain"]
+    print(
+        f"\nmedians: plain {medians['plain']:,.0f}/s, roost {medians['roost']:,.0f}/s: ratio {ratio:.2f} (goal {GOAL})"
+    )
+    report |= {"medians_per_s": medians, "ratio": round(ratio, 3), "rounds": rounds}
+    write_report(report, options.json)
+
+
+if __name__ == "__main__":
+    main()
