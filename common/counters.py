@@ -48,8 +48,8 @@ class Counters:
             connections: int
             messages_in: int
 
-    Those below are the link's, which every process has. Totals only grow; a figure of what is held now may sink, but
-    never below 0.
+    Those below are of the links and the process itself, which every process has. Totals only grow; a figure of what is
+    held now may sink, but never below 0.
     """
 
     wire_garbage: int
@@ -62,6 +62,10 @@ class Counters:
     """Batches put out again because the other end lacked them."""
     links_failed: int
     """Links given up because the other end broke the wire's rules."""
+    collections: int
+    """Full garbage collections."""
+    longest_collection_us: int
+    """Microseconds that the longest of them took."""
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = tuple(name for name, kind in get_type_hints(type(self)).items() if kind is int)

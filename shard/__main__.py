@@ -1,0 +1,25 @@
+"""``python -m roost.shard``: one shard process."""
+
+from __future__ import annotations
+
+import sys
+
+import uvloop
+
+from ..common.startup import launch
+from .app import run
+from .config import ShardConfig
+
+
+def serve(config: ShardConfig) -> None:
+    """Run a shard on uvloop until SIGTERM or SIGINT."""
+    uvloop.run(run(config))
+
+
+def main() -> int:
+    """The command's entry point."""
+    return launch(ShardConfig, sys.argv[1:], prog="roost shard", serve=serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

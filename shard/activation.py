@@ -1,0 +1,215 @@
+"""Activations: one life of an object's instance in memory.
+
+States of an object, seen from its activation
+==============================================
+
+================ ============================== ============================ =======================================
+state            means                          event                        becomes
+================ ============================== ============================ =======================================
+ASLEEP           no instance; sockets are       an event comes               CONSTRUCTING
+                 packages only
+CONSTRUCTING     ``__init__`` runs              it returns                   ACTIVE, or BLOCKED if it has called
+                                                                             ``block_concurrency_while``
+                                                it raises                    ASLEEP; a request gets 500, anything
+                                                                             else resets the object
+ACTIVE           events start as they come      ``block_concurrency_while``  BLOCKED
+                                                idle for long enough         ASLEEP (hibernated)
+                                                ``abort``                    RESET
+BLOCKED          events wait in the mailbox     the callback has ended       ACTIVE
+                                                the callback raised          RESET
+RESET            this life is over: its tasks   —                            the object is ASLEEP, without sockets
+                 are cancelled, what it does
+                 has no effect
+================ ============================== ============================ =======================================
+
+An activation is idle when no handler runs, no ``wait_until`` is pending, no task that its code started is alive and no
+socket that was accepted with ``accept()`` is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from .current import current
+from .jobs import Job, JobKind
+from .request import Headers, Request
+from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
+
+if TYPE_CHECKING:
+    from .durable_object import DurableObject
+    from .hosted import HostedObject
+
+Handler = Callable[..., Any]
+
+
+class ActivationState(Enum):
+    """See the table above; ASLEEP is having no activation."""
+
+    CONSTRUCTING = auto()
+    """``__init__`` runs."""
+    ACTIVE = auto()
+    """Events start as they come."""
+    BLOCKED = auto()
+    """``block_concurrency_while``: events wait."""
+    RESET = auto()
+    """Over; nothing of it counts any more."""
+
+
+class WebSocketProtocolError(Exception):
+    """What ``web_socket_error`` gets: the client broke the protocol, and was closed for it.
+
+    Attributes:
+        code: The close code that the client was sent (1002, 1007, 1009).
+        description: What was wrong.
+    """
+
+    def __init__(self, code: int, description: str) -> None:
+        self.code = code
+        self.description = description
+        super().__init__(f"WebSocket protocol error {code}: {description}")
+
+
+class Activation:
+    """One life of an object's instance.
+
+    Attributes:
+        owner: The object.
+        state: See the table above.
+        instance: The user's object; set once ``__init__`` has returned.
+        context: The context that its code runs in, copied for each event.
+        jobs: Its jobs whose handlers wait for something.
+        tasks: Tasks that its code started, ``wait_until`` included.
+    """
+
+    __slots__ = (
+        "_blockers",
+        "_on_close",
+        "_on_error",
+        "_on_fetch",
+        "_on_message",
+        "context",
+        "instance",
+        "jobs",
+        "owner",
+        "state",
+        "tasks",
+    )
+
+    def __init__(self, owner: HostedObject) -> None:
+        self.owner = owner
+        self.state = ActivationState.CONSTRUCTING
+        self.instance: DurableObject | None = None
+        self.context = contextvars.copy_context()
+        self.context.run(current.set, owner)
+        self.jobs: set[Job] = set()
+        self.tasks: set[asyncio.Future[Any]] = set()
+        self._blockers = 0
+        self._on_message: Handler | None = None
+        self._on_close: Handler | None = None
+        self._on_error: Handler | None = None
+        self._on_fetch: Handler | None = None
+
+    def construct(self, env: Any, ctx: Any) -> None:
+        """Make the instance; raises whatever its ``__init__`` raises."""
+        hosted = self.owner.hosted_class
+        self.instance = instance = self.context.run(hosted.cls, ctx, env)
+        self._on_message = hosted.bound(instance, "web_socket_message")
+        self._on_close = hosted.bound(instance, "web_socket_close")
+        self._on_error = hosted.bound(instance, "web_socket_error")
+        self._on_fetch = hosted.bound(instance, "fetch")
+        if self.state is ActivationState.CONSTRUCTING:
+            self.state = ActivationState.BLOCKED if self._blockers else ActivationState.ACTIVE
+
+    def block(self) -> None:
+        """Let events wait until ``unblock`` has been called as often."""
+        self._blockers += 1
+        if self.state is ActivationState.ACTIVE:
+            self.state = ActivationState.BLOCKED
+
+    def unblock(self) -> bool:
+        """The opposite of ``block``; says whether events may start again."""
+        self._blockers -= 1
+        if self._blockers or self.state is not ActivationState.BLOCKED:
+            return False
+        self.state = ActivationState.ACTIVE
+        return True
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may be dropped, as far as its own code goes."""
+        return self.state is ActivationState.ACTIVE and not self.jobs and not self.tasks
+
+    def admits(self, job: Job) -> bool:
+        """Whether *job* may start now; if not, its object has taken it back."""
+        if self.state is ActivationState.ACTIVE:
+            return True
+        self.owner.take_back(job)
+        return False
+
+    def call(self, job: Job) -> Any:
+        """Call the handler for *job*; returns its result, or the coroutine to go on with."""
+        kind, socket = job.kind, job.socket
+        if kind is JobKind.FETCH:
+            return self._fetch(job)
+        assert socket is not None
+        if not socket.hibernatable:
+            return self._tell_listeners(job)
+        handle = socket.live or WebSocket.of(socket)
+        if kind is JobKind.MESSAGE:
+            handler = self._on_message
+            return None if handler is None else handler(handle, job.data)
+        if kind is JobKind.CLOSED:
+            code, reason, clean = job.data
+            if clean:
+                socket.closed_by_client = True
+            else:
+                socket.gone = True
+            handler = self._on_close
+            return None if handler is None else handler(handle, code, reason, clean)
+        socket.gone = True
+        handler = self._on_error
+        return None if handler is None else handler(handle, WebSocketProtocolError(*job.data))
+
+    def _fetch(self, job: Job) -> Any:
+        handler = self._on_fetch
+        if handler is None:
+            return None
+        request = job.request
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        return handler(Request(request.url, method=request.method, headers=Headers(pairs), body=request.body))
+
+    @property
+    def has_fetch(self) -> bool:
+        """Whether the class handles requests."""
+        return self._on_fetch is not None
+
+    def _tell_listeners(self, job: Job) -> Any:
+        socket = job.socket
+        assert socket is not None
+        event: MessageEvent | CloseEvent | ErrorEvent
+        if job.kind is JobKind.MESSAGE:
+            event = MessageEvent(job.data)
+        elif job.kind is JobKind.CLOSED:
+            code, reason, clean = job.data
+            event = CloseEvent(code, reason, clean)
+            if clean:
+                # A standard socket answers by itself (behaviour): code and reason of the client.
+                if not socket.closed_by_object:
+                    socket.closed_by_object = True
+                    self.owner.record_close(socket, code, reason)
+                socket.closed_by_client = True
+            else:
+                socket.gone = True
+        else:
+            event = ErrorEvent(WebSocketProtocolError(*job.data))
+            socket.gone = True
+        listeners = (socket.live or WebSocket.of(socket)).listeners(event.type)
+        if not listeners:
+            return None
+        if len(listeners) == 1:
+            return listeners[0](event)
+        return self.owner.tell_all(listeners, event)

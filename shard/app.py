@@ -1,0 +1,156 @@
+"""A shard, put together: the host on one loop, with its links and the cluster around it.
+
+Start: load the app, take the name, join the directory, bind the ZeroMQ socket, enter the map, follow it.
+
+End (SIGTERM, SIGINT): let running handlers end, flush, leave. A shard that owns slots stays in the map: its next
+incarnation takes them over, and routers keep the sockets meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from functools import partial
+
+from ..common.clock import SystemClock
+from ..common.cluster_map import ClusterMap, MemberKind
+from ..common.collector import Collector
+from ..common.config import ipc_endpoint
+from ..common.counters import CounterFile
+from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
+from ..common.ids import Incarnation
+from ..common.link import Acceptor, Link
+from ..common.records import OutputWriter, read_events
+from ..common.startup import hold_name, raise_descriptor_limit, report_ready
+from .config import ShardConfig
+from .counters import ShardCounters
+from .host import Host, RouterEvents
+from .loader import HostedClass, load
+from .watchdog import Watchdog
+
+log = logging.getLogger("roost.shard")
+
+
+class Shard:
+    """One shard process.
+
+    Args:
+        config: Its settings.
+        classes: The user's classes, by namespace.
+    """
+
+    def __init__(self, config: ShardConfig, classes: dict[str, HostedClass]) -> None:
+        self._config = config
+        self._classes = classes
+        self._clock = SystemClock()
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self.counters = ShardCounters()
+        self._links: dict[Incarnation, Link[OutputWriter]] = {}
+        self._sinks: dict[Link[OutputWriter], RouterEvents] = {}
+        self._acceptor: Acceptor | None = None
+        self._host: Host | None = None
+        self._second: asyncio.TimerHandle | None = None
+
+    async def serve(self) -> None:
+        """Run until told to stop, then drain.
+
+        Raises:
+            StartupError: The shard cannot start.
+        """
+        config, counters = self._config, self.counters
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        raise_descriptor_limit()
+        async with contextlib.AsyncExitStack() as closing:
+            closing.callback(hold_name(config.run, config.name).release)
+            directory = SqliteDirectory(config.data / FILE_NAME, initial_shards=config.initial_shards)
+            closing.callback(directory.close)
+            me = directory.join(
+                MemberKind.SHARD,
+                config.name,
+                os.getpid(),
+                partial(ipc_endpoint, config.run, config.name),
+                tuple(sorted(self._classes)),
+            )
+            self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters)
+            self._acceptor = acceptor = Acceptor(
+                loop=self._loop,
+                cluster_id=directory.cluster_id,
+                local=me.incarnation,
+                endpoint=me.endpoint,
+                clock=self._clock,
+                on_group=self._group,
+                counters=counters,
+                on_failed=self._link_failed,
+            )
+            closing.push_async_callback(acceptor.aclose)
+            counter_file = CounterFile(config.run / f"{config.name}.counters", counters)
+            closing.callback(counter_file.close)
+            counter_file.start(self._loop)
+            collector = Collector(
+                counters,
+                self._clock,
+                held=lambda: counters.sockets + counters.objects_awake,
+                traffic=lambda: counters.events + counters.sends,
+            )
+            self._on_second(collector)
+            closing.callback(self._stop_seconds)
+            watchdog = Watchdog(host)
+            closing.callback(watchdog.close)
+            enter(directory, me)
+            closing.callback(leave, directory, me.incarnation)
+            watch = MapWatch(directory, self._take_map)
+            await watch.start()
+            closing.push_async_callback(watch.aclose)
+            collector.start()
+            watchdog.start()
+            log.info("hosting %s as incarnation %d", ", ".join(sorted(self._classes)), me.incarnation)
+            report_ready(config.ready_fd, config.name, me.incarnation)
+            await self._stop.wait()
+            await host.aclose(config.drain_timeout_s)
+
+    def _take_map(self, new: ClusterMap) -> None:
+        acceptor, host = self._acceptor, self._host
+        assert acceptor is not None
+        assert host is not None
+        routers = {router.incarnation for router in new.routers}
+        for incarnation in routers - self._links.keys():
+            self._links[incarnation] = acceptor.add_peer(incarnation)
+        for incarnation in self._links.keys() - routers:
+            self._sinks.pop(self._links.pop(incarnation), None)
+        host.follow(new, self._links)
+        for peer in host.peers:
+            self._sinks.setdefault(peer.link, RouterEvents(host, peer))
+        acceptor.map_version = new.version
+
+    def _group(self, link: Link[OutputWriter], group: bytes) -> None:
+        read_events(group, self._sinks[link])
+
+    def _link_failed(self, link: Link[OutputWriter], error: Exception) -> None:
+        # Nothing can be resumed with that router: what both sides know of each other differs now. A new incarnation
+        # of this shard gets everything anew from all routers.
+        log.critical("the link to router %d is broken, this shard ends and starts anew: %s", link.remote, error)
+        self._stop.set()
+
+    def _on_second(self, collector: Collector) -> None:
+        self._second = self._loop.call_later(1.0, self._on_second, collector)
+        collector.on_second()
+        if self._host is not None:
+            self._host.count_objects()
+
+    def _stop_seconds(self) -> None:
+        if self._second is not None:
+            self._second.cancel()
+
+
+async def run(config: ShardConfig) -> None:
+    """Load the app and run a shard until SIGTERM or SIGINT.
+
+    Raises:
+        StartupError: It cannot start.
+    """
+    await Shard(config, load(config.app)).serve()

@@ -1,0 +1,50 @@
+"""A shard's settings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..common import limits
+from ..common.config import MemberConfig, setting
+from ..common.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardConfig(MemberConfig):
+    """Everything a shard can be told. Times are seconds, sizes bytes."""
+
+    app: str = setting(help="the classes to host: path of a .py file, or name of a module")
+    initial_shards: int = setting(
+        1, help="number of shards that must be there before slots are first assigned", at_least=1, at_most=limits.SLOTS
+    )
+    hibernate_after_s: float = setting(
+        limits.HIBERNATE_AFTER_S, help="idleness after which an object leaves memory", unit="s", at_least=0.1
+    )
+    close_timeout_s: float = setting(
+        limits.CLOSE_TIMEOUT_S, help="time that a close handler has to end", unit="s", at_least=0.1
+    )
+    drain_timeout_s: float = setting(
+        5.0, help="time that running handlers have to end when the shard does", unit="s", at_least=0.0
+    )
+    max_attachment_bytes: int = setting(
+        limits.MAX_ATTACHMENT_BYTES,
+        help="size of a serialised attachment",
+        unit="bytes",
+        at_least=1,
+        at_most=limits.MAX_ATTACHMENT_BYTES_SETTABLE,
+    )
+    vars: tuple[str, ...] = setting((), help="NAME=VALUE, which objects find as env.NAME")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.vars:
+            name, equals, _ = text.partition("=")
+            if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith("__"):
+                raise ConfigError(f"vars must be NAME=VALUE with a Python name, got {text!r}")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """``vars`` by name; the last one of a name counts."""
+        pairs = (text.partition("=") for text in self.vars)
+        return {name: value for name, _, value in pairs}

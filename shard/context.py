@@ -1,0 +1,243 @@
+"""``self.ctx``: what an object asks of the runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong
+from ..common.limits import MAX_AUTO_RESPONSE_CHARS, MAX_EVENT_TIMEOUT_MS
+from . import tags as tag_rules
+from .namespaces import DurableObjectId
+from .web_socket import WebSocket, check_web_socket, tags_of
+
+if TYPE_CHECKING:
+    from .hosted import HostedObject
+
+T = TypeVar("T")
+
+
+class WebSocketRequestResponsePair:
+    """A text message and the text that answers it, without the object.
+
+    Raises:
+        TypeError: One of them is no string.
+    """
+
+    __slots__ = ("_request", "_response")
+
+    def __init__(self, request: str, response: str) -> None:
+        for part, text in (("request", request), ("response", response)):
+            if not isinstance(text, str):
+                raise TypeError(f"the {part} of an auto-response is a str, got {text!r:.80}")
+        self._request = request
+        self._response = response
+
+    def get_request(self) -> str:
+        """The text that is answered; only a whole, equal text message is."""
+        return self._request
+
+    def get_response(self) -> str:
+        """The answer."""
+        return self._response
+
+    @property
+    def request(self) -> str:
+        """The same as ``get_request()``."""
+        return self._request
+
+    @property
+    def response(self) -> str:
+        """The same as ``get_response()``."""
+        return self._response
+
+    getRequest = get_request  # noqa: N815  # the seed's spellings
+    getResponse = get_response  # noqa: N815
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, WebSocketRequestResponsePair)
+            and other._request == self._request
+            and other._response == self._response
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._request, self._response))
+
+    def __repr__(self) -> str:
+        return f"WebSocketRequestResponsePair({self._request!r}, {self._response!r})"
+
+
+class DurableObjectState:
+    """An object's side of the runtime. Good for one life of the instance."""
+
+    __slots__ = ("_owner", "id")
+
+    def __init__(self, owner: HostedObject) -> None:
+        self._owner = owner
+        self.id = DurableObjectId(owner.object_id, owner.name or None)
+        """The object's id: ``str(id)`` has 64 hex digits, ``id.name`` is the name it was reached by, if any."""
+
+    # --- sockets ---
+
+    def accept_web_socket(self, ws: WebSocket, tags: Iterable[str] | None = ()) -> None:
+        """Accept the server end of a pair so that it may outlive this instance (seed).
+
+        Its events go to the class's handlers. Return the client end of the pair from ``fetch``: a socket whose client
+        end is not returned is dropped as soon as that ``fetch`` has ended.
+
+        Args:
+            ws: The server end of a ``WebSocketPair``, not accepted before.
+            tags: At most 10 distinct strings of at most 256 characters each.
+
+        Raises:
+            TypeError: *ws* is no WebSocket, *tags* no list of strings.
+            TooManyTags: More than 10 distinct tags.
+            TagTooLong: A tag of more than 256 characters.
+            AlreadyAccepted: It, or its pair, was accepted or returned before.
+            TooManyWebSockets: The object has 32,768.
+        """
+        handle = check_web_socket(ws, "accept_web_socket()")
+        distinct = tag_rules.checked(tags)
+        handle.check_acceptable()
+        self._owner.accept_hibernatable(handle, distinct)
+
+    def get_web_sockets(self, tag: str | None = None) -> list[WebSocket]:
+        """The object's hibernatable sockets: all, newest first; or those with *tag*, oldest first.
+
+        A socket that the object has closed stays in the list until its client has answered or gone.
+
+        Raises:
+            TypeError: *tag* is no string.
+        """
+        sockets = self._owner.sockets
+        if tag is None:
+            return [socket.live or WebSocket.of(socket) for socket in sockets.newest_first()]
+        if not isinstance(tag, str):
+            raise TypeError(f"a tag is a string, got {tag!r:.80}")
+        return [socket.live or WebSocket.of(socket) for socket in sockets.tagged(tag)]
+
+    def get_tags(self, ws: WebSocket) -> list[str]:
+        """The tags of a socket, in the order given; also after it was closed.
+
+        Raises:
+            TypeError: *ws* is no WebSocket.
+            NotAccepted: It was not accepted with ``accept_web_socket``.
+        """
+        return tags_of(ws)
+
+    def set_web_socket_auto_response(self, pair: WebSocketRequestResponsePair | None = None) -> None:
+        """Answer a text message without waking the object (seed).
+
+        Args:
+            pair: Request and response of at most 2,048 characters each; without it nothing is answered any more.
+
+        Raises:
+            TypeError: *pair* is something else. The old pair stays.
+            AutoResponseTooLong: One of the two has more than 2,048 characters. The old pair stays.
+        """
+        if pair is None:
+            self._owner.set_auto_response(None)
+            return
+        if not isinstance(pair, WebSocketRequestResponsePair):
+            raise TypeError(f"set_web_socket_auto_response() takes a WebSocketRequestResponsePair, got {pair!r:.80}")
+        for part, text in (("request", pair.request), ("response", pair.response)):
+            if len(text) > MAX_AUTO_RESPONSE_CHARS:
+                raise AutoResponseTooLong(part, len(text), MAX_AUTO_RESPONSE_CHARS)
+        self._owner.set_auto_response((pair.request, pair.response))
+
+    def get_web_socket_auto_response(self) -> WebSocketRequestResponsePair | None:
+        """The pair that is set, ``None`` if there is none."""
+        pair = self._owner.auto_response
+        return None if pair is None else WebSocketRequestResponsePair(*pair)
+
+    def get_web_socket_auto_response_timestamp(self, ws: WebSocket) -> datetime.datetime | None:
+        """When *ws* last got its auto-response (UTC), ``None`` if never. At most 100 ms late.
+
+        Raises:
+            TypeError: *ws* is no WebSocket.
+        """
+        socket = check_web_socket(ws, "get_web_socket_auto_response_timestamp()").socket
+        if socket is None or socket.auto_response_time is None:
+            return None
+        return datetime.datetime.fromtimestamp(socket.auto_response_time, datetime.UTC)
+
+    def set_hibernatable_web_socket_event_timeout(self, timeout_ms: float | None = None) -> None:
+        """Cancel (and log) a handler of a socket's event that takes longer than *timeout_ms* milliseconds.
+
+        Args:
+            timeout_ms: At most 604,800,000, fractions are cut off; 0 or none for no limit.
+
+        Raises:
+            TypeError: It is no number, or negative.
+            EventTimeoutTooLong: It is over the limit. The old value stays.
+        """
+        if timeout_ms is None:
+            self._owner.set_event_timeout(0)
+            return
+        if not isinstance(timeout_ms, int | float) or isinstance(timeout_ms, bool) or timeout_ms != timeout_ms:
+            raise TypeError(f"an event timeout is a number of milliseconds, got {timeout_ms!r:.80}")
+        if timeout_ms < 0:
+            raise TypeError(f"an event timeout cannot be negative, got {timeout_ms}")
+        if timeout_ms > MAX_EVENT_TIMEOUT_MS:
+            shown = MAX_EVENT_TIMEOUT_MS + 1 if timeout_ms == float("inf") else int(timeout_ms)
+            raise EventTimeoutTooLong(shown, MAX_EVENT_TIMEOUT_MS)
+        self._owner.set_event_timeout(int(timeout_ms))
+
+    def get_hibernatable_web_socket_event_timeout(self) -> int | None:
+        """The event timeout in milliseconds, ``None`` if there is none."""
+        return self._owner.event_timeout_ms or None
+
+    # --- the object's life ---
+
+    def wait_until(self, awaitable: Awaitable[Any]) -> None:
+        """Stay awake until *awaitable* has ended. What it raises is logged.
+
+        Raises:
+            TypeError: It cannot be awaited.
+        """
+        self._owner.wait_until(awaitable)
+
+    def block_concurrency_while(self, callback: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
+        """Run *callback* while no event starts; at most 30 s. If it raises, the object is reset.
+
+        In ``__init__`` call it without awaiting: the first event waits for it.
+
+        Args:
+            callback: An async function without arguments.
+
+        Returns:
+            A future to await for what the callback returns.
+        """
+        return self._owner.block_concurrency_while(callback)
+
+    def abort(self, reason: str | None = None) -> NoReturn:
+        """Reset the object: its sockets are closed with 1011 after what was sent before, its memory is gone.
+
+        Raises:
+            ObjectReset: Always, to end the handler that calls.
+        """
+        self._owner.abort(reason)
+
+    @property
+    def storage(self) -> NoReturn:
+        """Not there yet.
+
+        Raises:
+            ApiError: Always.
+        """
+        raise ApiError("ctx.storage is not available in this version of roost: keep state in attachments or outside")
+
+    # The seed's and the reference's spellings.
+    acceptWebSocket = accept_web_socket  # noqa: N815
+    getWebSockets = get_web_sockets  # noqa: N815
+    getTags = get_tags  # noqa: N815
+    setWebSocketAutoResponse = set_web_socket_auto_response  # noqa: N815
+    getWebSocketAutoResponse = get_web_socket_auto_response  # noqa: N815
+    getWebSocketAutoResponseTimestamp = get_web_socket_auto_response_timestamp  # noqa: N815
+    setHibernatableWebSocketEventTimeout = set_hibernatable_web_socket_event_timeout  # noqa: N815
+    getHibernatableWebSocketEventTimeout = get_hibernatable_web_socket_event_timeout  # noqa: N815
+    waitUntil = wait_until  # noqa: N815
+    blockConcurrencyWhile = block_concurrency_while  # noqa: N815

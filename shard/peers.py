@@ -1,0 +1,113 @@
+"""The routers of the map as a shard sees them, and when events of theirs may be acknowledged.
+
+An event is done with once its handler has ended **and every other router has confirmed the batches that carry what the
+object had put out before that**: else a router that dies with such a batch would take output with it that no
+redelivery brings back. On the router's own link the order of records does it, as the acknowledgement travels behind.
+
+So each object remembers for each router the number of the last batch with output of it (``Marks``). With one router,
+or when an object's output went to the event's own router only, the acknowledgement is written at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from typing import TYPE_CHECKING
+
+from ..common.ids import Incarnation
+from ..common.link import Link
+from ..common.records import OutputWriter
+
+if TYPE_CHECKING:
+    from .sockets import Socket
+
+Marks = dict["Peer", int]
+"""For each router the number of the last batch that carries output of an object."""
+
+
+class _Waiting:
+    """An acknowledgement that waits for the confirmations of other routers."""
+
+    __slots__ = ("counter", "missing", "peer", "seq")
+
+    def __init__(self, peer: Peer, counter: int, seq: int) -> None:
+        self.peer = peer
+        self.counter = counter
+        self.seq = seq
+        self.missing = 0
+
+    def __lt__(self, other: _Waiting) -> bool:
+        return self.seq < other.seq  # any order will do: it only breaks a tie between equal batch numbers
+
+
+class Peer:
+    """One router: its link, its connections here, and the acknowledgements it is owed.
+
+    Attributes:
+        incarnation: The router's incarnation.
+        link: The link to it.
+        writer: The link's writer.
+        sockets: Its connections, by counter.
+        closed: The router has left the map; nothing goes there any more.
+    """
+
+    __slots__ = ("_acks", "_awaiting", "closed", "incarnation", "link", "sockets", "writer")
+
+    def __init__(self, link: Link[OutputWriter]) -> None:
+        self.incarnation: Incarnation = link.remote
+        self.link = link
+        self.writer = link.writer
+        self.sockets: dict[int, Socket] = {}
+        self.closed = False
+        self._acks: dict[int, list[int]] = {}  # counter → first, last, first, last …
+        self._awaiting: list[tuple[int, _Waiting]] = []  # a heap by batch number
+
+    def acknowledge(self, counter: int, seq: int) -> None:
+        """The event *seq* of a connection is done with; neighbours merge into one range."""
+        ranges = self._acks.get(counter)
+        if ranges is None:
+            self._acks[counter] = [seq, seq]
+        elif ranges[-1] == seq - 1:
+            ranges[-1] = seq
+        else:
+            ranges += (seq, seq)
+
+    def acknowledge_after(self, counter: int, seq: int, marks: Marks) -> None:
+        """As ``acknowledge``, once the other routers in *marks* have confirmed the batches named there."""
+        waiting = _Waiting(self, counter, seq)
+        for peer, number in marks.items():
+            if peer is not self and not peer.closed and peer.link.session.confirmed < number:
+                waiting.missing += 1
+                heapq.heappush(peer._awaiting, (number, waiting))
+        if not waiting.missing:
+            self.acknowledge(counter, seq)
+
+    def confirmed(self) -> set[Peer]:
+        """This router has confirmed more, or has left.
+
+        Returns:
+            The routers that are owed acknowledgements by that: flush their links.
+        """
+        number, awaiting, owed = self.link.session.confirmed, self._awaiting, set()
+        while awaiting and (self.closed or awaiting[0][0] <= number):
+            waiting = heapq.heappop(awaiting)[1]
+            waiting.missing -= 1
+            if not waiting.missing and not waiting.peer.closed:
+                waiting.peer.acknowledge(waiting.counter, waiting.seq)
+                owed.add(waiting.peer)
+        return owed
+
+    def write_acks(self) -> bool:
+        """Write the acknowledgements owed, as one record behind all output; says whether there were any."""
+        acks = self._acks
+        if not acks:
+            return False
+        counters, firsts, lasts = array("I"), array("Q"), array("Q")
+        for counter, ranges in acks.items():
+            for at in range(0, len(ranges), 2):
+                counters.append(counter)
+                firsts.append(ranges[at])
+                lasts.append(ranges[at + 1])
+        self._acks = {}
+        self.writer.acknowledge(counters, firsts, lasts)
+        return True

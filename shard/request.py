@@ -1,0 +1,232 @@
+"""What ``fetch`` gets and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+
+from ..common.errors import InvalidResponse
+
+if TYPE_CHECKING:
+    from .web_socket import WebSocket
+
+_TOKEN_CHARS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+class MultiDict(Mapping[str, str]):
+    """Names with one or more values each, in their order. Looking a name up gives its first value."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
+        self._items: dict[str, list[str]] = {}
+        for name, value in items:
+            self._items.setdefault(self._key(name), []).append(value)
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name
+
+    def __getitem__(self, name: str) -> str:
+        return self._items[self._key(name)][0]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._key(name) in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of *name*, in their order; empty if there is none."""
+        return list(self._items.get(self._key(name), ()))
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each name with each of its values."""
+        return [(name, value) for name, values in self._items.items() for value in values]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.pairs()!r})"
+
+
+class Headers(MultiDict):
+    """HTTP header fields; names in any case are the same name."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name.lower()
+
+
+class Query(MultiDict):
+    """The decoded fields of a URL's query."""
+
+    __slots__ = ()
+
+
+class Request:
+    """A client's HTTP request, whole.
+
+    Attributes:
+        method: ``"GET"`` and so on.
+        url: The absolute URL that the client asked for.
+        headers: Header fields; for a name that came more than once ``headers.get_all(name)`` has each value.
+        body: The body, whole; empty if there was none.
+    """
+
+    __slots__ = ("_query", "body", "headers", "method", "url")
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers if isinstance(headers, Headers) else Headers(_pairs(headers))
+        self.body = body
+        self._query: Query | None = None
+
+    @property
+    def path(self) -> str:
+        """The URL's path as it came, percent escapes included."""
+        return urlsplit(self.url).path
+
+    @property
+    def query(self) -> Query:
+        """The fields of the URL's query, decoded."""
+        if self._query is None:
+            self._query = Query(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
+        return self._query
+
+    def text(self) -> str:
+        """The body as UTF-8 text.
+
+        Raises:
+            UnicodeDecodeError: It is none.
+        """
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            ValueError: It is none.
+        """
+        return orjson.loads(self.body)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.url}>"
+
+
+class Response:
+    """An object's answer.
+
+    Args:
+        body: Text (goes out as UTF-8), bytes, or ``None``.
+        status: 200 to 599; 101 if and only if *web_socket* is given.
+        headers: Header fields, as a mapping or as pairs. Those that belong to the connection (content-length,
+            transfer-encoding, connection, …) are the router's.
+        web_socket: The client end of a ``WebSocketPair`` whose server end was accepted.
+
+    Raises:
+        InvalidResponse: The status is out of range or does not go with the rest, or a header's name or value holds
+            what no header may (control characters, line breaks).
+        TypeError: An argument is of a wrong type.
+    """
+
+    __slots__ = ("body", "headers", "status", "web_socket")
+
+    def __init__(
+        self,
+        body: str | bytes | bytearray | memoryview | None = None,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        web_socket: WebSocket | None = None,
+    ) -> None:
+        from .web_socket import WebSocket
+
+        if not isinstance(status, int) or isinstance(status, bool):
+            raise TypeError(f"a response's status must be an int, got {status!r:.80}")
+        if web_socket is not None:
+            if not isinstance(web_socket, WebSocket):
+                raise TypeError(f"web_socket must be a WebSocket, got {web_socket!r:.80}")
+            if status != HTTPStatus.SWITCHING_PROTOCOLS:
+                raise InvalidResponse(f"a response with a WebSocket must have status 101, got {status}")
+            if body:
+                raise InvalidResponse("a response with a WebSocket has no body")
+        elif not 200 <= status <= 599:
+            raise InvalidResponse(f"a response's status must be 200 to 599 (101 only with a WebSocket), got {status}")
+        if body is None:
+            data = b""
+        elif isinstance(body, str):
+            data = body.encode()
+        elif isinstance(body, bytes | bytearray | memoryview):
+            data = bytes(body)
+        else:
+            raise TypeError(f"a response's body must be str, bytes or None, got {type(body).__name__}")
+        if data and status in (204, 205, 304):
+            raise InvalidResponse(f"a response with status {status} has no body")
+        pairs = _pairs(headers)
+        for name, value in pairs:
+            _check_header(name, value)
+        if isinstance(body, str) and not any(name.lower() == "content-type" for name, _ in pairs):
+            pairs.append(("content-type", "text/plain; charset=utf-8"))
+        self.body = data
+        self.status = status
+        self.headers = Headers(pairs)
+        self.web_socket = web_socket
+
+    @classmethod
+    def json(
+        cls,
+        value: Any,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> Response:
+        """A response whose body is *value* as JSON.
+
+        Raises:
+            TypeError: JSON cannot carry *value*.
+            InvalidResponse: As for ``Response``.
+        """
+        pairs = _pairs(headers)
+        if not any(name.lower() == "content-type" for name, _ in pairs):
+            pairs.append(("content-type", "application/json"))
+        return cls(orjson.dumps(value), status=status, headers=pairs)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.body)} bytes>"
+
+
+def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    if isinstance(headers, MultiDict):
+        return headers.pairs()
+    if isinstance(headers, Mapping):
+        return list(headers.items())
+    return [(name, value) for name, value in headers]
+
+
+def _check_header(name: object, value: object) -> None:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"header names and values are strings, got {name!r:.80}: {value!r:.80}")
+    if not name or not _TOKEN_CHARS.issuperset(name):
+        raise InvalidResponse(f"{name!r:.80} is no header name (RFC 9110 5.1)")
+    if any(char in "\r\n\0" or (char < " " and char != "\t") or char == "\x7f" for char in value):
+        raise InvalidResponse(f"the value of header {name!r} holds a control character: {value!r:.80} (RFC 9110 5.5)")
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise InvalidResponse(f"the value of header {name!r} is not Latin-1 text: {value!r:.80}") from None

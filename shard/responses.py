@@ -1,0 +1,79 @@
+"""What a ``fetch`` has returned, turned into what goes to the router.
+
+Mistakes with pairs are answered as the reference answers them: a client end that was itself accepted, or a server end
+in the client end's place, gives a 101 and then the end of the connection; a pair that nobody accepted gives a
+connection whose messages go nowhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..common.errors import AlreadyAccepted
+from ..common.records import AcceptMode, HttpRequest, HttpResponse
+from .request import Response
+from .sockets import Socket
+
+_ROUTERS_OWN = frozenset(
+    (
+        "connection",
+        "content-length",
+        "date",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+"""Header fields of the connection, which only the router can know (RFC 9110 7.6.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to a request.
+
+    Attributes:
+        response: The record for the router.
+        socket: The connection that it opens; ``None`` if it opens none that the object holds.
+        protocol: The subprotocol that it names, empty if none.
+        broken: End the connection behind the 101: the wrong end was returned.
+    """
+
+    response: HttpResponse
+    socket: Socket | None = None
+    protocol: str = ""
+    broken: bool = False
+
+
+def answer_of(request: HttpRequest, result: Any) -> Answer:
+    """Raises:
+    TypeError: *result* is no Response, or opens a WebSocket that the request did not ask for.
+    AlreadyAccepted: Its WebSocket was in a Response before.
+    """
+    if not isinstance(result, Response):
+        raise TypeError(f"fetch must return a Response, got {result!r:.80}")
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in result.headers.pairs()
+        if name.lower() not in _ROUTERS_OWN
+    ]
+    handle = result.web_socket
+    if handle is None:
+        return Answer(HttpResponse(request.request, result.status, AcceptMode.PLAIN, headers, result.body))
+    if not request.connection:
+        raise TypeError("fetch returned a WebSocket for a request without the header 'Upgrade: websocket'")
+    if handle.used or handle.other is None:
+        raise AlreadyAccepted("the WebSocket of this Response was in a Response before")
+    protocol = result.headers.get("sec-websocket-protocol", "")
+    wrong_end = handle.is_server_end or handle.socket is not None
+    handle.mark_used()
+    socket = None if wrong_end else handle.other.socket
+    if socket is None:
+        opened = HttpResponse(request.request, 101, AcceptMode.UNACCEPTED, headers)
+        return Answer(opened, protocol=protocol, broken=wrong_end)
+    mode = AcceptMode.HIBERNATABLE if socket.hibernatable else AcceptMode.STANDARD
+    opened = HttpResponse(request.request, 101, mode, headers, b"", socket.ordinal, socket.tags, socket.attachment)
+    return Answer(opened, socket, protocol)

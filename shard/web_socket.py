@@ -1,0 +1,408 @@
+"""The user's handle of a connection, and the pair that ``fetch`` makes.
+
+A ``WebSocketPair`` has a *server* end, which the object keeps, and a *client* end, which goes into the Response and
+stands for the network connection. A server end is accepted in one of two ways, for good: by
+``ctx.accept_web_socket(server)`` it may sleep with its object and its events go to the class's handlers; by
+``server.accept()`` it keeps the object awake and its events go to its listeners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
+from ..common.limits import MAX_CLOSE_REASON_BYTES
+from . import attachments
+from .current import current_object, redelivered
+
+if TYPE_CHECKING:
+    from .sockets import Socket
+
+_UNSENDABLE_CODES = frozenset((1004, 1005, 1006, 1015))
+NO_CODE = 1005
+"""What a Close without a code is reported as, and on the wire means (RFC 6455 7.1.5)."""
+
+EventType = Literal["message", "close", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEvent:
+    """A message came. ``data`` is str or bytes."""
+
+    data: str | bytes
+    type: str = "message"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEvent:
+    """The connection is over. ``code`` is 1005 for a Close without one, 1006 without a Close."""
+
+    code: int
+    reason: str
+    was_clean: bool
+    type: str = "close"
+
+    @property
+    def wasClean(self) -> bool:  # noqa: N802  # the seed's spelling
+        """The same as ``was_clean``."""
+        return self.was_clean
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """The client broke the protocol."""
+
+    error: Exception
+    type: str = "error"
+
+    @property
+    def message(self) -> str:
+        """The error's text."""
+        return str(self.error)
+
+
+class WebSocket:
+    """One end of a connection. Made by ``WebSocketPair``; the same object for as long as its object is in memory."""
+
+    __slots__ = ("_early_attachment", "_listeners", "_other", "_server_end", "_socket", "_used")
+
+    CONNECTING = READY_STATE_CONNECTING = 0
+    OPEN = READY_STATE_OPEN = 1
+    CLOSING = READY_STATE_CLOSING = 2
+    CLOSED = READY_STATE_CLOSED = 3
+
+    def __init__(self, *, server_end: bool) -> None:
+        self._server_end = server_end
+        self._other: WebSocket | None = None
+        self._socket: Socket | None = None
+        self._used = False
+        self._early_attachment: bytes | None = None
+        self._listeners: dict[str, list[Callable[[Any], Any]]] | None = None
+
+    # --- accepting ---
+
+    def accept(self) -> None:
+        """Accept the connection for as long as the object stays in memory, which this socket keeps it.
+
+        Its events go to ``add_event_listener``; when its shard ends or its slot moves it is closed with 1012. A second
+        call is ignored.
+
+        Raises:
+            TypeError: It was accepted with ``ctx.accept_web_socket``.
+            TooManyWebSockets: The object has 32,768 of this kind.
+            AlreadyAccepted: It has been returned in a Response.
+        """
+        socket = self._socket
+        if socket is not None:
+            if socket.hibernatable:
+                raise TypeError("a WebSocket that was accepted with accept_web_socket() cannot be accepted again")
+            return
+        current_object().accept_standard(self)
+
+    def add_event_listener(self, type: EventType, callback: Callable[[Any], Any]) -> None:
+        """Call *callback* (sync or async) with each event of *type*: ``message``, ``close`` or ``error``.
+
+        A socket that hibernates gets none: its events go to the class's handlers.
+
+        Raises:
+            ValueError: There is no such event.
+            TypeError: *callback* cannot be called.
+        """
+        if type not in ("message", "close", "error"):
+            raise ValueError(f"a WebSocket has the events message, close and error, not {type!r:.80}")
+        if not callable(callback):
+            raise TypeError(f"a listener must be callable, got {callback!r:.80}")
+        if self._listeners is None:
+            self._listeners = {}
+        self._listeners.setdefault(type, []).append(callback)
+
+    def listeners(self, type: str) -> list[Callable[[Any], Any]]:
+        """The listeners of *type*, in the order added."""
+        return list((self._listeners or {}).get(type, ()))
+
+    # --- talking ---
+
+    def send(self, message: Any) -> None:
+        """Send a message to the client.
+
+        Args:
+            message: str goes out as text, bytes-like as binary (copied); int, float, bool and None are cast to text
+                (``true``, ``null``), dict and list go out as JSON text (seed). Any size.
+
+        Raises:
+            NotAccepted: The socket has not been accepted.
+            SocketClosed: The object has called ``close()``.
+            OutboxFull: The object has 64 MiB of output on their way.
+            TypeError: Another type, or JSON cannot carry it.
+        """
+        socket = self._socket
+        if socket is None:
+            raise NotAccepted(f"accept the WebSocket before sending: {self._how_to_accept()}")
+        if socket.closed_by_object:
+            raise SocketClosed("send() after close()")
+        kind = type(message)
+        if kind is not str and kind is not bytes:
+            message = _cast(message)
+        if socket.gone:
+            return
+        if socket.held is None:
+            socket.owner.outbox.send(socket.peer, socket.counter, message)  # type: ignore[arg-type]  # bound with the 101
+        else:
+            socket.held.append(("send", message))
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        """Close the connection. A second call is ignored, as is one after the client vanished.
+
+        Args:
+            code: 1000 to 4999 except 1004, 1005, 1006 and 1015; none for a Close without a code.
+            reason: At most 123 UTF-8 bytes; only together with a code.
+
+        Raises:
+            NotAccepted: The socket has not been accepted.
+            InvalidCloseCode: The code may not be sent. The socket stays open.
+            InvalidCloseReason: The reason is too long, or stands without a code. The socket stays open.
+            TypeError: The code is no int, or the reason no str.
+        """
+        socket = self._socket
+        if socket is None:
+            raise NotAccepted(f"accept the WebSocket before closing: {self._how_to_accept()}")
+        _check_close(code, reason)
+        if socket.closed_by_object or socket.gone:
+            return
+        socket.closed_by_object = True
+        wire_code = NO_CODE if code is None else code
+        if socket.held is None:
+            socket.owner.record_close(socket, wire_code, reason or "")
+        else:
+            socket.held.append(("close", wire_code, reason or ""))
+
+    # --- what is known ---
+
+    @property
+    def ready_state(self) -> int:
+        """1 open, 2 closing, 3 closed."""
+        if self._socket is None:
+            return self.OPEN
+        return self._socket.ready_state
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the handshake; ``None`` before the 101 is on its way."""
+        return (self._socket.url or None) if self._socket is not None else None
+
+    @property
+    def protocol(self) -> str:
+        """The subprotocol that the Response has set; empty if none."""
+        return self._socket.protocol if self._socket is not None else ""
+
+    @property
+    def extensions(self) -> str:
+        """Always empty: extensions are between router and client."""
+        return ""
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether the event being handled may have been handled before: its shard died before it could say so."""
+        return redelivered.get()
+
+    # --- attachments ---
+
+    def serialize_attachment(self, value: Any) -> None:
+        """Keep a copy of *value* with the socket, through hibernation, moves and crashes.
+
+        Args:
+            value: ``None``, bool, int, float, str, bytes, datetime, and lists, tuples (come back as lists), dicts and
+                sets of these. Works before the accept, too.
+
+        Raises:
+            DataCloneError: Another type.
+            AttachmentTooLarge: More than 2,048 bytes as CBOR (seed; a setting raises it). The earlier value stays.
+        """
+        socket = self._socket
+        owner = current_object() if socket is None else socket.owner
+        data = attachments.serialize(value, owner.max_attachment_bytes)
+        if socket is None:
+            self._early_attachment = data
+        else:
+            socket.attachment = data
+            if socket.held is None and socket.hibernatable and not socket.gone:
+                owner.record_attachment(socket, data)
+
+    def deserialize_attachment(self) -> Any:
+        """A fresh copy of the value kept last; ``None`` if there is none."""
+        return attachments.deserialize(self._early_attachment if self._socket is None else self._socket.attachment)
+
+    def _how_to_accept(self) -> str:
+        if not self._server_end:
+            return "this is the client end, which only goes into a Response; talk to the server end"
+        return "call ctx.accept_web_socket(ws) or ws.accept()"
+
+    # The seed's spellings.
+    addEventListener = add_event_listener  # noqa: N815
+    serializeAttachment = serialize_attachment  # noqa: N815
+    deserializeAttachment = deserialize_attachment  # noqa: N815
+    readyState = ready_state  # noqa: N815
+
+    def __repr__(self) -> str:
+        end = "server" if self._server_end else "client"
+        return f"<WebSocket {end} end, ready_state {self.ready_state}>"
+
+    # --- for the runtime ---
+
+    @property
+    def socket(self) -> Socket | None:
+        """The package behind this handle; ``None`` before the accept."""
+        return self._socket
+
+    @property
+    def other(self) -> WebSocket | None:
+        """The other end of the pair; ``None`` on a handle made for a package."""
+        return self._other
+
+    @property
+    def is_server_end(self) -> bool:
+        """Whether this is the end that the object keeps."""
+        return self._server_end
+
+    @property
+    def used(self) -> bool:
+        """Whether this end, or its pair, has gone into a Response."""
+        return self._used
+
+    def mark_used(self) -> None:
+        """The pair has gone into a Response."""
+        self._used = True
+        if self._other is not None:
+            self._other._used = True
+
+    def check_acceptable(self) -> None:
+        """Raises:
+        AlreadyAccepted: It cannot be accepted (any more).
+        """
+        if self._socket is not None:
+            how = "accept_web_socket" if self._socket.hibernatable else "accept"
+            raise AlreadyAccepted(f"the WebSocket was accepted already, with {how}()")
+        if self._used or (self._other is not None and self._other._socket is not None):
+            raise AlreadyAccepted("the other end of this WebSocket's pair was accepted or used in a Response already")
+
+    def bind(self, socket: Socket) -> None:
+        """The socket is accepted."""
+        self._socket = socket
+        socket.live = self
+        if self._early_attachment is not None:
+            socket.attachment = self._early_attachment
+
+    @classmethod
+    def of(cls, socket: Socket) -> WebSocket:
+        """The handle of a package: the one it has, or a new one."""
+        handle = socket.live
+        if handle is None:
+            handle = cls(server_end=True)
+            handle._socket = socket
+            handle._used = True
+            socket.live = handle
+        return handle
+
+
+class WebSocketPair:
+    """``client, server = WebSocketPair()``: keep the server end, return the client end in a Response."""
+
+    __slots__ = ("client", "server")
+
+    def __init__(self) -> None:
+        self.client = WebSocket(server_end=False)
+        self.server = WebSocket(server_end=True)
+        self.client._other = self.server
+        self.server._other = self.client
+
+    def __iter__(self) -> Iterator[WebSocket]:
+        return iter((self.client, self.server))
+
+    def __getitem__(self, index: int) -> WebSocket:
+        return (self.client, self.server)[index]
+
+    def __len__(self) -> int:
+        return 2
+
+
+def _cast(message: Any) -> str | bytes:
+    if isinstance(message, str | bytes):
+        return message  # a subclass of either
+    if isinstance(message, bytearray | memoryview):
+        return bytes(message)
+    if message is None:
+        return "null"
+    if isinstance(message, bool):
+        return "true" if message else "false"
+    if isinstance(message, int | float):
+        return str(message)
+    if isinstance(message, dict | list):
+        try:
+            return orjson.dumps(message).decode()
+        except TypeError as error:
+            raise TypeError(f"send() cannot write this {type(message).__name__} as JSON: {error}") from error
+    raise TypeError(
+        f"send() takes str, bytes-like, int, float, bool, None, dict or list, got {type(message).__name__}: "
+        f"{message!r:.80}"
+    )
+
+
+def _check_close(code: object, reason: object) -> None:
+    if code is not None:
+        if not isinstance(code, int) or isinstance(code, bool):
+            raise TypeError(f"a close code is an int, got {code!r:.80}")
+        if not 1000 <= code <= 4999 or code in _UNSENDABLE_CODES:
+            raise InvalidCloseCode(code)
+    if reason is not None:
+        if not isinstance(reason, str):
+            raise TypeError(f"a close reason is a str, got {reason!r:.80}")
+        if code is None:
+            raise InvalidCloseReason(f"a close reason needs a code beside it, got only {reason!r:.80}")
+        size = len(reason.encode())
+        if size > MAX_CLOSE_REASON_BYTES:
+            raise InvalidCloseReason(
+                f"a close reason can have at most {MAX_CLOSE_REASON_BYTES} UTF-8 bytes, got {size}"
+            )
+
+
+def check_web_socket(value: object, what: str) -> WebSocket:
+    """*value*, which must be a WebSocket.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(value, WebSocket):
+        raise TypeError(f"{what} takes a WebSocket, got {value!r:.80}")
+    return value
+
+
+def tags_of(value: object) -> list[str]:
+    """The tags of an accepted, hibernatable socket.
+
+    Raises:
+        TypeError: *value* is no WebSocket.
+        NotAccepted: It was not accepted with ``accept_web_socket``.
+    """
+    socket = check_web_socket(value, "get_tags()").socket
+    if socket is None:
+        raise NotAccepted("call accept_web_socket() before asking for the tags of a WebSocket")
+    if not socket.hibernatable:
+        raise NotAccepted("only a WebSocket accepted with accept_web_socket() has tags")
+    return list(socket.tags)
+
+
+__all__ = [
+    "ApiError",
+    "CloseEvent",
+    "ErrorEvent",
+    "EventType",
+    "MessageEvent",
+    "WebSocket",
+    "WebSocketPair",
+    "check_web_socket",
+    "tags_of",
+]
