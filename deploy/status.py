@@ -135,8 +135,10 @@ def render(status: ClusterStatus) -> RenderableType:
         f" · map {status.map_version}",
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("member", "state", "pid", "up", "restarts", "holds", "a second"):
-        table.add_column(title, justify="right" if title in ("pid", "up", "restarts") else "left")
+    for title in ("member", "state"):
+        table.add_column(title)
+    for title in ("pid", "up", "restarts", "slots", "awake", "asleep", "sockets", "in/s", "out/s"):
+        table.add_column(title, justify="right", no_wrap=True)
     for member in status.members:
         table.add_row(
             member.name,
@@ -144,8 +146,7 @@ def render(status: ClusterStatus) -> RenderableType:
             str(member.pid or "–"),
             duration(member.uptime_s) if member.pid else "–",
             str(member.restarts),
-            _holds(member),
-            _rates(member),
+            *_figures(member),
         )
     total = Text(
         f"{status.total('connections'):,} connections · {status.total('objects_awake'):,} objects awake, "
@@ -159,26 +160,16 @@ def render(status: ClusterStatus) -> RenderableType:
 _STYLES = {"ready": "green", "running": "green", "starting": "yellow", "waiting": "yellow", "failed": "bold red"}
 
 
-def _holds(member: MemberStatus) -> str:
-    get = member.counters.get
+def _figures(member: MemberStatus) -> tuple[str, ...]:
+    """Slots, objects awake and asleep, sockets, and a second's traffic: messages at a router, events at a shard."""
+    count, rate = member.counters.get, member.rates.get
+    figures: tuple[float | None, ...]
     if member.kind == "router":
-        parts = [f"{get('connections', 0):,} connections"]
-        parts += [f"{get(name, 0):,} {name}" for name in ("parked", "ghosts") if get(name)]
-        return ", ".join(parts)
-    return (
-        f"{member.slots:,} slots, {get('objects_awake', 0):,} awake, {get('objects_asleep', 0):,} asleep, "
-        f"{get('sockets', 0):,} sockets"
-    )
-
-
-def _rates(member: MemberStatus) -> str:
-    get = member.rates.get
-    if member.kind == "router":
-        return (
-            f"{get('messages_in', 0):,.0f} in, {get('messages_out', 0):,.0f} out, "
-            f"{get('auto_responses', 0):,.0f} auto, {get('http_requests', 0):,.0f} http"
-        )
-    return f"{get('events', 0):,.0f} events, {get('sends', 0):,.0f} sends, {get('errors', 0):,.0f} errors"
+        figures = (None, None, None, count("connections", 0), rate("messages_in", 0), rate("messages_out", 0))
+    else:
+        objects = count("objects_awake", 0), count("objects_asleep", 0)
+        figures = (member.slots, *objects, count("sockets", 0), rate("events", 0), rate("sends", 0))
+    return tuple("" if figure is None else f"{figure:,.0f}" for figure in figures)
 
 
 def duration(seconds: float) -> str:
