@@ -18,6 +18,7 @@ import statistics
 import struct
 import sys
 import time
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -59,15 +60,12 @@ class Run:
     """What the connections of a run share.
 
     Attributes:
-        latencies: Seconds of each round trip while ``measuring``.
+        latencies: Seconds of each round trip.
         running: Whether a connection sends again.
     """
 
-    def __init__(self, host: str, path: str, payload: bytes) -> None:
-        self.request = handshake(host, path)
-        self.frame, self.expected = masked_frame(payload), server_frame(payload)
+    def __init__(self) -> None:
         self.latencies: list[float] = []
-        self.measuring = False
         self.running = True
         self.connections: list[Connection] = []
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -78,10 +76,12 @@ class Run:
 
 
 class Connection(asyncio.Protocol):
-    """One client."""
+    """One client. Its payload is its own: equal payloads of one turn would travel once."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, request: bytes, payload: bytes) -> None:
         self.run = run
+        self.request = request
+        self.frame, self.expected = masked_frame(payload), server_frame(payload)
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.buffer = b""
         self.open = False
@@ -90,27 +90,26 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self.run.request)
+        self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         run = self.run
         if not self.open:
             self._handshake(data)
             return
-        if data != run.expected:
+        if data != self.expected:
             self.buffer += data
-            if len(self.buffer) < len(run.expected):
+            if len(self.buffer) < len(self.expected):
                 return
-            if self.buffer != run.expected:
+            if self.buffer != self.expected:
                 run.fail(f"expected the echo, got {self.buffer[:80]!r}")
                 return
             self.buffer = b""
         now = time.perf_counter()
-        if run.measuring:
-            run.latencies.append(now - self.sent_at)
+        run.latencies.append(now - self.sent_at)
         if run.running:
             self.sent_at = now
-            self.transport.write(run.frame)
+            self.transport.write(self.frame)
         else:
             self.idle = True
 
@@ -128,7 +127,7 @@ class Connection(asyncio.Protocol):
     def begin(self) -> None:
         self.idle = False
         self.sent_at = time.perf_counter()
-        self.transport.write(self.run.frame)
+        self.transport.write(self.frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.opened.done():
@@ -151,16 +150,17 @@ async def measure(
         objects: How many different names.
 
     Returns:
-        round_trips_per_s, p50_us, p99_us, max_us, client_cpu (share of one processor), client_bound.
+        round_trips_per_s, p50_us, p99_us, max_us, client_cpu (share of one processor), client_bound; and round_trips,
+        the number of all, those before and after what is measured included.
     """
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    payload = (b"0123456789abcdef" * (size // 16 + 1))[:size]
-    run = Run(f"{host}:{port}", parts.path or "/", payload)
+    run = Run()
     for number in range(connections):
-        run.request = handshake(f"{host}:{port}", (parts.path or "/").replace("{object}", str(number % objects)))
-        _, connection = await loop.create_connection(lambda: Connection(run), host, port)
+        request = handshake(f"{host}:{port}", (parts.path or "/").replace("{object}", str(number % objects)))
+        payload = (b"%08d" % number + b"0123456789abcdef" * (size // 16 + 1))[:size]
+        _, connection = await loop.create_connection(partial(Connection, run, request, payload), host, port)
         await asyncio.wait_for(connection.opened, 15)
         run.connections.append(connection)
     gc.freeze()
@@ -168,11 +168,9 @@ async def measure(
     for connection in run.connections:
         connection.begin()
     await asyncio.wait([run.failure], timeout=warm_s)
-    run.measuring = True
-    began, cpu = time.perf_counter(), _cpu()
+    began, cpu, first = time.perf_counter(), _cpu(), len(run.latencies)
     await asyncio.wait([run.failure], timeout=seconds)
-    run.measuring = False
-    took, used = time.perf_counter() - began, _cpu() - cpu
+    took, used, last = time.perf_counter() - began, _cpu() - cpu, len(run.latencies)
     run.running = False
     if run.failure.done():
         run.failure.result()
@@ -185,13 +183,14 @@ async def measure(
     for connection in run.connections:
         connection.transport.close()
     await asyncio.sleep(0.05)
-    latencies = sorted(run.latencies)
+    latencies = sorted(run.latencies[first:last])
     cuts = statistics.quantiles(latencies, n=100)
     return {
         "round_trips_per_s": round(len(latencies) / took, 1),
         "p50_us": round(cuts[49] * 1e6, 1),
         "p99_us": round(cuts[98] * 1e6, 1),
         "max_us": round(latencies[-1] * 1e6, 1),
+        "round_trips": len(run.latencies),
         "client_cpu": round(used / took, 3),
         "client_bound": used / took > CLIENT_BOUND,
     }

@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,11 @@ GOAL = 0.7
 
 
 def one_round(url: str, pids: dict[str, int], options: argparse.Namespace) -> dict[str, Any]:
-    """Run the client once; adds the share of a processor that each server process used meanwhile."""
-    before, began = {name: cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
+    """Run the client once; adds the processor time that each server process used for a round trip.
+
+    Unlike the rate this hardly depends on what else the machine does.
+    """
+    before = {name: cpu_s(pid) for name, pid in pids.items()}
     words = [
         f"--url={url}",
         f"--connections={options.connections}",
@@ -43,19 +45,18 @@ def one_round(url: str, pids: dict[str, int], options: argparse.Namespace) -> di
         timeout=options.seconds + 60,
         check=True,
     )
-    took = time.monotonic() - began
     result: dict[str, Any] = json.loads(finished.stdout)
-    # The client's start and end count as time in which a server is idle: shares are a little low, for both alike.
-    result["server_cpu"] = {name: round((cpu_s(pid) - before[name]) / took, 3) for name, pid in pids.items()}
+    used = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
+    result["cpu_us"] = {name: round(seconds / result["round_trips"] * 1e6, 1) for name, seconds in used.items()}
     return result
 
 
 def show(label: str, result: dict[str, Any]) -> None:
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in result["server_cpu"].items())
+    costs = ", ".join(f"{name} {cost:4.1f} µs" for name, cost in result["cpu_us"].items())
     bound = "  CLIENT-BOUND" if result["client_bound"] else ""
     print(
         f"{label:<6} {result['round_trips_per_s']:>9,.0f}/s   p50 {result['p50_us'] / 1000:6.2f} ms   "
-        f"p99 {result['p99_us'] / 1000:6.2f} ms   client {result['client_cpu']:.0%}, {shares}{bound}",
+        f"p99 {result['p99_us'] / 1000:6.2f} ms   {costs} a round trip   client {result['client_cpu']:.0%}{bound}",
         flush=True,
     )
 
@@ -96,14 +97,22 @@ def main() -> None:
                 process.terminate()
             for process in processes:
                 process.wait()
-    medians = {
-        label: statistics.median(result["round_trips_per_s"] for result in results) for label, results in rounds.items()
+    medians: dict[str, dict[str, Any]] = {
+        label: {
+            "round_trips_per_s": statistics.median(result["round_trips_per_s"] for result in results),
+            "cpu_us": {
+                name: statistics.median(result["cpu_us"][name] for result in results) for name in ("router", "shard")
+            },
+        }
+        for label, results in rounds.items()
     }
-    ratio = medians["roost"] / medians["plain"]
-    print(
-        f"\nmedians: plain {medians['plain']:,.0f}/s, roost {medians['roost']:,.0f}/s: ratio {ratio:.2f} (goal {GOAL})"
-    )
-    report |= {"medians_per_s": medians, "ratio": round(ratio, 3), "rounds": rounds}
+    ratio = medians["roost"]["round_trips_per_s"] / medians["plain"]["round_trips_per_s"]
+    print()
+    for label, median in medians.items():
+        rate, costs = median["round_trips_per_s"], median["cpu_us"]
+        print(f"{label:<6} median {rate:>9,.0f}/s   µs of processor a round trip: {costs}")
+    print(f"ratio {ratio:.2f} (goal {GOAL})")
+    report |= {"medians": medians, "ratio": round(ratio, 3), "rounds": rounds}
     write_report(report, options.json)
 
 

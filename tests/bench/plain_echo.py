@@ -42,7 +42,7 @@ class Pair:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: str, bind: bool, on_batch: Callable[[bytes], None]):
         self._loop = loop
-        self._socket = zmq.Context.instance().socket(zmq.PAIR)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
         for option in (zmq.SNDHWM, zmq.RCVHWM, zmq.LINGER):
             self._socket.setsockopt(option, 0)
         if bind:
@@ -106,7 +106,7 @@ class Client(asyncio.Protocol):
         for frame in protocol.events_received():
             assert isinstance(frame, Frame)
             if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
-                payload = frame.data
+                payload = cast(bytes, frame.data)
                 if not parts:
                     pair.flush_soon()
                 parts += (_RECORD.pack(self._number, frame.opcode is Opcode.BINARY, len(payload)), payload)
@@ -133,6 +133,7 @@ class Router:
     def __init__(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
         self.clients: dict[int, Client] = {}
         self._count = 0
+        self.met = asyncio.Event()
         self.pair = Pair(loop, address, True, self._batch)
 
     def add(self, client: Client) -> int:
@@ -143,6 +144,8 @@ class Router:
     def _batch(self, batch: bytes) -> None:
         clients, unpack, heads = self.clients, _RECORD.unpack_from, _HEADS
         position, end = 0, len(batch)
+        if not end:
+            self.met.set()
         while position < end:
             number, binary, length = unpack(batch, position)
             start = position + 9
@@ -160,6 +163,7 @@ class Router:
 async def run_router(address: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     router = Router(loop, address)
+    await router.met.wait()  # a PAIR that nobody has connected to takes nothing
     await loop.create_server(lambda: Client(router), "127.0.0.1", port)
     await _until_ended(loop)
 
@@ -170,6 +174,7 @@ async def run_router(address: str, port: int) -> None:
 class Shard:
     def __init__(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
         self._pair = Pair(loop, address, False, self._batch)
+        self._pair.flush_soon()  # an empty batch: here I am
 
     def _batch(self, batch: bytes) -> None:
         unpack, handler = _RECORD.unpack_from, self.message
