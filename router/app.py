@@ -23,13 +23,14 @@ from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leav
 from ..common.errors import ConfigError, DescriptorsTooFew, PortTaken
 from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
-from ..common.startup import hold_name, raise_descriptor_limit, report_ready
+from ..common.startup import hold_name, holder_of, raise_descriptor_limit, report_ready
 from .auto_response import Reports
 from .collector import Collector
 from .config import RouterConfig
 from .connection import Surroundings
 from .connections import Connections
 from .counters import RouterCounters
+from .death_watch import DeathWatch
 from .forwarding import Forwarding
 from .frames import GOING_AWAY
 from .http_connection import Front, protocol_factory
@@ -79,6 +80,7 @@ class Router:
         self._forwarding = Forwarding(self._shared, self._connect, parked_ticks=ticks(config.parked_timeout_s))
         self._front = Front(config, self._shared, self._forwarding)
         self._receivers: dict[Link[EventWriter], Receiver] = {}
+        self._deaths = DeathWatch(self._loop)
         self._dialer: Dialer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
@@ -110,6 +112,7 @@ class Router:
                 on_failed=self._link_failed,
             )
             closing.push_async_callback(self._dialer.aclose)
+            closing.callback(self._deaths.close)
             server = await self._listen()
             closing.callback(server.close)
             counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
@@ -160,12 +163,21 @@ class Router:
         assert self._dialer is not None
         link = self._dialer.connect(member.incarnation, member.endpoint)
         link.on_unblocked = lambda _: self._forwarding.go_on()
+        # The map says so only when somebody has replaced it. Until then nothing should go to a dead process: what is
+        # parked meanwhile has certainly not been delivered.
+        if holder_of(self._config.run, member.name) == member.pid:
+            self._deaths.watch(member.pid, lambda: self._shard_died(link))
         self._receivers[link] = Receiver(link, self._shared, self._forwarding, self._output)
         self._receivers = {link: receiver for link, receiver in self._receivers.items() if not link.closed}
         return link
 
     def _group(self, link: Link[EventWriter], group: bytes) -> None:
         read_output(group, self._receivers[link])
+
+    def _shard_died(self, link: Link[EventWriter]) -> None:
+        if not link.closed:
+            log.warning("the process of shard %d has ended", link.remote)
+            self._forwarding.link_broke(link)
 
     def _link_failed(self, link: Link[EventWriter], error: Exception) -> None:
         log.error("the link to shard %d is broken, its slots wait for another incarnation: %s", link.remote, error)

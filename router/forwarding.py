@@ -162,9 +162,11 @@ class Forwarding:
         self._send_parked()
 
     def link_broke(self, link: OwnerLink) -> None:
-        """The session with a shard cannot go on, though both live: its slots wait for another incarnation."""
-        self._broken.add(link.remote)
-        self._detach([link])
+        """The session with a shard cannot go on: its process has ended, or one of both broke the wire's rules. What
+        is attached there waits for another incarnation, which the map will name."""
+        if self._links.get(link.remote) is link:
+            self._broken.add(link.remote)
+            self._detach([link])
 
     # --- the map ---
 

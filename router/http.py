@@ -109,6 +109,8 @@ def examine(
         BodyTooLarge: The declared body is larger than allowed.
         Refusal: An HTTP version or expectation that we do not know.
     """
+    if version == "0.9":
+        raise BadRequest("the request line must end in HTTP/1.1")
     if version not in ("1.1", "1.0"):
         raise Refusal(505, f"this server speaks HTTP/1.1 and HTTP/1.0, got HTTP/{version}")
     fields = [(name.lower(), value) for name, value in headers]
@@ -119,9 +121,12 @@ def examine(
     host = authority if authority is not None else hosts[0].decode("latin-1") if hosts else own_host
     check_host(host)
     lengths = _values(fields, b"content-length")
-    chunked = any(name == b"transfer-encoding" for name, _ in fields)
+    codings = _tokens(_values(fields, b"transfer-encoding"))
+    chunked = bool(codings)
     if chunked and version == "1.0":
         raise BadRequest("an HTTP/1.0 request may not have Transfer-Encoding (RFC 9112 6.1)")
+    if chunked and codings != {b"chunked"}:
+        raise Refusal(501, "the only transfer coding that this server knows is chunked")
     if lengths and int(lengths[0]) > max_body_bytes:
         raise BodyTooLarge(max_body_bytes)
     has_body = chunked or (bool(lengths) and int(lengths[0]) > 0)

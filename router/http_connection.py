@@ -8,7 +8,8 @@ A connection is always in one phase, and each phase has one deadline::
 
     FRESH     nothing received yet         handshake_timeout_s, then it is closed
     HEAD      in the middle of a head      handshake_timeout_s, then 408
-    BODY      in the middle of a body      BODY_SILENCE_S without a byte, then 408
+    BODY      in the middle of a body      handshake_timeout_s without a byte, then 408
+    WAITING   no shard has entered yet     parked_timeout_s, then 503
     BUSY      the object has a request     none: handlers take what they take
     UPGRADE   it has an upgrade            handshake_timeout_s, then 503
     IDLE      between two requests         keep_alive_s, then it is closed
@@ -29,7 +30,7 @@ from typing import cast
 
 from ..common.cluster_map import ClusterMap
 from ..common.errors import BadRequest, RequestError, Unavailable
-from ..common.limits import MAX_HANDSHAKES_IN_FLIGHT, MAX_HEAD_BYTES, SLOTS
+from ..common.limits import MAX_HANDSHAKES_IN_FLIGHT, MAX_HEAD_BYTES, MAX_PARKED_REQUESTS, SLOTS
 from ..common.records import HttpResponse
 from . import handshake, page
 from .config import RouterConfig
@@ -52,8 +53,6 @@ from .urls import Address, address, path_of
 
 log = logging.getLogger("roost.router")
 
-BODY_SILENCE_S = 30.0
-"""Seconds without a byte of a body that has begun."""
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
@@ -68,6 +67,7 @@ class Phase(Enum):
     FRESH = auto()
     HEAD = auto()
     BODY = auto()
+    WAITING = auto()
     BUSY = auto()
     UPGRADE = auto()
     IDLE = auto()
@@ -102,10 +102,12 @@ class Front:
         self.namespaces: tuple[str, ...] = ()
         self.own_host = f"{config.host}:{config.port}"
         self.draining = False
+        self._waiting: dict[HttpConnection, None] = {}
         self.deadlines = {
             Phase.FRESH: ticks(config.handshake_timeout_s),
             Phase.HEAD: ticks(config.handshake_timeout_s),
-            Phase.BODY: ticks(BODY_SILENCE_S),
+            Phase.BODY: ticks(config.handshake_timeout_s),
+            Phase.WAITING: ticks(config.parked_timeout_s),
             Phase.BUSY: 0,
             Phase.UPGRADE: ticks(config.handshake_timeout_s),
             Phase.IDLE: ticks(config.keep_alive_s),
@@ -119,6 +121,25 @@ class Front:
         """Follow a new cluster map."""
         self.map = new
         self.namespaces = new.namespaces
+        if self.namespaces:
+            waiting, self._waiting = self._waiting, {}
+            for connection in waiting:
+                connection.go_on()
+
+    def wait(self, connection: HttpConnection) -> None:
+        """Have *connection* called when the first shard has entered the cluster.
+
+        Raises:
+            Unavailable: Too many wait.
+        """
+        if len(self._waiting) >= MAX_PARKED_REQUESTS:
+            raise Unavailable("no shard has entered the cluster yet; try again later")
+        self._waiting[connection] = None
+
+    def leave(self, connection: HttpConnection) -> None:
+        """*connection* has ended or become a WebSocket."""
+        self.open.discard(connection)
+        self._waiting.pop(connection, None)
 
     def address(self, target: str) -> Address:
         """The object that a request target names.
@@ -126,8 +147,6 @@ class Front:
         Raises:
             RequestError: It names none.
         """
-        if not self.namespaces:
-            raise Unavailable("no shard has entered the cluster yet; try again in a moment")
         return address(path_of(target), self.namespaces)
 
     def date(self) -> bytes:
@@ -141,6 +160,8 @@ class Front:
     def drain(self) -> None:
         """Close connections without a request; the others close after their answer."""
         self.draining = True
+        for connection in list(self._waiting):
+            connection.go_on()
         for connection in list(self.open):
             connection.drain()
 
@@ -236,7 +257,7 @@ class HttpConnection(asyncio.Protocol):
             return
         front = self._front
         self._transport = None
-        front.open.discard(self)
+        front.leave(self)
         front.counters.http_connections -= 1
         self._enter(Phase.BUSY)  # counts and waits for nothing
         self._release()
@@ -283,15 +304,29 @@ class HttpConnection(asyncio.Protocol):
             self._enter(Phase.IDLE)
 
     def _start(self, incoming: Incoming) -> None:
+        """Begin with a request that is next."""
+        self._front.counters.http_requests += 1
+        self._incoming = incoming
+        self._ask(incoming)
+
+    def go_on(self) -> None:
+        """A shard has entered the cluster: go on with the request that waited for one."""
+        if self._incoming is not None and self._phase is Phase.WAITING:
+            self._ask(self._incoming)
+            self._serve()
+
+    def _ask(self, incoming: Incoming) -> None:
         """Answer a request, or have its object answer it."""
         front, head = self._front, incoming.head
-        front.counters.http_requests += 1
-        self._incoming = incoming
         try:
             if self._answer_own(incoming):
                 return
             if front.draining:
                 raise Unavailable("this router is ending")
+            if not front.namespaces:
+                front.wait(self)
+                self._enter(Phase.WAITING)
+                return
             target = front.address(head.target)
             if head.wants_websocket:
                 self._handshake = handshake.begin(
@@ -353,7 +388,7 @@ class HttpConnection(asyncio.Protocol):
         assert head is not None
         assert self._transport is not None
         try:
-            if path_of(head.target) not in OWN_PATHS:
+            if path_of(head.target) not in OWN_PATHS and self._front.namespaces:
                 self._front.address(head.target)
         except RequestError as error:
             self._refuse(error, head_only=head.method == "HEAD")
@@ -534,6 +569,9 @@ class HttpConnection(asyncio.Protocol):
             assert request is not None
             self.failed(Unavailable("the object did not answer the upgrade in time; try again later"))
             self._front.forwarding.abandon(request)
+        elif phase is Phase.WAITING:
+            self.failed(Unavailable("no shard has entered the cluster yet; try again later"))
+            self._serve()
         elif phase is Phase.FRESH or phase is Phase.IDLE:
             self._close()
         else:
