@@ -23,7 +23,7 @@ from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leav
 from ..common.errors import ConfigError, DescriptorsTooFew, PortTaken
 from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
-from ..common.startup import hold_name, holder_of, raise_descriptor_limit, report_ready
+from ..common.startup import hold_name, raise_descriptor_limit, report_ready
 from .auto_response import Reports
 from .collector import Collector
 from .config import RouterConfig
@@ -165,7 +165,7 @@ class Router:
         link.on_unblocked = lambda _: self._forwarding.go_on()
         # The map says so only when somebody has replaced it. Until then nothing should go to a dead process: what is
         # parked meanwhile has certainly not been delivered.
-        if holder_of(self._config.run, member.name) == member.pid:
+        if member.endpoint.startswith("ipc:"):
             self._deaths.watch(member.pid, lambda: self._shard_died(link))
         self._receivers[link] = Receiver(link, self._shared, self._forwarding, self._output)
         self._receivers = {link: receiver for link, receiver in self._receivers.items() if not link.closed}

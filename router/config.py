@@ -35,7 +35,7 @@ class RouterConfig(MemberConfig):
     )
     handshake_timeout_s: float = setting(
         limits.HANDSHAKE_TIMEOUT_S,
-        help="time for a request's head to arrive, for the next bytes of its body, and for an object to answer an upgrade",
+        help="time for a request's head, for the next bytes of its body, and for an object to answer an upgrade",
         unit="s",
         at_least=0.1,
     )

@@ -55,11 +55,23 @@ def test_connection_close_is_heeded(value: bytes) -> None:
     assert not head(HOST, (b"Connection", value)).keep_alive
 
 
-@pytest.mark.parametrize("version", ["2.0", "0.9", "1.2", "3.0"])
+@pytest.mark.parametrize("version", ["2.0", "1.2", "3.0"])
 def test_other_versions_are_refused(version: str) -> None:
     with pytest.raises(Refusal) as caught:
         head(HOST, version=version)
     assert caught.value.status == 505
+
+
+def test_a_request_line_without_a_version_is_malformed() -> None:
+    with pytest.raises(BadRequest, match="HTTP/1.1"):
+        head(HOST, version="0.9")
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"gzip, chunked", b"identity"])
+def test_other_transfer_codings_are_not_implemented(coding: bytes) -> None:
+    with pytest.raises(Refusal, match="chunked") as caught:
+        head(HOST, (b"Transfer-Encoding", coding))
+    assert caught.value.status == 501
 
 
 def test_declared_bodies() -> None:

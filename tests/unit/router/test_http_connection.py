@@ -267,9 +267,39 @@ def test_a_fault_waits_for_the_answers_before_it(rig: Rig) -> None:
     assert b"HTTP/1.1 400" in data
 
 
-def test_without_any_shard_the_client_may_try_again(rig: Rig) -> None:
+def test_requests_wait_for_the_first_shard_of_a_cluster(rig: Rig) -> None:
     rig.front.take_map(ClusterMap())
+    client, unknown, gone = rig.client(), rig.client(), rig.client()
+    assert client.send(GET) == unknown.send(GET.replace(b"chat-room", b"nope")) == gone.send(GET) == b""
+    assert client.send(GET) == b""
+    gone.protocol.connection_lost(None)
+    rig.front.take_map(rig.map)
+    assert status(unknown.take()) == 404
+    (request,) = rig.asked()
+    rig.answer(request)
+    assert status(client.take()) == 200
+    assert len(rig.asked()) == 1
+
+
+def test_they_do_not_wait_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.front.take_map(ClusterMap())
+    client = rig.client()
+    client.send(GET)
+    monkeypatch.setattr(http_connection, "MAX_PARKED_REQUESTS", 1)
     assert status(rig.client().send(GET)) == 503
+    rig.world.pass_time(30.2)
+    assert status(client.take()) == 503
+    rig.front.take_map(rig.map)
+    assert rig.asked() == []
+
+
+def test_draining_ends_their_wait(rig: Rig) -> None:
+    rig.front.take_map(ClusterMap())
+    client = rig.client()
+    client.send(GET)
+    rig.front.drain()
+    assert status(client.take()) == 503
+    assert client.transport.closed
 
 
 def test_too_many_handshakes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,9 +510,9 @@ def test_a_body_may_be_slow_but_not_silent(rig: Rig) -> None:
     client = rig.client()
     client.send(POST[:-5])
     for byte in b"hell":
-        rig.world.pass_time(29)
+        rig.world.pass_time(9)
         client.send(bytes((byte,)))
-    rig.world.pass_time(29)
+    rig.world.pass_time(9)
     assert client.take() == b""
     rig.world.pass_time(1.3)
     assert status(client.take()) == 408

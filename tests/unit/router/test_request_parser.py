@@ -83,7 +83,7 @@ def test_bodies_are_counted_until_they_are_released(parser: RequestParser, count
         (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", "Content-Length"),
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", "Content-Length"),
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5x\r\n\r\n", "Content-Length"),
-        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", "transfer coding"),
         (CHUNKED + b"zz\r\n", "chunk size"),
         (CHUNKED + b"-1\r\n", "chunk size"),
         (CHUNKED + b"3\r\nabcd\r\n", "chunk"),
@@ -98,7 +98,7 @@ def test_what_is_wrong_on_the_wire_is_refused(
 ) -> None:
     parser.feed(data)
     made = error(parser)
-    assert made.status in (400, 505)
+    assert made.status in (400, 501, 505)
     assert re.search(sentence, str(made)), made
     assert counters.bad_requests == 1
     assert counters.body_bytes == 0
