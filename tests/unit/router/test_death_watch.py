@@ -9,16 +9,20 @@ import sys
 from roost.router.death_watch import DeathWatch
 
 
+def process(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+
+
 async def test_the_end_of_a_process_is_told_once() -> None:
     loop = asyncio.get_running_loop()
     deaths = DeathWatch(loop)
     told = asyncio.Event()
     calls = []
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        deaths.watch(process.pid, lambda: (calls.append(1), told.set()))
+    with process("input()") as waiting:
+        deaths.watch(waiting.pid, lambda: (calls.append(1), told.set()))
         await asyncio.sleep(0)
         assert not told.is_set()
-        process.kill()
+        waiting.kill()
         await asyncio.wait_for(told.wait(), 5)
         await asyncio.sleep(0.02)
     assert calls == [1]
@@ -26,11 +30,11 @@ async def test_the_end_of_a_process_is_told_once() -> None:
 
 
 async def test_a_process_that_is_gone_already_is_told_too() -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
+    with process("") as ended:
+        pass
     deaths = DeathWatch(asyncio.get_running_loop())
     told = asyncio.Event()
-    deaths.watch(process.pid, told.set)
+    deaths.watch(ended.pid, told.set)
     assert not told.is_set()
     await asyncio.wait_for(told.wait(), 5)
     deaths.close()
@@ -39,9 +43,9 @@ async def test_a_process_that_is_gone_already_is_told_too() -> None:
 async def test_after_closing_nothing_is_told() -> None:
     deaths = DeathWatch(asyncio.get_running_loop())
     told = asyncio.Event()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        deaths.watch(process.pid, told.set)
+    with process("input()") as waiting:
+        deaths.watch(waiting.pid, told.set)
         deaths.close()
-        process.kill()
+        waiting.kill()
     await asyncio.sleep(0.05)
     assert not told.is_set()

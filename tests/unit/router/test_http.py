@@ -63,7 +63,7 @@ def test_other_versions_are_refused(version: str) -> None:
 
 
 def test_a_request_line_without_a_version_is_malformed() -> None:
-    with pytest.raises(BadRequest, match="HTTP/1.1"):
+    with pytest.raises(BadRequest, match="request line"):
         head(HOST, version="0.9")
 
 
