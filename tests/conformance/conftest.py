@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster
 from tests.conformance.driver import Reports, Room, unique
 
-APP = Path(__file__).with_name("app.py")
+APP = "tests.conformance.app"
+"""By its name: steps must find the very module that the shard has loaded."""
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,9 @@ class Reports:
 
     def close(self) -> None:
         """End the thread."""
-        self._socket.shutdown(socket.SHUT_RD)
-        self._thread.join(5)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as waker:
+            waker.sendto(b"", str(self.path))
+        self._thread.join()
         self._socket.close()
 
     def of(self, name: str) -> list[Report]:

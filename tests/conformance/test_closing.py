@@ -297,7 +297,7 @@ async def test_a_close_handler_that_takes_too_long_does_not_keep_the_client(hast
 def hasty(reports: Reports) -> Any:
     """A cluster that waits for 0.3 s where others wait for 10."""
     shard = {"hibernate_after_s": 60.0, "vars": [f"REPORT={reports.path}"]}
-    with Cluster(app.__file__, router={"close_timeout_s": 0.3}, shard=shard) as cluster:
+    with Cluster(app.__name__, router={"close_timeout_s": 0.3}, shard=shard) as cluster:
         yield cluster
 
 

@@ -94,7 +94,7 @@ async def test_listing_sockets_in_close_handlers_stays_linear(room: Room) -> Non
 @pytest.fixture(scope="module")
 def generous(reports: Reports) -> Iterator[Cluster]:
     shard = {"max_attachment_bytes": 16_384, "vars": [f"REPORT={reports.path}"]}
-    with Cluster(app.__file__, router={"max_message_bytes": 32 << 20}, shard=shard) as cluster:
+    with Cluster(app.__name__, router={"max_message_bytes": 32 << 20}, shard=shard) as cluster:
         yield cluster
 
 
@@ -131,7 +131,7 @@ async def test_messages_may_be_set_to_32_mebibytes(lavish: Room) -> None:
 async def test_a_shard_refuses_a_larger_setting() -> None:
     from tests.cluster import ProcessFailed
 
-    cluster = Cluster(app.__file__, shard={"max_attachment_bytes": 16_385})
+    cluster = Cluster(app.__name__, shard={"max_attachment_bytes": 16_385})
     with pytest.raises(ProcessFailed, match=r"16,?384"):
         cluster.__enter__()
     await until("its folder to be removed", lambda: not cluster.folder.exists())

@@ -260,7 +260,7 @@ def deflating(reports: Any) -> Any:
     from tests.cluster import Cluster
 
     shard = {"vars": [f"REPORT={reports.path}"]}
-    with Cluster(app.__file__, router={"compression": True}, shard=shard) as cluster:
+    with Cluster(app.__name__, router={"compression": True}, shard=shard) as cluster:
         yield cluster
 
 

@@ -24,7 +24,7 @@ from tests.waiting import until, within
 
 def probing(reports: Reports, **settings: Any) -> Cluster:
     shard = {"hibernate_after_s": 60.0, "vars": [f"REPORT={reports.path}"], **settings.pop("shard", {})}
-    return Cluster(app.__file__, shard=shard, **settings)
+    return Cluster(app.__name__, shard=shard, **settings)
 
 
 # --- a router ends ------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ async def release(probe: probe_app.Probe, count: int) -> int:
 async def test_an_object_that_does_not_keep_up_stops_its_clients(reports: Reports, name: str) -> None:
     """Not more than a window's worth is on its way; the rest waits in the client, and nothing is lost in the end."""
     shard = {"hibernate_after_s": 60.0, "vars": [f"REPORT={reports.path}"]}
-    with Cluster(probe_app.__file__, shard=shard) as cluster:
+    with Cluster(probe_app.__name__, shard=shard) as cluster:
         room = Room(cluster, reports, name)
         await room.when("message", hold)
         async with await room.raw() as client:
