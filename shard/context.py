@@ -171,16 +171,17 @@ class DurableObjectState:
             timeout_ms: At most 604,800,000, fractions are cut off; 0 or none for no limit.
 
         Raises:
-            TypeError: It is no number, or negative.
+            TypeError: It is no number.
+            ValueError: It is negative.
             EventTimeoutTooLong: It is over the limit. The old value stays.
         """
         if timeout_ms is None:
             self._owner.set_event_timeout(0)
             return
-        if not isinstance(timeout_ms, int | float) or isinstance(timeout_ms, bool) or timeout_ms != timeout_ms:
+        if not isinstance(timeout_ms, int | float) or isinstance(timeout_ms, bool):
             raise TypeError(f"an event timeout is a number of milliseconds, got {timeout_ms!r:.80}")
-        if timeout_ms < 0:
-            raise TypeError(f"an event timeout cannot be negative, got {timeout_ms}")
+        if not timeout_ms >= 0:
+            raise ValueError(f"an event timeout cannot be negative, got {timeout_ms}")
         if timeout_ms > MAX_EVENT_TIMEOUT_MS:
             shown = MAX_EVENT_TIMEOUT_MS + 1 if timeout_ms == float("inf") else int(timeout_ms)
             raise EventTimeoutTooLong(shown, MAX_EVENT_TIMEOUT_MS)

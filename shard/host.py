@@ -288,6 +288,7 @@ class Host:
             assert socket is not None
             if kind is not JobKind.MESSAGE:
                 owner.forget(socket)
+                socket.gone = True
             if job.peer is not None and job.seq:
                 self._ended_events.append((owner, job.peer, socket.counter, job.seq))
                 if not self._flush_planned:

@@ -116,8 +116,8 @@ class HostedObject:
 
     @property
     def label(self) -> str:
-        """The object for logs: namespace, and name or id."""
-        return f"{self.hosted_class.namespace}/{self.name or self.object_id.hex()}"
+        """The object for logs: namespace, name and id."""
+        return f"{self.hosted_class.namespace}/{self.name} [{self.object_id.hex()}]"
 
     @property
     def max_attachment_bytes(self) -> int:
