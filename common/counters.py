@@ -60,6 +60,8 @@ class Counters:
     """Batches given to ZeroMQ, control batches and those sent again included."""
     batches_resent: int
     """Batches put out again because the other end lacked them."""
+    batches_unexpected: int
+    """Batches dropped because the map names no such sender yet, or does not any more."""
     links_failed: int
     """Links given up because the other end broke the wire's rules."""
     collections: int

@@ -126,6 +126,16 @@ _MORE, _PROBE, _RESEND, _CONFIRM = (int(flag) for flag in Flag)
 _FROM, _COURSE_AT, _BODY_AT = _ADDRESS.size, _COURSE.unpack_from, HEADER_BYTES
 
 
+def sender_of(batch: bytes, cluster_id: int, receiver: Incarnation) -> Incarnation | None:
+    """Who has sent a batch that is for this process; ``None`` if it is for another one or no batch at all."""
+    if len(batch) < HEADER_BYTES:
+        return None
+    magic, version, zero, sender, *rest = _ADDRESS.unpack_from(batch)
+    if (magic, version, zero, *rest) != (MAGIC, VERSION, 0, receiver, cluster_id):
+        return None
+    return Incarnation(sender)
+
+
 class Session:
     """One end of the session of two incarnations. Pure: the caller carries ``outgoing`` and calls ``tick``.
 

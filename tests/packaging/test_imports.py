@@ -12,7 +12,7 @@ import pytest
 from tests.cluster import REPOSITORY
 
 SHELLS = {
-    "common": "clock counters directory link startup",
+    "common": "clock counters directory endpoint link startup",
     "router": "__main__ app http_connection",
     "shard": "__main__ activation app context host hosted jobs watchdog",
     "deploy": "admin background client ports process supervisor",

@@ -20,6 +20,7 @@ from roost.common.session import (
     RESEND_WINDOW,
     Flag,
     Session,
+    sender_of,
 )
 
 CLUSTER = 0xABCD_EF01_2345_6789
@@ -405,6 +406,16 @@ def test_batches_of_other_sessions_are_refused(session: Session, reason: str) ->
         there.receive(batch, 1, 0.0)
     assert there.received == 0
     assert not there.failed
+
+
+def test_the_sender_of_a_batch_for_this_process_is_known_without_a_session() -> None:
+    here, _ = pair()
+    (batch,) = send(here, b"x")
+    assert sender_of(batch, CLUSTER, Incarnation(2)) == 1
+    for other in (batch[:20], batch[:47], b"x" * 60, b"X" + batch[1:]):
+        assert sender_of(other, CLUSTER, Incarnation(2)) is None
+    assert sender_of(batch, CLUSTER, Incarnation(3)) is None
+    assert sender_of(batch, CLUSTER + 1, Incarnation(2)) is None
 
 
 def test_every_cut_and_every_changed_byte_of_a_header_is_refused_or_harmless() -> None:

@@ -1,0 +1,330 @@
+"""Links, and what a process keeps for all of its links: sessions, flushing, the clock, garbage.
+
+A ``Link`` is one session with the writer that collects its records: whoever writes records calls ``flush_soon``, and
+at the end of the loop's turn they leave as one group. What comes in is handed to ``on_group``, whole groups in order.
+How batches travel is for the subclasses of ``Endpoint`` in ``link`` to know.
+
+* Links that have something to send flush in one callback a turn, not in one each.
+* Sessions need a few milliseconds' clock while batches are unconfirmed. One timer of the endpoint serves them all, and
+  only while one of them is busy.
+* Garbage (batches of unknown senders, of other clusters or incarnations, of none) is dropped, counted in
+  ``wire_garbage`` and logged at most once a minute.
+* A group that does not parse is worse: the other end is a member, and broken. Its link is closed, and ``on_failed`` is
+  called. Two incarnations have one session only: after that the owner either does without the other member or starts
+  anew under another incarnation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from .clock import Clock
+from .counters import Counters
+from .errors import WireError
+from .ids import Incarnation
+from .records import RecordWriter
+from .session import Session
+
+W = TypeVar("W", bound=RecordWriter)
+
+TICK_S = 0.005
+"""Seconds between two looks at the clock while a session is busy."""
+LOG_INTERVAL_S = 60.0
+"""Seconds between two log lines of one kind about garbage."""
+
+_log = logging.getLogger("roost.link")
+
+
+class Link(Generic[W]):
+    """One session of one router and one shard, with its writer. Made by a ``Dialer`` or an ``Acceptor``.
+
+    Attributes:
+        writer: Where records for the other end are collected.
+        remote: The other end's incarnation.
+        session: Numbers of what was sent and confirmed; do not call its methods.
+        on_confirmed: Called with the link after ``session.confirmed`` has grown, once for a run of batches.
+        on_unblocked: Called with the link when ``blocked`` has become false again.
+        closed: The link is closed; writing to it has no effect.
+    """
+
+    __slots__ = (
+        "_endpoint",
+        "_scheduled",
+        "_seen_blocked",
+        "_seen_confirmed",
+        "_seen_resent",
+        "closed",
+        "on_confirmed",
+        "on_unblocked",
+        "remote",
+        "session",
+        "writer",
+    )
+
+    def __init__(self, endpoint: Endpoint[W], remote: Incarnation, writer: W, session: Session) -> None:
+        self.writer = writer
+        self.remote = remote
+        self.session = session
+        self.on_confirmed: Callable[[Link[W]], None] | None = None
+        self.on_unblocked: Callable[[Link[W]], None] | None = None
+        self.closed = False
+        self._endpoint = endpoint
+        self._scheduled = False
+        self._seen_confirmed = 0
+        self._seen_blocked = False
+        self._seen_resent = 0
+
+    @property
+    def blocked(self) -> bool:
+        """Too much is unconfirmed: send nothing that can wait, until ``on_unblocked``."""
+        return self.session.blocked
+
+    def flush_soon(self) -> None:
+        """Send what the writer holds at the end of this turn of the loop. Cheap if that is planned already."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._endpoint.plan_flush(self)
+
+    def flush(self) -> None:
+        """Send what the writer holds now."""
+        self._endpoint.flush(self)
+
+    def close(self) -> None:
+        """End the link. What it has not delivered is not delivered; the other end is told nothing."""
+        if not self.closed:
+            self.closed = True
+            self._endpoint.forget(self)
+
+    def note(self) -> None:
+        """Call the callbacks that are due. For the endpoint, after something has come."""
+        session = self.session
+        if session.confirmed != self._seen_confirmed:
+            self._seen_confirmed = session.confirmed
+            if self.on_confirmed is not None:
+                self.on_confirmed(self)
+        if session.blocked != self._seen_blocked:
+            self._seen_blocked = session.blocked
+            if not session.blocked and self.on_unblocked is not None and not self.closed:
+                self.on_unblocked(self)
+
+
+class Endpoint(ABC, Generic[W]):
+    """A process's end of all its links; ``Dialer`` and ``Acceptor`` add the sockets.
+
+    Args:
+        loop: The loop that all this runs on.
+        cluster_id: The directory's random number.
+        local: This process's incarnation.
+        clock: Monotonic time.
+        on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
+        counters: Where batches and garbage are counted.
+        on_failed: Called after a link was given up, with the reason. The link is closed already.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        cluster_id: int,
+        local: Incarnation,
+        clock: Clock,
+        on_group: Callable[[Link[W], bytes], None],
+        counters: Counters,
+        on_failed: Callable[[Link[W], Exception], None] | None,
+    ) -> None:
+        self._loop = loop
+        self._cluster_id = cluster_id
+        self._local = local
+        self._now = clock.now
+        self._on_group = on_group
+        self._on_failed = on_failed
+        self._counters = counters
+        self._links: dict[Incarnation, Link[W]] = {}
+        self._unflushed: list[Link[W]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._map_version = 0
+        self._logged: dict[str, tuple[float, int]] = {}
+        self._closed = False
+
+    # --- for the owner ---
+
+    @property
+    def map_version(self) -> int:
+        """Version of the map that this process has: stamped on what it sends; what came for it is delivered soon."""
+        return self._map_version
+
+    @map_version.setter
+    def map_version(self, version: int) -> None:
+        if version > self._map_version:
+            self._map_version = version
+            # Not at once: the owner may be in the middle of taking the map over.
+            self._loop.call_soon(self._release)
+
+    async def aclose(self) -> None:
+        """Close all links and sockets. What has not gone out is dropped."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for link in list(self._links.values()):
+            link.close()
+        await self._close_sockets()
+
+    # --- for links ---
+
+    def plan_flush(self, link: Link[W]) -> None:
+        if not self._unflushed:
+            self._loop.call_soon(self._flush_planned)
+        self._unflushed.append(link)
+
+    def _flush_planned(self) -> None:
+        links, self._unflushed = self._unflushed, []
+        for link in links:
+            link._scheduled = False
+            self.flush(link)
+
+    def flush(self, link: Link[W]) -> None:
+        groups = link.writer.take()
+        if not groups or link.closed:
+            return
+        session = link.session
+        now = self._now()
+        try:
+            for group in groups:
+                session.send(group, self._map_version, now)
+        except ValueError as error:
+            # A group that cannot be sent would be missing there for ever, and nobody would know.
+            self._fail(link, error)
+            return
+        if session.blocked:
+            link._seen_blocked = True
+        if session.outgoing:
+            self._transmit(link)
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._tick)
+
+    def forget(self, link: Link[W]) -> None:
+        if self._links.get(link.remote) is link:
+            del self._links[link.remote]
+        self._detach(link)
+
+    # --- sockets ---
+
+    @abstractmethod
+    def _transmit(self, link: Link[W]) -> None:
+        """Give the session's outgoing batches to ZeroMQ."""
+
+    @abstractmethod
+    def _detach(self, link: Link[W]) -> None:
+        """The link is closed: let go of what only it used."""
+
+    @abstractmethod
+    async def _close_sockets(self) -> None:
+        """Close what is left once all links are."""
+
+    def _new_link(self, remote: Incarnation, writer: W) -> Link[W]:
+        if remote in self._links:
+            raise ValueError(f"there is a link to incarnation {remote} already")
+        if self._closed:
+            raise ValueError("the endpoint is closed")
+        link = Link(self, remote, writer, Session(self._cluster_id, self._local, remote, self._now()))
+        self._links[remote] = link
+        return link
+
+    # --- what comes ---
+
+    def _deliver(self, link: Link[W], batch: bytes, now: float) -> None:
+        self._counters.batches_in += 1
+        session = link.session
+        try:
+            groups = session.receive(batch, self._map_version, now)
+        except WireError as error:
+            self._garbage("batch", error)
+            if session.failed:
+                self._fail(link, error)
+            return
+        for group in groups:
+            self._hand_out(link, group)
+        if session.outgoing and not link.closed:
+            self._transmit(link)
+
+    def _hand_out(self, link: Link[W], group: bytes) -> None:
+        if link.closed:
+            return
+        try:
+            self._on_group(link, group)
+        except WireError as error:
+            self._counters.wire_garbage += 1
+            self._fail(link, error)
+        except Exception as error:
+            # Part of the group may have been applied: going on would be worse than ending.
+            _log.exception("link to incarnation %d: a group could not be applied", link.remote)
+            self._fail(link, error)
+
+    def _fail(self, link: Link[W], error: Exception) -> None:
+        if link.closed:
+            return
+        self._counters.links_failed += 1
+        _log.error("link to incarnation %d given up after batch %d: %s", link.remote, link.session.received, error)
+        link.close()
+        if self._on_failed is not None:
+            self._on_failed(link, error)
+
+    def _received(self, link: Link[W]) -> None:
+        """A run of batches of *link* is over."""
+        if link.closed:
+            return
+        if link.session.resent != link._seen_resent:
+            self._counters.batches_resent += link.session.resent - link._seen_resent
+            link._seen_resent = link.session.resent
+        link.note()
+        if self._timer is None and link.session.busy:
+            self._timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _release(self) -> None:
+        now = self._now()
+        for link in list(self._links.values()):
+            session = link.session
+            try:
+                groups = session.release(self._map_version, now)
+            except WireError as error:
+                self._garbage("batch", error)
+                self._fail(link, error)
+                continue
+            for group in groups:
+                self._hand_out(link, group)
+            if session.outgoing and not link.closed:
+                self._transmit(link)
+            self._received(link)
+
+    def _garbage(self, kind: str, reason: object) -> None:
+        self._counters.wire_garbage += 1
+        now = self._now()
+        since, count = self._logged.get(kind, (-LOG_INTERVAL_S, 0))
+        if now - since < LOG_INTERVAL_S and kind in self._logged:
+            self._logged[kind] = since, count + 1
+            return
+        self._logged[kind] = now, 0
+        more = f"; {count} more in the last {now - since:.0f} s" if count else ""
+        _log.warning("dropped: %s%s", reason, more)
+
+    # --- time ---
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._now()
+        busy = False
+        for link in list(self._links.values()):
+            session = link.session
+            if session.busy:
+                session.tick(now)
+                if session.outgoing:
+                    self._transmit(link)
+                busy = True
+        if busy and self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._tick)
