@@ -131,20 +131,20 @@ def render(status: ClusterStatus) -> RenderableType:
         (status.state, _STYLES.get(status.state, "")),
         f" for {duration(status.uptime_s)} at ",
         (status.url, "bold"),
-        f"\nadmin {status.admin} · data {status.data} · app {status.app} · supervisor {status.pid}"
-        f" · map {status.map_version}",
+        f"\nadmin {status.admin} · supervisor {status.pid} · map {status.map_version}"
+        f"\napp   {status.app}\ndata  {status.data}",
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("member", "state"):
-        table.add_column(title)
-    for title in ("pid", "up", "restarts", "slots", "awake", "asleep", "sockets", "in/s", "out/s"):
+        table.add_column(title, no_wrap=True)
+    for title in ("pid", "up", "deaths", "slots", "awake", "asleep", "sockets", "in/s", "out/s"):
         table.add_column(title, justify="right", no_wrap=True)
     for member in status.members:
         table.add_row(
             member.name,
             Text(member.state, _STYLES.get(member.state, "")),
             str(member.pid or "–"),
-            duration(member.uptime_s) if member.pid else "–",
+            duration(member.uptime_s, parts=1) if member.pid else "–",
             str(member.restarts),
             *_figures(member),
         )
@@ -172,11 +172,11 @@ def _figures(member: MemberStatus) -> tuple[str, ...]:
     return tuple("" if figure is None else f"{figure:,.0f}" for figure in figures)
 
 
-def duration(seconds: float) -> str:
-    """A time for people: ``7 s``, ``3 min 20 s``, ``5 h 2 min``, ``12 d 4 h``."""
+def duration(seconds: float, parts: int = 2) -> str:
+    """A time for people, in one or two units: ``7 s``, ``3 min 20 s``, ``5 h 2 min``, ``12 d 4 h``."""
     whole = int(seconds)
     for unit, size, small, small_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
         if whole >= size:
             rest = whole % size // small_size
-            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
+            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest and parts > 1 else "")
     return f"{whole} s"

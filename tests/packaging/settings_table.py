@@ -34,9 +34,10 @@ def table(cls: type[Any]) -> str:
 def page_with_tables(page: str) -> str:
     """The page with each table as it should be."""
     for command, cls in COMMANDS.items():
-        pattern = re.compile(rf"(<!-- settings: {command} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page, found = pattern.subn(lambda match, cls=cls: f"{match[1]}{table(cls)}\n{match[2]}", page)
-        assert found == 1, f"the page has no place for the settings of {command}"
+        pattern = re.compile(rf"(?<=<!-- settings: {command} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        place = pattern.search(page)
+        assert place, f"the page has no place for the settings of {command}"
+        page = f"{page[: place.start()]}{table(cls)}\n{page[place.end() :]}"
     return page
 
 

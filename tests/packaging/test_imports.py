@@ -13,7 +13,7 @@ from tests.cluster import REPOSITORY
 
 SHELLS = {
     "common": "clock counters directory endpoint link startup",
-    "router": "__main__ app http_connection",
+    "router": "__main__ app death_watch http_connection",
     "shard": "__main__ activation app context host hosted jobs watchdog",
     "deploy": "admin background client ports process supervisor",
 }

@@ -121,11 +121,12 @@ def maps(draw: st.DrawFn) -> ClusterMap:
             kind,
             Incarnation(incarnation),
             endpoint=draw(st.text(max_size=20)) if kind is MemberKind.SHARD else "",
-            namespaces=draw(st.lists(names, max_size=3).map(tuple)) if kind is MemberKind.SHARD else (),
+            namespaces=tuple(draw(st.lists(names, max_size=3))) if kind is MemberKind.SHARD else (),
             pid=draw(st.integers(0, 4_194_304)),
         )
         current = cluster_map.entered(current, member, initial)
-        if current.routers and draw(st.booleans()):
+        leaves: bool = draw(st.booleans())
+        if current.routers and leaves:
             current = cluster_map.without(current, current.routers[0].incarnation)
     return current
 

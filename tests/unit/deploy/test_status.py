@@ -86,18 +86,20 @@ def test_something_else_is_no_picture() -> None:
 
 def test_the_terminal_shows_each_member_and_the_errors() -> None:
     out = io.StringIO()
-    Console(file=out, width=160).print(render(PICTURE))
+    Console(file=out, width=80).print(render(PICTURE))
     text = out.getvalue()
     for part in (
         "roost running for 1 h 1 min at http://h:1",
-        "admin http://h:2 · data /data · app chat.py · supervisor 10 · map 5",
+        "admin http://h:2 · supervisor 10 · map 5",
+        "app   chat.py",
+        "data  /data",
         "1,200 connections · 4 objects awake, 6 asleep · 250 messages/s in",
         "shard-2: no class",
     ):
         assert part in text
     rows = [re.sub(" +", " ", line).strip() for line in text.splitlines()]
-    assert "router-1 ready 11 1 min 1 s 0 1,200 250 0" in rows
-    assert "shard-1 ready 12 1 min 1 s 2 4,096 4 6 1,200 250 0" in rows
+    assert "router-1 ready 11 1 min 0 1,200 250 0" in rows
+    assert "shard-1 ready 12 1 min 2 4,096 4 6 1,200 250 0" in rows
     assert "shard-2 failed – – 2 0 0 0 0 0 0" in rows
 
 
@@ -115,3 +117,4 @@ def test_the_terminal_shows_each_member_and_the_errors() -> None:
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+    assert duration(seconds, parts=1) == " ".join(text.split()[:2])
