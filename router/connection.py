@@ -523,14 +523,10 @@ class Connection:
             self._end(End(True, code, description, False, 0))
         if self.state is _GHOST:
             return
-        transport = self._transport
-        assert transport is not None
         if self.writable:
             self._write_close(code, description)
         self._to(Trigger.ROUTER_CLOSE)
-        # Half closed, not closed: unread bytes would turn the end into a reset, and the client might lose our Close.
-        transport.write_eof()
-        self._set_deadline()
+        self._half_close()
 
     # --- backpressure ---
 
@@ -623,35 +619,45 @@ class Connection:
         Args:
             code: What the client is told; 1005 for a Close without a code, 1006 to end TCP without a Close.
             reason: Reason, at most 123 bytes.
-            final: The object wants no event of it any more.
+            final: The object wants no event of it any more, and the client has nothing to wait for.
         """
-        state = self.state
-        if state is _GONE or state is _PENDING:
+        if self.state is _GONE or self.state is _PENDING:
             return
         if final:
-            self.known = self.expects_events = False
-            self._shared.counters.window_bytes -= self.window.clear()
-        else:
-            self._closed_by_object = True
-        if state is _GHOST:
-            if final and self._backlog is None:
-                self._forget_if_done()
-        elif not self.writable:
-            pass  # our Close is out already: the closing that has begun goes on
-        elif code == ABNORMAL:
-            self.writable = False
+            self._reset(code, reason)
+            return
+        self._closed_by_object = True
+        if not self.writable:
+            return  # TCP is over, or our Close is out: the closing that has begun goes on
+        if code == ABNORMAL:
+            self._to(Trigger.FINISHED)
+            self._end_tcp()
+            return
+        self._write_close(code, reason)
+        if self.state is _CLOSED_BY_CLIENT:
             self._to(Trigger.FINISHED)
             self._end_tcp()
         else:
-            self._write_close(code, reason)
-            if state is _CLOSED_BY_CLIENT:
+            self._to(Trigger.OBJECT_CLOSE)
+            self._set_deadline()
+
+    def _reset(self, code: int, reason: str) -> None:
+        self.known = self.expects_events = False
+        self._shared.counters.window_bytes -= self.window.clear()
+        state = self.state
+        if state is _GHOST:
+            if self._backlog is None:
+                self._forget_if_done()
+        elif self.writable or state is _CLOSED_BY_OBJECT:
+            if self.writable and code != ABNORMAL:
+                self._write_close(code, reason)
+            if code == ABNORMAL or state is _CLOSED_BY_CLIENT:
                 self._to(Trigger.FINISHED)
                 self._end_tcp()
             else:
-                self._to(Trigger.OBJECT_CLOSE)
-                self._set_deadline()
-        if final:
-            self.go_on()  # nobody waits for its messages now, but its Close may be behind them
+                self._to(Trigger.ROUTER_CLOSE)
+                self._half_close()
+        self.go_on()  # nobody waits for its messages now, but its Close may be behind them
 
     def forget_events(self) -> None:
         """Nobody is left who knows the connection: its shard died and it cannot be restored."""
@@ -716,6 +722,13 @@ class Connection:
         self._write_close(*self._client_close)
         self._to(Trigger.FINISHED)
         self._end_tcp()
+
+    def _half_close(self) -> None:
+        """End our side. The client ends the other: unread bytes would turn a whole end into a reset, and it might lose
+        our Close."""
+        assert self._transport is not None
+        self._transport.write_eof()
+        self._set_deadline()
 
     def _end_tcp(self) -> None:
         assert self._transport is not None

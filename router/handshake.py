@@ -35,6 +35,14 @@ _DEFLATE = ServerPerMessageDeflateFactory(
 )
 
 
+_UPGRADE_REQUIRED = (
+    # RFC 9110 15.5.22 asks for the protocol, RFC 6455 4.4 for the version that we do speak.
+    (b"upgrade", b"websocket"),
+    (b"connection", b"upgrade"),
+    (b"sec-websocket-version", b"13"),
+)
+
+
 class Handshake:
     """A handshake that is in order and waits for the object's answer.
 
@@ -119,10 +127,9 @@ def _refusal(error: Exception | None, status: int) -> Refusal:
     if isinstance(error, InvalidMethod):
         return Refusal(400, "a WebSocket handshake must be a GET request")
     if isinstance(error, InvalidHeader) and error.name == "Sec-WebSocket-Version":
-        # RFC 6455 4.4 asks for the version that we do speak.
-        return Refusal(426, f"{sentence}; this server speaks version 13", [(b"sec-websocket-version", b"13")])
+        return Refusal(426, f"{sentence}; this server speaks version 13", _UPGRADE_REQUIRED)
     if isinstance(error, InvalidUpgrade):
-        return Refusal(426, sentence, [(b"upgrade", b"websocket"), (b"connection", b"upgrade")])
+        return Refusal(426, sentence, _UPGRADE_REQUIRED)
     if isinstance(error, InvalidProtocol):
         return Refusal(505, "a WebSocket handshake must be an HTTP/1.1 request")
     return Refusal(status, sentence)

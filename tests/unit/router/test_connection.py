@@ -265,9 +265,40 @@ def test_after_a_reset_the_object_hears_nothing_more(world: World) -> None:
     world.link.take()
     connection.object_closed(1011, "reset", True)
     assert transport.take() == close_frame(1011, "reset")
+    assert transport.eof
+    assert not transport.ending
     assert world.counters.window_bytes == 0
     assert not connection.known
     connection.data_received(text("nobody listens") + close(1011))
+    assert transport.closed
+    connection.connection_lost(None)
+    assert world.link.take() == []
+    assert connection.state is State.GONE
+
+
+def test_a_reset_ends_a_closing_that_the_object_began(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(4000, "", False)
+    transport.take()
+    connection.object_closed(1011, "reset", True)
+    assert transport.take() == b""
+    assert transport.eof
+    world.pass_time(10.3)
+    assert transport.aborted
+
+
+def test_a_reset_answers_a_client_that_has_closed(world: World) -> None:
+    connection, transport = world.connect()
+    connection.data_received(close(1000))
+    connection.object_closed(1011, "reset", True)
+    assert transport.take() == close_frame(1011, "reset")
+    assert transport.closed
+
+
+def test_a_reset_without_a_close(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(1006, "", True)
+    assert transport.take() == b""
     assert transport.closed
     connection.connection_lost(None)
     assert world.link.take() == []
