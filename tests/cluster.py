@@ -42,6 +42,8 @@ DEFECTS = re.compile(
     r"|Fatal Python error|bad record in a|could not be applied|given up after batch"
 )
 """What no log may say, whatever a test does to the cluster: traces of a defect of ours rather than of the user's."""
+ON_PURPOSE = "on purpose"
+"""What a test's own error says, so that its traces are not taken for a defect."""
 
 
 def free_port() -> int:
@@ -316,6 +318,8 @@ class Cluster:
         for name, process in self.processes.items():
             text = process.log_text()
             for match in DEFECTS.finditer(text):
+                if ON_PURPOSE in text[match.start() : match.end() + 1000]:
+                    continue
                 found.append(f"{name} logged a defect:\n{text[max(0, match.start() - 500) : match.end() + 2500]}")
                 break
         return found

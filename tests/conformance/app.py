@@ -78,13 +78,13 @@ class Probe(DurableObject):
         report(self.env.REPORT, self.name, what, **facts)
 
     async def fetch(self, request: Request) -> Response:
-        arguments = json.loads(request.query.get("arguments", "{}"))
         if "respond" in request.query:
+            arguments = json.loads(request.query["arguments"])
             response: Response = await outcome(find(request.query["respond"])(self, request, **arguments))
             return response
         if "step" in request.query:
             try:
-                result = await outcome(find(request.query["step"])(self, **arguments))
+                result = await outcome(find(request.query["step"])(self, **json.loads(request.text())))
             except Exception as error:
                 raised = [cls.__name__ for cls in type(error).__mro__]
                 return Response.json({"raised": raised, "text": str(error)})
@@ -130,7 +130,8 @@ def accept_standard(probe: Probe, request: Request, names: str = "message close 
     client, server = WebSocketPair()
     server.accept()
     for name in names.split():
-        server.add_event_listener(name, functools.partial(report_event, probe, server))
+        # Weak, or instance and listener would keep each other in memory until the collector comes by.
+        server.add_event_listener(name, functools.partial(report_event, weakref.proxy(probe), server))
     probe.memory.setdefault("standard", []).append(server)
     return Response(status=101, web_socket=client)
 
@@ -186,6 +187,11 @@ def echo(probe: Probe, ws: WebSocket, message: str | bytes) -> None:
     ws.send(message)
 
 
+def answer(probe: Probe, ws: WebSocket) -> None:
+    """A round trip through one client's router: the object's records before it have arrived there."""
+    ws.send("settled")
+
+
 def close_all(probe: Probe, *_: Any, code: int | None = None, reason: str | None = None) -> None:
     """Call ``close`` on each socket with the arguments given."""
     arguments = [argument for argument in (code, reason) if argument is not None]
@@ -232,6 +238,28 @@ class Silent(DurableObject):
 
 class Handless(DurableObject):
     """Has not even ``fetch``."""
+
+
+class Crowd(DurableObject):
+    """Sockets that are accepted and never returned: they vanish together, and each handler looks for its own."""
+
+    async def fetch(self, request: Request) -> Response:
+        if "emptied" in request.query:
+            await self.empty.wait()
+            return Response.json([len(self.ctx.get_web_sockets()), self.unlisted])
+        self.left = int(request.query["count"])
+        self.empty = asyncio.Event()
+        self.unlisted = 0
+        for number in range(self.left):
+            _, server = WebSocketPair()
+            self.ctx.accept_web_socket(server, ["crowd", str(number)])
+        return Response(str(len(self.ctx.get_web_sockets())))
+
+    async def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
+        self.unlisted += ws not in self.ctx.get_web_sockets(self.ctx.get_tags(ws)[1])
+        self.left -= 1
+        if not self.left:
+            self.empty.set()
 
 
 class Synchronous(DurableObject):

@@ -119,7 +119,8 @@ class Room:
         reply = await request(
             self.cluster.port,
             "POST",
-            self.path(step=name_of(step), arguments=json.dumps(arguments)),
+            self.path(step=name_of(step)),
+            body=json.dumps(arguments).encode(),
         )
         assert reply.status == 200, f"{name_of(step)}: {reply}"
         answer = json.loads(reply.body)
@@ -207,6 +208,13 @@ class Client:
     async def receive(self) -> str | bytes:
         received: str | bytes = await within("a message", self.connection.recv())
         return received
+
+    async def settled(self) -> None:
+        """Wait until what the object has set before is known to the router of this client."""
+        from tests.conformance import app
+
+        await self.say(app.answer)
+        assert await self.receive() == "settled"
 
     async def closed(self, seconds: float = DEADLINE_S) -> tuple[int, str]:
         """Wait for the end; the code and reason of the server's Close, or 1006 without one."""

@@ -81,11 +81,13 @@ async def test_without_argument_it_is_unset(room: Room, explicitly: bool) -> Non
     await room.when("message", app.echo)
     async with await room.connect() as client:
         await room.run(app.set_auto_response)
+        await client.settled()
         await client.send("ping")
         assert await client.receive() == "pong"
         before = await stamped(room)
         await room.run(unset, explicitly=explicitly)
         assert await room.run(get_pair) is None
+        await client.settled()
         await client.send("ping")
         assert await client.receive() == "ping"
         assert await room.run(stamps) == before, "the timestamp stays, and is not moved any more"

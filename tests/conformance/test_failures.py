@@ -9,7 +9,7 @@ import pytest
 
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import TEXT, frame, request
+from tests.raw_client import CLOSE, TEXT, RawClient, close_body, frame, request
 from tests.waiting import until
 
 
@@ -108,13 +108,20 @@ async def test_a_class_without_fetch_is_a_500_or_501(room_in: Any) -> None:
     assert (await request(handless.cluster.port, "GET", handless.path())).status in (500, 501)
 
 
-def fail_in_first_life(probe: app.Probe) -> None:
+async def reset_seen(client: RawClient) -> None:
+    """The object was reset: Close 1011 with a reason, and the end once the client has answered."""
+    assert (await client.expect_close(1011)).reason
+    await client.send(frame(CLOSE, close_body(1011)))
+    await client.expect_end()
+
+
+def fail_in_even_lives(probe: app.Probe) -> None:
     if probe.life % 2 == 0:
         raise RuntimeError("on purpose")
 
 
 async def test_a_constructor_that_fails_on_a_request_is_tried_again_by_the_next(room: Room) -> None:
-    await room.when("constructor", fail_in_first_life)
+    await room.when("constructor", fail_in_even_lives)
     assert (await room.request(app.reset)).status == 500
     assert (await room.request(ok)).status == 500, "life 2 fails"
     assert (await room.request(ok)).text == "life 3"
@@ -127,14 +134,12 @@ def ok(probe: app.Probe, request: Any) -> Any:
 
 
 async def test_a_constructor_that_fails_on_waking_resets_the_object(drowsy: Room) -> None:
-    await drowsy.when("constructor", fail_in_first_life)
+    await drowsy.when("constructor", fail_in_even_lives)
     async with await drowsy.raw() as one, await drowsy.raw() as two:
         await drowsy.asleep()
         await one.send(frame(TEXT, "wake up"))
         for client in (one, two):
-            got = await client.expect_close(1011)
-            assert got.reason
-            await client.expect_end()
+            await reset_seen(client)
     assert await drowsy.run(app.count) == 0
     assert await drowsy.run(app.life) == 3
     assert drowsy.all("close") == [] == drowsy.all("message")
@@ -149,8 +154,7 @@ async def test_block_concurrency_while_that_raises_resets_the_object(room: Room)
     async with await room.raw() as one, await room.raw() as two:
         await one.send(frame(TEXT, f"!{__name__}:fail_in_block"))
         for client in (one, two):
-            await client.expect_close(1011)
-            await client.expect_end()
+            await reset_seen(client)
     assert await room.run(app.life) == 2
     assert await room.run(app.count) == 0
     assert room.all("close") == []
@@ -192,8 +196,7 @@ async def test_abort_closes_all_sockets_with_1011_after_what_was_sent_before(roo
             await trigger.close(1000)
         for peer in (client, standard):
             await peer.expect(TEXT, "sent before")
-            assert (await peer.expect_close(1011)).reason
-            await peer.expect_end()
+            await reset_seen(peer)
     await room.run(app.nothing)
     assert await room.run(app.life) == 2
     assert await room.run(app.count) == 0
@@ -225,8 +228,7 @@ async def test_other_handlers_of_a_reset_object_say_nothing_more(room: Room) -> 
         await client.send(frame(TEXT, f"!{__name__}:go_on_after_abort"))
         await room.saw("waiting")
         await room.request(app.reset)
-        await client.expect_close(1011)
-        await client.expect_end()
+        await reset_seen(client)
     assert await room.run(app.life) == 2
 
 

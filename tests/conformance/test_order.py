@@ -122,8 +122,7 @@ async def test_block_concurrency_while_holds_other_events_back_and_gives_its_res
         await two.send("meanwhile")
         assert await one.receive() == "the callback's result"
         await room.saw("message")
-    order = room.order()
-    assert order[-2:] == ["critical", "message"]
+        assert room.order()[-2:] == ["critical", "message"]
 
 
 async def say_when_waited(probe: app.Probe, *_: Any) -> None:
