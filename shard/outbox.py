@@ -10,7 +10,7 @@ an entry of any other kind (a close, an attachment, a response, object state) en
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..common.errors import OutboxFull
@@ -26,12 +26,28 @@ _TARGET_BYTES = 4
 
 
 class _Send:
-    __slots__ = ("binary", "data", "targets")
+    """A payload with its targets: one in ``peer`` and ``counter``, as most have; or all of several in ``more``."""
 
-    def __init__(self, data: bytes, binary: bool) -> None:
+    __slots__ = ("binary", "counter", "data", "more", "peer")
+
+    def __init__(self, data: bytes, binary: bool, peer: Peer, counter: int) -> None:
         self.data = data
         self.binary = binary
-        self.targets: dict[Peer, array[int]] = {}
+        self.peer = peer
+        self.counter = counter
+        self.more: dict[Peer, array[int]] | None = None
+
+    def add(self, peer: Peer, counter: int) -> None:
+        more = self.more
+        if more is None:
+            self.more = more = {self.peer: array("I", (self.counter,))}
+        try:
+            more[peer].append(counter)
+        except KeyError:
+            more[peer] = array("I", (counter,))
+
+    def peers(self) -> Iterable[Peer]:
+        return (self.peer,) if self.more is None else self.more
 
 
 class Outbox:
@@ -68,39 +84,33 @@ class Outbox:
         if payload is last_payload or (
             type(payload) is type(last_payload) and len(payload) == len(last_payload) and payload == last_payload
         ):
-            entry = self._last
-            assert entry is not None
             if self.size >= self._limit:
                 raise OutboxFull(self.size, self._limit)
             self.size += _TARGET_BYTES
+            assert self._last is not None
+            self._last.add(peer, counter)
         else:
-            entry = self._begin(payload)
-        try:
-            entry.targets[peer].append(counter)
-        except KeyError:
-            entry.targets[peer] = array("I", (counter,))
+            self._begin(peer, counter, payload)
 
-    def _begin(self, payload: str | bytes) -> _Send:
+    def _begin(self, peer: Peer, counter: int, payload: str | bytes) -> None:
         if isinstance(payload, str):
             data = self._encoded.get(payload)
             if data is None:
                 data = payload.encode()
                 self._encoded[payload] = data
-            entry = _Send(data, False)
+            binary = False
         else:
-            data = payload
-            entry = _Send(data, True)
+            data, binary = payload, True
         size = self.size + len(data) + _ENTRY_BYTES
         if size > self._limit and self.size:
             raise OutboxFull(self.size, self._limit)
         self.size = size
-        self._last = entry
+        self._last = entry = _Send(data, binary, peer, counter)
         self._last_payload = payload
         self._entries.append(entry)
         if not self.planned:
             self.planned = True
             self._plan()
-        return entry
 
     def record(self, peer: Peer, write: Callable[[OutputWriter], None], size: int = 0) -> None:
         """Any other record: *write* is called with the writer of *peer* when its turn comes. Never refused."""
@@ -114,7 +124,7 @@ class Outbox:
     def goes_to(self, peers: set[Peer]) -> bool:
         """Whether some entry is for one of *peers*."""
         return any(
-            entry[0] in peers if isinstance(entry, tuple) else not peers.isdisjoint(entry.targets)
+            entry[0] in peers if isinstance(entry, tuple) else not peers.isdisjoint(entry.peers())
             for entry in self._entries
         )
 
@@ -137,8 +147,14 @@ class Outbox:
                 if not peer.closed:
                     write(peer.writer)
                     written.add(peer)
+            elif entry.more is None:
+                peer = entry.peer
+                if not peer.closed:
+                    peer.writer.send_one(entry.counter, entry.data, entry.binary)
+                    written.add(peer)
+                    messages += 1
             else:
-                for peer, targets in entry.targets.items():
+                for peer, targets in entry.more.items():
                     if not peer.closed:
                         peer.writer.send(targets, entry.data, entry.binary)
                         written.add(peer)

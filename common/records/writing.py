@@ -177,29 +177,40 @@ class EventWriter(RecordWriter):
 class OutputWriter(RecordWriter):
     """Writes a shard's records; the methods mirror ``OutputSink``."""
 
-    __slots__ = ("_payloads",)
+    __slots__ = ("_binary", "_payloads", "_text")
 
     def __init__(self) -> None:
         super().__init__()
-        self._payloads: dict[tuple[bool, bytes], int] = {}
+        # The payloads of this group and their indices, by kind: equal bytes of the other kind are another payload.
+        self._text: dict[bytes, int] = {}
+        self._binary: dict[bytes, int] = {}
+        self._payloads = 0
 
     def _seal(self) -> None:
         super()._seal()
-        self._payloads.clear()
+        self._text.clear()
+        self._binary.clear()
+        self._payloads = 0
 
     def send(self, connections: array[int], data: bytes, binary: bool) -> None:
         """One message to each of *connections* (``array("I")``); equal payloads of a group travel once."""
-        payloads = self._payloads
-        key = (binary, data)
-        index = payloads.get(key)
-        targets = _le_bytes(connections)
+        self._send(len(connections), _le_bytes(connections), data, binary)
+
+    def send_one(self, connection: int, data: bytes, binary: bool) -> None:
+        """The same for a single connection."""
+        self._send(1, U32.pack(connection), data, binary)
+
+    def _send(self, count: int, targets: bytes, data: bytes, binary: bool) -> None:
+        payloads = self._binary if binary else self._text
+        index = payloads.get(data)
         if index is None:
-            payloads[key] = len(payloads)
+            payloads[data] = self._payloads
+            self._payloads += 1
             length = len(data)
-            self._parts += (SEND_HEAD.pack(SEND, binary, len(connections), length), data, targets)
+            self._parts += (SEND_HEAD.pack(SEND, binary, count, length), data, targets)
             self._size += 10 + length + len(targets)
         else:
-            self._parts += (SEND_AGAIN_HEAD.pack(SEND_AGAIN, index, len(connections)), targets)
+            self._parts += (SEND_AGAIN_HEAD.pack(SEND_AGAIN, index, count), targets)
             self._size += 9 + len(targets)
         if self._size >= MAX_BATCH_BYTES:
             self._seal()
