@@ -124,6 +124,8 @@ def raise_descriptor_limit() -> int:
         The limit that holds now.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return soft  # the kernel has a limit all the same, and does not say it here
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -158,5 +158,5 @@ def main() -> None:
     """The console script: every error of ours is one line on stderr and its exit code."""
     try:
         app(prog_name="roost")
-    except RoostError as error:
+    except (RoostError, OSError) as error:
         sys.exit(report_error(-1, error))

@@ -16,9 +16,10 @@ import math
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from ..common.clock import Clock, SystemClock
@@ -112,6 +113,7 @@ class Supervisor:
         # What ends the cluster: None when it was told to, or the error.
         self._end: asyncio.Future[StartupError | None] = self._loop.create_future()
         self._all_ready = asyncio.Event()
+        self._listen_to_signals()
         with contextlib.ExitStack() as held:
             self._check_descriptors()
             held.callback(hold_name(config.run, SUPERVISOR).release)
@@ -122,7 +124,6 @@ class Supervisor:
             self._directory = self._open_directory()
             held.callback(self._directory.close)
             held.callback(sweep, config.run, keep=config.run / f"{SUPERVISOR}.lock")
-            self._listen_to_signals()
             try:
                 async with self._serve_admin(listening.getsockname()[1], listening):
                     await self._staff()
@@ -340,7 +341,7 @@ class Supervisor:
     # --- what others may see ------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _serve_admin(self, port: int, listening: Any) -> Any:
+    async def _serve_admin(self, port: int, listening: socket.socket) -> AsyncIterator[None]:
         token = secrets.token_urlsafe(24)
         address = Address(os.getpid(), ADMIN_HOST, port, token, self.config.url)
         self._admin = address.admin

@@ -1,0 +1,147 @@
+"""The scripts of ``deploy/``: they make their environment once, repair what was interrupted, and say what is missing.
+
+A stand-in for Python notes what it is asked to do, so that nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import REPOSITORY
+
+TOOLS = "bash cat cksum dirname env flock grep rm touch mkdir cp chmod"
+
+PYTHON = """#!/usr/bin/env bash
+case "$1 $2" in
+    "-c "*version_info\\[:2\\]*) echo "${STAND_IN_VERSION:-3.12}" ;;
+    "-c "*version_info*) [ "${STAND_IN_VERSION:-3.12}" != 3.9 ] ;;
+    "-c "*ensurepip*) [ -z "${STAND_IN_CRIPPLED:-}" ] ;;
+    "-m venv") echo "venv $3" >>"$STAND_IN_LOG"; rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python"
+        printf '#!/usr/bin/env bash\\necho "roost $*"\\n' >"$4/bin/roost"; chmod +x "$4/bin/roost" ;;
+    "-m pip") case "$*" in
+        *install*) echo "install ${!#}" >>"$STAND_IN_LOG"; [ -z "${STAND_IN_FAILS:-}" ] ;;
+        esac ;;
+esac
+"""
+
+
+class Checkout:
+    """A copy of what the scripts need, on a machine with the given programs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "checkout"
+        self.bin = folder / "bin"
+        self.log = folder / "log"
+        self.venv = self.root / ".venv"
+        (self.root / "deploy").mkdir(parents=True)
+        for name in ("pyproject.toml", "deploy/up", "deploy/status", "deploy/environment.sh", "deploy/constraints.txt"):
+            shutil.copy(REPOSITORY / name, self.root / name)
+        self.bin.mkdir()
+        for tool in TOOLS.split():
+            path = shutil.which(tool)
+            assert path
+            (self.bin / tool).symlink_to(path)
+        self.add_python("python3")
+
+    def add_python(self, name: str) -> None:
+        (self.bin / name).write_text(PYTHON)
+        (self.bin / name).chmod(0o755)
+
+    def run(self, script: str = "deploy/status", *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": str(self.bin), "STAND_IN_LOG": str(self.log), **settings}
+        command = [str(self.root / script), *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+
+    def done(self) -> list[str]:
+        """What Python was asked to do since the last call."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.write_text("")
+        return [line.replace(str(self.root), "ROOT") for line in lines]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def test_the_first_run_makes_the_environment_and_later_ones_start_at_once(checkout: Checkout) -> None:
+    first = checkout.run("deploy/up", "app.py", "--port", "1")
+    assert first.stdout == "roost up app.py --port 1\n"
+    assert len(first.stderr.splitlines()) == 1
+    assert "with Python 3.12 (the first time only" in first.stderr
+    assert checkout.done() == ["venv --clear", "install ROOT"]
+    later = checkout.run("deploy/status", "--json")
+    assert (later.stdout, later.stderr) == ("roost status --json\n", "")
+    assert checkout.done() == []
+
+
+def test_other_versions_are_installed_into_the_same_environment(checkout: Checkout) -> None:
+    checkout.run()
+    checkout.done()
+    (checkout.root / "deploy" / "constraints.txt").write_text("x==1\n")
+    assert "updating" in checkout.run().stderr
+    assert checkout.done() == ["install ROOT"]
+
+
+def test_a_moved_repository_is_installed_again(checkout: Checkout) -> None:
+    """The packages are linked from where they lie."""
+    checkout.run()
+    checkout.done()
+    checkout.root = checkout.root.rename(checkout.root.with_name("moved"))
+    assert checkout.run().returncode == 0
+    assert checkout.done() == ["install ROOT"]
+
+
+def test_an_interrupted_installation_is_made_anew(checkout: Checkout) -> None:
+    failed = checkout.run(STAND_IN_FAILS="1")
+    assert failed.returncode == 70
+    assert failed.stderr.endswith("roost: the packages could not be installed (see above)\n")
+    assert checkout.done() == ["venv --clear", "install ROOT"]
+    assert checkout.run().stdout == "roost status\n"
+    assert checkout.done() == ["venv --clear", "install ROOT"]
+
+
+def test_a_half_made_environment_is_made_anew(checkout: Checkout) -> None:
+    (checkout.venv / "bin").mkdir(parents=True)
+    (checkout.venv / "pyvenv.cfg").write_text("")
+    assert checkout.run().returncode == 0
+    assert checkout.done() == ["venv --clear", "install ROOT"]
+
+
+def test_an_update_that_fails_makes_it_anew(checkout: Checkout) -> None:
+    checkout.run()
+    checkout.done()
+    (checkout.root / "pyproject.toml").write_text("changed")
+    assert checkout.run(STAND_IN_FAILS="1").returncode == 70
+    assert checkout.done() == ["install ROOT", "venv --clear", "install ROOT"]
+
+
+def test_a_newer_python_is_found_behind_an_old_one(checkout: Checkout) -> None:
+    (checkout.bin / "python3").write_text(PYTHON.replace("${STAND_IN_VERSION:-3.12}", "3.9"))
+    checkout.add_python("python3.13")
+    assert checkout.run().returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"STAND_IN_VERSION": "3.9"}, "Python 3.11 or newer is needed and was not found (python3 is 3.9)"),
+        ({"STAND_IN_CRIPPLED": "1"}, "python3 cannot make virtual environments (it has no venv or ensurepip)"),
+    ],
+)
+def test_a_machine_that_will_not_do_is_told_so(checkout: Checkout, settings: dict[str, str], sentence: str) -> None:
+    told = checkout.run("deploy/up", **settings)
+    assert told.returncode == 70
+    assert told.stderr.startswith(f"roost: {sentence}")
+    assert len(told.stderr.splitlines()) == 1
+    assert not checkout.venv.exists()
+
+
+def test_a_machine_without_python_is_told_so(checkout: Checkout) -> None:
+    os.unlink(checkout.bin / "python3")
+    assert checkout.run().stderr == "roost: Python 3.11 or newer is needed and was not found\n"
