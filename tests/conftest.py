@@ -6,10 +6,15 @@ import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.cluster import Cluster
 from tests.conformance.driver import Reports
+
+# How long an example takes says more about what else the machine does than about the code.
+hypothesis.settings.register_profile("roost", deadline=None)
+hypothesis.settings.load_profile("roost")
 
 _POSITIONS = pytest.StashKey[dict[str, dict[str, int]]]()
 
