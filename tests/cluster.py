@@ -110,24 +110,29 @@ class Process:
             raise ProcessFailed(f"{self.name} ended with {self.popen.wait(5)} before it was ready:\n{self.log_text()}")
         report = json.loads(line)
         if not report.get("ready"):
+            code = self.popen.wait(STOP_DEADLINE_S)
+            assert code == report["exit_code"], f"{self.name} announced {report} and ended with {code}"
             raise ProcessFailed(f"{self.name} cannot start: {report['error']}\n{self.log_text()}")
         self.incarnation = report["incarnation"]
 
-    def stop(self, signum: int = signal.SIGTERM, deadline_s: float = STOP_DEADLINE_S) -> int:
-        """Send *signum* and wait for the end; kill it when it takes too long.
+    def stop(self, deadline_s: float = STOP_DEADLINE_S) -> int:
+        """Tell it to end and wait for that; kill it when it takes too long.
+
+        Returns:
+            Its exit code.
 
         Raises:
             ProcessFailed: It had to be killed.
         """
         if self.alive:
-            self.popen.send_signal(signum)
+            self.popen.terminate()
         try:
             return self.popen.wait(deadline_s)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
             raise ProcessFailed(
-                f"{self.name} did not end within {deadline_s:g} s of signal {signum}:\n{self.log_text()[-4000:]}"
+                f"{self.name} did not end within {deadline_s:g} s of SIGTERM:\n{self.log_text()[-4000:]}"
             ) from None
 
 
@@ -186,8 +191,11 @@ class Cluster:
         problems = []
         try:
             # Routers first, as a supervisor does it: they say good-bye to the clients.
-            for process in sorted(self.processes.values(), key=lambda process: process.kind):
-                if process.alive:
+            for kind in ("router", "shard"):
+                ending = [process for process in self.processes.values() if process.kind == kind and process.alive]
+                for process in ending:
+                    process.popen.terminate()
+                for process in ending:
                     try:
                         code = process.stop()
                     except ProcessFailed as failure:

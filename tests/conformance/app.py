@@ -28,13 +28,17 @@ HANDLERS: dict[tuple[str, str], Step] = {}
 LIVES: Counter[str] = Counter()
 """Object's name → how often it was constructed."""
 
-_reporter = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+@functools.cache
+def reporter() -> socket.socket:
+    """Made when first needed: tests import this module, too."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
 
 def report(to: str, name: str, what: str, **facts: Any) -> None:
     """Tell the test. A test that has ended does not listen any more, which is fine."""
     try:
-        _reporter.sendto(json.dumps({"object": name, "what": what, **facts}).encode(), to)
+        reporter().sendto(json.dumps({"object": name, "what": what, **facts}).encode(), to)
     except OSError:
         pass
 

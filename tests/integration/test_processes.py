@@ -88,7 +88,7 @@ async def test_a_router_that_joins_later_serves(reports: Reports, name: str) -> 
         room = Room(cluster, reports, name)
         async with await room.connect() as client:
             await asyncio.to_thread(cluster.start, "router", "router-2")
-            await asyncio.to_thread(cluster.processes["router-1"].stop, signal.SIGTERM)
+            await asyncio.to_thread(cluster.processes["router-1"].stop)
             assert (await client.closed())[0] == 1001
         cluster.forget(cluster.processes["router-1"].incarnation)
         async with await room.connect() as client:
@@ -133,6 +133,11 @@ async def test_a_killed_shard_costs_no_socket_and_no_message(reports: Reports, n
         await clients[1].send("never ends")
         for _ in range(2):
             assert (await room.saw("handled"))["redelivered"] is False
+        routers = [process for process in cluster.processes.values() if process.kind == "router"]
+        await until(
+            "the first message to be acknowledged",
+            lambda: sum(counted(router, cluster, "window_bytes") for router in routers) == len("never ends"),
+        )
         await asyncio.to_thread(cluster.kill, "shard-1")
         await clients[2].send("while it is away")
         await asyncio.to_thread(cluster.start, "shard", "shard-1")
@@ -210,7 +215,7 @@ async def test_a_request_that_reached_a_dead_shard_is_a_502_and_one_that_did_not
     with probing(reports) as cluster:
         room = Room(cluster, reports, name)
         path = room.path(step=f"{__name__}:wait_for_ever")
-        begun = asyncio.ensure_future(request(cluster.port, "POST", path))
+        begun = asyncio.ensure_future(request(cluster.port, "POST", path, body=b"{}"))
         await room.saw("waiting")
         await asyncio.to_thread(cluster.kill, "shard-1")
         waiting = asyncio.ensure_future(room.run(app.life))
@@ -249,7 +254,7 @@ async def test_a_handler_that_blocks_the_loop_is_reported_by_name(reports: Repor
             await until(
                 "a report of the handler's name while it blocks", lambda: "web_socket_message" in shard.log_text(), 1.5
             )
-            assert "Probe" in shard.log_text()
+            assert f"probe/{name}" in shard.log_text()
             assert await client.receive() == "done"
 
 
