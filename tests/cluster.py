@@ -221,7 +221,7 @@ class Cluster:
 
     def spawn(self, kind: str, name: str, **settings: Any) -> Process:
         """Start a member without waiting for it; *settings* are beside those of its kind."""
-        given: dict[str, Any] = {"name": name, "data": self.data, "run": self.run}
+        given: dict[str, Any] = {"name": name, "data": self.data, "run": self.run, "drain_timeout_s": 1.0}
         if kind == "router":
             given |= {"host": self.host, "port": self.port, **self.router}
         else:
