@@ -214,8 +214,12 @@ class Router:
 
     def _write_output(self) -> None:
         self._output_planned = False
-        if self._output.run():
-            self._output_soon()
+        more = True
+        try:
+            more = self._output.run()
+        finally:
+            if more:
+                self._output_soon()
 
     # --- the end ---
 

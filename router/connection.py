@@ -454,8 +454,8 @@ class Connection:
         return True
 
     def _respond(self) -> None:
-        """Answer in the object's place; after its close() the request is ignored, like any message it set aside."""
-        if not self.writable or self._closed_by_object:
+        """Answer in the object's place; not after its close(), nor is the message passed on then."""
+        if not self.writable:
             return
         shared, link = self._shared, self.entry.link
         self._auto_time = now = shared.wall()
@@ -471,7 +471,7 @@ class Connection:
             # It has just echoed the client's Close, or failed: both end in a Close and the end of the stream.
             del writes[-2:]
         for data in writes:
-            if self.writable:
+            if self.writable:  # nothing comes after our Close, no pong either
                 self.write(data)
         if protocol.parser_exc is not None and self._backlog is None:
             self._settle()

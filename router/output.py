@@ -145,21 +145,24 @@ class Output:
         queue = entry.output
         assert queue is not None
         used = 0
-        while queue and used < budget:
-            item = queue[0]
-            if isinstance(item, Broadcast):
-                done = item.write(budget - used)
-                used += done
-                self.pending_writes -= done
-                if item.writes_left == 0:
+        try:
+            while queue and used < budget:
+                item = queue[0]
+                if isinstance(item, Broadcast):
+                    done = item.write(budget - used)
+                    used += done
+                    self.pending_writes -= done
+                    if item.writes_left == 0:
+                        queue.popleft()
+                else:
+                    # The queue stays while it runs: what it causes queues behind it, not past it.
                     queue.popleft()
+                    item()
+                    used += 1
+        finally:
+            # Even if an action failed, the object must not be stuck.
+            if queue:
+                self._active.append(entry)
             else:
-                # Taken off first, but the queue stays: what the action causes queues behind it, not past it.
-                queue.popleft()
-                item()
-                used += 1
-        if queue:
-            self._active.append(entry)
-        else:
-            entry.output = None
+                entry.output = None
         return max(1, used)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from websockets.frames import Opcode
 
@@ -98,6 +101,14 @@ def test_pings_are_answered_with_their_body_and_tell_nobody(world: World) -> Non
     connection.data_received(client_frame(Opcode.PING, b"abc") + client_frame(Opcode.PONG, b"x"))
     assert transport.take() == b"\x8a\x03abc"
     assert world.link.take() == []
+
+
+def test_nothing_comes_after_our_close(world: World) -> None:
+    connection, transport = world.connect()
+    connection.object_closed(4000, "", False)
+    transport.take()
+    connection.data_received(client_frame(Opcode.PING, b"abc"))
+    assert transport.take() == b""
 
 
 def test_invalid_utf_8_fails_the_connection_with_1007(world: World) -> None:
@@ -775,3 +786,19 @@ def test_the_wheel_forgets_a_connection_that_is_gone(world: World) -> None:
     assert world.wheel._buckets == {}
     assert isinstance(connection, Connection)
     assert not transport.ending
+
+
+def test_a_connection_that_is_gone_needs_no_cycle_collector(world: World) -> None:
+    connection = world.pending()
+    protocol = open_protocol()
+    connection.accept(accepted(), protocol, FakeTransport())
+    kept = weakref.ref(protocol)
+    del protocol
+    gc.disable()
+    try:
+        connection.connection_lost(None)
+        assert kept() is not None
+        connection.acknowledge(1, 1)
+        assert kept() is None
+    finally:
+        gc.enable()

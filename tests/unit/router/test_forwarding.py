@@ -320,6 +320,8 @@ def test_a_hold_dies_with_its_shard(rig: Rig) -> None:
     connection.data_received(text("waits"))
     rig.take_map(cluster(2, shard(2, "s1")))
     assert [record[0] for record in rig.links[2].take()] == ["restore", "restored", "message"]
+    rig.ask()
+    assert [record[0] for record in rig.links[2].take()] == ["request"]
 
 
 def test_the_client_of_a_parked_upgrade_leaves(rig: Rig) -> None:
@@ -393,3 +395,13 @@ def test_members_are_matched_by_incarnation_not_by_name(rig: Rig) -> None:
     rig.take_map(cluster(2, renamed))
     assert not rig.links[1].closed
     assert slot_of(id_from_name(NAMESPACE, "lobby")) < SLOTS
+
+
+def test_what_was_attached_in_time_is_not_given_up_later(rig: Rig) -> None:
+    connection, _ = rig.connect()
+    rig.take_map(cluster(2, owners=[0] * SLOTS))
+    rig.world.pass_time(15)
+    rig.take_map(cluster(3, shard(2, "s1")))
+    rig.world.pass_time(19)
+    rig.forwarding.on_second()
+    assert connection.state is State.OPEN

@@ -176,3 +176,18 @@ def test_work_is_asked_for_again_after_a_rest(stage: Stage) -> None:
         stage.output.broadcast(entry, stage.message(b"x", numbers))
         assert stage.asked == expected
         assert not stage.output.run()
+
+
+def test_an_action_that_fails_does_not_leave_the_object_stuck(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 50)
+
+    def fail() -> None:
+        raise RuntimeError("on purpose")
+
+    stage.output.behind(entry, fail)
+    stage.output.broadcast(entry, stage.message(b"x", numbers))
+    with pytest.raises(RuntimeError):
+        stage.output.run()
+    stage.run_all()
+    assert all(transport.written for transport in transports)
+    assert entry.output is None
