@@ -364,6 +364,8 @@ class HostedObject:
     def abort(self, reason: str | None) -> NoReturn:
         """Reset the object and end the handler that asks for it."""
         text = reason or "the object called abort()"
+        # Nobody else may hear of it: a handler's caller is a socket, and a client learns of no more than the 1011.
+        log.warning("%s reset itself: %s", self.label, text)
         self.reset(text)
         raise ObjectReset(text)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..common.errors import TagTooLong, TooManyTags
 from ..common.limits import MAX_TAG_CHARS, MAX_TAGS
@@ -12,16 +12,17 @@ def checked(tags: Iterable[str] | None) -> tuple[str, ...]:
     """The distinct *tags* in the order first given.
 
     Args:
-        tags: A list or tuple (any iterable but a string) of strings; ``None`` for none. The empty string is a tag.
+        tags: A list or tuple (any iterable but a string or mapping) of strings; ``None`` for none. The empty string
+            is a tag.
 
     Raises:
-        TypeError: *tags* is a string or no iterable, or one of them is no string.
+        TypeError: *tags* is a string, a mapping or no iterable, or one of them is no string.
         TooManyTags: More than 10 distinct ones (seed; duplicates are dropped first).
         TagTooLong: One has more than 256 characters (seed).
     """
     if tags is None:
         return ()
-    if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
+    if isinstance(tags, str | bytes | Mapping) or not isinstance(tags, Iterable):
         raise TypeError(f"tags must be a list of strings, got {tags!r:.80}")
     distinct = dict.fromkeys(tags)
     for tag in distinct:

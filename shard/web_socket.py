@@ -110,8 +110,10 @@ class WebSocket:
 
         Raises:
             ValueError: There is no such event.
-            TypeError: *callback* cannot be called.
+            TypeError: *type* is no string, or *callback* cannot be called.
         """
+        if not isinstance(type, str):
+            raise TypeError(f"an event's type is a string, got {type!r:.80}")
         if type not in ("message", "close", "error"):
             raise ValueError(f"a WebSocket has the events message, close and error, not {type!r:.80}")
         if not callable(callback):
