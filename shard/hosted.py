@@ -117,7 +117,9 @@ class HostedObject:
     @property
     def label(self) -> str:
         """The object for logs: namespace, name and id."""
-        return f"{self.hosted_class.namespace}/{self.name} [{self.object_id.hex()}]"
+        # The name is a client's: it may hold line breaks, which would forge lines of the log.
+        name = self.name if self.name.isprintable() else ascii(self.name)[1:-1]
+        return f"{self.hosted_class.namespace}/{name} [{self.object_id.hex()}]"
 
     @property
     def max_attachment_bytes(self) -> int:
