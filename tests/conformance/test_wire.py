@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from typing import Any
@@ -10,8 +11,8 @@ import pytest
 
 from roost.shard import Request, Response, WebSocketPair
 from tests.conformance import app
-from tests.conformance.driver import Room
-from tests.raw_client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_body, frame
+from tests.conformance.driver import Room, name_of
+from tests.raw_client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawClient, close_body, frame
 
 MEGABYTE = 1 << 20
 
@@ -194,6 +195,23 @@ async def test_the_subprotocol_is_what_the_response_sets(room: Room) -> None:
     async with connection as client:
         assert client.connection.subprotocol == "two"
         assert await room.run(protocols) == ["two"]
+
+
+async def test_a_subprotocol_goes_out_as_set_even_if_never_offered(room: Room) -> None:
+    arguments = '{"headers": {"Sec-WebSocket-Protocol": "mine"}}'
+    async with await RawClient.open(room.cluster.port) as client:
+        reply = await client.handshake(room.path(respond=name_of(with_headers), arguments=arguments))
+        assert reply.header("sec-websocket-protocol") == "mine"
+
+
+@pytest.mark.parametrize("name", ["Sec-WebSocket-Accept", "Sec-WebSocket-Extensions", "Connection", "Upgrade"])
+async def test_the_handshakes_own_headers_cannot_be_set(room: Room, name: str) -> None:
+    arguments = json.dumps({"headers": {name: "permessage-deflate"}})
+    async with await RawClient.open(room.cluster.port) as client:
+        reply = await client.handshake(room.path(respond=name_of(with_headers), arguments=arguments))
+        assert (reply.header("connection") or "").lower() == "upgrade"
+        assert reply.header("upgrade") == "websocket"
+        assert reply.header("sec-websocket-extensions") is None
 
 
 async def test_without_a_choice_there_is_no_subprotocol(room: Room) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair
@@ -86,3 +87,50 @@ class Echo(DurableObject):
             ws.send("done")
         else:
             ws.send(message)
+
+
+OPENED: Counter[str] = Counter()
+CLOSED: Counter[str] = Counter()
+"""Object's name → how many sockets it accepted, and how many close events it got; outside of what hibernates."""
+
+
+class Tally(DurableObject):
+    """Numbers the messages of each socket, by its attachment: a lost, doubled or reordered one shows."""
+
+    async def fetch(self, request: Request) -> Response:
+        if request.headers.get("upgrade") is None:
+            name = self.ctx.id.name
+            return Response.json([OPENED[name], CLOSED[name], len(self.ctx.get_web_sockets())])
+        client, server = WebSocketPair()
+        self.ctx.accept_web_socket(server, tags=[request.query["who"]])
+        server.serialize_attachment(0)
+        OPENED[self.ctx.id.name] += 1
+        return Response(status=101, web_socket=client)
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        number = ws.deserialize_attachment() + 1
+        ws.serialize_attachment(number)
+        (who,) = self.ctx.get_tags(ws)
+        ws.send(f"{who} {number} {message!r}")
+
+    async def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
+        CLOSED[self.ctx.id.name] += 1
+
+
+class Parrot(DurableObject):
+    """Repeats what it hears, and says whether it has heard that before."""
+
+    async def fetch(self, request: Request) -> Response:
+        if request.headers.get("upgrade") is None:
+            return Response.json([len(self.ctx.get_web_sockets()), [self.ctx.get_tags(ws) for ws in self.all()]])
+        client, server = WebSocketPair()
+        self.ctx.accept_web_socket(server, tags=["all", request.query["who"]])
+        server.serialize_attachment(request.query["who"])
+        return Response(status=101, web_socket=client)
+
+    def all(self) -> list[WebSocket]:
+        return self.ctx.get_web_sockets("all")
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        await asyncio.sleep(0)
+        ws.send({"said": message, "again": ws.redelivered, "who": ws.deserialize_attachment()})

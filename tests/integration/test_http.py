@@ -125,6 +125,23 @@ async def test_a_client_that_leaves_does_not_disturb_its_object(web: Cluster, pa
     assert (await request(web.port, "GET", path + "?do=wait")).text.startswith("waited")
 
 
+async def test_a_target_with_an_authority(web: Cluster, path: str) -> None:
+    async with await RawClient.open(web.port) as client:
+        await client.send(f"GET http://example.org{path}?a=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert json.loads((await client.response()).body)["url"] == f"http://example.org{path}?a=1"
+
+
+async def test_a_large_response(web: Cluster, path: str) -> None:
+    assert len((await request(web.port, "GET", path + "?do=sized&n=20000000")).body) == 20_000_000
+
+
+async def test_a_client_that_does_not_take_its_response_holds_nobody_up(web: Cluster, path: str) -> None:
+    async with await RawClient.open(web.port) as slow:
+        slow.writer.transport.pause_reading()
+        await slow.send(f"GET {path}?do=sized&n=20000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await request(web.port, "GET", path + "?do=sized&n=2")).body == b"xx"
+
+
 # --- names --------------------------------------------------------------------------------------------------------
 
 
@@ -327,6 +344,35 @@ async def test_framing_is_ours_whatever_the_object_says(web: Cluster, path: str,
 async def test_an_upgrade_to_something_else_is_served_as_http(web: Cluster, path: str) -> None:
     reply = await request(web.port, "GET", path, "Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings, close")
     assert reply.status == 200
+
+
+async def test_connect_is_refused(web: Cluster) -> None:
+    async with await RawClient.open(web.port) as client:
+        await client.send("CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n")
+        assert 400 <= (await client.response()).status < 500
+
+
+@pytest.mark.parametrize("more", ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+async def test_a_handshake_with_a_body_is_refused(web: Cluster, name: str, more: str) -> None:
+    async with await RawClient.open(web.port) as client:
+        await client.send(upgrade_head(f"/echo/{name}")[:-2] + more)
+        assert (await client.response()).status == 400
+
+
+async def test_a_handshake_over_http_1_0_is_refused(web: Cluster, name: str) -> None:
+    async with await RawClient.open(web.port) as client:
+        await client.send(upgrade_head(f"/echo/{name}").replace("HTTP/1.1", "HTTP/1.0"))
+        assert (await client.response()).status in (400, 426, 505)
+
+
+async def test_a_name_cannot_forge_lines_of_the_log(web: Cluster, name: str) -> None:
+    positions = web.log_positions()
+    forged = quote(f"{name}\n2026-01-01 shard-1 ERROR forged\x1b[31m")
+    assert (await request(web.port, "GET", f"/web/{forged}?do=missing")).status == 500
+    logged = web.logs_since(positions)
+    assert "forged" in logged
+    assert "\n2026-01-01" not in logged
+    assert "\x1b" not in logged
 
 
 # --- garbage, slow and half clients -------------------------------------------------------------------------------
