@@ -18,6 +18,7 @@ import signal
 
 from ..common.clock import SystemClock
 from ..common.cluster_map import ClusterMap, Member, MemberKind
+from ..common.collector import Collector
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import ConfigError, DescriptorsTooFew, PortTaken
@@ -25,9 +26,7 @@ from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
 from ..common.startup import hold_name, raise_descriptor_limit, report_ready
 from .auto_response import Reports
-from .collector import Collector
 from .config import RouterConfig
-from .connection import Surroundings
 from .connections import Connections
 from .counters import RouterCounters
 from .death_watch import DeathWatch
@@ -38,6 +37,7 @@ from .links import OwnerLink
 from .objects import Objects
 from .output import Output
 from .receiving import Receiver
+from .surroundings import Surroundings
 from .timers import TICK_S, Wheel, ticks
 
 log = logging.getLogger("roost.router")
@@ -85,7 +85,13 @@ class Router:
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
         self._drained = asyncio.Event()
-        self._collector = Collector(self.counters, self._clock)
+        counters = self.counters
+        self._collector = Collector(
+            counters,
+            self._clock,
+            held=lambda: counters.connections,
+            traffic=lambda: counters.messages_in + counters.messages_out + counters.http_requests,
+        )
 
     async def serve(self) -> None:
         """Run until told to stop, then drain.

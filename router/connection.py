@@ -3,29 +3,8 @@
 Theory of operation
 ===================
 
-A connection has two closing sides, and the object is a third party that learns of the close by an event. What the
-router does follows from who has closed so far:
-
-================ =================================================== ====================================
-state            means                                               on the way out
-================ =================================================== ====================================
-PENDING          the object has been asked for the upgrade           the answer, a lost client
-OPEN             messages go both ways                               any close
-CLOSED_BY_CLIENT the client's Close came, the object has been told   the object's own Close, the end of its
-                 and may still send                                  close handler, or the timeout
-CLOSED_BY_OBJECT the object's Close is out; the client may still     the client's Close or the timeout
-                 send messages before it answers
-CLOSED_BY_ROUTER our Close is out (the client broke the protocol,    the client's Close or the timeout
-                 is too slow, nobody owns its object, we end), and
-                 the object has been told
-ENDING           both sides are done, TCP is being ended             the end of TCP
-GHOST            TCP is over, the object's shard has not             the last acknowledgement
-                 acknowledged every event yet
-GONE             forgotten                                           —
-================ =================================================== ====================================
-
-``TRANSITIONS`` is the whole table. A pair that is not in it cannot happen, or changes nothing; ``Connection._to``
-raises for the former, and callers check for the latter.
+The object is a third party to the closing of a connection: ``states`` has the table. What the router does follows from
+who has closed so far.
 
 Events of a connection are numbered in its window. The last is always CLOSED or FAILED, sent once: ``expects_events``
 turns false with it. Nothing comes after it, whatever the client does.
@@ -42,9 +21,6 @@ itself, because a second object per connection between the two would cost memory
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from enum import Enum
-from typing import Protocol as Interface
 from typing import cast
 
 from websockets.frames import Frame, Opcode
@@ -52,12 +28,10 @@ from websockets.server import ServerProtocol
 
 from ..common.limits import ROUTER_WINDOWS_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
-from .auto_response import Reports
-from .connections import Connections
-from .counters import RouterCounters
 from .frames import ABNORMAL, INVALID_DATA, PING, TRY_AGAIN_LATER, close_frame
-from .objects import ObjectEntry, Objects
-from .timers import Wheel
+from .objects import ObjectEntry
+from .states import State, Trigger, after
+from .surroundings import Surroundings, Transport
 from .window import End, Window
 
 log = logging.getLogger("roost.router")
@@ -68,134 +42,8 @@ VANISHED = "WebSocket disconnected without sending Close frame."
 _CONT, _TEXT, _BINARY, _CLOSE = Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE
 
 
-class State(Enum):
-    """Where a connection is in its life; see the module's theory."""
-
-    PENDING = "the object has been asked for the upgrade"
-    OPEN = "messages go both ways"
-    CLOSED_BY_CLIENT = "the client has closed, the object has not"
-    CLOSED_BY_OBJECT = "the object has closed, the client has not"
-    CLOSED_BY_ROUTER = "the router has closed, the client has not"
-    ENDING = "TCP is being ended"
-    GHOST = "TCP is over, events are not acknowledged"
-    GONE = "forgotten"
-
-
-class Trigger(Enum):
-    """What moves a connection on."""
-
-    ACCEPTED = "the object answered the upgrade with a 101"
-    REFUSED = "the object answered with an ordinary response, or cannot answer any more"
-    CLIENT_CLOSE = "a Close frame of the client"
-    OBJECT_CLOSE = "the object's close()"
-    ROUTER_CLOSE = "the router closes, for a reason of its own or a failure of the client"
-    FINISHED = "nothing more is to be sent to the client"
-    LOST = "TCP is over"
-    FORGOTTEN = "nothing is left to be done"
-
-
-TRANSITIONS: dict[tuple[State, Trigger], State] = {
-    (State.PENDING, Trigger.ACCEPTED): State.OPEN,
-    (State.PENDING, Trigger.REFUSED): State.GONE,
-    (State.OPEN, Trigger.CLIENT_CLOSE): State.CLOSED_BY_CLIENT,
-    (State.OPEN, Trigger.OBJECT_CLOSE): State.CLOSED_BY_OBJECT,
-    (State.OPEN, Trigger.ROUTER_CLOSE): State.CLOSED_BY_ROUTER,
-    (State.OPEN, Trigger.FINISHED): State.ENDING,
-    (State.OPEN, Trigger.LOST): State.GHOST,
-    (State.CLOSED_BY_CLIENT, Trigger.FINISHED): State.ENDING,
-    (State.CLOSED_BY_CLIENT, Trigger.LOST): State.GHOST,
-    (State.CLOSED_BY_OBJECT, Trigger.CLIENT_CLOSE): State.ENDING,
-    (State.CLOSED_BY_OBJECT, Trigger.ROUTER_CLOSE): State.CLOSED_BY_ROUTER,
-    (State.CLOSED_BY_OBJECT, Trigger.FINISHED): State.ENDING,
-    (State.CLOSED_BY_OBJECT, Trigger.LOST): State.GHOST,
-    (State.CLOSED_BY_ROUTER, Trigger.CLIENT_CLOSE): State.ENDING,
-    (State.CLOSED_BY_ROUTER, Trigger.FINISHED): State.ENDING,
-    (State.CLOSED_BY_ROUTER, Trigger.LOST): State.GHOST,
-    (State.ENDING, Trigger.LOST): State.GHOST,
-    (State.GHOST, Trigger.FORGOTTEN): State.GONE,
-}
-
 _PENDING, _OPEN, _GHOST, _GONE = State.PENDING, State.OPEN, State.GHOST, State.GONE
 _CLOSED_BY_CLIENT, _CLOSED_BY_OBJECT = State.CLOSED_BY_CLIENT, State.CLOSED_BY_OBJECT
-
-
-class Transport(Interface):
-    """What a connection needs of its TCP transport (asyncio's, or a test's)."""
-
-    def write(self, data: bytes) -> None: ...
-    def write_eof(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def get_write_buffer_size(self) -> int: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-
-
-class Surroundings:
-    """What all connections of a router share.
-
-    Args:
-        counters: The router's counters; ``window_bytes`` among them is the bound of all windows together.
-        wheel: The timer wheel.
-        reports: Where the times of automatic responses are noted.
-        connections: The table of connections.
-        objects: The table of objects.
-        wall: Unix time, seconds.
-        ping_after: Ticks of silence before a ping.
-        ping_timeout: Ticks for an answer.
-        close_timeout: Ticks for a closing to come to its end.
-        send_buffer_bytes: What may wait for one client.
-
-    Attributes:
-        stopped: Connections that wait for something else than their own window, by counter.
-    """
-
-    __slots__ = (
-        "close_timeout",
-        "connections",
-        "counters",
-        "objects",
-        "ping_after",
-        "ping_timeout",
-        "reports",
-        "send_buffer_bytes",
-        "stopped",
-        "wall",
-        "wheel",
-    )
-
-    def __init__(
-        self,
-        *,
-        counters: RouterCounters,
-        wheel: Wheel,
-        reports: Reports,
-        connections: Connections,
-        objects: Objects,
-        wall: Callable[[], float],
-        ping_after: int,
-        ping_timeout: int,
-        close_timeout: int,
-        send_buffer_bytes: int,
-    ) -> None:
-        self.counters = counters
-        self.wheel = wheel
-        self.reports = reports
-        self.connections = connections
-        self.objects = objects
-        self.wall = wall
-        self.ping_after = ping_after
-        self.ping_timeout = ping_timeout
-        self.close_timeout = close_timeout
-        self.send_buffer_bytes = send_buffer_bytes
-        self.stopped: dict[int, Connection] = {}
-
-    def go_on(self) -> None:
-        """Something that stopped connections may have passed: try each of them again."""
-        if self.stopped:
-            stopped, self.stopped = self.stopped, {}
-            for connection in stopped.values():
-                connection.go_on()
 
 
 class Connection:
@@ -284,10 +132,7 @@ class Connection:
         shared.connections.add(self)
 
     def _to(self, trigger: Trigger) -> None:
-        after = TRANSITIONS.get((self.state, trigger))
-        if after is None:
-            raise AssertionError(f"connection {self.number} is {self.state.name} and cannot take {trigger.name}")
-        self.state = after
+        self.state = after(self.state, trigger)
 
     # --- the handshake's end ---
 

@@ -29,10 +29,6 @@ class RouterCounters(Counters):
     slots_attached: int
     """Slots whose owner has all that this router knows of them."""
 
-    collections: int
-    """Full garbage collections."""
-    longest_collection_us: int
-    """Microseconds that the longest of them took."""
     http_requests: int
     """Requests received whole, upgrades included."""
     messages_in: int

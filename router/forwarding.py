@@ -28,12 +28,13 @@ from ..common.errors import Unavailable
 from ..common.ids import Incarnation, ObjectId, id_from_name, slot_of
 from ..common.limits import SLOTS
 from ..common.records import AcceptMode, Headers, HttpRequest
-from .connection import Connection, Surroundings
+from .connection import Connection
 from .frames import SERVICE_RESTART, TRY_AGAIN_LATER
 from .http import Refusal
 from .links import OwnerLink
 from .objects import ObjectEntry
 from .requests import Asker, Request, Requests
+from .surroundings import Surroundings
 
 log = logging.getLogger("roost.router")
 

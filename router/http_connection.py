@@ -34,7 +34,7 @@ from ..common.limits import MAX_HANDSHAKES_IN_FLIGHT, MAX_HEAD_BYTES, MAX_PARKED
 from ..common.records import HttpResponse
 from . import handshake, page
 from .config import RouterConfig
-from .connection import Connection, Surroundings
+from .connection import Connection
 from .forwarding import Forwarding
 from .handshake import Handshake
 from .http import (
@@ -48,6 +48,7 @@ from .http import (
 )
 from .request_parser import Incoming, RequestParser
 from .requests import Request
+from .surroundings import Surroundings
 from .timers import TICK_S, ticks
 from .urls import Address, address, path_of
 

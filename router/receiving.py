@@ -13,7 +13,7 @@ from functools import partial
 
 from ..common.ids import ObjectId
 from ..common.records import AcceptMode, HttpResponse, ObjectState
-from .connection import Connection, Surroundings
+from .connection import Connection
 from .forwarding import Forwarding
 from .frames import data_frame
 from .http import Refusal
@@ -21,6 +21,7 @@ from .links import OwnerLink
 from .objects import ObjectEntry
 from .output import AT_ONCE, Broadcast, Frames, Output
 from .requests import Request
+from .surroundings import Surroundings
 
 log = logging.getLogger("roost.router")
 

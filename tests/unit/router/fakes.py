@@ -21,10 +21,11 @@ from roost.common.records import (
     read_events,
 )
 from roost.router.auto_response import Reports
-from roost.router.connection import Connection, Surroundings
+from roost.router.connection import Connection
 from roost.router.connections import Connections
 from roost.router.counters import RouterCounters
 from roost.router.objects import ObjectEntry, Objects
+from roost.router.surroundings import Surroundings
 from roost.router.timers import TICK_S, Wheel
 
 NAMESPACE = "chat-room"

@@ -10,8 +10,9 @@ from websockets.frames import Opcode
 
 from roost.common.limits import ROUTER_WINDOWS_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
 from roost.common.records import AcceptMode
-from roost.router.connection import TRANSITIONS, VANISHED, Connection, State, Trigger
+from roost.router.connection import VANISHED, Connection
 from roost.router.frames import PING, close_frame, data_frame
+from roost.router.states import TRANSITIONS, State, Trigger
 from tests.unit.router.fakes import (
     FakeTransport,
     World,
@@ -59,7 +60,7 @@ def test_tcp_may_be_lost_in_every_state_that_has_it() -> None:
 
 def test_what_is_not_in_the_table_is_a_defect(world: World) -> None:
     connection, _ = world.connect()
-    with pytest.raises(AssertionError, match="OPEN and cannot take ACCEPTED"):
+    with pytest.raises(AssertionError, match="OPEN cannot take ACCEPTED"):
         connection.accept_lost(accepted())
 
 

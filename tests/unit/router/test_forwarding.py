@@ -12,10 +12,10 @@ from roost.common.ids import Incarnation, id_from_name, slot_of
 from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode
 from roost.router import requests as requests_module
-from roost.router.connection import State
 from roost.router.forwarding import Forwarding
 from roost.router.frames import close_frame
 from roost.router.requests import Request
+from roost.router.states import State
 from tests.unit.router.fakes import NAMESPACE, FakeAsker, FakeLink, World, accepted, close, state, text
 
 

@@ -13,12 +13,13 @@ from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode, Headers, HttpResponse
 from roost.router import http_connection
 from roost.router.config import RouterConfig
-from roost.router.connection import Connection, State
+from roost.router.connection import Connection
 from roost.router.forwarding import Forwarding
 from roost.router.frames import data_frame
 from roost.router.http_connection import Front, HttpConnection
 from roost.router.output import Output
 from roost.router.receiving import Receiver
+from roost.router.states import State
 from tests.unit.router.fakes import NAMESPACE, FakeLink, FakeTransport, World, accepted, text
 
 GET = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -8,11 +8,12 @@ import pytest
 
 from roost.common.ids import id_from_name
 from roost.common.records import AcceptMode, HttpResponse, OutputWriter, read_output
-from roost.router.connection import Connection, State
+from roost.router.connection import Connection
 from roost.router.forwarding import Forwarding
 from roost.router.frames import close_frame, data_frame, deflated_frame
 from roost.router.output import AT_ONCE, Output
 from roost.router.receiving import Receiver
+from roost.router.states import State
 from tests.unit.router.fakes import (
     NAMESPACE,
     FakeAsker,

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from roost.router.collector import PAUSE_S, Collector
+from roost.common.collector import PAUSE_S, Collector
 from roost.router.counters import RouterCounters
 
 
@@ -21,11 +21,15 @@ class FakeClock:
         return self.time
 
 
+def collector_of(counters: RouterCounters, clock: FakeClock) -> Collector:
+    return Collector(counters, clock, held=lambda: counters.connections, traffic=lambda: counters.messages_in)
+
+
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[Collector, RouterCounters, FakeClock]:
     monkeypatch.setattr(gc, "collect", lambda: 0)
     counters, clock = RouterCounters(), FakeClock()
-    return Collector(counters, clock), counters, clock
+    return collector_of(counters, clock), counters, clock
 
 
 def test_it_waits_for_a_quiet_second(counted: tuple[Collector, RouterCounters, FakeClock]) -> None:
@@ -52,7 +56,7 @@ def test_twice_the_connections_do_not_wait(counted: tuple[Collector, RouterCount
 def test_full_collections_are_taken_from_the_interpreter() -> None:
     before = gc.get_threshold()
     try:
-        Collector(RouterCounters(), FakeClock()).start()
+        collector_of(RouterCounters(), FakeClock()).start()
         assert gc.get_threshold()[:2] == before[:2]
         assert gc.get_threshold()[2] > 1_000_000
         assert gc.get_freeze_count() > 0
