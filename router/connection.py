@@ -21,13 +21,12 @@ itself, because a second object per connection between the two would cost memory
 from __future__ import annotations
 
 import logging
-from typing import cast
 
-from websockets.frames import Frame, Opcode
-from websockets.server import ServerProtocol
+from websockets.frames import Opcode
 
 from ..common.limits import ROUTER_WINDOWS_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
+from .client_frames import ClientFrame, ClientFrames
 from .frames import ABNORMAL, INVALID_DATA, PING, TRY_AGAIN_LATER, close_frame
 from .objects import ObjectEntry
 from .states import State, Trigger, after
@@ -113,7 +112,7 @@ class Connection:
         self.window = Window()
         self._shared = shared
         self._url = url
-        self._protocol: ServerProtocol | None = None
+        self._protocol: ClientFrames | None = None
         self._transport: Transport | None = None
         self._subprotocol = ""
         self._ordinal = 0
@@ -122,7 +121,7 @@ class Connection:
         self._closed_by_object = False
         self._client_close: tuple[int, str] | None = None
         self._end_seq = 0
-        self._backlog: list[Frame] | None = None
+        self._backlog: list[ClientFrame] | None = None
         self._fragments: bytearray | None = None
         self._fragments_opcode = _TEXT
         self._slow = False
@@ -139,7 +138,7 @@ class Connection:
     def accept(
         self,
         response: HttpResponse,
-        protocol: ServerProtocol,
+        protocol: ClientFrames,
         transport: Transport,
         *,
         subprotocol: str = "",
@@ -189,9 +188,8 @@ class Connection:
         protocol = self._protocol
         assert protocol is not None
         self._heard = self._shared.wheel.tick
-        protocol.receive_data(data)
-        if protocol.events:
-            frames = cast("list[Frame]", protocol.events_received())  # after the handshake there are only frames
+        frames = protocol.receive(data)
+        if frames:
             if self._backlog is None:
                 self._take(frames)
             else:
@@ -234,15 +232,13 @@ class Connection:
 
     # --- from the client ---
 
-    def _take(self, frames: list[Frame]) -> None:
+    def _take(self, frames: list[ClientFrame]) -> None:
         """Take frames in the order of the wire, until one has to wait."""
         shared, entry = self._shared, self.entry
         link, window, counters = entry.link, self.window, shared.counters
         shut = entry.held or counters.window_bytes >= ROUTER_WINDOWS_BYTES or (link is not None and link.blocked)
         written = False
-        for position, frame in enumerate(frames):
-            opcode = frame.opcode
-            payload: bytes = frame.data  # type: ignore[assignment]  # incoming data is bytes, never a view
+        for position, (opcode, payload, fin) in enumerate(frames):
             if opcode is not _TEXT and opcode is not _BINARY:
                 if opcode is _CLOSE:
                     self._client_closed()
@@ -252,12 +248,11 @@ class Connection:
                 fragments = self._fragments
                 assert fragments is not None
                 fragments += payload
-                if not frame.fin:
+                if not fin:
                     continue
                 opcode, payload = self._fragments_opcode, bytes(fragments)
                 self._fragments = None
-                frame = Frame(opcode, payload)  # what waits, if it has to, is the whole message
-            elif not frame.fin:
+            elif not fin:
                 # A bytearray, not a list of parts: a message in tiny fragments costs no more than its bytes.
                 self._fragments, self._fragments_opcode = bytearray(payload), opcode
                 continue
@@ -273,7 +268,7 @@ class Connection:
             size = len(payload)
             events = window.events
             if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + size > WINDOW_BYTES)):
-                self._stop([frame, *frames[position + 1 :]], shut)
+                self._stop([(opcode, payload, True), *frames[position + 1 :]], shut)  # the whole message waits
                 break
             counters.window_bytes += size
             counters.messages_in += 1
@@ -309,7 +304,7 @@ class Connection:
         if link is not None:
             shared.reports.note(link, self.number, now)
 
-    def _answer(self, protocol: ServerProtocol) -> None:
+    def _answer(self, protocol: ClientFrames) -> None:
         """Write what the protocol wants to be written, but for its Close frames: when to close is decided here."""
         writes = protocol.data_to_send()
         if protocol.eof_sent:
@@ -375,7 +370,7 @@ class Connection:
 
     # --- backpressure ---
 
-    def _stop(self, frames: list[Frame], shut: bool) -> None:
+    def _stop(self, frames: list[ClientFrame], shut: bool) -> None:
         """*frames* have to wait: for room in the window or (*shut*) for something outside the connection."""
         shared = self._shared
         if self._backlog is None:

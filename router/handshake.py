@@ -6,22 +6,16 @@ sent when the object has accepted.
 
 from __future__ import annotations
 
-import logging
-
 from websockets.datastructures import Headers as WebSocketHeaders
 from websockets.exceptions import InvalidHeader, InvalidMethod, InvalidProtocol, InvalidUpgrade
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
-from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from ..common.records import Headers
+from .client_frames import ClientFrames, log
 from .http import BadResponseHeader, Refusal, RequestHead, checked_headers
-
-_log = logging.getLogger("roost.router.websocket")
-# Its records would say again, per connection, what ours say.
-_log.setLevel(logging.ERROR)
 
 _OURS = frozenset(
     (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-version")
@@ -55,8 +49,7 @@ class Handshake:
     __slots__ = ("_response", "protocol", "subprotocol")
 
     def __init__(self, checked: ServerProtocol, response: Response, max_message_bytes: int) -> None:
-        self.protocol = ServerProtocol(state=State.OPEN, max_size=max_message_bytes, logger=_log)
-        self.protocol.extensions = checked.extensions
+        self.protocol = ClientFrames(max_message_bytes, checked.extensions)
         self.subprotocol = ""
         self._response = response
 
@@ -109,7 +102,7 @@ def begin(head: RequestHead, version: str, *, max_message_bytes: int, compressio
         raise Refusal(400, "a WebSocket handshake may not have a body")
     protocol = ServerProtocol(
         extensions=[_DEFLATE] if compression else None,
-        logger=_log,
+        logger=log,
     )
     headers = WebSocketHeaders()
     for name, value in head.headers:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from websockets.frames import Frame, Opcode
-from websockets.protocol import State as ProtocolState
-from websockets.server import ServerProtocol
 
 from roost.common.errors import RequestError
 from roost.common.ids import Incarnation, ObjectId, id_from_name
@@ -21,6 +19,7 @@ from roost.common.records import (
     read_events,
 )
 from roost.router.auto_response import Reports
+from roost.router.client_frames import ClientFrames
 from roost.router.connection import Connection
 from roost.router.connections import Connections
 from roost.router.counters import RouterCounters
@@ -154,9 +153,9 @@ class FakeAsker:
         self.got.append(("failed", error.status, str(error)))
 
 
-def open_protocol(max_size: int = 1 << 20) -> ServerProtocol:
+def open_protocol(max_size: int = 1 << 20) -> ClientFrames:
     """A protocol behind its handshake."""
-    return ServerProtocol(state=ProtocolState.OPEN, max_size=max_size)
+    return ClientFrames(max_size)
 
 
 def client_frame(opcode: Opcode, data: bytes = b"", fin: bool = True) -> bytes:
