@@ -45,6 +45,8 @@ from .layout import (
 )
 from .model import AcceptMode, EventSink, HttpRequest, HttpResponse, ObjectState, OutputSink, Passport
 
+_MODES = frozenset(AcceptMode)
+
 
 def read_events(group: bytes, sink: EventSink) -> None:
     """Hand each record of a router's *group* to *sink*.
@@ -70,7 +72,18 @@ def read_events(group: bytes, sink: EventSink) -> None:
                 _read_event(cursor, sink)
                 position = cursor.position
     except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
+        if not _is_ours(error):
+            raise
         raise WireError(f"bad record in a router's group at byte {position} of {end}: {error}") from error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether *error* arose in this module, so that the bytes are bad; or in the sink, which is a defect of its own."""
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename == __file__
 
 
 def _read_event(cursor: _Cursor, sink: EventSink) -> None:
@@ -163,6 +176,8 @@ def read_output(group: bytes, sink: OutputSink) -> None:
                     _read_output(cursor, sink)
                 position = cursor.position
     except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
+        if not _is_ours(error):
+            raise
         raise WireError(f"bad record in a shard's group at byte {position} of {end}: {error}") from error
 
 
@@ -180,6 +195,8 @@ def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
     elif kind == RESPONSE:
         _, request, status, mode = cursor.unpack(RESPONSE_HEAD)
         headers, body = cursor.headers(), cursor.s32()
+        if mode not in _MODES:
+            raise WireError(f"a response has no mode {mode}")
         if mode == AcceptMode.PLAIN:
             sink.response(HttpResponse(request, status, AcceptMode.PLAIN, headers, body))
         else:

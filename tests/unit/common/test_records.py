@@ -238,3 +238,26 @@ def test_what_stood_before_a_bad_record_has_been_handed_over() -> None:
 def test_an_empty_group_says_nothing() -> None:
     read_events(b"", Messages())  # type: ignore[arg-type]
     read_output(b"", Sends())  # type: ignore[arg-type]
+
+
+def test_a_sinks_own_error_is_not_taken_for_the_peers() -> None:
+    """Bad bytes are the peer's fault; a defect in the reader's own process must stay visible as what it is."""
+
+    class Broken:
+        def message(self, *_: object) -> None:
+            raise ValueError("a defect of ours")
+
+        send = response = message
+
+    events, output, response = EventWriter(), OutputWriter(), OutputWriter()
+    events.message(1, 1, 0, b"x", False)
+    output.send(array("I", [1, 2]), b"x", False)
+    response.response(HttpResponse(1, 200, AcceptMode.PLAIN, []))
+    for reader, writer in ((read_events, events), (read_output, output), (read_output, response)):
+        with pytest.raises(ValueError, match="a defect of ours"):
+            reader(writer.take()[0], Broken())  # type: ignore[operator]
+
+
+def test_a_response_of_no_mode_is_a_wire_error() -> None:
+    with pytest.raises(WireError, match="no mode 4"):
+        read_output(b"\x46" + struct.pack("<IHB", 1, 101, 4) + bytes(30), Sends())  # type: ignore[arg-type]
