@@ -138,7 +138,7 @@ class Receiver:
             if asker is not None:
                 asker.answered(response)
         elif connection is None:
-            log.error("an object accepted a WebSocket in answer to an ordinary request: %s", request.record.name)
+            log.error("object %r accepted a WebSocket in answer to an ordinary request", request.record.name)
             if asker is not None:
                 asker.failed(Refusal(500, "the object accepted a WebSocket that was not asked for"))
         elif asker is not None:
