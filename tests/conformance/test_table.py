@@ -14,8 +14,12 @@ OBSERVATIONS = table.REPOSITORY.parent / "shared" / "reference" / "behaviour.md"
 """The page that the cases are from; not a part of the repository."""
 
 
-def test_every_test_of_the_table_is_collected() -> None:
+def test_every_test_of_the_table_is_collected(request: pytest.FixtureRequest) -> None:
     listed = {test for case in table.load() for test in case.tests}
+    here = {item.nodeid.split("[")[0].removeprefix("tests/") for item in request.session.items}
+    if listed <= here:
+        return
+    # Only a part of the tests runs at present: ask for the whole.
     folders = sorted({test.split("/")[0] for test in listed})
     collected = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "--no-header", "-p", "no:cacheprovider", *folders],
