@@ -447,7 +447,7 @@ class HttpConnection(asyncio.Protocol):
     def _bad_response(self, error: BadResponseHeader) -> None:
         request = self._request
         assert request is not None
-        log.error("object %r of %s: %s", request.record.name, request.record.namespace, error)
+        log.error("object %r: %s", f"{request.record.namespace}/{request.record.name}", error)
         self.failed(Refusal(500, "the object's response has a header that cannot be sent; see the router's log"))
 
     def _respond(
