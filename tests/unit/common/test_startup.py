@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -163,6 +164,22 @@ def test_a_name_is_free_once_its_holder_was_killed(run: Path) -> None:
     child.stdout.close()
     assert startup.holder_of(run, "shard-1") is None
     startup.hold_name(run, "shard-1").release()
+
+
+def test_a_lock_on_a_file_that_its_last_holder_unlinked_is_none(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, unlinked = fcntl.flock, []
+
+    def flock(fd: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX and not unlinked:
+            unlinked.append(1)
+            (run / "x.lock").unlink()  # between our open and our lock
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    held = startup.hold_name(run, "x")
+    with pytest.raises(DataFolderInUse):
+        startup.hold_name(run, "x")
+    held.release()
 
 
 def test_a_lock_that_is_unlinked_meanwhile_is_never_held_by_two(run: Path) -> None:
