@@ -7,6 +7,8 @@ What a user may attach is a fixed list of types, checked before anything is enco
 from __future__ import annotations
 
 import datetime
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import cbor2
@@ -29,7 +31,7 @@ def serialize(value: Any, limit: int) -> bytes:
         DataCloneError: A value of another type, a container that holds itself, or text that is no valid Unicode.
         AttachmentTooLarge: The result is longer than *limit*.
     """
-    _check(value, 0)
+    _check(value, limit)
     try:
         data: bytes = cbor2.dumps(value, timezone=datetime.UTC)
     except (cbor2.CBOREncodeError, ValueError, TypeError) as error:
@@ -44,23 +46,34 @@ def deserialize(data: bytes | None) -> Any:
     return None if data is None else cbor2.loads(data)
 
 
-def _check(value: Any, depth: int) -> None:
-    if value is None or isinstance(value, _SCALARS):  # bool is an int
-        return
-    if depth == _MAX_DEPTH:
-        raise DataCloneError(f"an attachment can be nested {_MAX_DEPTH} levels deep, and a value cannot hold itself")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check(key, depth + 1)
-            _check(item, depth + 1)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            _check(item, depth + 1)
-    else:
-        raise DataCloneError(
-            f"{_shown(value)} of type {type(value).__name__} cannot be attached: use None, bool, int, float, str, "
-            f"bytes, list, tuple, dict, set or datetime"
-        )
+def _check(value: Any, limit: int) -> None:
+    """Each value takes a byte at least: what holds more than *limit* of them, counted once for each place that it is
+    in, is too large, and need not be walked to its end (twenty lists, each holding the next one twice, are a million).
+    """
+    count = 0
+    pending: list[tuple[int, Iterable[Any]]] = [(0, (value,))]
+    while pending:
+        depth, values = pending.pop()
+        for item in values:
+            count += 1
+            if count > limit:
+                raise AttachmentTooLarge(count, limit)
+            if item is None or isinstance(item, _SCALARS):  # bool is an int
+                continue
+            if isinstance(item, dict):
+                inner: Iterable[Any] = itertools.chain.from_iterable(item.items())
+            elif isinstance(item, list | tuple | set | frozenset):
+                inner = item
+            else:
+                raise DataCloneError(
+                    f"{_shown(item)} of type {type(item).__name__} cannot be attached: use None, bool, int, float, "
+                    f"str, bytes, list, tuple, dict, set or datetime"
+                )
+            if depth == _MAX_DEPTH:
+                raise DataCloneError(
+                    f"an attachment can be nested {_MAX_DEPTH} levels deep, and a value cannot hold itself"
+                )
+            pending.append((depth + 1, inner))
 
 
 def _shown(value: Any) -> str:
