@@ -10,11 +10,16 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 
 from ..common.errors import InvalidResponse
+from ..common.limits import MAX_HEAD_BYTES
 
 if TYPE_CHECKING:
     from .web_socket import WebSocket
 
 _TOKEN_CHARS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Header fields as users may give them."""
 
 
 class MultiDict(Mapping[str, str]):
@@ -88,7 +93,7 @@ class Request:
         url: str,
         *,
         method: str = "GET",
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        headers: HeaderFields | None = None,
         body: bytes = b"",
     ) -> None:
         self.method = method
@@ -130,7 +135,7 @@ class Request:
 
 
 class Response:
-    """An object's answer.
+    """An object's answer. Cannot be changed once made.
 
     Args:
         body: Text (goes out as UTF-8), bytes, or ``None``.
@@ -140,19 +145,19 @@ class Response:
         web_socket: The client end of a ``WebSocketPair`` whose server end was accepted.
 
     Raises:
-        InvalidResponse: The status is out of range or does not go with the rest, or a header's name or value holds
-            what no header may (control characters, line breaks).
+        InvalidResponse: The status is out of range or does not go with the rest, a header's name or value holds what
+            no header may (control characters, line breaks), or all headers together have more than 64 KiB.
         TypeError: An argument is of a wrong type.
+        UnicodeEncodeError: The body is text with a lone surrogate, which UTF-8 does not have.
     """
 
-    __slots__ = ("body", "headers", "status", "web_socket")
+    __slots__ = ("_body", "_headers", "_status", "_web_socket")
 
     def __init__(
         self,
         body: str | bytes | bytearray | memoryview | None = None,
-        *,
         status: int = 200,
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        headers: HeaderFields | None = None,
         web_socket: WebSocket | None = None,
     ) -> None:
         from .web_socket import WebSocket
@@ -179,22 +184,45 @@ class Response:
         if data and status in (204, 205, 304):
             raise InvalidResponse(f"a response with status {status} has no body")
         pairs = _pairs(headers)
+        size = 0
         for name, value in pairs:
             _check_header(name, value)
+            size += len(name) + len(value) + 4  # ": " and the line's end
+        if size > MAX_HEAD_BYTES:
+            raise InvalidResponse(f"a response's headers can have at most {MAX_HEAD_BYTES} bytes together, got {size}")
         if isinstance(body, str) and not any(name.lower() == "content-type" for name, _ in pairs):
             pairs.append(("content-type", "text/plain; charset=utf-8"))
-        self.body = data
-        self.status = status
-        self.headers = Headers(pairs)
-        self.web_socket = web_socket
+        self._body = data
+        self._status = status
+        self._headers = Headers(pairs)
+        self._web_socket = web_socket
+
+    @property
+    def body(self) -> bytes:
+        """The body; empty if there is none."""
+        return self._body
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._status
+
+    @property
+    def headers(self) -> Headers:
+        """Header fields, the content-type of a text body among them."""
+        return self._headers
+
+    @property
+    def web_socket(self) -> WebSocket | None:
+        """The client end that it returns."""
+        return self._web_socket
 
     @classmethod
     def json(
         cls,
         value: Any,
-        *,
         status: int = 200,
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        headers: HeaderFields | None = None,
     ) -> Response:
         """A response whose body is *value* as JSON.
 
@@ -211,7 +239,9 @@ class Response:
         return f"<Response {self.status}, {len(self.body)} bytes>"
 
 
-def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _pairs(headers: HeaderFields | None) -> list[tuple[str, str]]:
+    if headers is None:
+        return []
     if isinstance(headers, MultiDict):
         return headers.pairs()
     if isinstance(headers, Mapping):
