@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong
+from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong, ObjectReset
 from ..common.limits import MAX_AUTO_RESPONSE_CHARS, MAX_EVENT_TIMEOUT_MS
 from . import tags as tag_rules
 from .namespaces import DurableObjectId
@@ -71,14 +71,26 @@ class WebSocketRequestResponsePair:
 
 
 class DurableObjectState:
-    """An object's side of the runtime. Good for one life of the instance."""
+    """An object's side of the runtime. Good for one life of the instance.
 
-    __slots__ = ("_owner", "id")
+    Once the object has been reset, what is left of this life (a handler that is being cancelled, say) gets
+    ``ObjectReset`` from all of it: the sockets and settings there are now belong to another life.
+    """
+
+    __slots__ = ("_hosted", "id", "is_over")
 
     def __init__(self, owner: HostedObject) -> None:
-        self._owner = owner
+        self._hosted = owner
+        self.is_over = False
+        """The object has been reset."""
         self.id = DurableObjectId(owner.object_id, owner.name or None)
         """The object's id: ``str(id)`` has 64 hex digits, ``id.name`` is the name it was reached by, if any."""
+
+    @property
+    def _owner(self) -> HostedObject:
+        if self.is_over:
+            raise ObjectReset("the object was reset, and this is code of its former life")
+        return self._hosted
 
     # --- sockets ---
 
@@ -98,6 +110,7 @@ class DurableObjectState:
             TagTooLong: A tag of more than 256 characters.
             AlreadyAccepted: It, or its pair, was accepted or returned before.
             TooManyWebSockets: The object has 32,768.
+            UnicodeEncodeError: A tag holds a lone surrogate, which UTF-8 does not have.
         """
         handle = check_web_socket(ws, "accept_web_socket()")
         distinct = tag_rules.checked(tags)
@@ -137,6 +150,7 @@ class DurableObjectState:
         Raises:
             TypeError: *pair* is something else. The old pair stays.
             AutoResponseTooLong: One of the two has more than 2,048 characters. The old pair stays.
+            UnicodeEncodeError: One of the two holds a lone surrogate, which UTF-8 does not have. The old pair stays.
         """
         if pair is None:
             self._owner.set_auto_response(None)
@@ -146,6 +160,7 @@ class DurableObjectState:
         for part, text in (("request", pair.request), ("response", pair.response)):
             if len(text) > MAX_AUTO_RESPONSE_CHARS:
                 raise AutoResponseTooLong(part, len(text), MAX_AUTO_RESPONSE_CHARS)
+            text.encode()
         self._owner.set_auto_response((pair.request, pair.response))
 
     def get_web_socket_auto_response(self) -> WebSocketRequestResponsePair | None:
