@@ -34,12 +34,13 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from .current import current
+from .current import current, request_job
 from .jobs import Job, JobKind
 from .request import Headers, Request
 from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
 
 if TYPE_CHECKING:
+    from .context import DurableObjectState
     from .durable_object import DurableObject
     from .hosted import HostedObject
 
@@ -80,6 +81,7 @@ class Activation:
         owner: The object.
         state: See the table above.
         instance: The user's object; set once ``__init__`` has returned.
+        ctx: What its code asks the runtime by; set with ``instance``.
         context: The context that its code runs in, copied for each event.
         jobs: Its jobs whose handlers wait for something.
         tasks: Tasks that its code started, ``wait_until`` included.
@@ -92,6 +94,7 @@ class Activation:
         "_on_fetch",
         "_on_message",
         "context",
+        "ctx",
         "instance",
         "jobs",
         "owner",
@@ -103,7 +106,8 @@ class Activation:
         self.owner = owner
         self.state = ActivationState.CONSTRUCTING
         self.instance: DurableObject | None = None
-        self.context = contextvars.copy_context()
+        self.ctx: DurableObjectState | None = None
+        self.context: contextvars.Context = owner.host.context.copy()
         self.context.run(current.set, owner)
         self.jobs: set[Job] = set()
         self.tasks: set[asyncio.Future[Any]] = set()
@@ -113,9 +117,10 @@ class Activation:
         self._on_error: Handler | None = None
         self._on_fetch: Handler | None = None
 
-    def construct(self, env: Any, ctx: Any) -> None:
+    def construct(self, env: Any, ctx: DurableObjectState) -> None:
         """Make the instance; raises whatever its ``__init__`` raises."""
         hosted = self.owner.hosted_class
+        self.ctx = ctx
         self.instance = instance = self.context.run(hosted.cls, ctx, env)
         self._on_message = hosted.bound(instance, "web_socket_message")
         self._on_close = hosted.bound(instance, "web_socket_close")
@@ -137,6 +142,12 @@ class Activation:
             return False
         self.state = ActivationState.ACTIVE
         return True
+
+    def end(self) -> None:
+        """The object is reset: this life is over."""
+        self.state = ActivationState.RESET
+        if self.ctx is not None:
+            self.ctx.is_over = True
 
     @property
     def idle(self) -> bool:
@@ -178,6 +189,7 @@ class Activation:
         handler = self._on_fetch
         if handler is None:
             return None
+        request_job.set(job)  # in the handler's own context, which the tasks that it starts inherit
         request = job.request
         pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
         return handler(Request(request.url, method=request.method, headers=Headers(pairs), body=request.body))

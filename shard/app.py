@@ -27,7 +27,8 @@ from ..common.records import OutputWriter, read_events
 from ..common.startup import hold_name, raise_descriptor_limit, report_ready
 from .config import ShardConfig
 from .counters import ShardCounters
-from .host import Host, RouterEvents
+from .events import LastEvents, RouterEvents
+from .host import Host
 from .loader import HostedClass, load
 from .watchdog import Watchdog
 
@@ -50,7 +51,7 @@ class Shard:
         self._stop = asyncio.Event()
         self.counters = ShardCounters()
         self._links: dict[Incarnation, Link[OutputWriter]] = {}
-        self._sinks: dict[Link[OutputWriter], RouterEvents] = {}
+        self._sinks: dict[Link[OutputWriter], RouterEvents | LastEvents] = {}
         self._acceptor: Acceptor | None = None
         self._host: Host | None = None
         self._second: asyncio.TimerHandle | None = None
@@ -111,6 +112,7 @@ class Shard:
             log.info("hosting %s as incarnation %d", ", ".join(sorted(self._classes)), me.incarnation)
             report_ready(config.ready_fd, config.name, me.incarnation)
             await self._stop.wait()
+            self._sinks = {peer.link: LastEvents(host, peer) for peer in host.output.peers}
             await host.aclose(config.drain_timeout_s)
 
     def _take_map(self, new: ClusterMap) -> None:
@@ -123,8 +125,9 @@ class Shard:
         for incarnation in self._links.keys() - routers:
             self._sinks.pop(self._links.pop(incarnation), None)
         host.follow(new, self._links)
-        for peer in host.peers:
-            self._sinks.setdefault(peer.link, RouterEvents(host, peer))
+        for peer in host.output.peers:
+            if peer.link not in self._sinks:
+                self._sinks[peer.link] = LastEvents(host, peer) if host.is_closing else RouterEvents(host, peer)
         acceptor.map_version = new.version
 
     def _group(self, link: Link[OutputWriter], group: bytes) -> None:

@@ -9,12 +9,16 @@ from ..common.errors import ApiError
 
 if TYPE_CHECKING:
     from .hosted import HostedObject
+    from .jobs import Job
 
 current: ContextVar[HostedObject | None] = ContextVar("roost_object", default=None)
 """The object whose code runs; ``None`` in the runtime's own."""
 
 redelivered: ContextVar[bool] = ContextVar("roost_redelivered", default=False)
 """Whether the event being handled may have been handled before."""
+
+request_job: ContextVar[Job | None] = ContextVar("roost_request", default=None)
+"""The request being handled, ``None`` in other events."""
 
 
 def current_object() -> HostedObject:

@@ -1,19 +1,15 @@
-"""The host: hands the routers' events to objects, and the objects' output to the routers.
+"""The host: hands the routers' events to objects, and what their handlers come to back to the routers.
 
-One turn of the loop: batches come (``RouterEvents``), each event is given to its object, the runner takes the handlers
-through, their output gathers in outboxes. At the end of the turn one flush writes all outboxes, then the
-acknowledgements of the events that have ended, to the links: one group to each router.
-
-A **slot gate** is closed while some router of the map has not yet restored its connections of a slot that this shard
-has come to own: no event of the slot is delivered before, so that an object knows all its sockets when it starts.
+One turn of the loop: batches come (``events``), each event is given to its object, the runner takes the handlers
+through, their output gathers in outboxes. At the end of the turn one flush (``output``) writes it to the links.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,19 +18,25 @@ from ..common.errors import ObjectReset
 from ..common.ids import Incarnation, ObjectId, Slot
 from ..common.link import Link
 from ..common.records import AcceptMode, HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
-from .activation import Activation
+from .activation import Activation, ActivationState
 from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
-from .hosted import VANISHED, HostedObject
-from .jobs import HANDLER_NAMES, Job, JobKind, Runner
+from .gates import SlotGates
+from .hosted import RESET, VANISHED, HostedObject
+from .jobs import Job, JobKind, Runner
 from .loader import HostedClass
 from .namespaces import Env
+from .output import Output
 from .peers import Peer
 from .responses import Answer, answer_of
+from .sleep import SleepQueue
 from .sockets import Socket
 
 log = logging.getLogger("roost.shard")
+
+LAST_STEPS_S = 1.0
+"""Seconds that cancelled handlers have to end when the shard does, and routers to confirm the last output."""
 
 
 class Host:
@@ -49,8 +51,11 @@ class Host:
 
     Attributes:
         env: What objects get as ``self.env``.
-        peers: The routers of the map.
+        context: The runtime's own context, which each activation gets a copy of.
+        gates: Slots that routers have not restored.
         runner: Takes jobs through users' code.
+        output: Outboxes and acknowledgements, and the routers they go to.
+        is_closing: The shard ends.
         watching: What runs besides jobs, for the watchdog; empty if nothing does.
     """
 
@@ -65,23 +70,33 @@ class Host:
         self.config = config
         self.counters = counters
         self.env = Env(config.variables, [hosted.cls.__name__ for hosted in classes.values()])
+        self.context = contextvars.copy_context()
+        self.gates = SlotGates()
         self.runner = Runner(loop, self._suspended, self._ended)
-        self.peers: list[Peer] = []
+        self.output = Output(loop, counters)
+        self.is_closing = False
         self.watching = ""
         self._classes = classes
         self._loop = loop
         self._incarnation = incarnation
         self._objects: dict[ObjectId, HostedObject] = {}
         self._owned: set[Slot] = set()
-        self._gates: dict[Slot, set[Incarnation]] = {}
-        self._behind_gates: dict[Slot, dict[HostedObject, None]] = {}
-        self._dirty: list[HostedObject] = []
-        self._ended_events: list[tuple[HostedObject, Peer, int, int]] = []
-        self._flush_planned = False
-        self._drowsy: deque[tuple[float, HostedObject]] = deque()
+        self._last_ordinal = 0
+        self._last_revision = 0
+        self._sleep_queue = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
-        self._closing = False
         loop.set_task_factory(_task_of_object)
+
+    def next_ordinal(self) -> int:
+        """An ordinal for a socket, higher than any before. Objects share them: one that is forgotten and made anew
+        must not give those again that connections of its former life may still have at a router."""
+        self._last_ordinal += 1
+        return self._last_ordinal
+
+    def next_revision(self) -> int:
+        """A revision for what an object has set, higher than any before; shared for the same reason."""
+        self._last_revision += 1
+        return self._last_revision
 
     # --- the map ---
 
@@ -92,69 +107,47 @@ class Host:
             cluster_map: The map.
             links: A link to each of its routers.
         """
-        for peer in [peer for peer in self.peers if peer.incarnation not in links]:
+        for peer in [peer for peer in self.output.peers if peer.incarnation not in links]:
             self._lose(peer)
-        known = {peer.incarnation for peer in self.peers}
+        known = {peer.incarnation for peer in self.output.peers}
         for incarnation, link in links.items():
             if incarnation not in known:
                 self._meet(Peer(link))
         owned = set(cluster_map.slots_of(self._incarnation))
-        routers = set(links)
-        for slot in owned - self._owned:
-            if routers:
-                self._gates[slot] = set(routers)
+        self.gates.close(owned - self._owned, links.keys())
         self._owned = owned
         self.counters.slots_owned = len(owned)
-        self.counters.slots_waiting = len(self._gates)
+        self.counters.slots_waiting = len(self.gates)
 
     def _meet(self, peer: Peer) -> None:
-        if len(self.peers) == 1:
-            # With one router nobody kept marks: what its batches carry now counts as of its last one.
-            first = self.peers[0]
-            self.flush()
-            for owner in self._objects.values():
-                owner.marks[first] = first.link.session.sent
-        peer.link.on_confirmed = lambda _: self._confirmed(peer)
-        peer.link.on_unblocked = lambda _: self._plan_flush()
-        self.peers.append(peer)
+        self.output.meet(peer)
+        for owner in self._objects.values():
+            if owner.held:
+                owner.tell_held(peer)
 
     def _lose(self, peer: Peer) -> None:
         """The router has left the map: its connections are gone (1006), and nobody waits for it any more."""
-        peer.closed = True
-        self.peers.remove(peer)
-        peer.link.close()
-        self._confirmed(peer)
-        for slot in [slot for slot, missing in self._gates.items() if peer.incarnation in missing]:
-            self._restored(peer, slot)
+        self.output.lose(peer)
         for socket in list(peer.sockets.values()):
             self._vanish(socket)
-        for owner in self._objects.values():
-            owner.marks.pop(peer, None)
-            owner.informed.discard(peer)
+        self._let_start(self.gates.lost(peer.incarnation))
+
+    def _let_start(self, owners: list[HostedObject]) -> None:
+        """The gate of *owners* has opened."""
+        for owner in owners:
+            holders = [peer for peer in self.output.peers if owner in peer.objects]
+            if len(holders) > 1:
+                # They may have had different revisions of what the object has set.
+                for peer in holders:
+                    owner.inform(peer)
+            owner.pump()
 
     def _vanish(self, socket: Socket) -> None:
-        """Deliver that a connection is gone, without anybody to acknowledge it to."""
-        socket.owner.deliver(Job(JobKind.CLOSED, socket.owner, socket, None, 0, 0, (1006, VANISHED, False), 0))
-
-    def gated(self, owner: HostedObject) -> bool:
-        """Whether the object must wait for routers to restore its slot; it is pumped when they have."""
-        if owner.slot not in self._gates:
-            return False
-        self._behind_gates.setdefault(owner.slot, {})[owner] = None
-        return True
-
-    def _restored(self, peer: Peer, slot: Slot) -> None:
-        missing = self._gates.get(slot)
-        if missing is None:
-            return
-        missing.discard(peer.incarnation)
-        if not missing:
-            del self._gates[slot]
-            for owner in self._behind_gates.pop(slot, ()):
-                for other in {socket.peer for socket in owner.sockets.newest_first()}:
-                    if other is not None and not other.closed:
-                        owner.inform(other)
-                owner.pump()
+        """Deliver that a connection is gone, without anybody to acknowledge it to; not if its end has come already."""
+        if not socket.ending:
+            socket.ending = True
+            owner = socket.owner
+            owner.deliver(Job(JobKind.CLOSED, owner, socket, None, 0, 0, (1006, VANISHED, False), 0))
 
     # --- events of routers ---
 
@@ -185,16 +178,17 @@ class Host:
         """A client's close, or its failure."""
         self.counters.events += 1
         socket = peer.sockets.get(counter)
-        if socket is None:
+        if socket is None or socket.ending:
             self._skip(peer, counter, seq)
         else:
             owner = socket.owner
+            socket.ending = True
             owner.deliver(Job(kind, owner, socket, peer, seq, deliveries, data, 0))
 
     def _skip(self, peer: Peer, counter: int, seq: int) -> None:
         """An event of a connection that is no more here: nothing to be done with it."""
         peer.acknowledge(counter, seq)
-        self._plan_flush()
+        self.output.plan()
 
     def request(self, peer: Peer, request: HttpRequest) -> None:
         """A request or a handshake."""
@@ -202,10 +196,14 @@ class Host:
         self.counters.requests += 1
         owner = self.object_for(request.object_id, request.namespace, request.name)
         if owner is None:
-            peer.writer.response(_text(request.request, 404, f"there is no namespace {request.namespace!r} here"))
-            peer.link.flush_soon()
+            self.refuse(peer, request, 404, f"there is no namespace {request.namespace!r} here")
             return
         owner.deliver(Job(JobKind.FETCH, owner, None, peer, 0, 0, request, len(request.body)))
+
+    def refuse(self, peer: Peer, request: HttpRequest, status: int, sentence: str) -> None:
+        """Answer a request that no object gets."""
+        peer.writer.response(_text(request.request, status, sentence))
+        peer.link.flush_soon()
 
     def restore(self, peer: Peer, passport: Passport) -> None:
         """A connection that an earlier owner of its object had accepted."""
@@ -215,49 +213,43 @@ class Host:
             peer.link.flush_soon()
             return
         socket = Socket(owner, hibernatable=True, ordinal=passport.ordinal, tags=passport.tags)
-        socket.peer = peer
-        socket.counter = passport.connection
         socket.attachment = passport.attachment
         socket.url, socket.protocol = passport.url, passport.protocol
         socket.auto_response_time = passport.auto_response_time
         socket.closed_by_object = passport.closed_by_object
         owner.sockets.add(socket)
-        owner.next_ordinal = max(owner.next_ordinal, passport.ordinal + 1)
-        peer.sockets[socket.counter] = socket
+        peer.attach(socket, passport.connection)
+        self._last_ordinal = max(self._last_ordinal, passport.ordinal)
         self.counters.sockets += 1
 
-    def object_state(self, peer: Peer, state: ObjectState) -> None:
+    def object_state(self, state: ObjectState) -> None:
         """What an earlier owner of the object had set; the highest revision wins."""
+        self._last_revision = max(self._last_revision, state.revision)
         owner = self._objects.get(state.object_id)
-        if owner is None or state.revision < owner.revision:
-            return
-        if state.revision > owner.revision:
+        if owner is not None and state.revision > owner.revision:
             owner.revision = state.revision
             owner.auto_response = state.auto_response
             owner.event_timeout_ms = state.event_timeout_ms
-            owner.informed.clear()
-        owner.informed.add(peer)
 
-    def restored(self, peer: Peer, slots: Sequence[int]) -> None:
+    def restored(self, peer: Peer, slots: Sequence[Slot]) -> None:
         """*peer* has restored all that it holds for *slots*."""
-        for slot in slots:
-            self._restored(peer, Slot(slot))
-        self.counters.slots_waiting = len(self._gates)
+        self._let_start(self.gates.restored(peer.incarnation, slots))
+        self.counters.slots_waiting = len(self.gates)
 
     # --- jobs ---
 
     def _suspended(self, job: Job) -> None:
         """A handler waits for something."""
-        activation, owner = job.activation, job.owner
+        activation, owner, socket = job.activation, job.owner, job.socket
         assert activation is not None
-        assert job.task is not None
         activation.jobs.add(job)
-        limit = owner.event_timeout_ms / 1000
-        if job.kind is JobKind.FETCH:
+        if activation.state is ActivationState.RESET:
+            self.cancel(job, RESET)  # it has caught the error that should have ended it
+        if socket is None:
             return
+        limit = owner.event_timeout_ms / 1000 if socket.hibernatable else 0.0
         if job.kind is not JobKind.MESSAGE:
-            assert job.socket is not None
-            owner.forget(job.socket)
+            owner.forget(socket)
             own_limit = self.config.close_timeout_s
             limit = min(limit, own_limit) if limit else own_limit
         if limit:
@@ -277,39 +269,49 @@ class Host:
     def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
         """A handler has ended."""
         owner, activation, socket, kind = job.owner, job.activation, job.socket, job.kind
+        job.has_ended = True
         if job.task is not None:
             assert activation is not None
             activation.jobs.discard(job)
             if job.timer is not None:
                 job.timer.cancel()
-        if error is not None and not job.cancelled_for and not isinstance(error, ObjectReset):
+        if error is not None and not (
+            isinstance(error, ObjectReset) or (job.cancelled_for and isinstance(error, asyncio.CancelledError))
+        ):
             self.user_error(job.label, error)
-        if kind is JobKind.MESSAGE or kind is JobKind.CLOSED or kind is JobKind.FAILED:
-            assert socket is not None
+        if socket is None:
+            self._answer(job, activation, result, error)
+        else:
             if kind is not JobKind.MESSAGE:
                 owner.forget(socket)
                 socket.gone = True
-            if job.peer is not None and job.seq:
-                self._ended_events.append((owner, job.peer, socket.counter, job.seq))
-                if not self._flush_planned:
-                    self._plan_flush()
-        else:
-            self._answer(job, activation, result, error)
+            if job.seq and not (self.is_closing and job.cancelled_for):
+                self._event_ended(job, socket)
+        if owner.accepting:
+            for dropped in owner.take_unreturned(job):
+                self._vanish(dropped)
         owner.finished(job)
         self.note_idle(owner)
 
+    def _event_ended(self, job: Job, socket: Socket) -> None:
+        assert job.peer is not None
+        output = self.output
+        output.ended.append((job.owner.outbox, job.peer, socket.counter, job.seq))
+        if not output.planned:
+            output.plan()
+
     def abandon(self, job: Job, reason: str) -> None:
         """End *job* without having run it: a request is answered 500 with *reason*, an event counts as done with."""
-        owner = job.owner
-        if job.kind is JobKind.FETCH:
+        owner, socket = job.owner, job.socket
+        job.has_ended = True
+        if socket is None:
             self._respond(job, _text(job.request.request, 500, reason))
         else:
-            assert job.socket is not None
             if job.kind is not JobKind.MESSAGE:
-                owner.forget(job.socket)
-            if job.peer is not None and job.seq:
-                self._ended_events.append((owner, job.peer, job.socket.counter, job.seq))
-                self._plan_flush()
+                owner.forget(socket)
+                socket.gone = True
+            if job.seq:
+                self._event_ended(job, socket)
         owner.finished(job)
         self.note_idle(owner)
 
@@ -332,167 +334,71 @@ class Host:
     def _answer(self, job: Job, activation: Activation | None, result: Any, error: BaseException | None) -> None:
         request, owner = job.request, job.owner
         if error is not None:
-            reason = f"the object was reset: {error}" if isinstance(error, ObjectReset) else job.cancelled_for
+            reason = f"{RESET}: {error}" if isinstance(error, ObjectReset) else job.cancelled_for
             self._respond(job, _text(request.request, 500, reason or "the object's fetch raised an exception"))
         elif activation is not None and not activation.has_fetch:
             self._respond(job, _text(request.request, 501, f"{request.namespace} does not handle requests (no fetch)"))
         else:
             try:
-                answer = answer_of(request, result)
+                answer = answer_of(owner, request, result)
             except Exception as wrong:
                 self.user_error(job.label, wrong)
                 self._respond(job, _text(request.request, 500, "the object's fetch returned something unusable"))
             else:
                 self._carry_out(job, answer)
-        for socket, accepted_in in list(owner.accepting.items()):
-            # Accepted, but its client end did not come back with the request it was accepted in.
-            if accepted_in is job or accepted_in is None:
-                del owner.accepting[socket]
-                socket.held = None
-                socket.gone = True
-                self._vanish(socket)
 
     def _carry_out(self, job: Job, answer: Answer) -> None:
         owner, peer, socket, response = job.owner, job.peer, answer.socket, answer.response
         assert peer is not None
-        if socket is not None:
-            owner.accepting.pop(socket, None)
-        if peer.closed:
-            if socket is not None:
-                socket.held = None
-                self._vanish(socket)
-            return
         connection = job.request.connection
-        if socket is not None:
-            socket.peer, socket.counter = peer, connection
+        if socket is None:
+            self._respond(job, response)
+            if answer.broken:
+                owner.outbox.record(peer, lambda writer: writer.close(connection, 1006, "", True))
+        elif not peer.closed:  # else it stays among those that nobody has returned
+            assert owner.accepting is not None
+            del owner.accepting[socket]
             socket.url, socket.protocol = job.request.url, answer.protocol
-            peer.sockets[connection] = socket
+            if owner not in peer.objects:
+                owner.inform(peer)
+            peer.attach(socket, connection)
             self.counters.sockets += 1
-            owner.inform(peer)
-        self._respond(job, response)
-        if answer.broken:
-            owner.outbox.record(peer, lambda writer: writer.close(connection, 1006, "", True))
-        if socket is not None:
+            self._respond(job, response)
             held, socket.held = socket.held or [], None
-            for kind, *arguments in held:
-                if kind == "send":
-                    owner.outbox.send(peer, connection, arguments[0])
+            for each in held:
+                if each.payload is None:
+                    owner.record_close(socket, each.code, each.reason)
                 else:
-                    owner.record_close(socket, *arguments)
+                    owner.outbox.release(peer, connection, each.payload, each.size)
 
     def _respond(self, job: Job, response: HttpResponse) -> None:
         peer = job.peer
         if peer is not None and not peer.closed:
             job.owner.outbox.record(peer, lambda writer: writer.response(response), len(response.body))
 
-    # --- output and acknowledgements ---
-
-    def plan_outbox(self, owner: HostedObject) -> None:
-        """*owner* has output: write it at the end of this turn."""
-        self._dirty.append(owner)
-        if not self._flush_planned:
-            self._plan_flush()
-
-    def _plan_flush(self) -> None:
-        if not self._flush_planned:
-            self._flush_planned = True
-            self._loop.call_soon(self.flush)
-
-    def _confirmed(self, peer: Peer) -> None:
-        if peer.confirmed():
-            self._plan_flush()
-
-    def flush(self) -> None:
-        """Write what has gathered: outboxes, then the acknowledgements of events that have ended."""
-        self._flush_planned = False
-        peers = self.peers
-        blocked = {peer for peer in peers if peer.link.blocked}
-        dirty, self._dirty = self._dirty, []
-        ended, self._ended_events = self._ended_events, []
-        sends = 0
-        if len(peers) <= 1 and not blocked:
-            for owner in dirty:
-                sends += owner.outbox.drain()[1]
-            for _, peer, counter, seq in ended:
-                peer.acknowledge(counter, seq)
-            for peer in peers:
-                peer.write_acks()
-                peer.link.flush()
-        else:
-            sends = self._flush_several(peers, blocked, dirty, ended)
-        self.counters.sends += sends
-
-    def _flush_several(
-        self,
-        peers: list[Peer],
-        blocked: set[Peer],
-        dirty: list[HostedObject],
-        ended: list[tuple[HostedObject, Peer, int, int]],
-    ) -> int:
-        sends = 0
-        fresh: dict[HostedObject, set[Peer]] = {}
-        for owner in dirty:
-            if blocked and owner.outbox.goes_to(blocked):
-                self._dirty.append(owner)  # until on_unblocked
-                continue
-            written, count = owner.outbox.drain()
-            fresh[owner] = written
-            sends += count
-        later = []
-        for event in ended:
-            owner, peer, counter, seq = event
-            if owner.outbox.planned and owner not in fresh:
-                self._ended_events.append(event)  # its output has not left yet
-            elif _elsewhere(owner, peer, fresh.get(owner, ())):
-                later.append(event)
-            else:
-                peer.acknowledge(counter, seq)
-        for peer in peers:
-            peer.write_acks()
-            peer.link.flush()
-        for owner, written in fresh.items():
-            for peer in written:
-                owner.marks[peer] = peer.link.session.sent
-        for owner, peer, counter, seq in later:
-            peer.acknowledge_after(counter, seq, owner.marks)
-        return sends
-
     # --- sleep ---
 
     def note_idle(self, owner: HostedObject) -> None:
-        """*owner* may have become idle: let it fall asleep after a while."""
-        owner.idle_since = self._loop.time()
-        if not owner.drowsy and owner.activation is not None:
-            owner.drowsy = True
-            self._drowsy.append((owner.idle_since + self.config.hibernate_after_s, owner))
-            if self._sleep_timer is None:
-                self._sleep_timer = self._loop.call_at(self._drowsy[0][0], self._put_to_sleep)
-        elif owner.forgettable:
-            self._objects.pop(owner.object_id, None)
+        """*owner* may have become idle: let it fall asleep, or be forgotten, after a while."""
+        owner.idle_since = now = self._loop.time()
+        if not owner.drowsy:
+            self._sleep_queue.enter(owner, now)
+            self._set_sleep_timer()
+
+    def _set_sleep_timer(self) -> None:
+        at = self._sleep_queue.next_at
+        if self._sleep_timer is None and at is not None and not self.is_closing:
+            self._sleep_timer = self._loop.call_at(at, self._put_to_sleep)
 
     def _put_to_sleep(self) -> None:
-        """All objects wait equally long, so the queue is in the order of deadlines; one timer is enough."""
         self._sleep_timer = None
-        now, patience = self._loop.time(), self.config.hibernate_after_s
-        drowsy = self._drowsy
-        while drowsy and drowsy[0][0] <= now:
-            _, owner = drowsy.popleft()
-            due = owner.idle_since + patience
-            if owner.activation is None:
-                owner.drowsy = False
-            elif due > now or not owner.may_sleep:
-                # Events since: look again when this idleness would be long enough. An object that is busy now comes
-                # back by itself, but may end its last task without a word.
-                drowsy.append((max(due, now + patience), owner) if due <= now else (due, owner))
-                continue
-            else:
-                owner.drowsy = False
+        for owner in self._sleep_queue.due(self._loop.time()):
+            if owner.activation is not None:
                 owner.hibernate()
                 self.counters.hibernations += 1
-            if owner.forgettable:
-                self._objects.pop(owner.object_id, None)
-        if drowsy:
-            self._sleep_timer = self._loop.call_at(drowsy[0][0], self._put_to_sleep)
+            if owner.forgettable and self._objects.get(owner.object_id) is owner:
+                del self._objects[owner.object_id]
+        self._set_sleep_timer()
 
     def count_objects(self) -> None:
         """Bring the figures up to date that are not counted as they change."""
@@ -501,83 +407,51 @@ class Host:
     # --- the end ---
 
     async def aclose(self, deadline_s: float) -> None:
-        """Let running handlers end, cancel those that have not within *deadline_s* seconds, and flush."""
-        self._closing = True
+        """Let the handlers that run end, cancel those that have not within *deadline_s* seconds, and flush.
+
+        The caller gives no further events (see ``LastEvents``). Events whose handlers are cancelled, or that still
+        wait, are not acknowledged: the next owner of their slots gets them.
+        """
+        self.is_closing = True
         if self._sleep_timer is not None:
             self._sleep_timer.cancel()
-        activations = [owner.activation for owner in self._objects.values() if owner.activation is not None]
-        running: set[asyncio.Future[Any]] = set()
-        for activation in activations:
-            running.update(job.task for job in activation.jobs if job.task is not None)
-        if running:
-            await asyncio.wait(running, timeout=deadline_s)
-        running |= {task for activation in activations for task in activation.tasks}
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=1.0)
-        self.flush()
+        end = self._loop.time() + deadline_s
+        await self._handlers_ended(end)
+        tasks: set[asyncio.Future[Any]] = set()
+        for owner in self._objects.values():
+            if owner.activation is not None:
+                for job in owner.activation.jobs:
+                    self.cancel(job, "the shard ends")
+                    assert job.task is not None
+                    tasks.add(job.task)
+                for task in owner.activation.tasks:
+                    task.cancel()
+                    tasks.add(task)
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_STEPS_S)
+        self.output.flush()
+        await self.output.confirmed(LAST_STEPS_S)
 
-
-class RouterEvents:
-    """The sink of one router's records: ``EventSink`` for the host."""
-
-    __slots__ = ("_host", "_peer")
-
-    def __init__(self, host: Host, peer: Peer) -> None:
-        self._host = host
-        self._peer = peer
-
-    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
-        """See ``EventSink``."""
-        self._host.message(self._peer, connection, seq, deliveries, data)
-
-    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
-        """See ``EventSink``."""
-        self._host.ended(self._peer, connection, seq, deliveries, JobKind.CLOSED, (code, reason, clean))
-
-    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
-        """See ``EventSink``."""
-        self._host.ended(self._peer, connection, seq, deliveries, JobKind.FAILED, (code, description))
-
-    def request(self, request: HttpRequest) -> None:
-        """See ``EventSink``."""
-        self._host.request(self._peer, request)
-
-    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
-        """See ``EventSink``."""
-        sockets = self._peer.sockets
-        for counter, time in zip(connections, times, strict=True):
-            socket = sockets.get(counter)
-            if socket is not None:
-                socket.auto_response_time = time
-
-    def restore(self, passport: Passport) -> None:
-        """See ``EventSink``."""
-        self._host.restore(self._peer, passport)
-
-    def restored(self, map_version: int, slots: Sequence[int]) -> None:
-        """See ``EventSink``."""
-        self._host.restored(self._peer, slots)
-
-    def object_state(self, state: ObjectState) -> None:
-        """See ``EventSink``."""
-        self._host.object_state(self._peer, state)
-
-
-def _elsewhere(owner: HostedObject, peer: Peer, written: set[Peer] | tuple[()]) -> bool:
-    """Whether output of *owner* is unconfirmed at another router than *peer*."""
-    if any(other is not peer for other in written):
-        return True
-    return any(
-        other is not peer and not other.closed and other.link.session.confirmed < number
-        for other, number in owner.marks.items()
-    )
+    async def _handlers_ended(self, end: float) -> None:
+        while (left := end - self._loop.time()) > 0:
+            running = {
+                job.task
+                for owner in self._objects.values()
+                if owner.activation is not None
+                for job in owner.activation.jobs
+                if job.task is not None
+            }
+            if running:
+                await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            elif self.runner:
+                await asyncio.sleep(0)
+            else:
+                return
 
 
 def _text(request: int, status: int, sentence: str) -> HttpResponse:
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    return HttpResponse(request, status, AcceptMode.PLAIN, headers, sentence.encode() + b"\n")
+    return HttpResponse(request, status, AcceptMode.PLAIN, headers, sentence.encode(errors="replace") + b"\n")
 
 
 def _task_of_object(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -587,6 +461,3 @@ def _task_of_object(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) 
     if owner is not None:
         owner.adopt(task)
     return task
-
-
-__all__ = ["HANDLER_NAMES", "Host", "RouterEvents"]

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..common.errors import ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
-from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
+from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_CLOSE_REASON_BYTES, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.records import ObjectState
 from .activation import Activation, ActivationState
 from .context import DurableObjectState
+from .current import request_job
 from .jobs import Job, JobKind
 from .mailbox import Mailbox
 from .outbox import Outbox
-from .peers import Marks, Peer
+from .peers import Peer
 from .sockets import Socket, Sockets
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ RESET_CODE = 1011
 """Close code of a reset object's sockets (RFC 6455 7.4.1: an unexpected condition)."""
 VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason that goes with code 1006."""
+RESET = "the object was reset"
+"""Why its handlers are cancelled and its requests fail."""
 
 log = logging.getLogger("roost.shard")
 
@@ -51,13 +54,12 @@ class HostedObject:
         slot: The slot of its id.
         sockets: Its hibernatable sockets.
         standard: Its sockets accepted with ``accept()``.
-        accepting: Accepted sockets whose client end has not been returned, each with the request it was accepted in.
+        accepting: Accepted sockets whose client end has not been returned, each with the event it was accepted in;
+            ``None`` for one accepted in none.
         auto_response: Request and response of the auto-response, ``None`` when unset.
         event_timeout_ms: Milliseconds that a handler may take, 0 for no limit.
-        revision: Grows with each change of those two.
-        informed: The routers that know this revision.
+        revision: Grows with each change of those two; 0 if there was none.
         outbox: Output that has not left.
-        marks: For each router the last batch that carries output of the object.
         mailbox: Events that wait.
         unfinished: Events that have come and not ended.
         activation: The life of its instance, ``None`` while it sleeps.
@@ -76,11 +78,8 @@ class HostedObject:
         "host",
         "hosted_class",
         "idle_since",
-        "informed",
         "mailbox",
-        "marks",
         "name",
-        "next_ordinal",
         "object_id",
         "outbox",
         "revision",
@@ -97,15 +96,13 @@ class HostedObject:
         self.name = name
         self.slot = slot_of(object_id)
         self.sockets = Sockets()
-        self.standard: set[Socket] = set()
-        self.accepting: dict[Socket, Job | None] = {}
-        self.next_ordinal = 1
+        # Made when needed, as is all that few objects have.
+        self.standard: set[Socket] | None = None
+        self.accepting: dict[Socket, Job | None] | None = None
         self.auto_response: tuple[str, str] | None = None
         self.event_timeout_ms = 0
         self.revision = 0
-        self.informed: set[Peer] = set()
-        self.outbox = Outbox(self._plan_outbox)
-        self.marks: Marks = {}
+        self.outbox = Outbox(host.output.plan_outbox)
         self.mailbox: Mailbox[Job] = Mailbox()
         self.unfinished = 0
         self._unfinished_bytes = 0
@@ -150,21 +147,31 @@ class HostedObject:
         if activation is self.activation:
             self.mailbox.put(job.source, job)
         else:
-            self.host.abandon(job, "the object was reset")
+            self.host.abandon(job, RESET)
 
     def pump(self) -> None:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
-        if self.host.gated(self):
+        if self.host.gates.holds(self):
             return
         while self.mailbox:
-            if self.activation is None and not self._wake():
+            woken = self.activation is None
+            if woken and not self._wake():
                 continue  # that job, or all of them, has been dealt with
             activation = self.activation
             if activation is None or activation.state is not ActivationState.ACTIVE:
                 return
-            job = self.mailbox.take()
-            job.activation = activation
-            self.host.runner.start(job)
+            jobs = []
+            while self.mailbox:
+                job = self.mailbox.take()
+                job.activation = activation
+                jobs.append(job)
+            # The runner may still hold later events of an object that was blocked in between, but none of one that
+            # has just woken up: that one need not go before other objects.
+            if woken:
+                for job in jobs:
+                    self.host.runner.start(job)
+            else:
+                self.host.runner.start_first(jobs)
 
     def finished(self, job: Job) -> None:
         """*job* has ended, in whatever way."""
@@ -175,9 +182,13 @@ class HostedObject:
 
     def _hold(self, held: bool) -> None:
         self.held = held
-        for peer in self.host.peers:
-            peer.writer.hold(self.object_id, held)
-            peer.link.flush_soon()
+        for peer in self.host.output.peers:
+            self.tell_held(peer)
+
+    def tell_held(self, peer: Peer) -> None:
+        """Let *peer* stop reading the object's clients, or go on."""
+        peer.writer.hold(self.object_id, self.held)
+        peer.link.flush_soon()
 
     # --- waking up, falling asleep ---
 
@@ -212,19 +223,16 @@ class HostedObject:
 
     @property
     def may_sleep(self) -> bool:
-        """Whether nothing keeps the instance in memory."""
+        """Whether nothing keeps the instance in memory; if there is none, whether there is nothing to be done."""
         activation = self.activation
-        return (
-            activation is not None
-            and activation.idle
-            and not self.unfinished
-            and not self.standard
-            and not self.accepting
-        )
+        if activation is None:
+            return not self.unfinished and not self.outbox.planned
+        return activation.idle and not self.unfinished and not self.standard and not self.accepting
 
     def hibernate(self) -> None:
         """Drop the instance; the sockets stay, as packages. Only when it ``may_sleep``."""
         self._drop_activation()
+        self.standard = self.accepting = None
         for socket in self.sockets.newest_first():
             socket.live = None
 
@@ -244,32 +252,37 @@ class HostedObject:
 
     def reset(self, reason: str) -> None:
         """End this life and all sockets of the object: Close 1011 behind what was sent before, and no events."""
+        host = self.host
+        host.counters.resets += 1
         activation = self.activation
         if activation is not None:
-            activation.state = ActivationState.RESET
+            activation.end()
             for job in list(activation.jobs):
-                self.host.cancel(job, "the object was reset")
+                host.cancel(job, RESET)
         self._drop_activation()
-        text = reason.encode()[:123].decode(errors="ignore")
-        everything = [*self.sockets.newest_first(), *self.standard, *self.accepting]
+        if self.auto_response is not None or self.event_timeout_ms:
+            # Told before the sockets go: routers may keep what they know of the object for some time after.
+            self.auto_response, self.event_timeout_ms = None, 0
+            self._state_changed()
+        text = reason.encode(errors="replace")[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
+        everything = [*self.sockets.newest_first(), *(self.standard or ()), *(self.accepting or ())]
         for socket in dict.fromkeys(everything):
             if socket.peer is not None and not socket.gone:
                 self.record_close(socket, RESET_CODE, text, final=True)
             socket.gone = True
+            self.drop_held(socket)
             self.forget(socket)
-        self.accepting.clear()
-        if self.auto_response is not None or self.event_timeout_ms:
-            self.auto_response, self.event_timeout_ms = None, 0
-            self._state_changed()
+        self.accepting = None
         while self.mailbox:
-            self.host.abandon(self.mailbox.take(), reason)
+            host.abandon(self.mailbox.take(), f"{RESET}: {reason}")
+        host.note_idle(self)
 
     def forget(self, socket: Socket) -> None:
         """Take *socket* out of every index; its package lives on in handles that the user keeps."""
         self.sockets.remove(socket)
-        self.standard.discard(socket)
-        peer = socket.peer
-        if peer is not None and peer.sockets.pop(socket.counter, None) is not None:
+        if self.standard:
+            self.standard.discard(socket)
+        if socket.peer is not None and socket.peer.detach(socket):
             self.host.counters.sockets -= 1
 
     # --- what the object's code asks for ---
@@ -283,18 +296,44 @@ class HostedObject:
     def accept_standard(self, handle: WebSocket) -> None:
         """Accept the server end of a pair for this life of the instance."""
         handle.check_acceptable()
+        if self.standard is None:
+            self.standard = set()
         if len(self.standard) >= MAX_WEBSOCKETS_PER_OBJECT:
             raise TooManyWebSockets(MAX_WEBSOCKETS_PER_OBJECT, "non-hibernatable")
         self.standard.add(self._accept(handle, hibernatable=False))
 
     def _accept(self, handle: WebSocket, *, hibernatable: bool, tags: tuple[str, ...] = ()) -> Socket:
-        socket = Socket(self, hibernatable=hibernatable, ordinal=self.next_ordinal, tags=tags)
-        self.next_ordinal += 1
+        socket = Socket(self, hibernatable=hibernatable, ordinal=self.host.next_ordinal(), tags=tags)
         socket.held = []
         handle.bind(socket)
-        running = self.host.runner.running
-        self.accepting[socket] = running if running is not None and running.owner is self else None
+        job = self.host.runner.running or request_job.get()
+        if job is not None and (job.owner is not self or job.has_ended):
+            job = None
+        if self.accepting is None:
+            self.accepting = {}
+        self.accepting[socket] = job
         return socket
+
+    def take_unreturned(self, job: Job) -> list[Socket]:
+        """The sockets that *job*, which has ended, has accepted and whose client end is in no Response; when it is a
+        request, those as well that were accepted in no event. They are dropped."""
+        accepting = self.accepting
+        if not accepting:
+            return []
+        anyone = job.kind is JobKind.FETCH
+        dropped = [socket for socket, within in accepting.items() if within is job or (anyone and within is None)]
+        for socket in dropped:
+            del accepting[socket]
+            self.drop_held(socket)
+            socket.gone = True
+        return dropped
+
+    def drop_held(self, socket: Socket) -> None:
+        """What was sent before the 101 goes nowhere: there will be none."""
+        for held in socket.held or ():
+            if held.payload is not None:
+                self.outbox.drop_held(held.size)
+        socket.held = None
 
     def set_auto_response(self, pair: tuple[str, str] | None) -> None:
         """Set or unset the auto-response."""
@@ -340,7 +379,7 @@ class HostedObject:
         """Run *callback* while no event starts."""
         activation = self.activation
         if activation is None or activation.state is ActivationState.RESET:
-            raise ObjectReset("the object was reset")
+            raise ObjectReset(RESET)
         activation.block()
         task = asyncio.ensure_future(self._blocking(activation, callback))
         task.add_done_callback(_seen)
@@ -351,7 +390,7 @@ class HostedObject:
             async with asyncio.timeout(BLOCK_TIMEOUT_S):
                 result = await callback()
         except BaseException as error:
-            if activation is self.activation:
+            if activation is self.activation and not self.host.is_closing:
                 if isinstance(error, TimeoutError):
                     log.error("%s block_concurrency_while: took more than %g s", self.label, BLOCK_TIMEOUT_S)
                 else:
@@ -365,7 +404,7 @@ class HostedObject:
 
     def abort(self, reason: str | None) -> NoReturn:
         """Reset the object and end the handler that asks for it."""
-        text = reason or "the object called abort()"
+        text = str(reason) if reason is not None else "the object called abort()"
         # Nobody else may hear of it: a handler's caller is a socket, and a client learns of no more than the 1011.
         log.warning("%s reset itself: %s", self.label, text)
         self.reset(text)
@@ -383,9 +422,6 @@ class HostedObject:
 
     # --- output ---
 
-    def _plan_outbox(self) -> None:
-        self.host.plan_outbox(self)
-
     def record_close(self, socket: Socket, code: int, reason: str, *, final: bool = False) -> None:
         """Close a connection whose 101 is on its way."""
         peer, counter = socket.peer, socket.counter
@@ -399,17 +435,18 @@ class HostedObject:
         self.outbox.record(peer, lambda writer: writer.attachment(counter, data), len(data))
 
     def inform(self, peer: Peer) -> None:
-        """Tell *peer* what the object has set for its sockets, unless it knows."""
-        if self.revision and peer not in self.informed:
-            self.informed.add(peer)
+        """Tell *peer* what the object has set for its sockets, if it ever has."""
+        if self.revision:
             state = ObjectState(self.object_id, self.revision, self.event_timeout_ms, self.auto_response)
             self.outbox.record(peer, lambda writer: writer.object_state(state))
 
     def _state_changed(self) -> None:
-        self.revision += 1
-        self.informed.clear()
-        for peer in {socket.peer for socket in self.sockets.newest_first() if socket.peer is not None}:
-            if not peer.closed:
+        self.revision = self.host.next_revision()
+        nothing = self.auto_response is None and not self.event_timeout_ms
+        for peer in self.host.output.peers:
+            # A router forgets the object with its last connection, and is told anew with the next first one. That
+            # something is unset is told to all, since nobody will remember it once the object is forgotten here.
+            if self in peer.objects or nothing:
                 self.inform(peer)
 
 

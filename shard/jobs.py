@@ -11,10 +11,11 @@ earlier. Each handler runs in a copy of its object's context, every step of it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import types
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class Job:
         deliveries: How often it had been delivered before.
         data: See ``JobKind``.
         size: Bytes that count in the mailbox.
+        has_ended: Its handler has ended, or will not run.
         task: The task that handles it, once the handler has waited.
         timer: Ends the handler when it takes too long.
         cancelled_for: Why the runtime has cancelled the handler; empty if it has not.
@@ -64,6 +66,7 @@ class Job:
         "cancelled_for",
         "data",
         "deliveries",
+        "has_ended",
         "kind",
         "owner",
         "peer",
@@ -94,6 +97,7 @@ class Job:
         self.deliveries = deliveries
         self.data = data
         self.size = size
+        self.has_ended = False
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.cancelled_for = ""
@@ -146,6 +150,8 @@ class Runner:
         self._on_ended = on_ended
         self._queue: deque[Job] = deque()
         self._carrier: asyncio.Task[None] | None = None  # the one that takes from the queue
+        # The runtime's own context: a carrier may be made while an object's code runs, and serves any object.
+        self._context = contextvars.copy_context()
         self.running: Job | None = None
 
     def __bool__(self) -> bool:
@@ -158,9 +164,15 @@ class Runner:
         if self._carrier is None:
             self._new_carrier()
 
+    def start_first(self, jobs: Iterable[Job]) -> None:
+        """Start *jobs*, which had to wait, before those queued: later ones of their object may be among these."""
+        self._queue.extendleft(reversed(list(jobs)))
+        if self._queue and self._carrier is None:
+            self._new_carrier()
+
     def _new_carrier(self) -> None:
         # Not through the loop's task factory: that one counts tasks of users' code.
-        self._carrier = asyncio.Task(self._carry(), loop=self._loop, name="carrier")
+        self._carrier = asyncio.Task(self._carry(), loop=self._loop, name="carrier", context=self._context)
 
     async def _carry(self) -> None:
         await self._carry_jobs()
@@ -170,67 +182,80 @@ class Runner:
         queue, on_ended = self._queue, self._on_ended
         carrier = self._carrier
         assert carrier is not None
-        while queue:
-            job = queue.popleft()
-            activation = job.activation
-            if activation is None or not activation.admits(job):
-                continue
-            context = activation.context.copy()
-            if job.deliveries:
-                context.run(redelivered.set, True)
-            self.running = job
-            try:
-                result = context.run(activation.call, job)
-                if type(result) is not types.CoroutineType:
-                    if not inspect.isawaitable(result):
-                        self.running = None
-                        on_ended(job, result, None)
-                        if carrier.cancelling():
-                            break
-                        continue
+        try:
+            while queue:
+                job = queue.popleft()
+                activation = job.activation
+                if activation is None or not activation.admits(job):
+                    continue
+                context = activation.context.copy()
+                if job.deliveries:
+                    context.run(redelivered.set, True)
+                error: BaseException | None = None
+                self.running = job
+                try:
+                    result = context.run(activation.call, job)
+                except BaseException as raised:
+                    result, error = None, raised
+                if type(result) is not types.CoroutineType and inspect.isawaitable(result):
                     result = _awaited(result)
-                yielded = context.run(result.send, None)
-            except StopIteration as stop:
+                if type(result) is types.CoroutineType:
+                    try:
+                        yielded = context.run(result.send, None)
+                    except StopIteration as stop:
+                        result = stop.value
+                    except BaseException as raised:
+                        result, error = None, raised
+                    else:
+                        self.running = None
+                        yield from self._go_on(job, carrier, context, result, yielded)
+                        return
                 self.running = None
-                on_ended(job, stop.value, None)
+                on_ended(job, result, error)
+                result = error = None  # a traceback refers to this frame
                 if carrier.cancelling():
                     break  # the handler has cancelled the task that it ran in: that must not hit another job
-                continue
-            except BaseException as error:
-                self.running = None
-                on_ended(job, None, error)
-                if carrier.cancelling():
-                    break
-                continue
-            self.running = None
-            # The handler waits: this task is its own from now on.
-            self._carrier = None
-            if queue:
-                self._new_carrier()
-            carrier.set_name(job.label)
-            job.task = carrier
-            self._on_suspended(job)
-            try:
-                while True:
-                    try:
-                        value = yield yielded
-                    except BaseException as error:
-                        self.running = job
-                        yielded = context.run(result.throw, error)
-                    else:
-                        self.running = job
-                        yielded = context.run(result.send, value)
-                    self.running = None
-            except StopIteration as stop:
-                self.running = None
-                on_ended(job, stop.value, None)
-            except BaseException as error:
-                self.running = None
-                on_ended(job, None, error)
-            return
+        finally:
+            if self._carrier is carrier:
+                self._carrier = None
+                if queue:
+                    self._new_carrier()
+
+    def _go_on(
+        self,
+        job: Job,
+        carrier: asyncio.Task[None],
+        context: contextvars.Context,
+        coroutine: types.CoroutineType[Any, Any, Any],
+        yielded: Any,
+    ) -> Generator[Any, Any, None]:
+        """The handler waits: *carrier* is its own task from now on."""
         self._carrier = None
-        if queue:
+        if self._queue:
             self._new_carrier()
+        carrier.set_name(job.label)
+        job.task = carrier
+        self._on_suspended(job)
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            while True:
+                try:
+                    value = yield yielded
+                except BaseException as thrown:
+                    self.running = job
+                    yielded = context.run(coroutine.throw, thrown)
+                else:
+                    self.running = job
+                    yielded = context.run(coroutine.send, value)
+                self.running = None
+        except StopIteration as stop:
+            result = stop.value
+        except BaseException as raised:
+            error = raised
+        self.running = None
+        self._on_ended(job, result, error)
+        result = error = None
 
 
 async def _awaited(awaitable: Any) -> Any:

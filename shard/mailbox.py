@@ -7,7 +7,7 @@ talkative client does not hold the others up. Requests count as connections of t
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -17,19 +17,24 @@ E = TypeVar("E")
 class Mailbox(Generic[E]):
     """Waiting events; its owner keeps the bound, since events that have started count as well."""
 
-    __slots__ = ("_queues",)
+    __slots__ = ("_queues", "_turns")
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[Hashable, deque[E]] = OrderedDict()
+        # Made when needed: nearly all mailboxes are empty nearly all the time, and there is one for each object.
+        self._queues: dict[Hashable, deque[E]] | None = None
+        self._turns: deque[Hashable] | None = None  # the sources, in the order of their turns
 
     def __bool__(self) -> bool:
-        return bool(self._queues)
+        return self._queues is not None
 
     def put(self, source: Hashable, event: E) -> None:
         """Let *event* wait behind those of the same *source* (a socket or a request)."""
+        if self._queues is None or self._turns is None:
+            self._queues, self._turns = {}, deque()
         queue = self._queues.get(source)
         if queue is None:
             self._queues[source] = queue = deque()
+            self._turns.append(source)
         queue.append(event)
 
     def take(self) -> E:
@@ -38,8 +43,15 @@ class Mailbox(Generic[E]):
         Raises:
             LookupError: There is none.
         """
-        source, queue = self._queues.popitem(last=False)
+        if self._queues is None or self._turns is None:
+            raise LookupError("the mailbox is empty")
+        source = self._turns.popleft()
+        queue = self._queues[source]
         event = queue.popleft()
         if queue:
-            self._queues[source] = queue
+            self._turns.append(source)
+        else:
+            del self._queues[source]
+            if not self._turns:
+                self._queues = self._turns = None
         return event

@@ -9,6 +9,7 @@ an entry of any other kind (a close, an attachment, a response, object state) en
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -51,27 +52,46 @@ class _Send:
 
 
 class Outbox:
-    """Output of one object that has not left.
+    """Output of one object that has not left, and where the output that has left is.
 
     Attributes:
-        size: Bytes held, roughly: payloads once each, 4 for each target.
+        size: Bytes held, roughly: each distinct payload once, 4 for each target; what ``hold`` was given, too.
+        planned: There is output; ``plan`` was called.
+        marks: For each router the last batch that carries output; kept only while there are several routers.
     """
 
-    __slots__ = ("_encoded", "_entries", "_last", "_last_payload", "_limit", "_plan", "planned", "size")
+    __slots__ = (
+        "_binaries",
+        "_entries",
+        "_held_size",
+        "_last",
+        "_last_payload",
+        "_limit",
+        "_plan",
+        "_texts",
+        "marks",
+        "planned",
+        "size",
+    )
 
-    def __init__(self, plan: Callable[[], None], limit: int = OUTBOX_BYTES) -> None:
+    def __init__(self, plan: Callable[[Outbox], None], limit: int = OUTBOX_BYTES) -> None:
         """Args:
-        plan: Called when the outbox stops being empty: flush it at the end of this turn.
+        plan: Called with the outbox when it stops being empty: flush it at the end of this turn.
         limit: Bytes it may hold.
         """
-        self._entries: list[_Send | tuple[Peer, Callable[[OutputWriter], None]]] = []
+        # Lists and tables are made when needed: most outboxes belong to objects that sleep.
+        self._entries: list[_Send | tuple[Peer, Callable[[OutputWriter], None]]] | None = None
         self._last: _Send | None = None
         self._last_payload: str | bytes | None = None
-        self._encoded: dict[str, bytes] = {}
+        # Each distinct payload of this turn with its one encoding. Two tables, for equal bytes and text are not equal.
+        self._texts: dict[str | bytes, bytes] | None = None
+        self._binaries: dict[str | bytes, bytes] | None = None
         self._plan = plan
         self._limit = limit
+        self._held_size = 0
         self.size = 0
         self.planned = False
+        self.marks: dict[Peer, int] | None = None
 
     def send(self, peer: Peer, counter: int, payload: str | bytes) -> None:
         """A message to one connection.
@@ -93,39 +113,93 @@ class Outbox:
             self._begin(peer, counter, payload)
 
     def _begin(self, peer: Peer, counter: int, payload: str | bytes) -> None:
-        if isinstance(payload, str):
-            data = self._encoded.get(payload)
-            if data is None:
-                data = payload.encode()
-                self._encoded[payload] = data
-            binary = False
+        binary = not isinstance(payload, str)
+        table = self._binaries if binary else self._texts
+        if table is None:
+            table = {}
+            if binary:
+                self._binaries = table
+            else:
+                self._texts = table
+        data = table.get(payload)
+        size = self.size + _ENTRY_BYTES
+        if data is not None:
+            if size > self._limit:
+                raise OutboxFull(self.size, self._limit)
         else:
-            data, binary = payload, True
-        size = self.size + len(data) + _ENTRY_BYTES
-        if size > self._limit and self.size:
-            raise OutboxFull(self.size, self._limit)
+            data = payload.encode() if isinstance(payload, str) else payload
+            size += len(data)
+            if size > self._limit and self.size:
+                raise OutboxFull(self.size, self._limit)
+            table[payload] = data
         self.size = size
         self._last = entry = _Send(data, binary, peer, counter)
         self._last_payload = payload
-        self._entries.append(entry)
-        if not self.planned:
+        entries = self._entries
+        if entries is None:
+            self._entries = [entry]
             self.planned = True
-            self._plan()
+            self._plan(self)
+        else:
+            entries.append(entry)
 
     def record(self, peer: Peer, write: Callable[[OutputWriter], None], size: int = 0) -> None:
         """Any other record: *write* is called with the writer of *peer* when its turn comes. Never refused."""
         self._last = self._last_payload = None
-        self._entries.append((peer, write))
         self.size += size + _ENTRY_BYTES
-        if not self.planned:
+        if self._entries is None:
+            self._entries = [(peer, write)]
             self.planned = True
-            self._plan()
+            self._plan(self)
+        else:
+            self._entries.append((peer, write))
+
+    def check_room(self, size: int) -> None:
+        """Raises:
+        OutboxFull: There is no room for a record of *size* bytes.
+        """
+        if self.size and self.size + size + _ENTRY_BYTES > self._limit:
+            raise OutboxFull(self.size, self._limit)
+
+    # --- before the 101 ---
+
+    def hold(self, payload: str | bytes) -> int:
+        """Count a message that is kept elsewhere, until ``release`` takes it.
+
+        Returns:
+            The bytes it counts with.
+
+        Raises:
+            OutboxFull, UnicodeEncodeError: As for ``send``.
+        """
+        size = _ENTRY_BYTES + len(payload.encode() if isinstance(payload, str) else payload)
+        if self.size and self.size + size > self._limit:
+            raise OutboxFull(self.size, self._limit)
+        self._held_size += size
+        self.size += size
+        return size
+
+    def drop_held(self, size: int) -> None:
+        """A message that was held is not to be sent any more; *size* is what ``hold`` returned."""
+        self._held_size -= size
+        self.size -= size
+
+    def release(self, peer: Peer, counter: int, payload: str | bytes, size: int) -> None:
+        """Send a message that was held. It has been taken, so it is not refused now."""
+        self.drop_held(size)
+        limit, self._limit = self._limit, sys.maxsize
+        try:
+            self.send(peer, counter, payload)
+        finally:
+            self._limit = limit
+
+    # --- leaving ---
 
     def goes_to(self, peers: set[Peer]) -> bool:
         """Whether some entry is for one of *peers*."""
         return any(
             entry[0] in peers if isinstance(entry, tuple) else not peers.isdisjoint(entry.peers())
-            for entry in self._entries
+            for entry in self._entries or ()
         )
 
     def drain(self) -> tuple[set[Peer], int]:
@@ -134,10 +208,10 @@ class Outbox:
         Returns:
             The routers written to, and the number of messages for all connections together.
         """
-        entries, self._entries = self._entries, []
+        entries, self._entries = self._entries or [], None
         self._last = self._last_payload = None
-        self._encoded.clear()
-        self.size = 0
+        self._texts = self._binaries = None
+        self.size = self._held_size
         self.planned = False
         written: set[Peer] = set()
         messages = 0
@@ -160,3 +234,31 @@ class Outbox:
                         written.add(peer)
                         messages += len(targets)
         return written, messages
+
+    def mark(self, written: set[Peer]) -> None:
+        """Output has just left, in the last batches of the links of *written*."""
+        if written:
+            marks = self.marks
+            if marks is None:
+                self.marks = marks = {}
+            for peer in written:
+                marks[peer] = peer.link.session.sent
+
+    def unconfirmed(self, peers: Iterable[Peer], except_for: Peer) -> list[tuple[Peer, int]]:
+        """The routers, but *except_for*, that have not confirmed output of this outbox, each with the last such batch.
+
+        Marks that are behind are forgotten.
+        """
+        marks, waits = self.marks, []
+        for peer in peers:
+            if peer is not except_for:
+                number = peer.sent_unmarked if marks is None else max(marks.get(peer, 0), peer.sent_unmarked)
+                if peer.link.session.confirmed < number:
+                    waits.append((peer, number))
+        if (
+            not waits
+            and marks is not None
+            and all(peer.closed or peer.link.session.confirmed >= number for peer, number in marks.items())
+        ):
+            self.marks = None
+        return waits

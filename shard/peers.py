@@ -4,14 +4,15 @@ An event is done with once its handler has ended **and every other router has co
 object had put out before that**: else a router that dies with such a batch would take output with it that no
 redelivery brings back. On the router's own link the order of records does it, as the acknowledgement travels behind.
 
-So each object remembers for each router the number of the last batch with output of it (``Marks``). With one router,
-or when an object's output went to the event's own router only, the acknowledgement is written at once.
+So each outbox remembers for each router the number of the last batch with output of it. With one router, or when an
+object's output went to the event's own router only, the acknowledgement is written at once.
 """
 
 from __future__ import annotations
 
 import heapq
 from array import array
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..common.ids import Incarnation
@@ -19,10 +20,8 @@ from ..common.link import Link
 from ..common.records import OutputWriter
 
 if TYPE_CHECKING:
+    from .hosted import HostedObject
     from .sockets import Socket
-
-Marks = dict["Peer", int]
-"""For each router the number of the last batch that carries output of an object."""
 
 
 class _Waiting:
@@ -48,19 +47,60 @@ class Peer:
         link: The link to it.
         writer: The link's writer.
         sockets: Its connections, by counter.
+        objects: How many connections of each object it has; the router knows what an object has set while that is
+            not 0.
+        sent_unmarked: The last batch that may carry output for which no outbox has a mark.
         closed: The router has left the map; nothing goes there any more.
     """
 
-    __slots__ = ("_acks", "_awaiting", "closed", "incarnation", "link", "sockets", "writer")
+    __slots__ = (
+        "_acks",
+        "_awaiting",
+        "closed",
+        "incarnation",
+        "link",
+        "objects",
+        "sent_unmarked",
+        "sockets",
+        "writer",
+    )
 
     def __init__(self, link: Link[OutputWriter]) -> None:
         self.incarnation: Incarnation = link.remote
         self.link = link
         self.writer = link.writer
         self.sockets: dict[int, Socket] = {}
+        self.objects: dict[HostedObject, int] = {}
+        self.sent_unmarked = 0
         self.closed = False
         self._acks: dict[int, list[int]] = {}  # counter → first, last, first, last …
         self._awaiting: list[tuple[int, _Waiting]] = []  # a heap by batch number
+
+    # --- connections ---
+
+    def attach(self, socket: Socket, counter: int) -> None:
+        """The router has the connection of *socket*, as its number *counter*."""
+        socket.peer, socket.counter = self, counter
+        self.sockets[counter] = socket
+        self.objects[socket.owner] = self.objects.get(socket.owner, 0) + 1
+
+    def detach(self, socket: Socket) -> bool:
+        """The connection is over; says whether it was attached."""
+        if self.sockets.get(socket.counter) is not socket:
+            return False
+        del self.sockets[socket.counter]
+        left = self.objects[socket.owner] - 1
+        if left:
+            self.objects[socket.owner] = left
+        else:
+            del self.objects[socket.owner]
+        return True
+
+    # --- acknowledgements ---
+
+    def note_sent(self) -> None:
+        """All that went out so far may be output of any object."""
+        self.sent_unmarked = self.link.session.sent
 
     def acknowledge(self, counter: int, seq: int) -> None:
         """The event *seq* of a connection is done with; neighbours merge into one range."""
@@ -72,15 +112,19 @@ class Peer:
         else:
             ranges += (seq, seq)
 
-    def acknowledge_after(self, counter: int, seq: int, marks: Marks) -> None:
-        """As ``acknowledge``, once the other routers in *marks* have confirmed the batches named there."""
+    def acknowledge_after(self, counter: int, seq: int, waits: Iterable[tuple[Peer, int]]) -> bool:
+        """As ``acknowledge``, once each router in *waits* has confirmed the batch named there.
+
+        Returns:
+            Whether that is now: write the acknowledgements.
+        """
         waiting = _Waiting(self, counter, seq)
-        for peer, number in marks.items():
-            if peer is not self and not peer.closed and peer.link.session.confirmed < number:
-                waiting.missing += 1
-                heapq.heappush(peer._awaiting, (number, waiting))
+        for peer, number in waits:
+            waiting.missing += 1
+            heapq.heappush(peer._awaiting, (number, waiting))
         if not waiting.missing:
             self.acknowledge(counter, seq)
+        return not waiting.missing
 
     def confirmed(self) -> set[Peer]:
         """This router has confirmed more, or has left.

@@ -8,12 +8,15 @@ connection whose messages go nowhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import AlreadyAccepted
 from ..common.records import AcceptMode, HttpRequest, HttpResponse
 from .request import Response
 from .sockets import Socket
+
+if TYPE_CHECKING:
+    from .hosted import HostedObject
 
 _ROUTERS_OWN = frozenset(
     (
@@ -48,10 +51,14 @@ class Answer:
     broken: bool = False
 
 
-def answer_of(request: HttpRequest, result: Any) -> Answer:
-    """Raises:
-    TypeError: *result* is no Response, or opens a WebSocket that the request did not ask for.
-    AlreadyAccepted: Its WebSocket was in a Response before.
+def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
+    """What *owner* answers to *request* by returning *result*.
+
+    Raises:
+        TypeError: *result* is no Response, opens a WebSocket that the request did not ask for, or one that another
+            object has accepted.
+        AlreadyAccepted: Its WebSocket was in a Response before, or was dropped since it was in none when the request
+            that it was accepted in ended.
     """
     if not isinstance(result, Response):
         raise TypeError(f"fetch must return a Response, got {result!r:.80}")
@@ -67,11 +74,15 @@ def answer_of(request: HttpRequest, result: Any) -> Answer:
         raise TypeError("fetch returned a WebSocket for a request without the header 'Upgrade: websocket'")
     if handle.used or handle.other is None:
         raise AlreadyAccepted("the WebSocket of this Response was in a Response before")
+    socket = handle.other.socket
+    if socket is not None and socket.owner is not owner:
+        raise TypeError("fetch returned a WebSocket whose other end was accepted by another object")
+    if socket is not None and socket.gone:
+        raise AlreadyAccepted("the WebSocket of this Response was dropped: the fetch that accepted it has ended before")
     protocol = result.headers.get("sec-websocket-protocol", "")
     wrong_end = handle.is_server_end or handle.socket is not None
     handle.mark_used()
-    socket = None if wrong_end else handle.other.socket
-    if socket is None:
+    if wrong_end or socket is None:
         opened = HttpResponse(request.request, 101, AcceptMode.UNACCEPTED, headers)
         return Answer(opened, protocol=protocol, broken=wrong_end)
     mode = AcceptMode.HIBERNATABLE if socket.hibernatable else AcceptMode.STANDARD

@@ -11,7 +11,8 @@ next look, once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..common.errors import TooManyWebSockets
 from ..common.limits import MAX_WEBSOCKETS_PER_OBJECT
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from .hosted import HostedObject
     from .peers import Peer
     from .web_socket import WebSocket
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A message (*payload*, counted in the outbox with *size* bytes) or a close (*payload* is ``None``)."""
+
+    payload: str | bytes | None
+    size: int = 0
+    code: int = 0
+    reason: str = ""
 
 
 class Socket:
@@ -38,6 +49,7 @@ class Socket:
         auto_response_time: Unix seconds of the last auto-response, ``None`` if there was none.
         closed_by_object: ``close()`` was called: ``send`` raises.
         closed_by_client: The client's Close was delivered.
+        ending: Its last event (close or failure) has come: there is no second one.
         gone: The connection is over (reset, protocol error, dropped): sends go nowhere.
         held: What was sent or closed before the 101; ``None`` once it is on its way.
         live: The user's handle, while the object is awake.
@@ -49,6 +61,7 @@ class Socket:
         "closed_by_client",
         "closed_by_object",
         "counter",
+        "ending",
         "gone",
         "held",
         "hibernatable",
@@ -74,8 +87,9 @@ class Socket:
         self.auto_response_time: float | None = None
         self.closed_by_object = False
         self.closed_by_client = False
+        self.ending = False
         self.gone = False
-        self.held: list[tuple[Any, ...]] | None = None
+        self.held: list[Held] | None = None
         self.live: WebSocket | None = None
 
     @property
@@ -87,11 +101,14 @@ class Socket:
 class Sockets:
     """The hibernatable sockets of an object, in the order of accepts and by tag."""
 
-    __slots__ = ("_all", "_by_tag", "_sorted")
+    __slots__ = ("_all", "_by_tag", "_highest", "_sorted", "_tags")
 
     def __init__(self) -> None:
         self._all: dict[int, Socket] = {}  # by ordinal
-        self._by_tag: dict[str, dict[int, Socket]] = {}
+        # A tag's only socket stands for itself: most objects with few sockets have a tag for each.
+        self._by_tag: dict[str, Socket | dict[int, Socket]] = {}
+        self._tags: tuple[str, ...] = ()  # of the socket added last
+        self._highest = 0
         self._sorted = True
 
     def __len__(self) -> int:
@@ -109,23 +126,42 @@ class Sockets:
 
     def add(self, socket: Socket) -> None:
         """Take *socket* into all indexes; its ordinal is not among them."""
-        last = next(reversed(self._all), -1)
-        if socket.ordinal < last:
+        ordinal = socket.ordinal
+        if ordinal < self._highest:
             self._sorted = False
-        self._all[socket.ordinal] = socket
+        else:
+            self._highest = ordinal
+        self._all[ordinal] = socket
+        if socket.tags == self._tags:
+            socket.tags = self._tags  # one tuple for all that have the same: restored ones come with their own
+        else:
+            self._tags = socket.tags
+        by_tag = self._by_tag
         for tag in socket.tags:
-            self._by_tag.setdefault(tag, {})[socket.ordinal] = socket
+            tagged = by_tag.get(tag)
+            if tagged is None:
+                by_tag[tag] = socket
+            elif isinstance(tagged, Socket):
+                by_tag[tag] = {tagged.ordinal: tagged, ordinal: socket}
+            else:
+                tagged[ordinal] = socket
 
     def remove(self, socket: Socket) -> None:
         """Take *socket* out of all indexes; nothing happens if it is not in them."""
         if self._all.get(socket.ordinal) is not socket:
             return
         del self._all[socket.ordinal]
+        if not self._all:
+            self._all = {}  # a dict keeps the room of what it once held
+            self._sorted = True
+        by_tag = self._by_tag
         for tag in socket.tags:
-            tagged = self._by_tag[tag]
-            del tagged[socket.ordinal]
-            if not tagged:
-                del self._by_tag[tag]
+            tagged = by_tag[tag]
+            if isinstance(tagged, dict):
+                del tagged[socket.ordinal]
+                if tagged:
+                    continue
+            del by_tag[tag]
 
     def newest_first(self) -> list[Socket]:
         """All sockets (the order of ``get_web_sockets()``)."""
@@ -135,10 +171,15 @@ class Sockets:
     def tagged(self, tag: str) -> list[Socket]:
         """The sockets with *tag*, oldest first (the order of ``get_web_sockets(tag)``)."""
         self._sort()
-        return list(self._by_tag.get(tag, {}).values())
+        tagged = self._by_tag.get(tag)
+        if tagged is None:
+            return []
+        return [tagged] if isinstance(tagged, Socket) else list(tagged.values())
 
     def _sort(self) -> None:
         if not self._sorted:
             self._all = dict(sorted(self._all.items()))
-            self._by_tag = {tag: dict(sorted(tagged.items())) for tag, tagged in self._by_tag.items()}
+            for tag, tagged in self._by_tag.items():
+                if isinstance(tagged, dict):
+                    self._by_tag[tag] = dict(sorted(tagged.items()))
             self._sorted = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -18,9 +18,7 @@ from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, Invalid
 from ..common.limits import MAX_CLOSE_REASON_BYTES
 from . import attachments
 from .current import current_object, redelivered
-
-if TYPE_CHECKING:
-    from .sockets import Socket
+from .sockets import Held, Socket
 
 _UNSENDABLE_CODES = frozenset((1004, 1005, 1006, 1015))
 NO_CODE = 1005
@@ -140,6 +138,7 @@ class WebSocket:
             SocketClosed: The object has called ``close()``.
             OutboxFull: The object has 64 MiB of output on their way.
             TypeError: Another type, or JSON cannot carry it.
+            UnicodeEncodeError: Text with a lone surrogate, which UTF-8 does not have.
         """
         socket = self._socket
         if socket is None:
@@ -154,7 +153,7 @@ class WebSocket:
         if socket.held is None:
             socket.owner.outbox.send(socket.peer, socket.counter, message)  # type: ignore[arg-type]  # bound with the 101
         else:
-            socket.held.append(("send", message))
+            socket.held.append(Held(message, socket.owner.outbox.hold(message)))
 
     def close(self, code: int | None = None, reason: str | None = None) -> None:
         """Close the connection. A second call is ignored, as is one after the client vanished.
@@ -180,7 +179,7 @@ class WebSocket:
         if socket.held is None:
             socket.owner.record_close(socket, wire_code, reason or "")
         else:
-            socket.held.append(("close", wire_code, reason or ""))
+            socket.held.append(Held(None, code=wire_code, reason=reason or ""))
 
     # --- what is known ---
 
@@ -223,6 +222,7 @@ class WebSocket:
         Raises:
             DataCloneError: Another type.
             AttachmentTooLarge: More than 2,048 bytes as CBOR (seed; a setting raises it). The earlier value stays.
+            OutboxFull: The object has 64 MiB of output on their way. The earlier value stays.
         """
         socket = self._socket
         owner = current_object() if socket is None else socket.owner
@@ -230,9 +230,10 @@ class WebSocket:
         if socket is None:
             self._early_attachment = data
         else:
-            socket.attachment = data
             if socket.held is None and socket.hibernatable and not socket.gone:
+                owner.outbox.check_room(len(data))
                 owner.record_attachment(socket, data)
+            socket.attachment = data
 
     def deserialize_attachment(self) -> Any:
         """A fresh copy of the value kept last; ``None`` if there is none."""
@@ -262,7 +263,7 @@ class WebSocket:
 
     @property
     def other(self) -> WebSocket | None:
-        """The other end of the pair; ``None`` on a handle made for a package."""
+        """The other end of the pair; ``None`` once the pair was used, and on a handle made for a package."""
         return self._other
 
     @property
@@ -276,10 +277,12 @@ class WebSocket:
         return self._used
 
     def mark_used(self) -> None:
-        """The pair has gone into a Response."""
+        """The pair has gone into a Response. Its ends need each other no longer; unlinked, they are freed at once."""
         self._used = True
-        if self._other is not None:
-            self._other._used = True
+        other, self._other = self._other, None
+        if other is not None:
+            other._used = True
+            other._other = None
 
     def check_acceptable(self) -> None:
         """Raises:
@@ -295,8 +298,7 @@ class WebSocket:
         """The socket is accepted."""
         self._socket = socket
         socket.live = self
-        if self._early_attachment is not None:
-            socket.attachment = self._early_attachment
+        socket.attachment, self._early_attachment = self._early_attachment, None
 
     @classmethod
     def of(cls, socket: Socket) -> WebSocket:
@@ -332,10 +334,8 @@ class WebSocketPair:
 
 
 def _cast(message: Any) -> str | bytes:
-    if isinstance(message, str | bytes):
-        return message  # a subclass of either
-    if isinstance(message, bytearray | memoryview):
-        return bytes(message)
+    if isinstance(message, str):
+        return str.__str__(message)  # a subclass: only its text goes out, whatever else it can do
     if message is None:
         return "null"
     if isinstance(message, bool):
@@ -347,10 +347,13 @@ def _cast(message: Any) -> str | bytes:
             return orjson.dumps(message).decode()
         except TypeError as error:
             raise TypeError(f"send() cannot write this {type(message).__name__} as JSON: {error}") from error
-    raise TypeError(
-        f"send() takes str, bytes-like, int, float, bool, None, dict or list, got {type(message).__name__}: "
-        f"{message!r:.80}"
-    )
+    try:
+        return memoryview(message).tobytes()
+    except TypeError:
+        raise TypeError(
+            f"send() takes str, bytes-like, int, float, bool, None, dict or list, got {type(message).__name__}: "
+            f"{message!r:.80}"
+        ) from None
 
 
 def _check_close(code: object, reason: object) -> None:
@@ -364,7 +367,10 @@ def _check_close(code: object, reason: object) -> None:
             raise TypeError(f"a close reason is a str, got {reason!r:.80}")
         if code is None:
             raise InvalidCloseReason(f"a close reason needs a code beside it, got only {reason!r:.80}")
-        size = len(reason.encode())
+        try:
+            size = len(reason.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidCloseReason(f"a close reason must be UTF-8 text, got {reason!r:.80}") from error
         if size > MAX_CLOSE_REASON_BYTES:
             raise InvalidCloseReason(
                 f"a close reason can have at most {MAX_CLOSE_REASON_BYTES} UTF-8 bytes, got {size}"

@@ -1,0 +1,96 @@
+"""What routers send, handed to the host record by record: the sinks of the shard's links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from ..common.ids import Slot
+from ..common.records import HttpRequest, ObjectState, Passport
+from .jobs import JobKind
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .peers import Peer
+
+
+class RouterEvents:
+    """The sink of one router's records: ``EventSink`` for the host."""
+
+    __slots__ = ("_host", "_peer")
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        self._host = host
+        self._peer = peer
+
+    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
+        """See ``EventSink``."""
+        self._host.message(self._peer, connection, seq, deliveries, data)
+
+    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
+        """See ``EventSink``."""
+        self._host.ended(self._peer, connection, seq, deliveries, JobKind.CLOSED, (code, reason, clean))
+
+    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
+        """See ``EventSink``."""
+        self._host.ended(self._peer, connection, seq, deliveries, JobKind.FAILED, (code, description))
+
+    def request(self, request: HttpRequest) -> None:
+        """See ``EventSink``."""
+        self._host.request(self._peer, request)
+
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
+        """See ``EventSink``."""
+        sockets = self._peer.sockets
+        for counter, time in zip(connections, times, strict=True):
+            socket = sockets.get(counter)
+            if socket is not None:
+                socket.auto_response_time = time
+
+    def restore(self, passport: Passport) -> None:
+        """See ``EventSink``."""
+        self._host.restore(self._peer, passport)
+
+    def restored(self, map_version: int, slots: Sequence[int]) -> None:
+        """See ``EventSink``."""
+        self._host.restored(self._peer, cast(Sequence[Slot], slots))
+
+    def object_state(self, state: ObjectState) -> None:
+        """See ``EventSink``."""
+        self._host.object_state(state)
+
+
+class LastEvents:
+    """The sink while the shard ends: no event starts any more. Routers keep events, unacknowledged, for the next owner
+    of their slots; a request is refused, since it cannot wait without the router's knowing that it was not begun."""
+
+    __slots__ = ("_host", "_peer")
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        self._host = host
+        self._peer = peer
+
+    def request(self, request: HttpRequest) -> None:
+        """See ``EventSink``."""
+        self._host.refuse(self._peer, request, 503, "the object's process ends; try again")
+
+    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
+        """See ``EventSink``."""
+
+    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
+        """See ``EventSink``."""
+
+    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
+        """See ``EventSink``."""
+
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
+        """See ``EventSink``."""
+
+    def restore(self, passport: Passport) -> None:
+        """See ``EventSink``."""
+
+    def restored(self, map_version: int, slots: Sequence[int]) -> None:
+        """See ``EventSink``."""
+
+    def object_state(self, state: ObjectState) -> None:
+        """See ``EventSink``."""

@@ -1,0 +1,142 @@
+"""The shard's output of one turn of the loop, and the acknowledgements behind it.
+
+Outboxes that have something, and events that have ended, gather here; at the end of the turn one flush writes the
+outboxes to the routers' links, then the acknowledgements: one group to each router. What goes to a link that is
+**blocked** (too much of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that object's events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from .counters import ShardCounters
+from .outbox import Outbox
+from .peers import Peer
+
+EndedEvent = tuple[Outbox, Peer, int, int]
+"""The object's outbox, and the event: its router, its connection's counter, its number."""
+
+
+class Output:
+    """Outboxes and acknowledgements on their way to the links.
+
+    Args:
+        loop: Whose turns count.
+        counters: Where messages are counted.
+
+    Attributes:
+        peers: The routers of the map.
+        ended: Events that have ended and are not acknowledged. Append, then ``plan`` unless ``planned``.
+        planned: A flush will come at the end of this turn.
+        plan_outbox: What outboxes call when they stop being empty; one for all of them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, counters: ShardCounters) -> None:
+        self.peers: list[Peer] = []
+        self.ended: list[EndedEvent] = []
+        self.planned = False
+        self.plan_outbox: Callable[[Outbox], None] = self._plan_outbox
+        self._loop = loop
+        self._counters = counters
+        self._dirty: list[Outbox] = []
+        self._progress = asyncio.Event()  # a router has confirmed something, or has gone
+
+    def _plan_outbox(self, outbox: Outbox) -> None:
+        self._dirty.append(outbox)
+        if not self.planned:
+            self.plan()
+
+    def plan(self) -> None:
+        """Flush at the end of this turn."""
+        if not self.planned:
+            self.planned = True
+            self._loop.call_soon(self.flush)
+
+    # --- routers ---
+
+    def meet(self, peer: Peer) -> None:
+        """A router has come."""
+        if len(self.peers) == 1:
+            # With one router nobody kept marks: all that its batches have carried counts as of its last one.
+            self.flush()
+            self.peers[0].note_sent()
+        peer.link.on_confirmed = lambda _: self._confirmed(peer)
+        peer.link.on_unblocked = lambda _: self.plan()
+        self.peers.append(peer)
+
+    def lose(self, peer: Peer) -> None:
+        """A router has gone: what waited for it goes on without it."""
+        peer.closed = True
+        self.peers.remove(peer)
+        peer.link.close()
+        self._confirmed(peer)
+        if self._dirty or self.ended:
+            self.plan()
+
+    def _confirmed(self, peer: Peer) -> None:
+        self._progress.set()
+        if peer.confirmed():
+            self.plan()
+
+    # --- the end of a turn ---
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        self.planned = False
+        peers = self.peers
+        blocked = {peer for peer in peers if peer.link.blocked}
+        dirty, self._dirty = self._dirty, []
+        ended, self.ended = self.ended, []
+        sends = 0
+        if len(peers) <= 1 and not blocked:
+            for outbox in dirty:
+                sends += outbox.drain()[1]
+            for _, peer, counter, seq in ended:
+                peer.acknowledge(counter, seq)
+            for peer in peers:
+                peer.write_acks()
+                peer.link.flush()
+        else:
+            sends = self._flush_several(peers, blocked, dirty, ended)
+        self._counters.sends += sends
+
+    def _flush_several(
+        self, peers: list[Peer], blocked: set[Peer], dirty: list[Outbox], ended: list[EndedEvent]
+    ) -> int:
+        sends = 0
+        fresh: dict[Outbox, set[Peer]] = {}
+        for outbox in dirty:
+            if blocked and outbox.goes_to(blocked):
+                self._dirty.append(outbox)  # until it is unblocked, or lost
+                continue
+            fresh[outbox], count = outbox.drain()
+            sends += count
+        later = []
+        for event in ended:
+            outbox, peer, counter, seq = event
+            if outbox.planned:
+                self.ended.append(event)  # its output has not left yet
+            elif any(other is not peer for other in fresh.get(outbox, ())) or outbox.unconfirmed(peers, peer):
+                later.append(event)
+            else:
+                peer.acknowledge(counter, seq)
+        for peer in peers:
+            peer.write_acks()
+            peer.link.flush()
+        for outbox, written in fresh.items():
+            outbox.mark(written)
+        for outbox, peer, counter, seq in later:
+            if peer.acknowledge_after(counter, seq, outbox.unconfirmed(peers, peer)):
+                self.plan()
+        return sends
+
+    async def confirmed(self, timeout_s: float) -> None:
+        """Wait until every router has confirmed all that was written, but no longer than *timeout_s* seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for peer in list(self.peers):
+                    while not peer.closed and peer.link.session.confirmed < peer.link.session.sent:
+                        self._progress.clear()
+                        await self._progress.wait()

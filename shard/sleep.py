@@ -1,0 +1,55 @@
+"""Which objects may fall asleep, and when to look.
+
+An object is entered once it has become idle, and looked at when that idleness would be long enough; if it has been busy
+since, it is looked at again later. So an event costs an object no more than a note of the time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .hosted import HostedObject
+
+
+class SleepQueue:
+    """Objects by when to look at them next. Times are seconds of one clock.
+
+    Args:
+        patience_s: Seconds of idleness after which an object falls asleep.
+    """
+
+    __slots__ = ("_heap", "_numbers", "_patience_s")
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._heap: list[tuple[float, int, HostedObject]] = []
+        self._numbers = count()  # breaks ties: objects have no order
+
+    @property
+    def next_at(self) -> float | None:
+        """When to call ``due`` next; ``None`` if no object is entered."""
+        return self._heap[0][0] if self._heap else None
+
+    def enter(self, owner: HostedObject, now: float) -> None:
+        """*owner*, which is not entered, may be idle since *now*."""
+        owner.drowsy = True
+        heapq.heappush(self._heap, (now + self._patience_s, next(self._numbers), owner))
+
+    def due(self, now: float) -> list[HostedObject]:
+        """The objects that have been idle for long enough, asleep ones included; they are not entered any more."""
+        heap, ready = self._heap, []
+        while heap and heap[0][0] <= now:
+            owner = heap[0][2]
+            at = owner.idle_since + self._patience_s
+            if at <= now and owner.may_sleep:
+                owner.drowsy = False
+                ready.append(owner)
+                heapq.heappop(heap)
+            else:
+                # One that is busy now comes back by itself, but may end its last task without a word.
+                again = at if at > now else now + self._patience_s
+                heapq.heapreplace(heap, (again, next(self._numbers), owner))
+        return ready
