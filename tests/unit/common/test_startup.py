@@ -167,7 +167,8 @@ def test_a_name_is_free_once_its_holder_was_killed(run: Path) -> None:
 
 
 def test_a_lock_on_a_file_that_its_last_holder_unlinked_is_none(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, unlinked = fcntl.flock, []
+    real = fcntl.flock
+    unlinked: list[int] = []
 
     def flock(fd: int, operation: int) -> None:
         if operation & fcntl.LOCK_EX and not unlinked:
