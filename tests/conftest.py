@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ hypothesis.settings.register_profile("roost", deadline=None)
 hypothesis.settings.load_profile("roost")
 
 _POSITIONS = pytest.StashKey[dict[str, dict[str, int]]]()
+
+
+def pytest_configure() -> None:
+    """A run that is told to end takes its clusters with it, as one that is interrupted does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
