@@ -415,7 +415,7 @@ class Session:
         groups.append(body)
 
     def _hold(self, number: int, needs: int, flags: int, body: bytes, now: float) -> None:
-        if self._overflowed or self.held_bytes + len(body) > LINK_UNCONFIRMED_BYTES:
+        if self.held_bytes + len(body) > LINK_UNCONFIRMED_BYTES:
             # Not received, so the other end keeps it. It is asked for when there is room.
             self._overflowed = True
             return

@@ -16,12 +16,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from roost.common import session as session_module
 from roost.common.ids import Incarnation
-from roost.common.session import RESEND_WINDOW, Session
+from roost.common.session import Session
 
 SMALL_BATCH = 16
 """Bytes: so that groups of some dozens of bytes travel in pieces."""
 SMALL_UNCONFIRMED = 40 * 64
 """Bytes: so that a run reaches the bounds."""
+SMALL_WINDOW = 8
+"""Batches: so that resends go on in several steps."""
 HEAL_S = 3.0
 """Simulated seconds in which a working carrier makes up for everything: several probes of the longest pause."""
 MAX_MAP = 5
@@ -44,6 +46,8 @@ class SessionOverABadCarrier(RuleBasedStateMachine):
         self.patches = [
             mock.patch.object(session_module, "MAX_BATCH_BYTES", SMALL_BATCH),
             mock.patch.object(session_module, "LINK_UNCONFIRMED_BYTES", SMALL_UNCONFIRMED),
+            mock.patch.object(session_module, "RESEND_WINDOW", SMALL_WINDOW),
+            mock.patch.object(session_module, "CONFIRM_EVERY", SMALL_WINDOW // 2),
         ]
         for patch in self.patches:
             patch.start()
@@ -64,7 +68,7 @@ class SessionOverABadCarrier(RuleBasedStateMachine):
     def carry(self, side: int) -> None:
         session = self.ends[side].session
         outgoing = session.take_outgoing()
-        assert len(outgoing) <= 2 * RESEND_WINDOW + 8, "a burst has a bound"
+        assert len(outgoing) <= 2 * SMALL_WINDOW + 24, "a burst has a bound"
         if self.refusing:
             if outgoing:
                 session.lost()

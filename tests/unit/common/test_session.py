@@ -108,10 +108,11 @@ def test_duplicates_are_dropped_counted_and_confirmed_again() -> None:
     here, there = pair()
     batches = send(here, b"one", b"two")
     receive(there, batches)
-    send(there, b"tells what it has")
+    lost = tick(there, 0.5)
+    assert flags(lost) == [Flag.CONFIRM]
     assert receive(there, batches, now=1.0) == []
     assert there.duplicates == 2
-    assert [course(batch)[1] for batch in tick(there, 1.1)] == [2]
+    assert [course(batch)[1:] for batch in tick(there, 1.1)] == [(2, 0, Flag.CONFIRM)]
 
 
 # --- confirming ---
@@ -129,10 +130,10 @@ def test_every_batch_confirms_what_came_before_it() -> None:
 
 def test_a_lone_confirmation_goes_out_after_a_few_milliseconds_without_traffic_back() -> None:
     here, there = pair()
-    receive(there, send(here, b"one", now=0.0), now=0.0)
+    receive(there, send(here, b"one", now=8.0), now=8.0)
     assert there.busy
-    assert tick(there, CONFIRM_AFTER_S / 2) == []
-    batches = tick(there, CONFIRM_AFTER_S)
+    assert tick(there, 8.0 + CONFIRM_AFTER_S / 2) == []
+    batches = tick(there, 8.0 + CONFIRM_AFTER_S * 1.01)
     assert [course(batch) for batch in batches] == [(0, 1, 0, Flag.CONFIRM)]
     assert receive(here, batches) == []
     assert here.confirmed == 1
@@ -281,6 +282,26 @@ def test_probes_become_rarer_until_there_is_progress() -> None:
     assert flags(tick(here, 3.001 + PROBE_AFTER_S)) == [Flag.PROBE]
 
 
+def test_what_is_sent_after_a_long_silence_is_not_probed_for_at_once() -> None:
+    here, _ = pair()
+    send(here, b"one", now=1000.0)
+    assert tick(here, 1000.0 + PROBE_AFTER_S / 2) == []
+
+
+def test_confirmations_of_late_originals_move_a_resend_on() -> None:
+    here, there = pair()
+    count = 2 * RESEND_WINDOW + 2
+    batches = send(here, *[b"%d" % number for number in range(count)])
+    receive(there, batches[1:2])
+    receive(here, there.take_outgoing())
+    assert len(here.take_outgoing()) == RESEND_WINDOW
+    receive(there, batches)  # the originals were only late
+    receive(here, tick(there, 1.0)[-1:])
+    assert here.confirmed == count
+    assert here.take_outgoing() == []
+    assert numbers(send(here, b"flows")) == [count + 1]
+
+
 # --- a carrier without a peer ---
 
 
@@ -358,6 +379,24 @@ def test_what_is_held_has_a_bound_and_the_rest_is_fetched_after_the_release(monk
     assert came == groups
 
 
+def test_a_probe_while_there_is_no_room_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = pair()
+    monkeypatch.setattr(session_module, "LINK_UNCONFIRMED_BYTES", 10)
+    receive(there, send(here, b"held", b"too much", map_version=2), map_version=1)
+    receive(there, tick(here, PROBE_AFTER_S))
+    assert flags(there.take_outgoing()) == [Flag.CONFIRM]
+
+
+def test_what_is_held_stays_ahead_when_a_lost_peer_is_heard_again() -> None:
+    here, there = pair()
+    receive(there, send(here, b"held", map_version=2), map_version=1)
+    send(there, b"lost")
+    there.lost()
+    receive(there, send(here, b"behind it"), map_version=1)
+    assert receive(there, send(here, b"and this"), map_version=1) == []
+    assert there.release(2, 0.0) == [b"held", b"behind it", b"and this"]
+
+
 # --- bounds ---
 
 
@@ -386,6 +425,13 @@ def test_a_group_without_an_end_fails_the_session(monkeypatch: pytest.MonkeyPatc
     assert there.failed
     with pytest.raises(ValueError, match="a group can have at most"):
         here.send(b"g" * (2 * MAX_BATCH_BYTES + 1), 1, 0.0)
+
+
+def test_the_bound_of_a_group_holds_for_each_group_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = pair()
+    monkeypatch.setattr(session_module, "MAX_GROUP_BYTES", 2 * MAX_BATCH_BYTES)
+    group = b"g" * (2 * MAX_BATCH_BYTES)
+    assert receive(there, send(here, group, group, group)) == [group] * 3
 
 
 # --- what is not of this session ---
@@ -433,6 +479,13 @@ def test_every_cut_and_every_changed_byte_of_a_header_is_refused_or_harmless() -
         else:
             with pytest.raises(WireError):
                 there.receive(bytes(changed), 1, 0.0)
+
+
+def test_a_numbered_batch_without_a_number_is_refused() -> None:
+    here, there = pair()
+    (batch,) = send(here, b"x")
+    with pytest.raises(WireError, match="number 0"):
+        there.receive(batch[:24] + bytes(8) + batch[32:], 1, 0.0)
 
 
 @pytest.mark.parametrize("flag_bits", [3, 6, 16, 1 << 31])
