@@ -73,7 +73,7 @@ class Host:
         self.context = contextvars.copy_context()
         self.gates = SlotGates()
         self.runner = Runner(loop, self._suspended, self._ended)
-        self.output = Output(loop, counters)
+        self.output = Output(loop.call_soon, counters)
         self.is_closing = False
         self.watching = ""
         self._classes = classes
@@ -285,20 +285,16 @@ class Host:
             if kind is not JobKind.MESSAGE:
                 owner.forget(socket)
                 socket.gone = True
-            if job.seq and not (self.is_closing and job.cancelled_for):
-                self._event_ended(job, socket)
+            if job.peer is not None and not (job.cancelled_for and self.is_closing):
+                output = self.output
+                output.ended.append((owner.outbox, job.peer, socket.counter, job.seq))
+                if not output.planned:
+                    output.plan()
         if owner.accepting:
             for dropped in owner.take_unreturned(job):
                 self._vanish(dropped)
         owner.finished(job)
         self.note_idle(owner)
-
-    def _event_ended(self, job: Job, socket: Socket) -> None:
-        assert job.peer is not None
-        output = self.output
-        output.ended.append((job.owner.outbox, job.peer, socket.counter, job.seq))
-        if not output.planned:
-            output.plan()
 
     def abandon(self, job: Job, reason: str) -> None:
         """End *job* without having run it: a request is answered 500 with *reason*, an event counts as done with."""
@@ -310,8 +306,9 @@ class Host:
             if job.kind is not JobKind.MESSAGE:
                 owner.forget(socket)
                 socket.gone = True
-            if job.seq:
-                self._event_ended(job, socket)
+            if job.peer is not None:
+                self.output.ended.append((owner.outbox, job.peer, socket.counter, job.seq))
+                self.output.plan()
         owner.finished(job)
         self.note_idle(owner)
 
@@ -430,7 +427,7 @@ class Host:
         if tasks:
             await asyncio.wait(tasks, timeout=LAST_STEPS_S)
         self.output.flush()
-        await self.output.confirmed(LAST_STEPS_S)
+        await self._confirmed(LAST_STEPS_S)
 
     async def _handlers_ended(self, end: float) -> None:
         while (left := end - self._loop.time()) > 0:
@@ -447,6 +444,18 @@ class Host:
                 await asyncio.sleep(0)
             else:
                 return
+
+    async def _confirmed(self, timeout_s: float) -> None:
+        """Wait for the routers to confirm the last output: what is on its way is dropped with the links."""
+        progress = asyncio.Event()
+        self.output.on_progress = progress.set
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.output.confirmed:
+                    progress.clear()
+                    await progress.wait()
+        except TimeoutError:
+            log.warning("a router has not confirmed the last output in %g s", timeout_s)
 
 
 def _text(request: int, status: int, sentence: str) -> HttpResponse:

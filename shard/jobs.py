@@ -51,7 +51,7 @@ class Job:
         activation: The life of the instance that handles it; ``None`` while the job waits.
         socket: The connection; ``None`` for a request.
         peer: The router to answer and acknowledge to; ``None`` for an event that no router sent.
-        seq: The event's number on its connection; 0 if there is nothing to acknowledge.
+        seq: The event's number on its connection; 0 for a request, and where there is no ``peer``.
         deliveries: How often it had been delivered before.
         data: See ``JobKind``.
         size: Bytes that count in the mailbox.
@@ -179,7 +179,7 @@ class Runner:
 
     @types.coroutine
     def _carry_jobs(self) -> Generator[Any, Any, None]:
-        queue, on_ended = self._queue, self._on_ended
+        queue, on_ended, coroutine_type = self._queue, self._on_ended, types.CoroutineType
         carrier = self._carrier
         assert carrier is not None
         try:
@@ -197,9 +197,9 @@ class Runner:
                     result = context.run(activation.call, job)
                 except BaseException as raised:
                     result, error = None, raised
-                if type(result) is not types.CoroutineType and inspect.isawaitable(result):
+                if type(result) is not coroutine_type and inspect.isawaitable(result):
                     result = _awaited(result)
-                if type(result) is types.CoroutineType:
+                if type(result) is coroutine_type:
                     try:
                         yielded = context.run(result.send, None)
                     except StopIteration as stop:

@@ -7,8 +7,6 @@ outboxes to the routers' links, then the acknowledgements: one group to each rou
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 
 from .counters import ShardCounters
@@ -23,25 +21,26 @@ class Output:
     """Outboxes and acknowledgements on their way to the links.
 
     Args:
-        loop: Whose turns count.
+        at_turns_end: Calls what it is given at the end of the turn (``loop.call_soon``).
         counters: Where messages are counted.
 
     Attributes:
         peers: The routers of the map.
         ended: Events that have ended and are not acknowledged. Append, then ``plan`` unless ``planned``.
         planned: A flush will come at the end of this turn.
+        on_progress: Called when a router has confirmed something, or has gone.
         plan_outbox: What outboxes call when they stop being empty; one for all of them.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, counters: ShardCounters) -> None:
+    def __init__(self, at_turns_end: Callable[[Callable[[], None]], object], counters: ShardCounters) -> None:
         self.peers: list[Peer] = []
         self.ended: list[EndedEvent] = []
         self.planned = False
+        self.on_progress: Callable[[], None] | None = None
         self.plan_outbox: Callable[[Outbox], None] = self._plan_outbox
-        self._loop = loop
+        self._at_turns_end = at_turns_end
         self._counters = counters
         self._dirty: list[Outbox] = []
-        self._progress = asyncio.Event()  # a router has confirmed something, or has gone
 
     def _plan_outbox(self, outbox: Outbox) -> None:
         self._dirty.append(outbox)
@@ -52,7 +51,7 @@ class Output:
         """Flush at the end of this turn."""
         if not self.planned:
             self.planned = True
-            self._loop.call_soon(self.flush)
+            self._at_turns_end(self.flush)
 
     # --- routers ---
 
@@ -76,9 +75,10 @@ class Output:
             self.plan()
 
     def _confirmed(self, peer: Peer) -> None:
-        self._progress.set()
         if peer.confirmed():
             self.plan()
+        if self.on_progress is not None:
+            self.on_progress()
 
     # --- the end of a turn ---
 
@@ -132,11 +132,7 @@ class Output:
                 self.plan()
         return sends
 
-    async def confirmed(self, timeout_s: float) -> None:
-        """Wait until every router has confirmed all that was written, but no longer than *timeout_s* seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                for peer in list(self.peers):
-                    while not peer.closed and peer.link.session.confirmed < peer.link.session.sent:
-                        self._progress.clear()
-                        await self._progress.wait()
+    @property
+    def confirmed(self) -> bool:
+        """Whether every router has confirmed all that was written."""
+        return all(peer.link.session.confirmed >= peer.link.session.sent for peer in self.peers)
