@@ -86,6 +86,7 @@ class Host:
         self._sleep_queue = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
         loop.set_task_factory(_task_of_object)
+        loop.set_exception_handler(self._unseen_error)
 
     def next_ordinal(self) -> int:
         """An ordinal for a socket, higher than any before. Objects share them: one that is forgotten and made anew
@@ -218,6 +219,7 @@ class Host:
         socket.auto_response_time = passport.auto_response_time
         socket.closed_by_object = passport.closed_by_object
         owner.sockets.add(socket)
+        self.gates.holds(owner)  # also without events: routers may have to be told what others knew of it
         peer.attach(socket, passport.connection)
         self._last_ordinal = max(self._last_ordinal, passport.ordinal)
         self.counters.sockets += 1
@@ -290,11 +292,22 @@ class Host:
                 output.ended.append((owner.outbox, job.peer, socket.counter, job.seq))
                 if not output.planned:
                     output.plan()
-        if owner.accepting:
-            for dropped in owner.take_unreturned(job):
-                self._vanish(dropped)
+        self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        owner = job.owner
         owner.finished(job)
+        if owner.accepting:
+            self._drop_unreturned(owner)
         self.note_idle(owner)
+
+    def drop_unreturned_soon(self, owner: HostedObject) -> None:
+        """*owner* has accepted a socket, and handles no event whose end would be the time to look."""
+        self._loop.call_soon(self._drop_unreturned, owner)
+
+    def _drop_unreturned(self, owner: HostedObject) -> None:
+        for socket in owner.take_unreturned():
+            self._vanish(socket)
 
     def abandon(self, job: Job, reason: str) -> None:
         """End *job* without having run it: a request is answered 500 with *reason*, an event counts as done with."""
@@ -309,13 +322,18 @@ class Host:
             if job.peer is not None:
                 self.output.ended.append((owner.outbox, job.peer, socket.counter, job.seq))
                 self.output.plan()
-        owner.finished(job)
-        self.note_idle(owner)
+        self._finish(job)
 
     def user_error(self, where: str, error: BaseException | None) -> None:
         """The user's code has raised: log it with its traceback. Nothing else is hurt by it."""
         self.counters.errors += 1
         log.error("%s raised %s: %s", where, type(error).__name__, error, exc_info=error)
+
+    def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A task has raised and nobody has looked, or a callback has: log it; objects' tasks are called after them."""
+        if not isinstance(context.get("exception"), ObjectReset):  # that is how tasks of a reset object end
+            self.counters.errors += 1
+            loop.default_exception_handler(context)
 
     @contextlib.contextmanager
     def watched(self, what: str) -> Iterator[None]:
@@ -464,9 +482,12 @@ def _text(request: int, status: int, sentence: str) -> HttpResponse:
 
 
 def _task_of_object(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """The loop's task factory: a task that an object's code starts keeps the object awake."""
-    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+    """The loop's task factory: a task that an object's code starts keeps the object awake, and is called after it."""
     owner = current.get()
-    if owner is not None:
-        owner.adopt(task)
+    if owner is None:
+        return asyncio.Task(coro, loop=loop, **options)
+    if options.get("name") is None:
+        options["name"] = f"{owner.label} task"
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+    owner.adopt(task)
     return task

@@ -54,8 +54,8 @@ class HostedObject:
         slot: The slot of its id.
         sockets: Its hibernatable sockets.
         standard: Its sockets accepted with ``accept()``.
-        accepting: Accepted sockets whose client end has not been returned, each with the event it was accepted in;
-            ``None`` for one accepted in none.
+        accepting: Accepted sockets whose client end has not been returned, each with the event in whose handling it
+            was accepted; ``None`` for one that code of no event has accepted.
         auto_response: Request and response of the auto-response, ``None`` when unset.
         event_timeout_ms: Milliseconds that a handler may take, 0 for no limit.
         revision: Grows with each change of those two; 0 if there was none.
@@ -312,16 +312,21 @@ class HostedObject:
         if self.accepting is None:
             self.accepting = {}
         self.accepting[socket] = job
+        if job is None and not self.unfinished:
+            self.host.drop_unreturned_soon(self)
         return socket
 
-    def take_unreturned(self, job: Job) -> list[Socket]:
-        """The sockets that *job*, which has ended, has accepted and whose client end is in no Response; when it is a
-        request, those as well that were accepted in no event. They are dropped."""
+    def take_unreturned(self) -> list[Socket]:
+        """The accepted sockets whose client end was in no Response by the end of the event that accepted it.
+
+        Code that belongs to no event (a task that the constructor has started, say) may have accepted a socket for any
+        of those that run, so that one has until none does. They are dropped.
+        """
         accepting = self.accepting
         if not accepting:
             return []
-        anyone = job.kind is JobKind.FETCH
-        dropped = [socket for socket, within in accepting.items() if within is job or (anyone and within is None)]
+        nobody = not self.unfinished
+        dropped = [socket for socket, within in accepting.items() if (nobody if within is None else within.has_ended)]
         for socket in dropped:
             del accepting[socket]
             self.drop_held(socket)
@@ -357,8 +362,9 @@ class HostedObject:
         future.add_done_callback(self._waited_until)
 
     def _waited_until(self, future: asyncio.Future[Any]) -> None:
-        if not future.cancelled() and future.exception() is not None:
-            self.host.user_error(f"{self.label} wait_until", future.exception())
+        error = None if future.cancelled() else future.exception()
+        if error is not None and not isinstance(error, ObjectReset):
+            self.host.user_error(f"{self.label} wait_until", error)
         self.task_ended(future)
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
@@ -386,12 +392,13 @@ class HostedObject:
         return task
 
     async def _blocking(self, activation: Activation, callback: Callable[[], Awaitable[T]]) -> T:
+        limit = asyncio.timeout(BLOCK_TIMEOUT_S)
         try:
-            async with asyncio.timeout(BLOCK_TIMEOUT_S):
+            async with limit:
                 result = await callback()
         except BaseException as error:
             if activation is self.activation and not self.host.is_closing:
-                if isinstance(error, TimeoutError):
+                if limit.expired():
                     log.error("%s block_concurrency_while: took more than %g s", self.label, BLOCK_TIMEOUT_S)
                 else:
                     self.host.user_error(f"{self.label} block_concurrency_while", error)

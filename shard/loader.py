@@ -100,7 +100,10 @@ def _import(app: str) -> ModuleType:
     try:
         if not is_file:
             return importlib.import_module(app)
+        # Under its own name, as an import would, unless another module has it: an app may be called queue.py.
         name = path.stem
+        if name in sys.modules or name in sys.stdlib_module_names:
+            name = f"app_{name}"
         spec = importlib.util.spec_from_file_location(name, path.resolve())
         if spec is None or spec.loader is None:
             raise AppError(f"{app} is no Python file")

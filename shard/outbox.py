@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ..common.errors import OutboxFull
+from ..common.errors import ApiError, OutboxFull
 from ..common.limits import OUTBOX_BYTES
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _ENTRY_BYTES = 64
 """What an entry is counted with beside its payload."""
 _TARGET_BYTES = 4
+
+MAX_PAYLOAD_BYTES = 256 << 20
+"""Bytes of one message or body that an object puts out: half of what a group on the wire can have."""
 
 
 class _Send:
@@ -98,6 +101,7 @@ class Outbox:
 
         Raises:
             OutboxFull: The outbox holds as much as it may; the message is not taken.
+            ApiError: *payload* alone has more than ``MAX_PAYLOAD_BYTES``, encoded.
             UnicodeEncodeError: *payload* is text with a lone surrogate, which UTF-8 does not have.
         """
         last_payload = self._last_payload
@@ -128,6 +132,7 @@ class Outbox:
                 raise OutboxFull(self.size, self._limit)
         else:
             data = payload.encode() if isinstance(payload, str) else payload
+            _check_length(data)
             size += len(data)
             if size > self._limit and self.size:
                 raise OutboxFull(self.size, self._limit)
@@ -170,9 +175,11 @@ class Outbox:
             The bytes it counts with.
 
         Raises:
-            OutboxFull, UnicodeEncodeError: As for ``send``.
+            OutboxFull, ApiError, UnicodeEncodeError: As for ``send``.
         """
-        size = _ENTRY_BYTES + len(payload.encode() if isinstance(payload, str) else payload)
+        data = payload.encode() if isinstance(payload, str) else payload
+        _check_length(data)
+        size = _ENTRY_BYTES + len(data)
         if self.size and self.size + size > self._limit:
             raise OutboxFull(self.size, self._limit)
         self._held_size += size
@@ -262,3 +269,9 @@ class Outbox:
         ):
             self.marks = None
         return waits
+
+
+def _check_length(data: bytes) -> None:
+    if len(data) > MAX_PAYLOAD_BYTES:
+        # The wire could not carry it, and the link would break.
+        raise ApiError(f"a message can have at most {MAX_PAYLOAD_BYTES} bytes, got {len(data)}")

@@ -11,6 +11,7 @@ import orjson
 
 from ..common.errors import InvalidResponse
 from ..common.limits import MAX_HEAD_BYTES
+from .outbox import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
     from .web_socket import WebSocket
@@ -138,7 +139,7 @@ class Response:
     """An object's answer. Cannot be changed once made.
 
     Args:
-        body: Text (goes out as UTF-8), bytes, or ``None``.
+        body: Text (goes out as UTF-8), bytes, or ``None``; at most 256 MiB.
         status: 200 to 599; 101 if and only if *web_socket* is given.
         headers: Header fields, as a mapping or as pairs. Those that belong to the connection (content-length,
             transfer-encoding, connection, …) are the router's.
@@ -188,6 +189,8 @@ class Response:
         for name, value in pairs:
             _check_header(name, value)
             size += len(name) + len(value) + 4  # ": " and the line's end
+        if len(data) > MAX_PAYLOAD_BYTES:
+            raise InvalidResponse(f"a response's body can have at most {MAX_PAYLOAD_BYTES} bytes, got {len(data)}")
         if size > MAX_HEAD_BYTES:
             raise InvalidResponse(f"a response's headers can have at most {MAX_HEAD_BYTES} bytes together, got {size}")
         if isinstance(body, str) and not any(name.lower() == "content-type" for name, _ in pairs):

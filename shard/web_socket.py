@@ -64,9 +64,21 @@ class ErrorEvent:
 
 
 class WebSocket:
-    """One end of a connection. Made by ``WebSocketPair``; the same object for as long as its object is in memory."""
+    """One end of a connection. Made by ``WebSocketPair``; the same object for as long as its object is in memory.
 
-    __slots__ = ("_early_attachment", "_listeners", "_other", "_server_end", "_socket", "_used")
+    You may set attributes of your own on it. They are lost when the object leaves memory, unlike the attachment.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_early_attachment",
+        "_listeners",
+        "_other",
+        "_server_end",
+        "_socket",
+        "_used",
+    )
 
     CONNECTING = READY_STATE_CONNECTING = 0
     OPEN = READY_STATE_OPEN = 1
