@@ -127,10 +127,10 @@ class DurableObjectState:
         """
         sockets = self._owner.sockets
         if tag is None:
-            return [socket.live or WebSocket.of(socket) for socket in sockets.newest_first()]
+            return sockets.newest_first()
         if not isinstance(tag, str):
             raise TypeError(f"a tag is a string, got {tag!r:.80}")
-        return [socket.live or WebSocket.of(socket) for socket in sockets.tagged(tag)]
+        return sockets.tagged(tag)
 
     def get_tags(self, ws: WebSocket) -> list[str]:
         """The tags of a socket, in the order given; also after it was closed.

@@ -23,11 +23,11 @@ from .mailbox import Mailbox
 from .outbox import Outbox
 from .peers import Peer
 from .sockets import Socket, Sockets
+from .web_socket import WebSocket
 
 if TYPE_CHECKING:
     from .host import Host
     from .loader import HostedClass
-    from .web_socket import WebSocket
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class HostedObject:
         self.object_id = object_id
         self.name = name
         self.slot = slot_of(object_id)
-        self.sockets = Sockets()
+        self.sockets = Sockets(WebSocket.of)
         # Made when needed, as is all that few objects have.
         self.standard: set[Socket] | None = None
         self.accepting: dict[Socket, Job | None] | None = None
@@ -233,8 +233,7 @@ class HostedObject:
         """Drop the instance; the sockets stay, as packages. Only when it ``may_sleep``."""
         self._drop_activation()
         self.standard = self.accepting = None
-        for socket in self.sockets.newest_first():
-            socket.live = None
+        self.sockets.sleep()
 
     @property
     def forgettable(self) -> bool:
@@ -265,7 +264,7 @@ class HostedObject:
             self.auto_response, self.event_timeout_ms = None, 0
             self._state_changed()
         text = reason.encode(errors="replace")[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
-        everything = [*self.sockets.newest_first(), *(self.standard or ()), *(self.accepting or ())]
+        everything = [*self.sockets, *(self.standard or ()), *(self.accepting or ())]
         for socket in dict.fromkeys(everything):
             if socket.peer is not None and not socket.gone:
                 self.record_close(socket, RESET_CODE, text, final=True)

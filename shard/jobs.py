@@ -119,6 +119,9 @@ class Job:
         return f"{self.owner.label} {HANDLER_NAMES[self.kind]}"
 
 
+TURN_S = 0.002
+"""Seconds after which the runner lets the loop do other work before the next job."""
+
 HANDLER_NAMES = {
     JobKind.MESSAGE: "web_socket_message",
     JobKind.CLOSED: "web_socket_close",
@@ -180,10 +183,16 @@ class Runner:
     @types.coroutine
     def _carry_jobs(self) -> Generator[Any, Any, None]:
         queue, on_ended, coroutine_type = self._queue, self._on_ended, types.CoroutineType
-        carrier = self._carrier
+        carrier, now = self._carrier, self._loop.time
         assert carrier is not None
+        ended, turn_ends = 0, now() + TURN_S
         try:
             while queue:
+                ended += 1
+                if ended % 16 == 0 and now() >= turn_ends:
+                    yield  # what these have sent should leave, and timers and batches have their turn
+                    turn_ends = now() + TURN_S
+                    continue
                 job = queue.popleft()
                 activation = job.activation
                 if activation is None or not activation.admits(job):

@@ -11,6 +11,8 @@ next look, once.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,40 +100,93 @@ class Socket:
         return 1 + self.closed_by_object + (self.closed_by_client or self.gone)
 
 
+HandleOf = Callable[[Socket], "WebSocket"]
+
+
+class _Roll:
+    """Sockets in the order of accepts, and the list of their handles once that has been asked for.
+
+    The list is kept up to date, since a close handler that lists the others does so for each of thousands of closes:
+    to copy a list costs a hundredth of making it.
+    """
+
+    __slots__ = ("_handle_of", "handles", "sockets")
+
+    def __init__(self, handle_of: HandleOf, sockets: dict[int, Socket]) -> None:
+        self._handle_of = handle_of
+        self.sockets = sockets  # by ordinal
+        self.handles: list[WebSocket] | None = None
+
+    def add(self, socket: Socket, *, last: bool) -> None:
+        self.sockets[socket.ordinal] = socket
+        if self.handles is not None:
+            if last:
+                self.handles.append(self._handle_of(socket))
+            else:
+                self.handles = None
+
+    def remove(self, socket: Socket) -> None:
+        del self.sockets[socket.ordinal]
+        if self.handles is not None:
+            del self.handles[bisect_left(self.handles, socket.ordinal, key=_ordinal)]
+
+    def sort(self) -> None:
+        self.sockets = dict(sorted(self.sockets.items()))
+        self.handles = None
+
+    def listed(self) -> list[WebSocket]:
+        """The handles, oldest first; not to be changed."""
+        if self.handles is None:
+            handle_of = self._handle_of
+            self.handles = [socket.live or handle_of(socket) for socket in self.sockets.values()]
+        return self.handles
+
+
+def _ordinal(handle: WebSocket) -> int:
+    socket = handle.socket
+    assert socket is not None
+    return socket.ordinal
+
+
 class Sockets:
-    """The hibernatable sockets of an object, in the order of accepts and by tag."""
+    """The hibernatable sockets of an object, in the order of accepts and by tag.
 
-    __slots__ = ("_all", "_by_tag", "_highest", "_sorted", "_tags")
+    Args:
+        handle_of: Gives the handle of a socket: the one it has, or a new one.
+    """
 
-    def __init__(self) -> None:
-        self._all: dict[int, Socket] = {}  # by ordinal
+    __slots__ = ("_all", "_by_tag", "_handle_of", "_highest", "_sorted", "_tags")
+
+    def __init__(self, handle_of: HandleOf) -> None:
+        self._handle_of = handle_of
+        self._all = _Roll(handle_of, {})
         # A tag's only socket stands for itself: most objects with few sockets have a tag for each.
-        self._by_tag: dict[str, Socket | dict[int, Socket]] = {}
+        self._by_tag: dict[str, Socket | _Roll] = {}
         self._tags: tuple[str, ...] = ()  # of the socket added last
         self._highest = 0
         self._sorted = True
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._all.sockets)
 
     def __contains__(self, socket: Socket) -> bool:
-        return self._all.get(socket.ordinal) is socket
+        return self._all.sockets.get(socket.ordinal) is socket
 
     def check_room(self) -> None:
         """Raises:
         TooManyWebSockets: There are 32,768 (seed).
         """
-        if len(self._all) >= MAX_WEBSOCKETS_PER_OBJECT:
+        if len(self._all.sockets) >= MAX_WEBSOCKETS_PER_OBJECT:
             raise TooManyWebSockets(MAX_WEBSOCKETS_PER_OBJECT, "hibernatable")
 
     def add(self, socket: Socket) -> None:
         """Take *socket* into all indexes; its ordinal is not among them."""
-        ordinal = socket.ordinal
-        if ordinal < self._highest:
-            self._sorted = False
+        last = socket.ordinal >= self._highest
+        if last:
+            self._highest = socket.ordinal
         else:
-            self._highest = ordinal
-        self._all[ordinal] = socket
+            self._sorted = False
+        self._all.add(socket, last=last)
         if socket.tags == self._tags:
             socket.tags = self._tags  # one tuple for all that have the same: restored ones come with their own
         else:
@@ -142,44 +197,58 @@ class Sockets:
             if tagged is None:
                 by_tag[tag] = socket
             elif isinstance(tagged, Socket):
-                by_tag[tag] = {tagged.ordinal: tagged, ordinal: socket}
+                by_tag[tag] = _Roll(self._handle_of, {tagged.ordinal: tagged, socket.ordinal: socket})
             else:
-                tagged[ordinal] = socket
+                tagged.add(socket, last=last)
 
     def remove(self, socket: Socket) -> None:
         """Take *socket* out of all indexes; nothing happens if it is not in them."""
-        if self._all.get(socket.ordinal) is not socket:
+        if socket not in self:
             return
-        del self._all[socket.ordinal]
-        if not self._all:
-            self._all = {}  # a dict keeps the room of what it once held
+        self._all.remove(socket)
+        if not self._all.sockets:
+            self._all = _Roll(self._handle_of, {})  # a dict keeps the room of what it once held
             self._sorted = True
         by_tag = self._by_tag
         for tag in socket.tags:
             tagged = by_tag[tag]
-            if isinstance(tagged, dict):
-                del tagged[socket.ordinal]
-                if tagged:
+            if isinstance(tagged, _Roll):
+                tagged.remove(socket)
+                if tagged.sockets:
                     continue
             del by_tag[tag]
 
-    def newest_first(self) -> list[Socket]:
-        """All sockets (the order of ``get_web_sockets()``)."""
+    def __iter__(self) -> Iterator[Socket]:
+        """The sockets, oldest first."""
         self._sort()
-        return list(reversed(self._all.values()))
+        return iter(self._all.sockets.values())
 
-    def tagged(self, tag: str) -> list[Socket]:
-        """The sockets with *tag*, oldest first (the order of ``get_web_sockets(tag)``)."""
+    def newest_first(self) -> list[WebSocket]:
+        """The handles of all sockets (the order of ``get_web_sockets()``)."""
+        self._sort()
+        return self._all.listed()[::-1]
+
+    def tagged(self, tag: str) -> list[WebSocket]:
+        """The handles of the sockets with *tag*, oldest first (the order of ``get_web_sockets(tag)``)."""
         self._sort()
         tagged = self._by_tag.get(tag)
         if tagged is None:
             return []
-        return [tagged] if isinstance(tagged, Socket) else list(tagged.values())
+        return [self._handle_of(tagged)] if isinstance(tagged, Socket) else tagged.listed()[:]
+
+    def sleep(self) -> None:
+        """Let go of all handles: only packages stay."""
+        for socket in self._all.sockets.values():
+            socket.live = None
+        self._all.handles = None
+        for tagged in self._by_tag.values():
+            if isinstance(tagged, _Roll):
+                tagged.handles = None
 
     def _sort(self) -> None:
         if not self._sorted:
-            self._all = dict(sorted(self._all.items()))
-            for tag, tagged in self._by_tag.items():
-                if isinstance(tagged, dict):
-                    self._by_tag[tag] = dict(sorted(tagged.items()))
+            self._all.sort()
+            for tagged in self._by_tag.values():
+                if isinstance(tagged, _Roll):
+                    tagged.sort()
             self._sorted = True

@@ -1,0 +1,387 @@
+"""A shard without processes, sockets and waiting: routers whose links record, and a loop whose clock jumps.
+
+``World`` is a host with its routers around it. A ``Router`` gives it events as a link's sink would, and reads what the
+host has written to it back as tuples that begin with the record's name. Tests that await run ``on_virtual_time``: when
+nothing is ready to run, the clock jumps to the next timer, and if there is none the test hangs, which is an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import SimpleNamespace
+from typing import Any, ParamSpec
+
+from roost.common.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.ids import Incarnation, ObjectId, id_from_name, slot_of
+from roost.common.limits import SLOTS
+from roost.common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport, read_output
+from roost.shard import DurableObject, Request, Response, WebSocketPair
+from roost.shard.config import ShardConfig
+from roost.shard.counters import ShardCounters
+from roost.shard.events import RouterEvents
+from roost.shard.host import Host
+from roost.shard.hosted import HostedObject
+from roost.shard.loader import HostedClass
+from roost.shard.outbox import Outbox
+from roost.shard.peers import Peer
+from roost.shard.sockets import Socket
+
+P = ParamSpec("P")
+Record = tuple[Any, ...]
+
+SHARD = Incarnation(9)
+
+
+# --- time ---------------------------------------------------------------------------------------------------------
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Waits by moving the clock on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise AssertionError("nothing will ever happen any more: the test waits for something that does not come")
+        self.now += timeout
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop on virtual time."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+        self.faults: list[str] = []
+        self.set_exception_handler(lambda _, context: self.faults.append(context["message"]))
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+def on_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test on a loop of its own whose clock jumps. An exception that the loop gets to see fails it."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        loop = VirtualLoop()
+        try:
+            contextvars.copy_context().run(loop.run_until_complete, test(*args, **kwargs))
+            assert not loop.faults
+        finally:
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.close()
+
+    return run
+
+
+async def turns(count: int = 10) -> None:
+    """Let the loop take some turns: enough for what does not wait for time."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Timers:
+    """Stands in for a loop where no task runs: keeps what is planned until told to call it."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def run(self) -> None:
+        while self.soon:
+            self.soon.pop(0)()
+
+
+# --- links --------------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """An output sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
+        self.records.append(("send", list(connections), data if binary else data.decode()))
+
+    def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None:
+        self.records.append(("ack", sorted(zip(connections, firsts, lasts, strict=True))))
+
+    def close(self, connection: int, code: int, reason: str, final: bool) -> None:
+        self.records.append(("close", connection, code, reason, final))
+
+    def attachment(self, connection: int, attachment: bytes) -> None:
+        self.records.append(("attachment", connection, attachment))
+
+    def response(self, response: HttpResponse) -> None:
+        self.records.append(("response", response))
+
+    def hold(self, object_id: ObjectId, held: bool) -> None:
+        self.records.append(("hold", object_id, held))
+
+    def released(self, map_version: int, slots: Sequence[int]) -> None:
+        self.records.append(("released", map_version, list(slots)))
+
+    def object_state(self, state: ObjectState) -> None:
+        self.records.append(("object_state", state.revision, state.event_timeout_ms, state.auto_response))
+
+
+class FakeLink:
+    """A link whose other end confirms when the test says so."""
+
+    def __init__(self, remote: int = 1) -> None:
+        self.remote = Incarnation(remote)
+        self.writer = OutputWriter()
+        self.session = SimpleNamespace(sent=0, confirmed=0)
+        self.blocked = False
+        self.closed = False
+        self.on_confirmed: Callable[[Any], None] | None = None
+        self.on_unblocked: Callable[[Any], None] | None = None
+        self.groups: list[bytes] = []
+
+    def flush(self) -> None:
+        groups = self.writer.take()
+        if not self.closed:
+            self.session.sent += len(groups)
+            self.groups += groups
+
+    flush_soon = flush
+
+    def close(self) -> None:
+        self.closed = True
+
+    def take(self) -> list[Record]:
+        """The records that have left since the last call."""
+        recorder = Recorder()
+        for group in self.groups:
+            read_output(group, recorder)
+        self.groups.clear()
+        return recorder.records
+
+    def confirm(self, number: int | None = None) -> None:
+        """The router has confirmed all batches, or those to *number*."""
+        self.session.confirmed = self.session.sent if number is None else number
+        if self.on_confirmed is not None:
+            self.on_confirmed(self)
+
+    def unblock(self) -> None:
+        self.blocked = False
+        assert self.on_unblocked is not None
+        self.on_unblocked(self)
+
+
+def peer_of(link: FakeLink) -> Peer:
+    return Peer(link)  # type: ignore[arg-type]
+
+
+def outbox(limit: int = 1 << 20) -> Outbox:
+    """An outbox that nobody flushes."""
+    return Outbox(lambda _: None, limit)
+
+
+def socket_of(owner: Any = None, ordinal: int = 1, tags: tuple[str, ...] = ()) -> Socket:
+    return Socket(owner, hibernatable=True, ordinal=ordinal, tags=tags)
+
+
+# --- a shard and its routers --------------------------------------------------------------------------------------
+
+
+class Room(DurableObject):
+    """Accepts everyone, with the tags and mode that the query says. Tests extend it."""
+
+    async def fetch(self, request: Request) -> Response:
+        client, server = WebSocketPair()
+        if "standard" in request.query:
+            server.accept()
+        else:
+            self.ctx.accept_web_socket(server, request.query.get_all("tag"))
+        return Response(status=101, web_socket=client)
+
+
+class Router:
+    """One router of a ``World``: hands events over, reads output back."""
+
+    def __init__(self, world: World, incarnation: int) -> None:
+        self.world = world
+        self.link = FakeLink(incarnation)
+        self.counter = incarnation * 100
+        self.requests = 0
+        self.seqs: dict[int, int] = {}
+
+    @property
+    def peer(self) -> Peer:
+        (peer,) = (peer for peer in self.world.host.output.peers if peer.link is self.link)  # type: ignore[comparison-overlap]
+        return peer
+
+    @property
+    def events(self) -> RouterEvents:
+        return RouterEvents(self.world.host, self.peer)
+
+    def take(self, *names: str) -> list[Record]:
+        """The records that have come since the last call; only those of *names*, if any are given."""
+        return [record for record in self.link.take() if not names or record[0] in names]
+
+    # --- events, as the sink gets them ---
+
+    def request(self, name: str = "lobby", query: str = "", *, upgrade: bool = False, namespace: str = "room") -> int:
+        """Send a request; returns the connection's counter if it is an upgrade, else the request's number."""
+        self.requests += 1
+        self.counter += upgrade
+        self.events.request(
+            HttpRequest(
+                request=self.requests,
+                connection=self.counter if upgrade else 0,
+                object_id=id_from_name(namespace, name),
+                namespace=namespace,
+                name=name,
+                method="GET",
+                url=f"http://localhost/{namespace}/{name}?{query}",
+                headers=[(b"host", b"localhost")],
+                body=b"",
+            )
+        )
+        return self.counter if upgrade else self.requests
+
+    async def connect(self, name: str = "lobby", query: str = "", namespace: str = "room") -> int:
+        """Open a connection and wait for its 101."""
+        counter = self.request(name, query, upgrade=True, namespace=namespace)
+        await turns()
+        return counter
+
+    def _seq(self, counter: int) -> int:
+        self.seqs[counter] = self.seqs.get(counter, 0) + 1
+        return self.seqs[counter]
+
+    def message(self, counter: int, data: str | bytes = "hello", deliveries: int = 0) -> int:
+        seq = self._seq(counter)
+        self.events.message(counter, seq, deliveries, data)
+        return seq
+
+    def closed(self, counter: int, code: int = 1000, reason: str = "", clean: bool = True) -> int:
+        seq = self._seq(counter)
+        self.events.closed(counter, seq, 0, code, reason, clean)
+        return seq
+
+    def failed(self, counter: int, code: int = 1002, description: str = "bad frame") -> int:
+        seq = self._seq(counter)
+        self.events.failed(counter, seq, 0, code, description)
+        return seq
+
+    def restore(self, counter: int, name: str = "lobby", *, ordinal: int | None = None, **fields: Any) -> None:
+        """Restore a connection of an earlier owner."""
+        namespace = fields.pop("namespace", "room")
+        known = {
+            "hibernatable": True,
+            "closed_by_object": False,
+            "next_seq": 1,
+            "auto_response_time": None,
+            "url": f"http://localhost/{namespace}/{name}",
+            "protocol": "",
+            "tags": (),
+            "attachment": None,
+        }
+        object_id = id_from_name(namespace, name)
+        self.events.restore(
+            Passport(
+                connection=counter,
+                ordinal=counter if ordinal is None else ordinal,
+                object_id=object_id,
+                namespace=namespace,
+                name=name,
+                **(known | fields),  # type: ignore[arg-type]
+            )
+        )
+
+    def restored(self, *names: str) -> None:
+        """All connections of *names*' slots, or of all slots, are restored."""
+        slots = [slot_of(id_from_name("room", name)) for name in names] or list(range(SLOTS))
+        self.events.restored(self.world.version, slots)
+
+
+class World:
+    """A host, and the routers of its map. Make it inside a running loop.
+
+    Args:
+        classes: Classes to host; by default ``Room``.
+        routers: Number of routers in the map.
+        restored: Each router has restored its connections: gates are open.
+        config: The shard's settings.
+    """
+
+    def __init__(self, *classes: type[DurableObject], routers: int = 1, restored: bool = True, **config: Any) -> None:
+        hosted = [HostedClass(cls) for cls in classes or (Room,)]
+        self.loop = asyncio.get_running_loop()
+        self.counters = ShardCounters()
+        self.host = Host(
+            ShardConfig(app="app", name="shard-1", **config),
+            {each.namespace: each for each in hosted},
+            self.loop,
+            SHARD,
+            self.counters,
+        )
+        self.version = 0
+        self.routers: list[Router] = []
+        for number in range(1, routers + 1):
+            self.routers.append(Router(self, number))
+        self.publish()
+        if restored:
+            for router in self.routers:
+                router.restored()
+
+    @property
+    def router(self) -> Router:
+        return self.routers[0]
+
+    def publish(self) -> None:
+        """Give the host a map with the routers that there are."""
+        self.version += 1
+        members = {SHARD: Member("shard-1", MemberKind.SHARD, SHARD)}
+        for router in self.routers:
+            name = f"router-{router.link.remote}"
+            members[router.link.remote] = Member(name, MemberKind.ROUTER, router.link.remote)
+        links: Any = {router.link.remote: router.link for router in self.routers}
+        self.host.follow(ClusterMap(self.version, members, (SHARD,) * SLOTS), links)
+
+    def add_router(self) -> Router:
+        router = Router(self, 1 + max((router.link.remote for router in self.routers), default=0))
+        self.routers.append(router)
+        self.publish()
+        return router
+
+    def lose(self, router: Router) -> None:
+        self.routers.remove(router)
+        self.publish()
+
+    def find(self, name: str = "lobby", namespace: str = "room") -> HostedObject | None:
+        """The record of an object, if the host has one."""
+        return self.host._objects.get(id_from_name(namespace, name))
+
+    def object(self, name: str = "lobby", namespace: str = "room") -> HostedObject:
+        found = self.find(name, namespace)
+        assert found is not None
+        return found
+
+    def instance(self, name: str = "lobby", namespace: str = "room") -> Any:
+        activation = self.object(name, namespace).activation
+        return None if activation is None else activation.instance
+
+
+async def outcome(awaitable: Awaitable[Any]) -> Any:
+    """The result, or the exception."""
+    try:
+        return await awaitable
+    except BaseException as error:
+        return error
