@@ -107,3 +107,21 @@ def test_the_limit_is_of_serialised_bytes_and_exact() -> None:
         serialize(bytes(LIMIT - 2), LIMIT)
     assert (raised.value.size, raised.value.limit) == (LIMIT + 1, LIMIT)
     assert len(serialize(bytes(LIMIT - 2), LIMIT + 1)) == LIMIT + 1
+
+
+def test_the_deepest_value_allowed_round_trips() -> None:
+    value: Any = "bottom"
+    for _ in range(200):
+        value = [value]
+    assert deserialize(serialize(value, 2_048)) == value
+    with pytest.raises(DataCloneError, match="200 levels"):
+        serialize([value], 2_048)
+
+
+def test_a_small_web_of_shared_lists_is_not_walked_to_its_end() -> None:
+    """Its 2^40 places would take days."""
+    value: Any = "x"
+    for _ in range(40):
+        value = [value, value]
+    with pytest.raises(AttachmentTooLarge):
+        serialize(value, 2_048)

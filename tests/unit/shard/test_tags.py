@@ -48,3 +48,15 @@ def test_a_tag_may_have_256_characters_whatever_their_bytes() -> None:
 def test_what_is_no_list_of_strings_is_a_type_error(tags: Any) -> None:
     with pytest.raises(TypeError):
         checked(tags)
+
+
+def test_a_lone_surrogate_is_refused_at_the_call() -> None:
+    """Later it could only spoil the flush of everyone's output."""
+    with pytest.raises(UnicodeEncodeError):
+        checked(["ok", "\ud800"])
+
+
+@pytest.mark.parametrize("tag", [["a"], {}, None, 5])
+def test_what_is_no_string_is_named(tag: Any) -> None:
+    with pytest.raises(TypeError, match="a tag must be a string, got"):
+        checked(["ok", tag])

@@ -1,0 +1,192 @@
+"""The flush of a turn, pure: the test says when a turn ends."""
+
+from __future__ import annotations
+
+from roost.shard.counters import ShardCounters
+from roost.shard.outbox import Outbox
+from roost.shard.output import Output
+from roost.shard.peers import Peer
+from tests.unit.shard.harness import FakeLink, Timers, peer_of
+
+
+class Bench:
+    """An output with its routers."""
+
+    def __init__(self, routers: int) -> None:
+        self.turn = Timers()
+        self.counters = ShardCounters()
+        self.output = Output(self.turn.call_soon, self.counters)
+        self.links: list[FakeLink] = []
+        self.peers: list[Peer] = []
+        for _ in range(routers):
+            self.join()
+
+    def join(self) -> None:
+        self.links.append(FakeLink(len(self.links) + 1))
+        self.peers.append(peer_of(self.links[-1]))
+        self.output.meet(self.peers[-1])
+
+    def outbox(self) -> Outbox:
+        return Outbox(self.output.plan_outbox)
+
+    def ended(self, box: Outbox, peer: Peer, counter: int, seq: int) -> None:
+        self.output.ended.append((box, peer, counter, seq))
+        self.output.plan()
+
+
+def test_one_flush_a_turn_writes_output_then_acknowledgements_in_one_group() -> None:
+    bench = Bench(1)
+    (peer,), (link,) = bench.peers, bench.links
+    one, other = bench.outbox(), bench.outbox()
+    bench.ended(one, peer, 1, 1)
+    one.send(peer, 1, "a")
+    other.send(peer, 2, "b")
+    bench.ended(other, peer, 2, 1)
+    assert len(bench.turn.soon) == 1
+    bench.turn.run()
+    assert len(link.groups) == 1
+    assert link.take() == [("send", [1], "a"), ("send", [2], "b"), ("ack", [(1, 1, 1), (2, 1, 1)])]
+    assert bench.counters.sends == 2
+    one.send(peer, 1, "next turn")
+    assert len(bench.turn.soon) == 1
+
+
+def test_with_several_routers_an_event_waits_for_the_others_that_got_output() -> None:
+    bench = Bench(3)
+    box = bench.outbox()
+    here, second, third = bench.peers
+    box.send(here, 1, "x")
+    box.send(second, 2, "x")
+    bench.ended(box, here, 1, 1)
+    bench.turn.run()
+    assert bench.links[0].take() == [("send", [1], "x")]
+    bench.links[2].confirm()
+    bench.turn.run()
+    assert bench.links[0].take() == []
+    bench.links[1].confirm()
+    bench.turn.run()
+    assert bench.links[0].take() == [("ack", [(1, 1, 1)])]
+
+
+def test_an_event_whose_output_went_to_its_own_router_only_is_acknowledged_in_the_same_group() -> None:
+    bench = Bench(2)
+    box = bench.outbox()
+    box.send(bench.peers[0], 1, "x")
+    bench.ended(box, bench.peers[0], 1, 1)
+    bench.turn.run()
+    assert bench.links[0].take() == [("send", [1], "x"), ("ack", [(1, 1, 1)])]
+
+
+def test_earlier_output_that_is_unconfirmed_elsewhere_counts_too() -> None:
+    bench = Bench(2)
+    box = bench.outbox()
+    here, there = bench.peers
+    box.send(there, 2, "x")
+    bench.turn.run()
+    bench.ended(box, here, 1, 1)
+    bench.turn.run()
+    assert bench.links[0].take() == []
+    bench.links[1].confirm()
+    bench.turn.run()
+    assert bench.links[0].take() == [("ack", [(1, 1, 1)])]
+
+
+def test_another_objects_output_does_not_count() -> None:
+    bench = Bench(2)
+    box, other = bench.outbox(), bench.outbox()
+    other.send(bench.peers[1], 2, "x")
+    bench.ended(box, bench.peers[0], 1, 1)
+    bench.turn.run()
+    assert bench.links[0].take() == [("ack", [(1, 1, 1)])]
+
+
+def test_what_a_lone_router_was_sent_counts_when_a_second_one_comes() -> None:
+    bench = Bench(1)
+    box = bench.outbox()
+    box.send(bench.peers[0], 1, "not even flushed when the second comes")
+    bench.join()
+    first, second = bench.peers
+    bench.ended(box, second, 2, 1)
+    bench.turn.run()
+    assert bench.links[1].take() == []
+    bench.links[0].confirm()
+    bench.turn.run()
+    assert bench.links[1].take() == [("ack", [(2, 1, 1)])]
+    assert first.sent_unmarked == 1
+
+
+def test_losing_a_router_frees_what_waited_for_it() -> None:
+    bench = Bench(2)
+    box = bench.outbox()
+    here, there = bench.peers
+    box.send(there, 2, "x")
+    bench.ended(box, here, 1, 1)
+    bench.turn.run()
+    bench.output.lose(there)
+    assert bench.links[1].closed
+    bench.turn.run()
+    assert bench.links[0].take() == [("ack", [(1, 1, 1)])]
+
+
+def test_a_blocked_link_holds_the_output_that_goes_there_and_its_acknowledgements() -> None:
+    bench = Bench(2)
+    box, other = bench.outbox(), bench.outbox()
+    here, there = bench.peers
+    bench.links[1].blocked = True
+    box.send(here, 1, "x")
+    box.send(there, 2, "x")
+    bench.ended(box, here, 1, 1)
+    other.send(here, 3, "y")
+    bench.ended(other, here, 3, 1)
+    bench.turn.run()
+    assert bench.links[0].take() == [("send", [3], "y"), ("ack", [(3, 1, 1)])]
+    assert box.planned
+    bench.links[1].unblock()
+    bench.turn.run()
+    assert bench.links[0].take() == [("send", [1], "x")]
+    assert bench.links[1].take() == [("send", [2], "x")]
+    bench.links[1].confirm()
+    bench.turn.run()
+    assert bench.links[0].take() == [("ack", [(1, 1, 1)])]
+
+
+def test_a_lone_blocked_link_holds_everything_that_can_wait() -> None:
+    bench = Bench(1)
+    box = bench.outbox()
+    bench.links[0].blocked = True
+    box.send(bench.peers[0], 1, "x")
+    bench.ended(box, bench.peers[0], 1, 1)
+    bench.turn.run()
+    assert bench.links[0].take() == []
+    bench.links[0].unblock()
+    bench.turn.run()
+    assert bench.links[0].take() == [("send", [1], "x"), ("ack", [(1, 1, 1)])]
+
+
+def test_output_held_for_a_blocked_router_goes_on_when_that_router_is_lost() -> None:
+    bench = Bench(2)
+    box = bench.outbox()
+    here, there = bench.peers
+    bench.links[1].blocked = True
+    box.send(here, 1, "x")
+    box.send(there, 2, "x")
+    bench.ended(box, here, 1, 1)
+    bench.turn.run()
+    bench.output.lose(there)
+    bench.turn.run()
+    assert bench.links[0].take() == [("send", [1], "x"), ("ack", [(1, 1, 1)])]
+
+
+def test_it_knows_when_all_is_confirmed_and_tells_of_progress() -> None:
+    bench = Bench(2)
+    box = bench.outbox()
+    progress: list[bool] = []
+    bench.output.on_progress = lambda: progress.append(bench.output.confirmed)
+    assert bench.output.confirmed
+    for number, peer in enumerate(bench.peers):
+        box.send(peer, number, "x")
+    bench.turn.run()
+    assert not bench.output.confirmed
+    bench.links[0].confirm()
+    bench.output.lose(bench.peers[1])
+    assert progress == [False, True]
