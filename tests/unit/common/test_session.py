@@ -392,9 +392,20 @@ def test_what_is_held_stays_ahead_when_a_lost_peer_is_heard_again() -> None:
     receive(there, send(here, b"held", map_version=2), map_version=1)
     send(there, b"lost")
     there.lost()
-    receive(there, send(here, b"behind it"), map_version=1)
-    assert receive(there, send(here, b"and this"), map_version=1) == []
-    assert there.release(2, 0.0) == [b"held", b"behind it", b"and this"]
+    receive(there, tick(here, PROBE_AFTER_S), map_version=1)
+    assert receive(there, send(here, b"behind it"), map_version=1) == []
+    assert there.release(2, 0.0) == [b"held", b"behind it"]
+
+
+def test_a_half_read_group_stays_first_when_a_lost_peer_is_heard_again() -> None:
+    here, there = pair()
+    group = b"g" * (MAX_BATCH_BYTES + 1)
+    pieces = send(here, group)
+    receive(there, pieces[:1])
+    send(there, b"lost")
+    there.lost()
+    receive(there, tick(here, PROBE_AFTER_S))
+    assert receive(there, pieces[1:]) == [group]
 
 
 # --- bounds ---
