@@ -178,7 +178,11 @@ class Runner:
         self._carrier = asyncio.Task(self._carry(), loop=self._loop, name="carrier", context=self._context)
 
     async def _carry(self) -> None:
-        await self._carry_jobs()
+        try:
+            await self._carry_jobs()
+        except Exception as error:
+            # Of the runtime itself, since what handlers raise ends there: nobody awaits a carrier to hear of it.
+            self._loop.call_exception_handler({"message": "the end of a handler went wrong", "exception": error})
 
     @types.coroutine
     def _carry_jobs(self) -> Generator[Any, Any, None]:

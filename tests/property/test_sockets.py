@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -73,3 +74,4 @@ class SocketsMachine(RuleBasedStateMachine):
 
 
 TestSockets = SocketsMachine.TestCase
+TestSockets.settings = settings(max_examples=40)

@@ -54,7 +54,7 @@ def test_one_flush_a_turn_writes_output_then_acknowledgements_in_one_group() -> 
 def test_with_several_routers_an_event_waits_for_the_others_that_got_output() -> None:
     bench = Bench(3)
     box = bench.outbox()
-    here, second, third = bench.peers
+    here, second, _ = bench.peers
     box.send(here, 1, "x")
     box.send(second, 2, "x")
     bench.ended(box, here, 1, 1)
