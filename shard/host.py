@@ -86,6 +86,7 @@ class Host:
         self._sleep_queue = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
         loop.set_task_factory(_task_of_object)
+        self._log_unseen = loop.get_exception_handler() or type(loop).default_exception_handler
         loop.set_exception_handler(self._unseen_error)
 
     def next_ordinal(self) -> int:
@@ -333,7 +334,7 @@ class Host:
         """A task has raised and nobody has looked, or a callback has: log it; objects' tasks are called after them."""
         if not isinstance(context.get("exception"), ObjectReset):  # that is how tasks of a reset object end
             self.counters.errors += 1
-            loop.default_exception_handler(context)
+            self._log_unseen(loop, context)
 
     @contextlib.contextmanager
     def watched(self, what: str) -> Iterator[None]:
@@ -348,6 +349,8 @@ class Host:
 
     def _answer(self, job: Job, activation: Activation | None, result: Any, error: BaseException | None) -> None:
         request, owner = job.request, job.owner
+        if error is None and activation is not None and activation.state is ActivationState.RESET:
+            error = ObjectReset("its answer came afterwards")  # it has caught the error that should have ended it
         if error is not None:
             reason = f"{RESET}: {error}" if isinstance(error, ObjectReset) else job.cancelled_for
             self._respond(job, _text(request.request, 500, reason or "the object's fetch raised an exception"))

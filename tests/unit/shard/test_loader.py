@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from roost.common.errors import AppError
+from roost.shard.loader import load
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes an app and gives its path; afterwards no trace of it is left in the interpreter."""
+    modules, path = set(sys.modules), list(sys.path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(text: str, name: str = "some_app.py") -> str:
+        file = tmp_path / name
+        file.write_text("from roost.shard import DurableObject\n" + text)
+        return str(file)
+
+    yield write
+    for added in set(sys.modules) - modules:
+        del sys.modules[added]
+    sys.path[:] = path
+
+
+def test_classes_by_namespace(write: Write) -> None:
+    app = write("class ChatRoom(DurableObject): pass\nclass Counter(DurableObject): pass\nclass Other: pass\n")
+    found = load(app)
+    assert {name: hosted.cls.__name__ for name, hosted in found.items()} == {
+        "chat-room": "ChatRoom",
+        "counter": "Counter",
+    }
+
+
+def test_by_the_name_of_a_module(write: Write) -> None:
+    write("class Room(DurableObject): pass\n", "named_app.py")
+    assert list(load("named_app")) == ["room"]
+
+
+def test_neighbours_can_be_imported_and_are_hosted_only_when_exported(write: Write) -> None:
+    write("class Base(DurableObject): pass\nclass Extra(DurableObject): pass\n", "neighbour.py")
+    app = write(
+        "from neighbour import Base, Extra\n__all__ = ['Extra', 'Room']\n"
+        "class Room(Base): pass\nclass _Own(Base): pass\n"
+    )
+    assert sorted(load(app)) == ["extra", "room"]
+
+
+def test_an_app_may_have_the_name_of_another_module(write: Write) -> None:
+    import json
+    import queue
+
+    assert list(load(write("class Room(DurableObject): pass\n", "queue.py"))) == ["room"]
+    assert sys.modules["queue"] is queue
+    assert sys.modules["json"] is json
+
+
+@pytest.mark.parametrize("spelling", ["web_socket_message", "webSocketMessage"])
+def test_either_spelling_of_a_handler(write: Write, spelling: str) -> None:
+    (hosted,) = load(
+        write(f"class Room(DurableObject):\n  def {spelling}(self, ws, message): return 'here'\n")
+    ).values()
+    instance = hosted.cls(None, None)  # type: ignore[arg-type]
+    bound = hosted.bound(instance, "web_socket_message")
+    assert bound is not None
+    assert bound(None, None) == "here"
+    assert hosted.bound(instance, "web_socket_close") is None
+
+
+@pytest.mark.parametrize("handler", ["message", "close", "error"])
+def test_both_spellings_of_one_handler(write: Write, handler: str) -> None:
+    camel = f"webSocket{handler.title()}"
+    app = write(f"class Room(DurableObject):\n  def web_socket_{handler}(self): ...\n  def {camel}(self): ...\n")
+    with pytest.raises(AppError, match=rf"Room .*web_socket_{handler}.*{camel}"):
+        load(app)
+
+
+def test_a_handler_that_cannot_be_called(write: Write) -> None:
+    with pytest.raises(AppError, match="fetch"):
+        load(write("class Room(DurableObject):\n  fetch = 5\n"))
+
+
+def test_two_classes_of_one_namespace(write: Write) -> None:
+    app = write("class ChatRoom(DurableObject): pass\nclass Chat_Room(DurableObject): pass\n")
+    with pytest.raises(AppError, match=r"ChatRoom.*Chat_Room.*'chat-room'"):
+        load(app)
+
+
+def test_the_same_class_under_two_names_is_one(write: Write) -> None:
+    assert list(load(write("class Room(DurableObject): pass\nAlias = Room\n"))) == ["room"]
+
+
+def test_no_class(write: Write) -> None:
+    with pytest.raises(AppError, match="DurableObject"):
+        load(write("x = 1\n"))
+
+
+def test_no_file(write: Write) -> None:
+    with pytest.raises(AppError, match=r"missing\.py"):
+        load("missing.py")
+
+
+def test_no_module(write: Write) -> None:
+    with pytest.raises(AppError, match="no_such_module"):
+        load("no_such_module")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 / 0\n", r"some_app\.py:2: ZeroDivisionError"),
+        ("def f(:\n", "SyntaxError"),
+        ("import no_such_module\n", "no_such_module"),
+        ("import sys; sys.exit(3)\n", "SystemExit: 3"),
+    ],
+)
+def test_an_app_that_does_not_import_says_why_and_where(write: Write, text: str, says: str) -> None:
+    with pytest.raises(AppError, match=says) as raised:
+        load(write(text))
+    assert "\n" not in str(raised.value)
