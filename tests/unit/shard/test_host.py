@@ -1,0 +1,728 @@
+"""The host between its routers: gates, restores, acknowledgements, lost routers, requests, bounds, the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import cbor2
+import pytest
+
+from roost.common.ids import id_from_name
+from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS
+from roost.common.records import AcceptMode, ObjectState
+from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from roost.shard.events import LastEvents
+from tests.unit.shard.harness import FakeLink, Room, Router, World, on_virtual_time, turns
+
+LOBBY = id_from_name("room", "lobby")
+VANISHED = "WebSocket disconnected without sending Close frame."
+
+
+class Echo(Room):
+    """Echoes, and notes what it met in the class, so that tests see it from outside."""
+
+    log: list[Any]
+
+    def __init_subclass__(cls) -> None:
+        cls.__name__ = "Room"
+        cls.log = []
+
+    def web_socket_message(self, ws: WebSocket, message: str | bytes) -> Any:
+        self.log.append(("message", message))
+        ws.send(message)
+
+    def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> Any:
+        self.log.append(("close", code, reason, was_clean))
+
+    def web_socket_error(self, ws: WebSocket, error: Exception) -> Any:
+        self.log.append(("error", str(error)))
+
+
+def statuses(router: Router) -> list[int]:
+    return [record[1].status for record in router.take("response")]
+
+
+# --- acknowledgements ---------------------------------------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_a_message_is_answered_and_acknowledged_in_one_group() -> None:
+    class Lobby(Echo): ...
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    world.router.take()
+    world.router.message(counter, "one")
+    world.router.message(counter, b"two")
+    await turns()
+    assert len(world.router.link.groups) == 1
+    assert world.router.take() == [("send", [counter], "one"), ("send", [counter], b"two"), ("ack", [(counter, 1, 2)])]
+    assert (world.counters.events, world.counters.sends) == (3, 2)
+
+
+@on_virtual_time
+async def test_handlers_that_interleave_are_acknowledged_as_they_end() -> None:
+    class Lobby(Echo):
+        async def web_socket_message(self, ws: WebSocket, message: Any) -> None:
+            await asyncio.sleep(float(message))
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    world.router.take()
+    for message in ("3", "1", "2"):
+        world.router.message(counter, message)
+    await asyncio.sleep(1.5)
+    assert world.router.take() == [("ack", [(counter, 2, 2)])]
+    await asyncio.sleep(1)
+    assert world.router.take() == [("ack", [(counter, 3, 3)])]
+    await asyncio.sleep(1)
+    assert world.router.take() == [("ack", [(counter, 1, 1)])]
+
+
+@on_virtual_time
+async def test_a_broadcast_is_acknowledged_when_the_other_router_has_confirmed_it() -> None:
+    class Lobby(Echo):
+        def web_socket_message(self, ws: WebSocket, message: Any) -> None:
+            for each in self.ctx.get_web_sockets():
+                each.send(message)
+
+    world = World(Lobby, routers=2)
+    here, there = world.routers
+    mine, theirs = await here.connect(), await there.connect()
+    here.link.confirm()
+    there.link.confirm()
+    await turns()
+    for router in world.routers:
+        router.take()
+    here.message(mine, "news")
+    await turns()
+    assert here.take() == [("send", [mine], "news")]
+    assert there.take() == [("send", [theirs], "news")]
+    there.link.confirm()
+    await turns()
+    assert here.take() == [("ack", [(mine, 1, 1)])]
+
+
+@on_virtual_time
+async def test_events_of_connections_that_are_no_more_are_done_with() -> None:
+    world = World()
+    world.router.message(77, "late")
+    world.router.closed(78)
+    await turns()
+    assert world.router.take() == [("ack", [(77, 1, 1), (78, 1, 1)])]
+
+
+@on_virtual_time
+async def test_without_a_handler_events_are_acknowledged_all_the_same() -> None:
+    world = World()
+    counter = await world.router.connect()
+    world.router.take()
+    world.router.message(counter)
+    world.router.closed(counter)
+    await turns()
+    assert world.router.take() == [("ack", [(counter, 1, 2)])]
+    assert world.counters.sockets == 0
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_what_was_done_before_the_101_follows_it_in_order() -> None:
+    class Lobby(Echo):
+        def fetch(self, request: Request) -> Response:
+            client, server = WebSocketPair()
+            self.ctx.accept_web_socket(server, ["a", "b"])
+            server.send("first")
+            server.serialize_attachment({"name": "ada"})
+            server.send("second")
+            server.close(4000, "bye")
+            return Response(status=101, web_socket=client, headers={"Sec-WebSocket-Protocol": "chat"})
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    records = world.router.take()
+    response = records[0][1]
+    assert (response.status, response.mode, response.tags) == (101, AcceptMode.HIBERNATABLE, ("a", "b"))
+    assert cbor2.loads(response.attachment) == {"name": "ada"}
+    assert [record[0] for record in records] == ["response", "send", "send", "close"]
+    assert records[1:] == [
+        ("send", [counter], "first"),
+        ("send", [counter], "second"),
+        ("close", counter, 4000, "bye", False),
+    ]
+    (socket,) = world.object().sockets
+    assert (socket.protocol, socket.url) == ("chat", "http://localhost/room/lobby?")
+
+
+@on_virtual_time
+async def test_a_lone_surrogate_sent_before_the_101_hurts_nobody_but_that_fetch() -> None:
+    class Lobby(Echo):
+        def fetch(self, request: Request) -> Response:
+            client, server = WebSocketPair()
+            self.ctx.accept_web_socket(server)
+            if "bad" in request.query:
+                server.send("\ud800")
+            return Response(status=101, web_socket=client)
+
+    world = World(Lobby)
+    world.router.request(query="bad=1", upgrade=True)
+    await turns()
+    assert statuses(world.router) == [500]
+    counter = await world.router.connect()
+    world.router.message(counter, "still here")
+    await turns()
+    assert ("send", [counter], "still here") in world.router.take()
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [(None, 500), ("text", 500), (Response("fine", 201), 201)],
+)
+def test_what_fetch_returns_becomes_the_answer(result: Any, status: int) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        class Lobby(Echo):
+            def fetch(self, request: Request) -> Any:
+                return result
+
+        world = World(Lobby)
+        world.router.request()
+        await turns()
+        assert statuses(world.router) == [status]
+
+    scenario()
+
+
+@on_virtual_time
+async def test_a_fetch_that_raises_is_500_and_the_object_goes_on() -> None:
+    class Lobby(Echo):
+        def fetch(self, request: Request) -> Response:
+            if "fail" in request.query:
+                raise ValueError("secret")
+            return Response("ok")
+
+    world = World(Lobby)
+    world.router.request(query="fail=1")
+    world.router.request()
+    await turns()
+    bad, good = (record[1] for record in world.router.take("response"))
+    assert (bad.status, good.status) == (500, 200)
+    assert b"secret" not in bad.body
+    assert world.counters.errors == 1
+
+
+@on_virtual_time
+async def test_a_namespace_that_is_not_hosted_is_404() -> None:
+    world = World()
+    world.router.request(namespace="nowhere")
+    await turns()
+    assert statuses(world.router) == [404]
+
+
+@on_virtual_time
+async def test_a_class_without_fetch_answers_501() -> None:
+    class Lobby(Echo):
+        fetch = None  # type: ignore[assignment]
+
+    world = World(Lobby)
+    world.router.request()
+    await turns()
+    assert statuses(world.router) == [501]
+
+
+@on_virtual_time
+async def test_a_socket_that_is_not_returned_is_dropped_when_its_fetch_ends() -> None:
+    class Lobby(Echo):
+        async def fetch(self, request: Request) -> Response:
+            _, server = WebSocketPair()
+            self.ctx.accept_web_socket(server)
+            server.send("goes nowhere")
+            await asyncio.sleep(float(request.query["wait"]))
+            return Response("no")
+
+    world = World(Lobby)
+    world.router.request(query="wait=5")
+    world.router.request(query="wait=1")
+    await asyncio.sleep(2)
+    assert Lobby.log == [("close", 1006, VANISHED, False)], "the other fetch has not ended"
+    assert len(world.object().sockets) == 1
+    await asyncio.sleep(5)
+    assert Lobby.log == [("close", 1006, VANISHED, False)] * 2
+    assert len(world.object().sockets) == 0
+    assert world.object().outbox.size == 0
+
+
+@on_virtual_time
+async def test_a_101_for_a_router_that_has_gone_is_a_connection_that_vanished() -> None:
+    class Lobby(Echo):
+        async def fetch(self, request: Request) -> Response:
+            client, server = WebSocketPair()
+            self.ctx.accept_web_socket(server)
+            await asyncio.sleep(1)
+            asyncio.get_running_loop().call_later(0.5, server.send, "to nobody")
+            return Response(status=101, web_socket=client)
+
+    world = World(Lobby, routers=2)
+    gone = world.routers[1]
+    gone.request(upgrade=True)
+    await turns()
+    world.lose(gone)
+    await asyncio.sleep(3)
+    assert Lobby.log == [("close", 1006, VANISHED, False)]
+    assert world.counters.sockets == 0
+
+
+@on_virtual_time
+async def test_a_socket_of_another_object_or_one_dropped_before_cannot_be_returned() -> None:
+    kept: list[Any] = []
+
+    class Lobby(Echo):
+        def fetch(self, request: Request) -> Response:
+            if "keep" in request.query:
+                client, server = WebSocketPair()
+                self.ctx.accept_web_socket(server)
+                kept.append(client)
+                if "wait" in request.query:
+                    return asyncio.sleep(10, Response("late"))  # type: ignore[return-value]
+                return Response("kept")
+            return Response(status=101, web_socket=kept.pop())
+
+    world = World(Lobby)
+    world.router.request(query="keep=1")
+    await turns()
+    world.router.request(upgrade=True)
+    await turns()
+    assert statuses(world.router) == [200, 500]
+    world.router.request("other", query="keep=1&wait=1")
+    await turns()
+    world.router.request("lobby", upgrade=True)
+    await turns()
+    assert statuses(world.router) == [500]
+    assert world.counters.sockets == 0
+
+
+# --- what objects have set ----------------------------------------------------------------------------------------
+
+
+class Setter(Echo):
+    """Sets the auto-response that the query or message says."""
+
+    def fetch(self, request: Request) -> Any:
+        if "set" in request.query:
+            self.web_socket_message(None, request.query["set"])  # type: ignore[arg-type]
+            return Response("set")
+        return Room.fetch(self, request)
+
+    def web_socket_message(self, ws: WebSocket, message: Any) -> None:
+        if message == "abort":
+            self.ctx.abort()
+        pair = WebSocketRequestResponsePair("ping", message) if message else None
+        self.ctx.set_web_socket_auto_response(pair)
+
+
+@on_virtual_time
+async def test_a_router_is_told_before_its_first_101_and_at_each_change() -> None:
+    class Lobby(Setter): ...
+
+    world = World(Lobby, routers=2)
+    here, there = world.routers
+    here.request(query="set=pong")
+    await turns()
+    assert here.take("object_state") == [], "it has no socket of the object"
+    counter = await here.connect()
+    assert [record[0] for record in here.take()] == ["object_state", "response"]
+    await here.connect()
+    assert here.take("object_state") == [], "it knows"
+    here.message(counter, "other")
+    await turns()
+    assert here.take("object_state") == [("object_state", 2, 0, ("ping", "other"))]
+    assert there.take("object_state") == []
+    await there.connect()
+    assert there.take("object_state") == [("object_state", 2, 0, ("ping", "other"))]
+
+
+@on_virtual_time
+async def test_a_router_that_has_forgotten_the_object_is_told_again() -> None:
+    """With the last connection of an object a router forgets what it has set."""
+
+    class Lobby(Setter): ...
+
+    world = World(Lobby)
+    world.router.request(query="set=pong")
+    first, second = await world.router.connect(), await world.router.connect()
+    world.router.closed(first)
+    await turns()
+    world.router.take()
+    await world.router.connect()
+    assert world.router.take("object_state") == [], "another one was there all the time"
+    for counter in (second, second + 1):
+        world.router.closed(counter)
+    await turns()
+    await world.router.connect()
+    assert world.router.take("object_state") == [("object_state", 1, 0, ("ping", "pong"))]
+
+
+@on_virtual_time
+async def test_a_reset_unsets_and_routers_hear_it_before_the_close() -> None:
+    class Lobby(Setter): ...
+
+    world = World(Lobby)
+    world.router.request(query="set=pong")
+    counter = await world.router.connect()
+    world.router.take()
+    world.router.message(counter, "abort")
+    await turns()
+    records = world.router.take()
+    assert records[0] == ("object_state", 2, 0, None)
+    assert records[1][:3] == ("close", counter, 1011)
+
+
+@on_virtual_time
+async def test_what_a_later_life_of_a_forgotten_object_sets_counts_above_the_former() -> None:
+    class Lobby(Setter): ...
+
+    world = World(Lobby, hibernate_after_s=1.0)
+    for text in ("a", "b", ""):
+        world.router.request(query=f"set={text}")
+    await asyncio.sleep(5)
+    assert world.find() is None
+    assert world.router.take("object_state") == [("object_state", 3, 0, None)], "told to all, as nobody remembers it"
+    world.router.request(query="set=c")
+    await world.router.connect()
+    assert world.router.take("object_state") == [("object_state", 4, 0, ("ping", "c"))]
+
+
+# --- slots and restores -------------------------------------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_nothing_starts_before_every_router_has_restored_the_slot() -> None:
+    class Lobby(Echo):
+        def __init__(self, ctx: Any, env: Any) -> None:
+            super().__init__(ctx, env)
+            self.log.append(("awake with", len(ctx.get_web_sockets())))
+
+    world = World(Lobby, routers=2, restored=False)
+    here, there = world.routers
+    here.restore(5, ordinal=4)
+    here.message(5, "waiting")
+    here.request("lobby", upgrade=True)
+    here.restored()
+    await turns()
+    assert Lobby.log == []
+    there.restore(6, ordinal=2)
+    there.message(6, "from there")
+    there.restored("elsewhere")
+    await turns()
+    assert Lobby.log == []
+    there.restored("lobby")
+    await turns()
+    assert Lobby.log == [("awake with", 2), ("message", "waiting"), ("message", "from there")]
+    assert statuses(here) == [101]
+
+
+@on_virtual_time
+async def test_a_router_that_dies_before_it_has_restored_is_not_waited_for() -> None:
+    class Lobby(Echo): ...
+
+    world = World(Lobby, routers=2, restored=False)
+    here, there = world.routers
+    here.restore(5)
+    here.message(5, "hello")
+    here.restored()
+    there.restore(6)
+    await turns()
+    assert world.counters.slots_waiting > 0
+    world.lose(there)
+    await turns()
+    assert world.counters.slots_waiting == 0
+    assert sorted(Lobby.log) == [("close", 1006, VANISHED, False), ("message", "hello")]
+
+
+@on_virtual_time
+async def test_a_router_that_joins_later_closes_no_gate() -> None:
+    class Lobby(Echo): ...
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    late = world.add_router()
+    world.router.message(counter, "hello")
+    await turns()
+    assert Lobby.log == [("message", "hello")]
+    await late.connect()
+    assert statuses(late) == [101]
+
+
+@on_virtual_time
+async def test_restored_sockets_are_as_they_were_in_the_order_of_accepts() -> None:
+    class Lobby(Echo):
+        def web_socket_message(self, ws: WebSocket, message: Any) -> None:
+            for each in self.ctx.get_web_sockets():
+                self.log.append((each.deserialize_attachment(), self.ctx.get_tags(each), each.ready_state, each.url))
+            self.log.append([each.deserialize_attachment() for each in self.ctx.get_web_sockets("x")])
+            self.log.append(self.ctx.get_web_socket_auto_response_timestamp(ws).timestamp())  # type: ignore[union-attr]
+
+    world = World(Lobby, restored=False)
+    url = "http://localhost/room/lobby"
+    world.router.restore(7, ordinal=9, attachment=cbor2.dumps("new"), tags=("x", "y"), auto_response_time=12.5)
+    world.router.restore(8, ordinal=3, attachment=cbor2.dumps("old"), tags=("x",), closed_by_object=True)
+    world.router.restored()
+    world.router.message(7, "list")
+    await turns()
+    assert Lobby.log == [("new", ["x", "y"], 1, url), ("old", ["x"], 2, url), ["old", "new"], 12.5]
+    counter = await world.router.connect()
+    assert world.router.peer.sockets[counter].ordinal > 9, "those accepted now come behind all"
+
+
+@on_virtual_time
+async def test_the_highest_revision_of_a_restored_object_wins_and_all_routers_learn_it() -> None:
+    class Lobby(Setter): ...
+
+    world = World(Lobby, routers=3, restored=False)
+    for number, (router, revision) in enumerate(zip(world.routers, (4, 7, 5), strict=True)):
+        router.restore(number + 1)
+        router.events.object_state(ObjectState(LOBBY, revision, 100 * revision, ("ping", f"pong{revision}")))
+        router.restored()
+    await turns()
+    for router in world.routers:
+        assert router.take("object_state") == [("object_state", 7, 700, ("ping", "pong7"))]
+    world.router.request(query="set=x")
+    await turns()
+    assert world.routers[1].take("object_state")[0][1] == 8
+
+
+@on_virtual_time
+async def test_a_connection_of_a_namespace_that_is_gone_is_closed_for_good() -> None:
+    world = World(restored=False)
+    world.router.restore(5, namespace="retired")
+    assert [record[:3] + record[4:] for record in world.router.take()] == [("close", 5, 1011, True)]
+
+
+# --- a router is lost ---------------------------------------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_each_connection_of_a_lost_router_closes_with_1006_exactly_once() -> None:
+    class Lobby(Echo): ...
+
+    world = World(Lobby, routers=2)
+    here, gone = world.routers
+    await here.connect()
+    for _ in range(2):
+        await gone.connect()
+    world.lose(gone)
+    await turns()
+    assert Lobby.log == [("close", 1006, VANISHED, False)] * 2
+    assert len(world.object().sockets) == 1
+    assert world.counters.sockets == 1
+    world.publish()
+    await turns()
+    assert len(Lobby.log) == 2
+
+
+@on_virtual_time
+async def test_a_close_that_waits_or_runs_when_its_router_is_lost_is_the_only_one() -> None:
+    class Lobby(Echo):
+        def fetch(self, request: Request) -> Any:
+            if "block" in request.query:
+                self.ctx.block_concurrency_while(lambda: asyncio.sleep(5))
+                return Response("blocked")
+            return Room.fetch(self, request)
+
+        async def web_socket_close(self, ws: WebSocket, *end: Any) -> None:
+            self.log.append(end)
+            await asyncio.sleep(3)
+
+    world = World(Lobby, routers=2)
+    here, gone = world.routers
+    running = await gone.connect()
+    waiting, silent = await gone.connect(), await gone.connect()
+    gone.closed(running, 4000)
+    await turns()
+    here.request(query="block=1")
+    await turns()
+    gone.closed(waiting, 4001)
+    await turns()
+    world.lose(gone)
+    await asyncio.sleep(20)
+    assert Lobby.log == [(4000, "", True), (4001, "", True), (1006, VANISHED, False)]
+    assert silent not in (waiting, running)
+    assert world.counters.sockets == 0
+
+
+@on_virtual_time
+async def test_sends_to_connections_of_a_lost_router_go_nowhere() -> None:
+    class Lobby(Echo):
+        def web_socket_message(self, ws: WebSocket, message: Any) -> None:
+            for each in self.ctx.get_web_sockets():
+                each.send(message)
+                each.serialize_attachment(1)
+
+    world = World(Lobby, routers=2)
+    here, gone = world.routers
+    counter = await here.connect()
+    await gone.connect()
+    here.take()
+    here.message(counter, "x")
+    world.lose(gone)
+    await turns()
+    assert ("send", [counter], "x") in here.take()
+
+
+# --- bounds -------------------------------------------------------------------------------------------------------
+
+
+class Stalled(Echo):
+    """Its handlers wait until the gate opens."""
+
+    gate: asyncio.Event
+
+    async def web_socket_message(self, ws: WebSocket, message: Any) -> None:
+        await type(self).gate.wait()
+
+
+@pytest.mark.parametrize(("size", "fits"), [(0, MAILBOX_EVENTS), (1 << 20, MAILBOX_BYTES >> 20)])
+def test_a_full_mailbox_holds_the_clients_until_it_is_half_empty(size: int, fits: int) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        class Lobby(Stalled): ...
+
+        Lobby.gate = asyncio.Event()
+        world = World(Lobby, routers=2)
+        counter = await world.router.connect()
+        for router in world.routers:
+            router.link.confirm()
+            router.take()
+        for _ in range(fits):
+            world.router.message(counter, bytes(size))
+        await asyncio.sleep(1)
+        assert world.router.take("hold") == []
+        world.router.message(counter, b"one more")
+        for router in world.routers:
+            assert router.take("hold") == [("hold", LOBBY, True)]
+        late = world.add_router()
+        assert late.take("hold") == [("hold", LOBBY, True)]
+        await asyncio.sleep(1)
+        activation = world.object().activation
+        assert activation is not None
+        jobs = sorted(activation.jobs, key=lambda job: job.seq)
+        assert len(jobs) == fits + 1
+        for job in jobs[: fits // 2]:
+            world.host.cancel(job, "test")
+        await asyncio.sleep(1)
+        assert world.router.take("hold") == []
+        world.host.cancel(jobs[fits // 2], "test")
+        await asyncio.sleep(1)
+        for router in world.routers:
+            assert router.take("hold") == [("hold", LOBBY, False)]
+        Lobby.gate.set()
+        await asyncio.sleep(1)
+
+    scenario()
+
+
+# --- the end ------------------------------------------------------------------------------------------------------
+
+
+def ending(world: World) -> list[LastEvents]:
+    return [LastEvents(world.host, router.peer) for router in world.routers]
+
+
+@on_virtual_time
+async def test_at_the_end_handlers_may_end_and_the_rest_is_left_to_the_next_owner() -> None:
+    class Lobby(Echo):
+        async def web_socket_message(self, ws: WebSocket, message: Any) -> None:
+            self.log.append(message)
+            await asyncio.sleep(float(message))
+            ws.send(message)
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    world.router.take()
+    world.router.message(counter, "1")
+    world.router.message(counter, "60")
+    end = asyncio.ensure_future(world.host.aclose(5.0))
+    (sink,) = ending(world)
+    await turns()
+    sink.message(counter, 3, 0, "too late")
+    sink.closed(counter, 4, 0, 1000, "", True)
+    begin = world.loop.time()
+    await asyncio.sleep(5.5)
+    assert Lobby.log == ["1", "60"]
+    assert world.router.take() == [("send", [counter], "1"), ("ack", [(counter, 1, 1)])]
+    world.router.link.confirm()
+    await end
+    assert world.loop.time() - begin < 6.5
+    assert len(world.object().sockets) == 1, "it is the next owner's"
+
+
+@on_virtual_time
+async def test_at_the_end_a_request_is_refused_and_not_begun() -> None:
+    class Lobby(Echo): ...
+
+    world = World(Lobby)
+    await world.router.connect()
+    world.router.take()
+    request = LastRequest()
+    ending(world)[0].request(request.record)
+    assert statuses(world.router) == [503]
+
+
+class LastRequest:
+    """A request made by hand: the harness hands its own to another sink."""
+
+    def __init__(self) -> None:
+        from roost.common.records import HttpRequest
+
+        self.record = HttpRequest(1, 0, LOBBY, "room", "lobby", "GET", "http://localhost/room/lobby", [], b"")
+
+
+@on_virtual_time
+async def test_the_end_waits_for_routers_to_confirm_but_not_for_ever() -> None:
+    class Lobby(Echo): ...
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    world.router.message(counter, "x")
+    begin = world.loop.time()
+    end = asyncio.ensure_future(world.host.aclose(5.0))
+    await asyncio.sleep(0.5)
+    assert not end.done()
+    world.router.link.confirm()
+    await end
+    assert world.loop.time() - begin == pytest.approx(0.5)
+    world.router.link.session.sent += 1
+    await world.host.aclose(5.0)
+    assert world.loop.time() - begin == pytest.approx(1.5)
+
+
+@on_virtual_time
+async def test_the_end_resets_no_object_that_is_blocked() -> None:
+    class Lobby(Echo):
+        def fetch(self, request: Request) -> Any:
+            if "block" in request.query:
+                self.ctx.block_concurrency_while(lambda: asyncio.sleep(20))
+                return Response("blocked")
+            return Room.fetch(self, request)
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    world.router.request(query="block=1")
+    await turns()
+    world.router.message(counter, "waits")
+    world.router.take()
+    world.router.link.confirm()
+    await world.host.aclose(0.1)
+    assert world.router.take() == []
+    assert world.counters.resets == 0
+
+
+def test_a_fake_link_counts_what_left() -> None:
+    link = FakeLink()
+    link.flush()
+    assert link.session.sent == 0
+    link.writer.hold(LOBBY, True)
+    link.flush()
+    assert (link.session.sent, link.take()) == (1, [("hold", LOBBY, True)])
