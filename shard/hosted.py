@@ -278,6 +278,7 @@ class HostedObject:
 
     def forget(self, socket: Socket) -> None:
         """Take *socket* out of every index; its package lives on in handles that the user keeps."""
+        socket.live = None  # they refer to each other, and nobody will ask for the handle again
         self.sockets.remove(socket)
         if self.standard:
             self.standard.discard(socket)
