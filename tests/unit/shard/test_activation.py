@@ -1,0 +1,258 @@
+"""One life of an instance, and how each kind of event is called. No loop: nothing here waits."""
+
+from __future__ import annotations
+
+import contextvars
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from roost.common.records import HttpRequest
+from roost.shard import CloseEvent, DurableObject, ErrorEvent, MessageEvent, WebSocketProtocolError
+from roost.shard.activation import Activation, ActivationState
+from roost.shard.current import current, request_job
+from roost.shard.jobs import Job, JobKind
+from roost.shard.loader import HostedClass
+from roost.shard.sockets import Socket
+from roost.shard.web_socket import WebSocket
+from tests.unit.shard.harness import socket_of
+
+
+class Noting(DurableObject):
+    """Notes what it is called with."""
+
+    def __init__(self, ctx: Any, env: Any) -> None:
+        super().__init__(ctx, env)
+        self.calls: list[tuple[Any, ...]] = []
+        self.seen = current.get()
+
+    def fetch(self, request: Any) -> str:
+        self.calls.append(("fetch", request, request_job.get()))
+        return "answer"
+
+    def web_socket_message(self, ws: WebSocket, message: Any) -> None:
+        self.calls.append(("message", ws, message))
+
+    def webSocketClose(self, ws: WebSocket, *end: Any) -> None:  # noqa: N802  # the seed's spelling
+        self.calls.append(("close", ws, *end, ws.ready_state))
+
+    def web_socket_error(self, ws: WebSocket, error: Exception) -> None:
+        self.calls.append(("error", ws, error, ws.ready_state))
+
+
+class Owner:
+    """Stands in for a hosted object."""
+
+    def __init__(self, cls: type[DurableObject]) -> None:
+        self.hosted_class = HostedClass(cls)
+        self.host = SimpleNamespace(context=contextvars.copy_context())
+        self.back: list[Job] = []
+        self.closes: list[tuple[Any, ...]] = []
+        self.label = "noting/x"
+
+    def take_back(self, job: Job) -> None:
+        self.back.append(job)
+
+    def record_close(self, socket: Socket, code: int, reason: str) -> None:
+        self.closes.append((socket, code, reason))
+
+    def tell_all(self, listeners: list[Any], event: Any) -> tuple[Any, ...]:
+        return ("all", listeners, event)
+
+
+def alive(cls: type[DurableObject] = Noting) -> tuple[Activation, Any]:
+    owner: Any = Owner(cls)
+    activation = Activation(owner)
+    ctx: Any = SimpleNamespace(is_over=False)
+    activation.construct("env", ctx)
+    return activation, owner
+
+
+def job(owner: Any, kind: JobKind, socket: Socket | None, data: Any) -> Job:
+    return Job(kind, owner, socket, None, 0, 0, data, 0)
+
+
+def standard() -> tuple[Socket, WebSocket]:
+    socket = Socket(None, hibernatable=False, ordinal=1)  # type: ignore[arg-type]
+    return socket, WebSocket.of(socket)
+
+
+# --- states -------------------------------------------------------------------------------------------------------
+
+
+def test_an_instance_is_made_in_the_context_of_its_object() -> None:
+    activation, owner = alive()
+    assert activation.instance is not None
+    assert (activation.instance.env, activation.instance.seen) == ("env", owner)  # type: ignore[attr-defined]
+    assert activation.state is ActivationState.ACTIVE
+    assert current.get() is None
+
+
+def test_a_constructor_that_blocks_leaves_it_blocked() -> None:
+    owner: Any = Owner(Noting)
+    activation = Activation(owner)
+    activation.block()
+    assert activation.state is ActivationState.CONSTRUCTING
+    activation.construct("env", SimpleNamespace())  # type: ignore[arg-type]
+    assert activation.state is ActivationState.BLOCKED
+
+
+def test_it_stays_blocked_until_the_last_block_ends() -> None:
+    activation, _ = alive()
+    activation.block()
+    activation.block()
+    assert activation.state is ActivationState.BLOCKED
+    assert not activation.unblock()
+    assert activation.unblock()
+    assert activation.state is ActivationState.ACTIVE
+
+
+def test_a_life_that_is_over_is_not_unblocked() -> None:
+    activation, _ = alive()
+    activation.block()
+    activation.end()
+    assert not activation.unblock()
+    assert activation.state is ActivationState.RESET
+    assert activation.ctx is not None
+    assert activation.ctx.is_over
+
+
+def test_only_an_active_one_admits_jobs() -> None:
+    activation, owner = alive()
+    message = job(owner, JobKind.MESSAGE, socket_of(), "x")
+    assert activation.admits(message)
+    activation.block()
+    assert not activation.admits(message)
+    activation.end()
+    assert not activation.admits(message)
+    assert owner.back == [message, message]
+
+
+def test_idle_is_active_without_jobs_and_tasks() -> None:
+    activation, owner = alive()
+    assert activation.idle
+    message = job(owner, JobKind.MESSAGE, socket_of(), "x")
+    activation.jobs.add(message)
+    assert not activation.idle
+    activation.jobs.clear()
+    activation.tasks.add(object())  # type: ignore[arg-type]
+    assert not activation.idle
+    activation.tasks.clear()
+    activation.block()
+    assert not activation.idle
+
+
+# --- calls --------------------------------------------------------------------------------------------------------
+
+
+def test_hibernatable_events_go_to_the_class_handlers_in_either_spelling() -> None:
+    activation, owner = alive()
+    socket = socket_of()
+    activation.call(job(owner, JobKind.MESSAGE, socket, "x"))
+    activation.call(job(owner, JobKind.CLOSED, socket, (1000, "bye", True)))
+    handle = socket.live
+    assert activation.instance.calls == [  # type: ignore[union-attr]
+        ("message", handle, "x"),
+        ("close", handle, 1000, "bye", True, 2),
+    ]
+    assert socket.closed_by_client
+    assert not socket.gone, "what is sent now still reaches the client"
+
+
+@pytest.mark.parametrize(("closed_before", "state"), [(False, 2), (True, 3)])
+def test_a_client_that_vanished_is_gone_before_the_handler_runs(closed_before: bool, state: int) -> None:
+    activation, owner = alive()
+    socket = socket_of()
+    socket.closed_by_object = closed_before
+    activation.call(job(owner, JobKind.CLOSED, socket, (1006, "", False)))
+    assert activation.instance.calls == [("close", socket.live, 1006, "", False, state)]  # type: ignore[union-attr]
+    assert socket.gone
+
+
+def test_a_failure_comes_as_an_error_that_says_what_the_client_was_told() -> None:
+    activation, owner = alive()
+    socket = socket_of()
+    activation.call(job(owner, JobKind.FAILED, socket, (1002, "bad opcode")))
+    ((_, _, error, state),) = activation.instance.calls  # type: ignore[union-attr]
+    assert isinstance(error, WebSocketProtocolError)
+    assert (error.code, error.description, state) == (1002, "bad opcode", 2)
+    assert "1002" in str(error)
+    assert "bad opcode" in str(error)
+
+
+def test_a_request_comes_with_its_headers_and_its_tasks_know_it() -> None:
+    activation, owner = alive()
+    record = HttpRequest(
+        1,
+        0,
+        b"",
+        "ns",
+        "n",
+        "POST",
+        "http://h/ns/n?a=1&a=2",
+        [(b"x-a", b"\xe9"), (b"x-a", b"2")],
+        b"body",  # type: ignore[arg-type]
+    )
+    asked = job(owner, JobKind.FETCH, None, record)
+    assert contextvars.copy_context().run(activation.call, asked) == "answer"
+    ((_, request, within),) = activation.instance.calls  # type: ignore[union-attr]
+    assert within is asked
+    assert (request.method, request.body, request.query.get_all("a")) == ("POST", b"body", ["1", "2"])
+    assert request.headers.get_all("X-A") == ["é", "2"]
+    assert activation.has_fetch
+
+
+def test_without_handlers_events_are_dropped_but_leave_their_mark() -> None:
+    class Silent(DurableObject): ...
+
+    activation, owner = alive(Silent)
+    socket = socket_of()
+    assert activation.call(job(owner, JobKind.MESSAGE, socket, "x")) is None
+    assert activation.call(job(owner, JobKind.CLOSED, socket, (1000, "", True))) is None
+    assert socket.closed_by_client
+    assert activation.call(job(owner, JobKind.FAILED, socket, (1002, ""))) is None
+    assert socket.gone
+    assert not activation.has_fetch
+
+
+# --- standard sockets ---------------------------------------------------------------------------------------------
+
+
+def test_standard_events_go_to_the_listeners() -> None:
+    activation, owner = alive()
+    socket, handle = standard()
+    events: list[Any] = []
+    for kind in ("message", "close", "error"):
+        handle.add_event_listener(kind, events.append)  # type: ignore[arg-type]
+    activation.call(job(owner, JobKind.MESSAGE, socket, b"x"))
+    activation.call(job(owner, JobKind.CLOSED, socket, (4000, "bye", True)))
+    assert events == [MessageEvent(b"x"), CloseEvent(4000, "bye", True)]
+    assert owner.closes == [(socket, 4000, "bye")], "it answers by itself"
+    assert socket.ready_state == 3
+    activation.call(job(owner, JobKind.FAILED, socket, (1009, "too big")))
+    assert isinstance(events[2], ErrorEvent)
+    assert "too big" in events[2].message
+    assert activation.instance.calls == []  # type: ignore[union-attr]
+
+
+def test_a_close_that_the_object_began_or_that_had_no_frame_is_not_answered() -> None:
+    activation, owner = alive()
+    socket, _ = standard()
+    socket.closed_by_object = True
+    activation.call(job(owner, JobKind.CLOSED, socket, (1000, "", True)))
+    other, _ = standard()
+    activation.call(job(owner, JobKind.CLOSED, other, (1006, "", False)))
+    assert owner.closes == []
+    assert (socket.ready_state, other.ready_state) == (3, 2)
+
+
+def test_several_listeners_are_told_one_after_the_other() -> None:
+    activation, owner = alive()
+    socket, handle = standard()
+    assert activation.call(job(owner, JobKind.MESSAGE, socket, "x")) is None
+    listeners = [lambda event: "one", lambda event: "two"]
+    handle.add_event_listener("message", listeners[0])
+    assert activation.call(job(owner, JobKind.MESSAGE, socket, "x")) == "one"
+    handle.add_event_listener("message", listeners[1])
+    assert activation.call(job(owner, JobKind.MESSAGE, socket, "x")) == ("all", listeners, MessageEvent("x"))
