@@ -41,6 +41,9 @@ class Output:
         self._at_turns_end = at_turns_end
         self._counters = counters
         self._dirty: list[Outbox] = []
+        # What waits for a blocked link. Apart from the rest, so that no flush has to look through it again and again.
+        self._stalled: list[Outbox] = []
+        self._stalled_events: list[EndedEvent] = []
 
     def _plan_outbox(self, outbox: Outbox) -> None:
         self._dirty.append(outbox)
@@ -62,7 +65,7 @@ class Output:
             self.flush()
             self.peers[0].note_sent()
         peer.link.on_confirmed = lambda _: self._confirmed(peer)
-        peer.link.on_unblocked = lambda _: self.plan()
+        peer.link.on_unblocked = lambda _: self._unstall()
         self.peers.append(peer)
 
     def lose(self, peer: Peer) -> None:
@@ -71,7 +74,14 @@ class Output:
         self.peers.remove(peer)
         peer.link.close()
         self._confirmed(peer)
-        if self._dirty or self.ended:
+        self._unstall()
+
+    def _unstall(self) -> None:
+        """A link is not blocked any more, or gone: try again what waited."""
+        if self._stalled:
+            self._dirty = self._stalled + self._dirty
+            self.ended = self._stalled_events + self.ended
+            self._stalled, self._stalled_events = [], []
             self.plan()
 
     def _confirmed(self, peer: Peer) -> None:
@@ -90,7 +100,7 @@ class Output:
         dirty, self._dirty = self._dirty, []
         ended, self.ended = self.ended, []
         sends = 0
-        if len(peers) <= 1 and not blocked:
+        if len(peers) <= 1 and not blocked and not self._stalled:
             for outbox in dirty:
                 sends += outbox.drain()[1]
             for _, peer, counter, seq in ended:
@@ -109,7 +119,7 @@ class Output:
         fresh: dict[Outbox, set[Peer]] = {}
         for outbox in dirty:
             if blocked and outbox.goes_to(blocked):
-                self._dirty.append(outbox)  # until it is unblocked, or lost
+                self._stalled.append(outbox)  # until it is unblocked, or lost
                 continue
             fresh[outbox], count = outbox.drain()
             sends += count
@@ -117,7 +127,7 @@ class Output:
         for event in ended:
             outbox, peer, counter, seq = event
             if outbox.planned:
-                self.ended.append(event)  # its output has not left yet
+                self._stalled_events.append(event)  # its output has not left yet
             elif any(other is not peer for other in fresh.get(outbox, ())) or outbox.unconfirmed(peers, peer):
                 later.append(event)
             else:

@@ -163,6 +163,34 @@ def test_a_lone_blocked_link_holds_everything_that_can_wait() -> None:
     assert bench.links[0].take() == [("send", [1], "x"), ("ack", [(1, 1, 1)])]
 
 
+def test_what_is_held_is_looked_at_once_and_not_by_each_flush() -> None:
+    bench = Bench(2)
+    looks: list[set[Peer]] = []
+
+    class Watched(Outbox):
+        def goes_to(self, peers: set[Peer]) -> bool:
+            looks.append(peers)
+            return super().goes_to(peers)
+
+    bench.links[1].blocked = True
+    held, free = Watched(bench.output.plan_outbox), bench.outbox()
+    held.send(bench.peers[1], 1, "held")
+    bench.turn.run()
+    for number in range(5):
+        held.send(bench.peers[1], 1, f"held {number}")
+        free.send(bench.peers[0], 2, "free")
+        bench.ended(held, bench.peers[0], 3, number + 1)
+        bench.turn.run()
+    assert len(looks) == 1
+    assert bench.links[0].take() == [("send", [2], "free")] * 5
+    bench.links[1].unblock()
+    bench.turn.run()
+    assert [record[2] for record in bench.links[1].take()] == ["held", *(f"held {number}" for number in range(5))]
+    bench.links[1].confirm()
+    bench.turn.run()
+    assert bench.links[0].take() == [("ack", [(3, 1, 5)])]
+
+
 def test_output_held_for_a_blocked_router_goes_on_when_that_router_is_lost() -> None:
     bench = Bench(2)
     box = bench.outbox()
