@@ -143,12 +143,13 @@ class WebSocket:
 
         Args:
             message: str goes out as text, bytes-like as binary (copied); int, float, bool and None are cast to text
-                (``true``, ``null``), dict and list go out as JSON text (seed). Any size.
+                (``true``, ``null``), dict and list go out as JSON text (seed). At most 256 MiB.
 
         Raises:
             NotAccepted: The socket has not been accepted.
             SocketClosed: The object has called ``close()``.
             OutboxFull: The object has 64 MiB of output on their way.
+            ApiError: The message alone has more than 256 MiB.
             TypeError: Another type, or JSON cannot carry it.
             UnicodeEncodeError: Text with a lone surrogate, which UTF-8 does not have.
         """
