@@ -1,0 +1,76 @@
+"""The watchdog has a thread, so these tests take real time: some tenths of a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from roost.shard.counters import ShardCounters
+from roost.shard.watchdog import BEAT_S, Watchdog
+
+LIMIT_S = 0.3
+
+
+def host(running: str = "", watching: str = "") -> Any:
+    return SimpleNamespace(
+        runner=SimpleNamespace(running=SimpleNamespace(label=running) if running else None),
+        watching=watching,
+        counters=ShardCounters(),
+    )
+
+
+def hold_the_loop(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+
+
+async def test_code_that_holds_the_loop_is_reported_once_by_name_and_place(caplog: pytest.LogCaptureFixture) -> None:
+    held = host("room/lobby web_socket_message")
+    watchdog = Watchdog(held, LIMIT_S)
+    watchdog.start()
+    try:
+        await asyncio.sleep(BEAT_S)
+        with caplog.at_level(logging.WARNING, "roost.shard"):
+            hold_the_loop(LIMIT_S + 6 * BEAT_S)
+        (record,) = caplog.records
+        assert "room/lobby web_socket_message has held the loop for more than 0.3 s" in record.message
+        assert "hold_the_loop" in record.message
+        assert held.counters.blocked_loops == 1
+        await asyncio.sleep(3 * BEAT_S)
+        held.watching = "room/lobby __init__"
+        hold_the_loop(LIMIT_S + 3 * BEAT_S)
+        assert "room/lobby __init__" in caplog.records[1].message
+        assert held.counters.blocked_loops == 2
+    finally:
+        watchdog.close()
+
+
+async def test_a_loop_that_turns_is_not_reported() -> None:
+    held = host()
+    watchdog = Watchdog(held, LIMIT_S)
+    watchdog.start()
+    try:
+        for _ in range(6):
+            await asyncio.sleep(0)
+            hold_the_loop(BEAT_S)
+            await asyncio.sleep(0.01)
+        assert held.counters.blocked_loops == 0
+    finally:
+        watchdog.close()
+
+
+async def test_after_close_there_is_no_thread_and_no_timer() -> None:
+    watchdog = Watchdog(host(), LIMIT_S)
+    watchdog.close()
+    other = Watchdog(host(), LIMIT_S)
+    other.start()
+    other.close()
+    assert not other._thread.is_alive()
+    assert other._timer is not None
+    assert other._timer.cancelled()
