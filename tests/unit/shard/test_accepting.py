@@ -97,6 +97,25 @@ async def test_a_socket_accepted_by_no_event_has_time_until_none_runs() -> None:
 
 
 @on_virtual_time
+async def test_a_socket_accepted_while_no_event_runs_goes_at_once_and_keeps_nobody_awake() -> None:
+    class Idle(Rec):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            self.ctx.wait_until(self.later())
+
+        async def later(self) -> None:
+            await asyncio.sleep(1)
+            self.ctx.accept_web_socket(WebSocketPair().server)
+
+    world, front, _ = shard(Idle)
+    client = await front.connect()
+    client.send("x")
+    await asyncio.sleep(1.1)
+    assert world.instance().log == [GONE]
+    assert len(world.instance().ctx.get_web_sockets()) == 1
+    assert world.object().may_sleep
+
+
+@on_virtual_time
 async def test_an_upgrade_whose_router_dies_meanwhile_is_dropped_and_hurts_nobody() -> None:
     gate = asyncio.Event()
 

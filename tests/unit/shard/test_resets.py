@@ -106,10 +106,13 @@ def test_a_timeout_error_of_the_users_own_is_logged_as_theirs(caplog: pytest.Log
     assert ("their own" in caplog.text) is own
 
 
-def test_a_task_that_resets_its_object_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("waited_for", [False, True])
+def test_a_task_that_resets_its_object_ends_quietly(caplog: pytest.LogCaptureFixture, waited_for: bool) -> None:
     class Aborts(Rec):
         async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
             self.task = asyncio.create_task(self.later())
+            if waited_for:
+                self.ctx.wait_until(self.task)
 
         async def later(self) -> None:
             self.ctx.abort("later")
