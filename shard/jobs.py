@@ -231,7 +231,7 @@ class Runner:
         finally:
             if self._carrier is carrier:
                 self._carrier = None
-                if queue:
+                if queue and not self._loop.is_closed():
                     self._new_carrier()
 
     def _go_on(

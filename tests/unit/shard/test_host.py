@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import Any
 
 import cbor2
@@ -15,6 +16,7 @@ from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRe
 from roost.shard.events import LastEvents
 from tests.unit.shard.harness import FakeLink, Room, Router, World, on_virtual_time, turns
 
+WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="none")
 LOBBY = id_from_name("room", "lobby")
 VANISHED = "WebSocket disconnected without sending Close frame."
 
@@ -123,6 +125,46 @@ async def test_without_a_handler_events_are_acknowledged_all_the_same() -> None:
     await turns()
     assert world.router.take() == [("ack", [(counter, 1, 2)])]
     assert world.counters.sockets == 0
+
+
+@on_virtual_time
+async def test_a_connection_ends_once_whatever_its_router_says() -> None:
+    class Lobby(Echo):
+        async def web_socket_close(self, ws: WebSocket, *end: Any) -> None:
+            self.log.append(end)
+            await asyncio.sleep(0)
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    world.router.take()
+    world.router.closed(counter, 4000)
+    world.router.closed(counter, 4001)
+    world.router.failed(counter)
+    await turns()
+    world.router.closed(counter, 4002)
+    await turns()
+    assert Lobby.log == [(4000, "", True)]
+    acknowledged = {
+        seq for record in world.router.take("ack") for _, first, last in record[1] for seq in range(first, last + 1)
+    }
+    assert acknowledged == {1, 2, 3, 4}
+
+
+@on_virtual_time
+async def test_objects_do_not_inherit_the_context_of_who_woke_them() -> None:
+    seen: list[str] = []
+
+    class Lobby(Echo):
+        def fetch(self, request: Request) -> Response:
+            seen.append(WORD.get())
+            return Response("ok")
+
+    world = World(Lobby)
+    context = contextvars.copy_context()
+    context.run(WORD.set, "somebody's")
+    context.run(world.router.request)
+    await turns()
+    assert seen == ["none"]
 
 
 # --- requests -----------------------------------------------------------------------------------------------------

@@ -385,3 +385,25 @@ async def test_a_long_run_of_short_handlers_gives_the_loop_its_turn() -> None:
     await turns()
     assert order.count("job") == 40
     assert 0 < order.index("timer") < 40
+
+
+@on_virtual_time
+async def test_a_carrier_that_is_cancelled_between_two_jobs_has_a_successor() -> None:
+    """Somebody may have kept the task that a handler ran in."""
+    bench = Bench()
+    loop: Any = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    def slow() -> None:
+        tasks.append(asyncio.current_task())
+        loop._jumping.now += 0.001
+
+    for _ in range(40):
+        bench.start(slow)
+    await asyncio.sleep(0)
+    assert 0 < len(tasks) < 40
+    assert tasks[-1] is not None
+    tasks[-1].cancel()
+    await turns()
+    assert len(tasks) == 40
+    assert len(set(tasks)) == 2
