@@ -333,6 +333,7 @@ class World:
             SHARD,
             self.counters,
         )
+        self._watch_for_defects()
         self.version = 0
         self.routers: list[Router] = []
         for number in range(1, routers + 1):
@@ -341,6 +342,18 @@ class World:
         if restored:
             for router in self.routers:
                 router.restored()
+
+    def _watch_for_defects(self) -> None:
+        """The host logs what its loop gets to see, as objects' tasks may fail; a callback of its own may not."""
+        logs = self.loop.get_exception_handler()
+        assert logs is not None
+
+        def note(loop: Any, context: dict[str, Any]) -> None:
+            if "handle" in context or context["message"].startswith("the end of a handler"):
+                loop.faults.append(f"{context['message']}: {context.get('exception')!r}")
+            logs(loop, context)
+
+        self.loop.set_exception_handler(note)
 
     @property
     def router(self) -> Router:
