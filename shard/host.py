@@ -290,9 +290,12 @@ class Host:
                 socket.gone = True
             if job.peer is not None and not (job.cancelled_for and self.is_closing):
                 output = self.output
-                output.ended.append((owner.outbox, job.peer, socket.counter, job.seq))
+                ended = output.ended
+                ended.append((owner.outbox, job.peer, socket.counter, job.seq))
                 if not output.planned:
                     output.plan()
+                elif len(ended) >= output.early_at:
+                    output.flush_early()
         self._finish(job)
 
     def _finish(self, job: Job) -> None:

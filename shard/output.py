@@ -1,8 +1,11 @@
 """The shard's output of one turn of the loop, and the acknowledgements behind it.
 
 Outboxes that have something, and events that have ended, gather here; at the end of the turn one flush writes the
-outboxes to the routers' links, then the acknowledgements: one group to each router. What goes to a link that is
-**blocked** (too much of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that object's events.
+outboxes to the routers' links, then the acknowledgements: one group to each router. A turn in which many events end is
+flushed **early** as well, after the first few and then after twice as many each time: else the routers would have
+nothing to do while the shard works, and the shard nothing while they write. Never inside a handler. What goes to a
+link that is **blocked** (too much of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that
+object's events.
 """
 
 from __future__ import annotations
@@ -12,6 +15,9 @@ from collections.abc import Callable
 from .counters import ShardCounters
 from .outbox import Outbox
 from .peers import Peer
+
+FIRST_EARLY = 32
+"""Events that end in one turn before its first early flush: some 300 µs of work."""
 
 EndedEvent = tuple[Outbox, Peer, int, int]
 """The object's outbox, and the event: its router, its connection's counter, its number."""
@@ -28,6 +34,7 @@ class Output:
         peers: The routers of the map.
         ended: Events that have ended and are not acknowledged. Append, then ``plan`` unless ``planned``.
         planned: A flush will come at the end of this turn.
+        early_at: How many ``ended`` events call for ``flush_early`` before that.
         on_progress: Called when a router has confirmed something, or has gone.
         plan_outbox: What outboxes call when they stop being empty; one for all of them.
     """
@@ -36,6 +43,7 @@ class Output:
         self.peers: list[Peer] = []
         self.ended: list[EndedEvent] = []
         self.planned = False
+        self.early_at = FIRST_EARLY
         self.on_progress: Callable[[], None] | None = None
         self.plan_outbox: Callable[[Outbox], None] = self._plan_outbox
         self._at_turns_end = at_turns_end
@@ -92,9 +100,16 @@ class Output:
 
     # --- the end of a turn ---
 
+    def flush_early(self) -> None:
+        """Write what has gathered so far, in the middle of a turn."""
+        next_at, planned = 2 * self.early_at, self.planned
+        self.flush()
+        self.early_at, self.planned = next_at, planned
+
     def flush(self) -> None:
         """Write what has gathered."""
         self.planned = False
+        self.early_at = FIRST_EARLY
         peers = self.peers
         blocked = {peer for peer in peers if peer.link.blocked}
         dirty, self._dirty = self._dirty, []

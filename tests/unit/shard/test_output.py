@@ -218,3 +218,22 @@ def test_it_knows_when_all_is_confirmed_and_tells_of_progress() -> None:
     bench.links[0].confirm()
     bench.output.lose(bench.peers[1])
     assert progress == [False, True]
+
+
+def test_a_turn_in_which_many_events_end_is_flushed_early_ever_more_seldom() -> None:
+    bench = Bench(1)
+    (peer,), (link,) = bench.peers, bench.links
+    box = bench.outbox()
+    flushed_at = [0]
+    for number in range(1, 200):
+        box.send(peer, 1, f"message {number}")
+        bench.ended(box, peer, 1, number)
+        if len(bench.output.ended) >= bench.output.early_at:
+            bench.output.flush_early()
+            assert link.take()[-1] == ("ack", [(1, flushed_at[-1] + 1, number)])
+            flushed_at.append(number)
+    assert flushed_at == [0, 32, 96]
+    assert len(bench.turn.soon) == 1, "the flush at the end of the turn is still the one planned first"
+    bench.turn.run()
+    assert link.take()[-1] == ("ack", [(1, 97, 199)])
+    assert bench.output.early_at == 32
