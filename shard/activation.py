@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from .durable_object import DurableObject
     from .hosted import HostedObject
 
+_MESSAGE = JobKind.MESSAGE
+
 Handler = Callable[..., Any]
 
 
@@ -164,13 +166,12 @@ class Activation:
     def call(self, job: Job) -> Any:
         """Call the handler for *job*; returns its result, or the coroutine to go on with."""
         kind, socket = job.kind, job.socket
-        if kind is JobKind.FETCH:
+        if socket is None:
             return self._fetch(job)
-        assert socket is not None
         if not socket.hibernatable:
             return self._tell_listeners(job)
         handle = socket.live or WebSocket.of(socket)
-        if kind is JobKind.MESSAGE:
+        if kind is _MESSAGE:
             handler = self._on_message
             return None if handler is None else handler(handle, job.data)
         if kind is JobKind.CLOSED:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 from ..common.ids import Slot
 from ..common.records import HttpRequest, ObjectState, Passport
-from .jobs import JobKind
+from .jobs import Job, JobKind
 
 if TYPE_CHECKING:
     from .host import Host
     from .peers import Peer
+
+_MESSAGE = JobKind.MESSAGE
 
 
 class RouterEvents:
@@ -25,7 +27,14 @@ class RouterEvents:
 
     def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
         """See ``EventSink``."""
-        self._host.message(self._peer, connection, seq, deliveries, data)
+        host, peer = self._host, self._peer
+        host.counters.events += 1
+        socket = peer.sockets.get(connection)
+        if socket is None:
+            host.skip(peer, connection, seq)
+        else:
+            owner = socket.owner
+            owner.deliver(Job(_MESSAGE, owner, socket, peer, seq, deliveries, data, len(data)))
 
     def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
         """See ``EventSink``."""

@@ -33,6 +33,8 @@ from .responses import Answer, answer_of
 from .sleep import SleepQueue
 from .sockets import Socket
 
+_MESSAGE = JobKind.MESSAGE
+
 log = logging.getLogger("roost.shard")
 
 LAST_STEPS_S = 1.0
@@ -166,28 +168,18 @@ class Host:
             owner.name = name
         return owner
 
-    def message(self, peer: Peer, counter: int, seq: int, deliveries: int, data: str | bytes) -> None:
-        """A client's message."""
-        self.counters.events += 1
-        socket = peer.sockets.get(counter)
-        if socket is None:
-            self._skip(peer, counter, seq)
-        else:
-            owner = socket.owner
-            owner.deliver(Job(JobKind.MESSAGE, owner, socket, peer, seq, deliveries, data, len(data)))
-
     def ended(self, peer: Peer, counter: int, seq: int, deliveries: int, kind: JobKind, data: tuple[Any, ...]) -> None:
         """A client's close, or its failure."""
         self.counters.events += 1
         socket = peer.sockets.get(counter)
         if socket is None or socket.ending:
-            self._skip(peer, counter, seq)
+            self.skip(peer, counter, seq)
         else:
             owner = socket.owner
             socket.ending = True
             owner.deliver(Job(kind, owner, socket, peer, seq, deliveries, data, 0))
 
-    def _skip(self, peer: Peer, counter: int, seq: int) -> None:
+    def skip(self, peer: Peer, counter: int, seq: int) -> None:
         """An event of a connection that is no more here: nothing to be done with it."""
         peer.acknowledge(counter, seq)
         self.output.plan()
@@ -285,7 +277,7 @@ class Host:
         if socket is None:
             self._answer(job, activation, result, error)
         else:
-            if kind is not JobKind.MESSAGE:
+            if kind is not _MESSAGE:
                 owner.forget(socket)
                 socket.gone = True
             if job.peer is not None and not (job.cancelled_for and self.is_closing):
@@ -303,7 +295,8 @@ class Host:
         owner.finished(job)
         if owner.accepting:
             self._drop_unreturned(owner)
-        self.note_idle(owner)
+        if not owner.unfinished:
+            self.note_idle(owner)
 
     def drop_unreturned_soon(self, owner: HostedObject) -> None:
         """*owner* has accepted a socket, and handles no event whose end would be the time to look."""

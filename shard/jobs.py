@@ -210,7 +210,7 @@ class Runner:
                     result = context.run(activation.call, job)
                 except BaseException as raised:
                     result, error = None, raised
-                if type(result) is not coroutine_type and inspect.isawaitable(result):
+                if result is not None and type(result) is not coroutine_type and inspect.isawaitable(result):
                     result = _awaited(result)
                 if type(result) is coroutine_type:
                     try:

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from .sockets import Socket
 
 
+class _Acks:
+    """Acknowledgements as they will be written, and the last range of each connection among them."""
+
+    __slots__ = ("counters", "firsts", "last_of", "lasts")
+
+    def __init__(self) -> None:
+        self.counters = array("I")
+        self.firsts = array("Q")
+        self.lasts = array("Q")
+        self.last_of: dict[int, int] = {}  # counter → index
+
+
 class _Waiting:
     """An acknowledgement that waits for the confirmations of other routers."""
 
@@ -73,7 +85,7 @@ class Peer:
         self.objects: dict[HostedObject, int] = {}
         self.sent_unmarked = 0
         self.closed = False
-        self._acks: dict[int, list[int]] = {}  # counter → first, last, first, last …
+        self._acks = _Acks()
         self._awaiting: list[tuple[int, _Waiting]] = []  # a heap by batch number
 
     # --- connections ---
@@ -104,13 +116,15 @@ class Peer:
 
     def acknowledge(self, counter: int, seq: int) -> None:
         """The event *seq* of a connection is done with; neighbours merge into one range."""
-        ranges = self._acks.get(counter)
-        if ranges is None:
-            self._acks[counter] = [seq, seq]
-        elif ranges[-1] == seq - 1:
-            ranges[-1] = seq
+        acks = self._acks
+        at = acks.last_of.get(counter)
+        if at is not None and acks.lasts[at] == seq - 1:
+            acks.lasts[at] = seq
         else:
-            ranges += (seq, seq)
+            acks.last_of[counter] = len(acks.lasts)
+            acks.counters.append(counter)
+            acks.firsts.append(seq)
+            acks.lasts.append(seq)
 
     def acknowledge_after(self, counter: int, seq: int, waits: Iterable[tuple[Peer, int]]) -> bool:
         """As ``acknowledge``, once each router in *waits* has confirmed the batch named there.
@@ -144,14 +158,8 @@ class Peer:
     def write_acks(self) -> bool:
         """Write the acknowledgements owed, as one record behind all output; says whether there were any."""
         acks = self._acks
-        if not acks:
+        if not acks.last_of:
             return False
-        counters, firsts, lasts = array("I"), array("Q"), array("Q")
-        for counter, ranges in acks.items():
-            for at in range(0, len(ranges), 2):
-                counters.append(counter)
-                firsts.append(ranges[at])
-                lasts.append(ranges[at + 1])
-        self._acks = {}
-        self.writer.acknowledge(counters, firsts, lasts)
+        self._acks = _Acks()
+        self.writer.acknowledge(acks.counters, acks.firsts, acks.lasts)
         return True

@@ -10,7 +10,7 @@ import pytest
 from roost.common.ids import id_from_name
 from roost.common.records import EventWriter, HttpRequest, ObjectState, Passport, read_events
 from roost.shard.events import LastEvents, RouterEvents
-from roost.shard.jobs import JobKind
+from roost.shard.jobs import Job, JobKind
 
 ROOM = id_from_name("room", "lobby")
 STATE = ObjectState(ROOM, 3, 100, ("ping", "pong"))
@@ -23,6 +23,7 @@ class Host:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.counters = SimpleNamespace(events=0)
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self.calls.append((name, *arguments))
@@ -32,6 +33,7 @@ def every_record() -> bytes:
     writer = EventWriter()
     writer.message(5, 1, 0, b"text", False)
     writer.message(5, 2, 1, b"\xff", True)
+    writer.message(7, 4, 0, b"to nobody", False)
     writer.closed(5, 3, 0, 1000, "bye", True)
     writer.failed(6, 1, 2, 1002, "bad")
     writer.request(REQUEST)
@@ -45,15 +47,16 @@ def every_record() -> bytes:
 
 @pytest.fixture
 def peer() -> Any:
-    return SimpleNamespace(sockets={5: SimpleNamespace(auto_response_time=None)})
+    jobs: list[Job] = []
+    owner = SimpleNamespace(jobs=jobs, deliver=jobs.append)
+    return SimpleNamespace(sockets={5: SimpleNamespace(auto_response_time=None, owner=owner)})
 
 
-def test_each_record_becomes_one_call(peer: Any) -> None:
+def test_each_record_becomes_one_call_or_job(peer: Any) -> None:
     host: Any = Host()
     read_events(every_record(), RouterEvents(host, peer))
     assert host.calls == [
-        ("message", peer, 5, 1, 0, "text"),
-        ("message", peer, 5, 2, 1, b"\xff"),
+        ("skip", peer, 7, 4),
         ("ended", peer, 5, 3, 0, JobKind.CLOSED, (1000, "bye", True)),
         ("ended", peer, 6, 1, 2, JobKind.FAILED, (1002, "bad")),
         ("request", peer, REQUEST),
@@ -62,6 +65,12 @@ def test_each_record_becomes_one_call(peer: Any) -> None:
         ("restored", peer, host.calls[-1][2]),
     ]
     assert list(host.calls[-1][2]) == [1, 2]
+    jobs = peer.sockets[5].owner.jobs
+    assert [(job.kind, job.peer, job.socket, job.seq, job.deliveries, job.data, job.size) for job in jobs] == [
+        (JobKind.MESSAGE, peer, peer.sockets[5], 1, 0, "text", 4),
+        (JobKind.MESSAGE, peer, peer.sockets[5], 2, 1, b"\xff", 1),
+    ]
+    assert host.counters.events == 3
     assert peer.sockets[5].auto_response_time == 12.5, "and the time of 7, which is not here, hurts nobody"
 
 
