@@ -52,7 +52,8 @@ PAGE = """<!doctype html>
   h1 { font-size: 1.1rem; margin: 0; flex: 1 } #state { font-size: .85rem; opacity: .7 }
   #lines { flex: 1; overflow-y: auto; list-style: none; margin: 0; padding: 1rem; display: flex;
            flex-direction: column; gap: .4rem }
-  li { max-width: 80%; padding: .45rem .8rem; border-radius: 1rem; background: var(--line); overflow-wrap: anywhere }
+  li { align-self: start; max-width: 80%; padding: .45rem .8rem; border-radius: 1rem; background: var(--line);
+       overflow-wrap: anywhere }
   li.mine { align-self: end; background: var(--mine); color: #fff }
   li.note { align-self: center; background: none; font-size: .85rem; opacity: .7 }
   b { display: block; font-size: .75rem; opacity: .75 }
