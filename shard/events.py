@@ -34,6 +34,11 @@ class RouterEvents:
             host.skip(peer, connection, seq)
         else:
             owner = socket.owner
+            pair = owner.auto_response
+            if pair is not None and data == pair[0] and socket.hibernatable:
+                # This router did not know the pair yet when it passed the message on.
+                host.auto_respond(peer, socket, seq, pair[1])
+                return
             owner.deliver(Job(_MESSAGE, owner, socket, peer, seq, deliveries, data, len(data)))
 
     def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:

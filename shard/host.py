@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -183,6 +184,16 @@ class Host:
         """An event of a connection that is no more here: nothing to be done with it."""
         peer.acknowledge(counter, seq)
         self.output.plan()
+
+    def auto_respond(self, peer: Peer, socket: Socket, seq: int, response: str) -> None:
+        """Answer a client in its object's place, as its router will from now on; not after the object's close()."""
+        output, outbox, counter = self.output, socket.owner.outbox, socket.counter
+        if not socket.closed_by_object:
+            socket.auto_response_time = time.time()
+            data = response.encode()
+            outbox.record(peer, lambda writer: writer.send_one(counter, data, False), len(data))
+        output.ended.append((outbox, peer, counter, seq))
+        output.plan()
 
     def request(self, peer: Peer, request: HttpRequest) -> None:
         """A request or a handshake."""

@@ -237,7 +237,11 @@ class HostedObject:
 
     @property
     def forgettable(self) -> bool:
-        """Whether nothing is left that another life would need."""
+        """Whether nothing is left that another life would need.
+
+        What was set for the sockets goes with the last of them: the next life of an object without sockets begins as
+        the first did, and objects that nobody visits any more cost nothing.
+        """
         return (
             self.activation is None
             and not len(self.sockets)
@@ -245,8 +249,6 @@ class HostedObject:
             and not self.mailbox
             and not self.unfinished
             and not self.outbox.planned
-            and self.auto_response is None
-            and not self.event_timeout_ms
         )
 
     def reset(self, reason: str) -> None:

@@ -318,9 +318,11 @@ class WebSocket:
         """The handle of a package: the one it has, or a new one."""
         handle = socket.live
         if handle is None:
-            handle = cls(server_end=True)
+            # Field by field: an object that lists its sockets for the first time makes tens of thousands at once.
+            handle = cls.__new__(cls)
+            handle._server_end = handle._used = True
+            handle._other = handle._early_attachment = handle._listeners = None
             handle._socket = socket
-            handle._used = True
             socket.live = handle
         return handle
 

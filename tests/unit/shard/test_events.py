@@ -48,7 +48,7 @@ def every_record() -> bytes:
 @pytest.fixture
 def peer() -> Any:
     jobs: list[Job] = []
-    owner = SimpleNamespace(jobs=jobs, deliver=jobs.append)
+    owner = SimpleNamespace(jobs=jobs, deliver=jobs.append, auto_response=None)
     return SimpleNamespace(sockets={5: SimpleNamespace(auto_response_time=None, owner=owner)})
 
 

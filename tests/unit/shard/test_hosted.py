@@ -123,19 +123,22 @@ async def test_a_standard_socket_keeps_it_awake_until_it_closes() -> None:
 
 
 @on_virtual_time
-async def test_an_object_without_anything_is_forgotten_and_one_with_a_setting_is_not() -> None:
+async def test_an_object_without_sockets_is_forgotten_and_what_it_set_for_them_goes_with_them() -> None:
     class Lobby(Base):
-        def fetch(self, request: Request) -> Response:
-            if "timeout" in request.query:
-                self.ctx.set_hibernatable_web_socket_event_timeout(5)
-            return Response("ok")
+        def __init__(self, ctx: Any, env: Any) -> None:
+            super().__init__(ctx, env)
+            ctx.set_hibernatable_web_socket_event_timeout(5)
 
     world = World(Lobby, hibernate_after_s=1.0)
     world.router.request("plain")
-    world.router.request("set", query="timeout=5")
+    counter = await world.router.connect("visited")
     await asyncio.sleep(3)
     assert world.find("plain") is None
-    assert world.object("set").activation is None
+    assert world.object("visited").activation is None
+    assert world.object("visited").event_timeout_ms == 5
+    world.router.closed(counter)
+    await asyncio.sleep(3)
+    assert world.find("visited") is None
 
 
 @on_virtual_time

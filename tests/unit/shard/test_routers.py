@@ -155,6 +155,31 @@ async def test_a_router_that_forgot_an_object_is_told_again_what_is_set() -> Non
 
 
 @on_virtual_time
+async def test_a_request_that_a_router_passed_on_before_it_knew_the_pair_is_answered_here() -> None:
+    class Pinged(Rec):
+        def __init__(self, ctx: Any, env: Any) -> None:
+            super().__init__(ctx, env)
+            ctx.set_web_socket_auto_response(WebSocketRequestResponsePair("ping", "pong"))
+
+    world, front, _ = shard(Pinged)
+    counter = await front.router.connect()
+    front.router.take()
+    events = world.instance().log.copy()
+    for data in ("ping", b"ping", "ping!"):
+        front.router.message(counter, data)
+    await turns()
+    assert front.router.take("send") == [("send", [counter], "pong")]
+    assert world.instance().log[len(events) :] == [b"ping", "ping!"], "bytes and other texts are messages"
+    socket = world.router.peer.sockets[counter]
+    assert socket.auto_response_time is not None
+    WebSocket.of(socket).close(4000)
+    front.router.message(counter, "ping")
+    await turns()
+    assert front.router.take("send") == []
+    assert world.instance().log[-1] == "ping!"
+
+
+@on_virtual_time
 async def test_routers_that_knew_less_of_a_restored_object_are_told() -> None:
     world, front, other = shard(Rec, routers=2, restored=False)
     front.router.restore(5)
