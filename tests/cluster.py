@@ -30,8 +30,10 @@ from types import TracebackType
 from typing import IO, Any, ClassVar
 
 from roost.common.cluster_map import ClusterMap, without
+from roost.common.counters import read_counters
 from roost.common.directory import FILE_NAME, SqliteDirectory
 from roost.common.ids import Incarnation, id_from_name, slot_of
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_DEADLINE_S = 30.0
@@ -292,6 +294,18 @@ class Cluster:
         member = self.map().owner(slot_of(id_from_name(namespace, name)))
         assert member is not None, "no shard owns slots yet"
         return self.processes[member.name]
+
+    async def asleep(self, namespace: str, name: str) -> None:
+        """Wait until the shard that hosts an object has none awake, by figures that it has published since the call."""
+        path = self.run / f"{self.owner(namespace, name).name}.counters"
+        # The next publication may hold figures from just before the call, the one after it does not.
+        fresh = read_counters(path).publications + 2
+
+        def all_asleep() -> bool:
+            reading = read_counters(path)
+            return reading.publications >= fresh and reading.values["objects_awake"] == 0
+
+        await until(f"{namespace}/{name} to fall asleep", all_asleep)
 
     def names_on(self, namespace: str, shard: str, count: int, stem: str = "object") -> list[str]:
         """Names of *count* objects that *shard* hosts."""

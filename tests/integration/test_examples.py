@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -47,7 +46,7 @@ async def test_a_room_that_slept_still_knows_its_people(chat: Cluster, name: str
             await heard(ann)
         assert (await heard(nobody))["name"] == "guest"
         for number in range(3):
-            await asyncio.sleep(0.3)
+            await chat.asleep("chat-room", name)
             await ann.send(f"message {number}")
             for client in (ann, nobody):
                 said = await heard(client)
@@ -114,7 +113,7 @@ async def test_a_count_outlives_sleep_as_long_as_it_is_watched(counter: Cluster,
     async with await opened(counter, path + "?topic=apples") as watcher:
         await heard(watcher)
         for count in range(1, 4):
-            await asyncio.sleep(0.3)
+            await counter.asleep("counter", name)
             await watcher.send("ping")
             assert await within("a pong", watcher.recv()) == "pong"
             assert await post(counter, path + "?topic=apples") == {"apples": count}
