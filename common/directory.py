@@ -124,7 +124,10 @@ class SqliteDirectory:
             raise
 
     def _prepare(self, initial_shards: int) -> None:
+        # Both as of one moment: another process may be creating the directory just now.
+        self._db.execute("BEGIN")
         application, version = self._pragma("application_id"), self._pragma("user_version")
+        self._db.execute("COMMIT")
         if (application, version) == (0, 0):
             self._create(initial_shards)
         elif application != _APPLICATION_ID:

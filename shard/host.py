@@ -498,6 +498,15 @@ def _task_of_object(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) 
         return asyncio.Task(coro, loop=loop, **options)
     if options.get("name") is None:
         options["name"] = f"{owner.label} task"
-    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+    task = _ObjectTask(coro, loop=loop, **options)
     owner.adopt(task)
     return task
+
+
+class _ObjectTask(asyncio.Task[Any]):
+    """A task that an object's code has started. It keeps the name that the factory gave it."""
+
+    def set_name(self, value: object) -> None:
+        # Some versions of asyncio name each task of a factory after what the caller has said, be it nothing.
+        if value is not None:
+            super().set_name(value)

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -332,3 +333,24 @@ async def test_an_error_in_the_callback_does_not_end_the_watch(one: SqliteDirect
     await seen.until(2)
     await watch.aclose()
     assert [str(error) for error in errors] == ["bad"]
+
+
+def test_a_directory_that_another_process_is_creating_is_no_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its two marks appear together: whoever opens it must not see one from before and one from after."""
+    path = tmp_path / "directory.sqlite"
+    read = SqliteDirectory._pragma
+    creator = threading.Thread(target=lambda: SqliteDirectory(path).close())
+    main = threading.current_thread()
+
+    def pragma(self: SqliteDirectory, name: str) -> int:
+        if threading.current_thread() is main and name == "user_version" and creator.ident is None:
+            creator.start()
+            creator.join(0.3)  # if it can be done before we go on, it is
+        return read(self, name)
+
+    monkeypatch.setattr(SqliteDirectory, "_pragma", pragma)
+    SqliteDirectory(path).close()
+    creator.join(5)
+    assert not creator.is_alive()
