@@ -1,12 +1,33 @@
 """The cluster map: who is a member, and which shard owns each slot; and how one map follows from another.
 
-The *target* of a slot comes from weighted rendezvous hashing over the shards' names; the map records the *actual*
+The *target* of a slot comes from weighted rendezvous hashing over the shards' seats; the map records the *actual*
 owner. The functions here are pure: they take a map and give the next one, whose version is one higher. Whoever wants
 the change proposes that map to the directory, which accepts it only if the version is still the next one.
 
-Weighted rendezvous hashing: each pair (shard, slot) has a fixed pseudo-random number u in (0, 1); the slot's target is
-the shard with the least ``-ln(u) / weight``. These are exponential variates of rate *weight*, so a shard wins in
-proportion to its weight, and a new shard takes slots only for itself: no slot moves between two that were there.
+Weighted rendezvous hashing: each pair (seat, slot) has a fixed pseudo-random number u in (0, 1); the slot's target is
+the seat with the least ``-ln(u) / weight``. These are exponential variates of rate *weight*, so a seat wins in
+proportion to its weight, and a new one takes slots only for itself: no slot moves between two that were there.
+
+How the owner of a slot changes
+===============================
+
+======================= ============================================ =====================================
+a slot is               means                                        becomes
+======================= ============================================ =====================================
+without owner           fewer shards than the first assignment       owned: ``entered``
+                        waits for
+owned                   its owner delivers its events                in transit: ``moving``
+                                                                     owned by another: the owner is dead
+                                                                     (``replaced``, ``inherited``)
+in transit              the map names a next owner; the owner ends   owned by it: ``handed_over``, which the
+                        what it has begun and lets go of the slot    old owner proposes
+                                                                     owned by it: the old owner is dead
+                                                                     in transit to another: the next owner is
+                                                                     dead (``replaced``, ``inherited``)
+======================= ============================================ =====================================
+
+A slot in transit is not sent elsewhere but by a death. When the next owner dies and nobody else is left, the next
+owner is the owner itself: it lets go of the slot and takes it up again, since it may have let go already.
 """
 
 from __future__ import annotations
@@ -15,7 +36,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -52,6 +73,8 @@ class Member:
         namespaces: The namespaces that a shard hosts; empty for a router.
         pid: The process, on the machine of the directory.
         weight: A shard's share of the slots, relative to the others'.
+        seat: What a shard's share of the slots is computed from: its name, if not given. A shard that takes over from
+            another with new code has a name of its own and the seat of its predecessor.
     """
 
     name: str
@@ -61,6 +84,11 @@ class Member:
     namespaces: tuple[str, ...] = ()
     pid: int = 0
     weight: float = 1.0
+    seat: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.seat:
+            object.__setattr__(self, "seat", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +155,7 @@ class ClusterMap:
                     "namespaces": list(member.namespaces),
                     "pid": member.pid,
                     "weight": member.weight,
+                    "seat": member.seat,
                 }
                 for member in (self.members[key] for key in sorted(self.members))
             ],
@@ -172,6 +201,7 @@ def _member(document: dict[str, Any]) -> Member:
         namespaces=tuple(map(str, document["namespaces"])),
         pid=int(document["pid"]),
         weight=float(document["weight"]),
+        seat=str(document.get("seat", "")),
     )
 
 
@@ -179,28 +209,28 @@ def _member(document: dict[str, Any]) -> Member:
 
 
 @lru_cache(maxsize=256)
-def _draws(name: str) -> tuple[float, ...]:
-    """``-ln(u)`` of the shard *name* for each slot. One extendable hash gives all 4,096 numbers at once."""
-    words = struct.unpack(f"<{SLOTS}Q", hashlib.shake_128(b"roost slots\0" + name.encode()).digest(SLOTS * 8))
+def _draws(seat: str) -> tuple[float, ...]:
+    """``-ln(u)`` of *seat* for each slot. One extendable hash gives all 4,096 numbers at once."""
+    words = struct.unpack(f"<{SLOTS}Q", hashlib.shake_128(b"roost slots\0" + seat.encode()).digest(SLOTS * 8))
     # 53 bits is what a float holds; the half keeps u away from both ends of (0, 1).
     return tuple([-math.log(((word >> 11) + 0.5) * 2.0**-53) for word in words])
 
 
-def targets(shards: Mapping[str, float]) -> tuple[str, ...]:
-    """The shard to which each slot belongs.
+def targets(seats: Mapping[str, float]) -> tuple[str, ...]:
+    """The seat to which each slot belongs.
 
     Args:
-        shards: Weight by name; a shard of weight 2 gets twice the slots of one of weight 1, in expectation.
+        seats: Weight by seat; one of weight 2 gets twice the slots of one of weight 1, in expectation.
 
     Raises:
-        ValueError: There is no shard, or a weight is not a positive finite number.
+        ValueError: There is no seat, or a weight is not a positive finite number.
     """
-    if not shards:
+    if not seats:
         raise ValueError("slots need at least one shard")
-    names = sorted(shards)  # whoever computes this must break a tie in the same way
+    names = sorted(seats)  # whoever computes this must break a tie in the same way
     rows = []
     for name in names:
-        weight = shards[name]
+        weight = seats[name]
         if not (weight > 0 and math.isfinite(weight)):
             raise ValueError(f"the weight of {name!r} must be a positive number, got {weight!r}")
         draws = _draws(name)
@@ -208,6 +238,14 @@ def targets(shards: Mapping[str, float]) -> tuple[str, ...]:
     if len(rows) == 1:
         return (names[0],) * SLOTS
     return tuple([names[column.index(min(column))] for column in zip(*rows, strict=True)])
+
+
+def _targets_among(shards: Collection[Member]) -> list[Incarnation]:
+    """For each slot the shard among *shards* that it belongs to. Of several in one seat the latest one counts."""
+    by_seat = {member.seat: member for member in sorted(shards, key=lambda member: member.incarnation)}
+    seats = targets({seat: member.weight for seat, member in by_seat.items()})
+    incarnations = {seat: member.incarnation for seat, member in by_seat.items()}
+    return [incarnations[seat] for seat in seats]
 
 
 # --- the next map -------------------------------------------------------------------------------------------------
@@ -227,6 +265,8 @@ def with_member(current: ClusterMap, member: Member) -> ClusterMap:
 def replaced(current: ClusterMap, old: Incarnation, new: Member) -> ClusterMap:
     """The map in which *new* stands in the place of the dead member *old* and owns its slots.
 
+    Slots that *old* was about to hand over go to their next owners now: nobody is left to wait for.
+
     Raises:
         ValueError: *old* is not in the map or is of the other kind; *new* is in it, or its name is another member's.
     """
@@ -236,13 +276,40 @@ def replaced(current: ClusterMap, old: Incarnation, new: Member) -> ClusterMap:
     members = {key: member for key, member in current.members.items() if key != old}
     if new.incarnation in current.members or any(member.name == new.name for member in members.values()):
         raise ValueError(f"{new.name!r} (incarnation {new.incarnation}) is in the map already")
-    return replace(
-        current,
-        version=current.version + 1,
-        members={**members, new.incarnation: new},
-        owners=tuple([new.incarnation if owner == old else owner for owner in current.owners]),
-        next_owners={slot: new.incarnation if owner == old else owner for slot, owner in current.next_owners.items()},
-    )
+    return _after_death(current, old, {**members, new.incarnation: new}, [new.incarnation] * SLOTS)
+
+
+def inherited(current: ClusterMap, dead: Incarnation) -> ClusterMap:
+    """The map that the dead shard *dead* has left for good: each of its slots goes to its target among the others.
+
+    Raises:
+        ValueError: It is no shard of the map, or owns slots and is the only shard.
+    """
+    before = current.members.get(dead)
+    if before is None or before.kind is not MemberKind.SHARD:
+        raise ValueError(f"there is no shard of incarnation {dead}")
+    members = {key: member for key, member in current.members.items() if key != dead}
+    heirs = [member for member in current.shards if member.incarnation != dead]
+    if not heirs:
+        if dead in current.owners:
+            raise ValueError(f"{before.name!r} is the only shard: nobody can take its slots")
+        return replace(current, version=current.version + 1, members=members)
+    return _after_death(current, dead, members, _targets_among(heirs))
+
+
+def _after_death(
+    current: ClusterMap, dead: Incarnation, members: dict[Incarnation, Member], heirs: list[Incarnation]
+) -> ClusterMap:
+    """The map with *members*, in which no slot has anything to do with *dead*: *heirs* has who takes each slot."""
+    owners, next_owners = list(current.owners), dict(current.next_owners)
+    for slot, owner in enumerate(current.owners):
+        if owner == dead:
+            coming = next_owners.pop(Slot(slot), dead)
+            owners[slot] = heirs[slot] if coming == dead else coming
+    for slot, coming in next_owners.items():
+        if coming == dead:
+            next_owners[slot] = heirs[slot]
+    return replace(current, version=current.version + 1, members=members, owners=tuple(owners), next_owners=next_owners)
 
 
 def without(current: ClusterMap, incarnation: Incarnation) -> ClusterMap:
@@ -267,10 +334,69 @@ def plan_first(current: ClusterMap) -> ClusterMap:
     """
     if current.has_owners:
         raise ValueError("the slots have owners already")
-    by_name = {member.name: member for member in current.shards}
-    names = targets({name: member.weight for name, member in by_name.items()})
-    owners = tuple([by_name[name].incarnation for name in names])
-    return replace(current, version=current.version + 1, owners=owners)
+    return replace(current, version=current.version + 1, owners=tuple(_targets_among(current.shards)))
+
+
+def balancing(current: ClusterMap, seats: Mapping[str, Incarnation]) -> dict[Slot, Incarnation]:
+    """The moves after which each slot is where it belongs; those in transit stay on their way.
+
+    Args:
+        current: The map.
+        seats: The shards that should own slots, by seat. Others, and those that have been succeeded in their seat, end
+            up with none.
+
+    Returns:
+        The next owner of each slot that has to move, for ``moving``; empty before the first assignment.
+
+    Raises:
+        ValueError: *seats* is empty, or names an incarnation that is no shard of the map.
+    """
+    shards = {member.incarnation: member for member in current.shards}
+    for seat, incarnation in seats.items():
+        if incarnation not in shards:
+            raise ValueError(f"the seat {seat!r} is given to incarnation {incarnation}, which is no shard of the map")
+    wanted = targets({seat: shards[incarnation].weight for seat, incarnation in seats.items()})
+    if not current.has_owners:
+        return {}
+    return {
+        Slot(slot): seats[seat]
+        for slot, (seat, owner) in enumerate(zip(wanted, current.owners, strict=True))
+        if owner != seats[seat] and slot not in current.next_owners
+    }
+
+
+def moving(current: ClusterMap, moves: Mapping[Slot, Incarnation]) -> ClusterMap:
+    """The map that asks the owners of some slots to hand them over. A slot in transit stays on its way.
+
+    Args:
+        current: The map.
+        moves: The next owner by slot.
+
+    Raises:
+        ValueError: A next owner is no shard of the map, or a slot has no owner yet.
+    """
+    shards = {member.incarnation for member in current.shards}
+    strangers = set(moves.values()) - shards
+    if strangers:
+        raise ValueError(f"slots cannot move to incarnations {sorted(strangers)}: they are no shards of the map")
+    if moves and not current.has_owners:
+        raise ValueError("slots without owners cannot move")
+    return replace(current, version=current.version + 1, next_owners={**moves, **current.next_owners})
+
+
+def handed_over(current: ClusterMap, owner: Incarnation, slots: Collection[Slot]) -> ClusterMap | None:
+    """The map in which *slots*, which *owner* has let go of, belong to their next owners.
+
+    Returns:
+        The map; ``None`` if none of *slots* is in transit from *owner* (any more).
+    """
+    owners, next_owners = list(current.owners), dict(current.next_owners)
+    for slot in slots:
+        if owners[slot] == owner and slot in next_owners:
+            owners[slot] = next_owners.pop(slot)
+    if len(next_owners) == len(current.next_owners):
+        return None
+    return replace(current, version=current.version + 1, owners=tuple(owners), next_owners=next_owners)
 
 
 def entered(current: ClusterMap, member: Member, initial_shards: int) -> ClusterMap:

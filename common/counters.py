@@ -8,8 +8,11 @@ The file never grows. Its blocks are written before it is mapped, so that a disk
 process by a fault on a page; it appears under its name only when it is whole. Layout, little-endian::
 
     0   magic[8] "roostcnt" · u32 version · u32 count · u64 pid
-    24  u64 publications · u64 value[count]
+    24  u64 beats · u64 publications · u64 value[count]
     …   count names, each u8 length and that many bytes, in the order of the values
+
+Two of them tell whether the process lives (``liveness``): ``publications`` are counted by its event loop, ``beats`` by
+a thread of their own, which goes on while the loop is held up.
 
 Each value is written whole, but two values of one reading may come from neighbouring publications: they are figures
 to look at, not to balance.
@@ -21,6 +24,7 @@ import asyncio
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +33,11 @@ from typing import get_type_hints
 from .errors import WireError
 
 PUBLISH_INTERVAL_S = 0.25
-"""Seconds between two publications of a process that is not stuck."""
+"""Seconds between two publications of a process that is not stuck, and between two beats."""
 
 _MAGIC = b"roostcnt"
-_VERSION = 1
-_HEAD = struct.Struct("<8sIIQQ")
+_VERSION = 2
+_HEAD = struct.Struct("<8sIIQQQ")
 _FIXED = struct.Struct("<8sIIQ")
 _U64 = struct.Struct("<Q")
 _U64_MAX = (1 << 64) - 1
@@ -86,11 +90,13 @@ class Reading:
 
     Attributes:
         pid: The process that writes it, dead or alive.
+        beats: Grows by one four times a second, unless the process is stopped or never lets go of Python's lock.
         publications: Grows by one with each publication: a process whose event loop stands still stops publishing.
         values: Each counter's value by name.
     """
 
     pid: int
+    beats: int
     publications: int
     values: Mapping[str, int]
 
@@ -109,9 +115,10 @@ class CounterFile:
     def __init__(self, path: Path, counters: Counters) -> None:
         self._counters = counters
         self._publications = 0
+        self._beats = 0
         count = len(counters.names)
         self._values = struct.Struct(f"<{count + 1}Q")
-        content = _HEAD.pack(_MAGIC, _VERSION, count, os.getpid(), 0) + bytes(_U64.size * count)
+        content = _HEAD.pack(_MAGIC, _VERSION, count, os.getpid(), 0, 0) + bytes(_U64.size * count)
         content += b"".join(bytes((len(name.encode()),)) + name.encode() for name in counters.names)
         fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
         try:
@@ -125,21 +132,29 @@ class CounterFile:
             raise
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(PUBLISH_INTERVAL_S):
+            self._beats += 1
+            _U64.pack_into(self._map, _FIXED.size, self._beats)
 
     def publish(self) -> None:
         """Copy the counters into the file. Costs some microseconds; no system call."""
         self._publications += 1
         values = self._counters.values()
         try:
-            self._values.pack_into(self._map, _FIXED.size, self._publications, *values)
+            self._values.pack_into(self._map, _FIXED.size + _U64.size, self._publications, *values)
         except struct.error:
             # One figure is out of range. The others should still be seen.
             held = (min(max(value, 0), _U64_MAX) for value in values)
-            self._values.pack_into(self._map, _FIXED.size, self._publications, *held)
+            self._values.pack_into(self._map, _FIXED.size + _U64.size, self._publications, *held)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Publish now, and from now on every ``PUBLISH_INTERVAL_S`` on *loop*, until ``close``."""
+        """Publish now, and from now on every ``PUBLISH_INTERVAL_S`` on *loop*, until ``close``; beat as well."""
         if self._timer is None and not self._closed:
+            self._heart.start()
             self._publish_again(loop)
 
     def _publish_again(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -153,6 +168,9 @@ class CounterFile:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        self._ended.set()
+        if self._heart.is_alive():
+            self._heart.join()
         self.publish()
         self._map.close()
 
@@ -166,7 +184,7 @@ def read_counters(path: Path) -> Reading:
     """
     content = path.read_bytes()
     try:
-        magic, version, count, pid, publications = _HEAD.unpack_from(content)
+        magic, version, count, pid, beats, publications = _HEAD.unpack_from(content)
         if magic != _MAGIC or version != _VERSION:
             raise WireError(f"{path} is no counter file of version {_VERSION}")
         values = struct.unpack_from(f"<{count}Q", content, _HEAD.size)
@@ -180,4 +198,4 @@ def read_counters(path: Path) -> Reading:
             raise WireError(f"{path} should end at byte {position} and has {len(content)}")
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise WireError(f"{path} is cut off: {error}") from error
-    return Reading(pid, publications, dict(zip(names, values, strict=True)))
+    return Reading(pid, beats, publications, dict(zip(names, values, strict=True)))

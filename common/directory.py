@@ -32,6 +32,8 @@ BUSY_TIMEOUT_S = 5.0
 """Seconds that a writer waits for another one. Writes take milliseconds, so longer means that something is stuck."""
 POLL_INTERVAL_S = 0.05
 """Seconds between two looks for a new map (design)."""
+TRANSIT_POLL_INTERVAL_S = 0.01
+"""The same while slots are in transit: their sockets wait for the next map. A look costs some microseconds."""
 MAX_INCARNATION = 0xFFFFFFFF
 
 _APPLICATION_ID = 0x726F6F73  # "roos": marks the file as ours
@@ -72,6 +74,7 @@ class Directory(Protocol):
         pid: int,
         endpoint_of: Callable[[Incarnation], str],
         namespaces: tuple[str, ...],
+        seat: str = "",
     ) -> Member:
         """Get an incarnation. The member is not in the map yet: bind the endpoint first, then ``enter``."""
         ...
@@ -210,6 +213,7 @@ class SqliteDirectory:
         pid: int,
         endpoint_of: Callable[[Incarnation], str],
         namespaces: tuple[str, ...],
+        seat: str = "",
     ) -> Member:
         with self._errors(), self._write():
             row = self._db.execute(
@@ -218,7 +222,7 @@ class SqliteDirectory:
             incarnation = Incarnation(int(row[0]))
             if incarnation > MAX_INCARNATION:
                 raise DirectoryError(f"the directory {self.path} has given out all {MAX_INCARNATION:,} incarnations")
-        return Member(name, kind, incarnation, endpoint_of(incarnation), namespaces, pid)
+        return Member(name, kind, incarnation, endpoint_of(incarnation), namespaces, pid, seat=seat)
 
     def map(self) -> ClusterMap:
         with self._errors():
@@ -259,43 +263,72 @@ class SqliteDirectory:
         self._db.close()
 
 
+def update(directory: Directory, change: Callable[[ClusterMap], ClusterMap | None]) -> ClusterMap:
+    """Change the map by compare-and-swap: start over with the new one whenever somebody else was faster.
+
+    Args:
+        directory: Where.
+        change: Computes the next map from the present one; ``None`` when there is nothing to change. Called again for
+            each map that it meets.
+
+    Returns:
+        The map that holds now.
+
+    Raises:
+        DirectoryError: The store fails.
+    """
+    while True:
+        current = directory.map()
+        new = change(current)
+        if new is None:
+            return current
+        if directory.propose(new):
+            return new
+
+
 def enter(directory: Directory, member: Member) -> ClusterMap:
     """Bring a joined member into the map, by the rules of ``cluster_map.entered``. Again is fine.
 
     Raises:
         DirectoryError: The store fails, or the member's name belongs to a member of the other kind.
     """
-    while True:
-        current = directory.map()
+
+    def change(current: ClusterMap) -> ClusterMap | None:
         if member.incarnation in current.members:
-            return current
+            return None
         try:
-            new = cluster_map.entered(current, member, directory.initial_shards)
+            return cluster_map.entered(current, member, directory.initial_shards)
         except ValueError as error:
             raise DirectoryError(f"{member.kind} {member.name!r} cannot enter the cluster: {error}") from error
-        if directory.propose(new):
-            return new
+
+    return update(directory, change)
 
 
 def leave(directory: Directory, incarnation: Incarnation) -> ClusterMap:
     """Take a member that has ended, or is about to, out of the map.
 
-    A shard that owns slots stays in it: its next incarnation takes them over by its name.
+    A shard that owns slots, or to which some are on their way, stays in it: its next incarnation takes them over by
+    its name.
 
     Returns:
         The map that holds now.
+
+    Raises:
+        DirectoryError: The store fails.
     """
-    while True:
-        current = directory.map()
+
+    def change(current: ClusterMap) -> ClusterMap | None:
         if incarnation not in current.members or incarnation in {*current.owners, *current.next_owners.values()}:
-            return current
-        new = cluster_map.without(current, incarnation)
-        if directory.propose(new):
-            return new
+            return None
+        return cluster_map.without(current, incarnation)
+
+    return update(directory, change)
 
 
 class MapWatch:
     """Tells an asyncio process of each new map, on its loop, in the order of versions; some versions may be skipped.
+
+    While slots are in transit it looks more often.
 
     A directory that cannot be read is logged once and asked again: the cluster goes on with the map that it has.
     """
@@ -311,7 +344,9 @@ class MapWatch:
         self._on_map = on_map
         self._interval_s = interval_s
         self._version = -1
+        self._in_transit = False
         self._failing = False
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -327,8 +362,6 @@ class MapWatch:
 
     def _poll(self) -> None:
         assert self._loop is not None
-        # First the next poll, so that an error in on_map reaches the loop's handler without ending the watch.
-        self._timer = self._loop.call_later(self._interval_s, self._poll)
         try:
             self._look()
         except DirectoryError as error:
@@ -339,6 +372,19 @@ class MapWatch:
             if self._failing:
                 log.warning("the directory can be read again")
             self._failing = False
+        finally:
+            # Whatever happened: an error in on_map reaches the loop's handler without ending the watch.
+            if not self._closed:
+                self._timer = self._loop.call_later(self._wait_s(), self._poll)
+
+    def _wait_s(self) -> float:
+        return min(TRANSIT_POLL_INTERVAL_S, self._interval_s) if self._in_transit else self._interval_s
+
+    def look(self) -> None:
+        """Look now instead of later: this process has just changed the map."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._poll()
 
     def _look(self) -> None:
         if not self._directory.changed() and not self._failing:
@@ -346,10 +392,12 @@ class MapWatch:
         found = self._directory.map()
         if found.version > self._version:
             self._version = found.version
+            self._in_transit = bool(found.next_owners)
             self._on_map(found)
 
     async def aclose(self) -> None:
         """Stop watching. The directory stays open."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

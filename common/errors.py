@@ -11,6 +11,7 @@
     │   └── DataFolderInUse              another supervisor or member holds the lock
     ├── WireError                        bytes from another member that are no valid batch or record
     ├── DirectoryError                   the directory cannot be read or written
+    ├── Expelled                         this member was taken off the map: it must end without another word
     ├── RequestError                     a client's request is at fault; carries the HTTP status
     │   ├── BadRequest                   400
     │   ├── UnknownNamespace             404
@@ -116,6 +117,22 @@ class WireError(RoostError):
 
 class DirectoryError(RoostError):
     """The directory cannot be read or written."""
+
+
+class Expelled(RoostError):
+    """This member was in the map and is not any more: the others hold it for dead, and may have taken its place.
+
+    It must end at once and say nothing more to anybody.
+    """
+
+    def __init__(self, name: str, incarnation: int, map_version: int) -> None:
+        self.name = name
+        self.incarnation = incarnation
+        self.map_version = map_version
+        super().__init__(
+            f"{name} (incarnation {incarnation}) is not in cluster map {map_version}: the others hold it for dead, and "
+            "it ends"
+        )
 
 
 # --- clients' requests --------------------------------------------------------------------------------------------

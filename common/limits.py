@@ -86,6 +86,28 @@ HIBERNATE_AFTER_S = 10.0
 BLOCKED_LOOP_REPORT_S = 1.0
 """Seconds that user code may hold a shard's loop before it is reported by name (design)."""
 
+# --- death and moves ----------------------------------------------------------------------------------------------
+
+MOVE_HANDLERS_S = 5.0
+"""Seconds that handlers have to end before their object moves to another shard (design)."""
+GRACE_S = 10.0
+"""Seconds that a dead shard has to come back before others take its slots (design)."""
+FROZEN_KILL_S = 5.0
+"""Seconds after which a process that shows no life at all is killed (design)."""
+STALL_KILL_S = 30.0
+"""Seconds after which a process whose loop stands still is killed (design)."""
+CONSTRUCTOR_RETRY_S = (0.1, 5.0)
+"""Seconds before a constructor that failed after a move is tried again, each time twice as long: first and longest
+(design)."""
+CONSTRUCTOR_PATIENCE_S = 30.0
+"""Seconds after which the object is reset when its constructor still fails (design)."""
+MAX_DEATHS_OF_EVENT = 2
+"""Deaths of shards at which an event was running, after which it is not delivered again (design)."""
+MAX_DEATHS_OF_OBJECT = 3
+"""The same for an object, within DEATHS_WINDOW_S: it is refused for as long (design)."""
+DEATHS_WINDOW_S = 60.0
+"""Seconds over which deaths of an object count, and for which it is refused then (design)."""
+
 # --- placement ----------------------------------------------------------------------------------------------------
 
 SLOT_BITS = 12

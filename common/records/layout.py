@@ -28,7 +28,8 @@ Shard to router (*output*)::
     0x46 RESPONSE     u32 request · u16 status · u8 mode (0 plain, 1 hibernatable, 2 accept(), 3 not accepted)
                       · headers · s32 body · if mode ≠ 0: u64 ordinal · tags · s16 attachment
     0x47 HOLD         u8 held · id[32]
-    0x48 RELEASED     u32 map_version · u16 n · u16 slot[n]
+    0x48 RELEASED     u32 map_version · u16 n · u16 slot[n] · u32 m · u32 connection[m] · u64 seq[m]; the events whose
+                      handlers were cancelled by it
 
 Either way::
 

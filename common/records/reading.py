@@ -218,7 +218,9 @@ def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
         sink.hold(held=bool(cursor.group[cursor.position - 1]), object_id=cursor.object_id())
     elif kind == RELEASED:
         _, map_version, count = cursor.unpack(SLOTS_HEAD)
-        sink.released(map_version, cursor.numbers("H", count))
+        slots = cursor.numbers("H", count)
+        (cancelled,) = cursor.unpack(U32)
+        sink.released(map_version, slots, cursor.numbers("I", cancelled), cursor.numbers("Q", cancelled))
     elif kind == OBJECT_STATE:
         sink.object_state(cursor.object_state())
     else:

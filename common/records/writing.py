@@ -245,9 +245,24 @@ class OutputWriter(RecordWriter):
         """Stop (or go on) reading the object's clients: its mailbox is full (or half empty)."""
         self._add(bytes((HOLD, held)) + object_id)
 
-    def released(self, map_version: int, slots: Sequence[int]) -> None:
-        """Nothing of *slots* comes from this shard any more."""
-        self._add(SLOTS_HEAD.pack(RELEASED, map_version, len(slots)) + _packed("H", slots))
+    def released(
+        self, map_version: int, slots: Sequence[int], connections: Sequence[int] = (), seqs: Sequence[int] = ()
+    ) -> None:
+        """Nothing of *slots* comes from this shard any more.
+
+        Args:
+            map_version: The map that this follows from.
+            slots: The slots.
+            connections: For each event whose handler was cancelled by this the counter of its connection.
+            seqs: The numbers of those events.
+        """
+        self._add(
+            SLOTS_HEAD.pack(RELEASED, map_version, len(slots))
+            + _packed("H", slots)
+            + U32.pack(len(connections))
+            + _packed("I", connections)
+            + _packed("Q", seqs)
+        )
 
 
 def _le_bytes(numbers: array[int] | array[float]) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from tests.cluster import REPOSITORY
 
 SHELLS = {
-    "common": "clock counters directory endpoint link startup",
+    "common": "clock counters directory endpoint link processes startup",
     "router": "__main__ app death_watch http_connection",
     "shard": "__main__ activation app context host hosted jobs watchdog",
     "deploy": "admin background client ports process supervisor",

@@ -129,6 +129,13 @@ def holds(draw: st.DrawFn) -> tuple[Call, Call]:
     return ("hold", object_id, held), ("hold", ("held", held), ("object_id", object_id))
 
 
+@st.composite
+def released(draw: st.DrawFn) -> tuple[Call, Call]:
+    cancelled = draw(st.lists(st.tuples(u32, u64), max_size=5))
+    call = ("released", draw(u32), draw(slots), [one for one, _ in cancelled], [seq for _, seq in cancelled])
+    return call, call
+
+
 events = st.one_of(
     messages(),
     same("closed", u32, u64, u8, u16, texts, st.booleans()),
@@ -147,7 +154,7 @@ outputs = st.one_of(
     same("response", plain_responses),
     same("response", accepted_responses),
     holds(),
-    same("released", u32, slots),
+    released(),
     same("object_state", object_states),
 )
 

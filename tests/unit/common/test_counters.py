@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -117,7 +119,7 @@ def test_every_cut_of_the_file_is_refused(tmp_path: Path) -> None:
 def test_another_file_or_version_is_refused(tmp_path: Path) -> None:
     CounterFile(tmp_path / "c", SomeCounters()).close()
     whole = (tmp_path / "c").read_bytes()
-    for changed in (b"X" + whole[1:], whole[:8] + b"\x02" + whole[9:], whole + b"\x00"):
+    for changed in (b"X" + whole[1:], whole[:8] + b"\x7f" + whole[9:], whole + b"\x00"):
         (tmp_path / "bad").write_bytes(changed)
         with pytest.raises(WireError):
             read_counters(tmp_path / "bad")
@@ -131,3 +133,22 @@ def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         CounterFile(tmp_path / "none" / "c", SomeCounters())
+
+
+def test_a_process_beats_while_its_loop_is_held_up(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+
+    async def hold_up() -> None:
+        file = CounterFile(path, SomeCounters())
+        file.start(asyncio.get_running_loop())
+        before = read_counters(path)
+        while read_counters(path).beats < before.beats + 2:
+            time.sleep(0.01)  # noqa: ASYNC251  # on purpose: nothing else runs on this loop
+        assert read_counters(path).publications == before.publications
+        file.close()
+        file.close()
+
+    asyncio.run(hold_up())
+    after = read_counters(path).beats
+    assert not [thread for thread in threading.enumerate() if thread.name == "heart"]
+    assert read_counters(path).beats == after

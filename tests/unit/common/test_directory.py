@@ -11,15 +11,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from roost.common import cluster_map, directory
 from roost.common.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.directory import MapWatch, SqliteDirectory, enter, leave
+from roost.common.directory import MapWatch, SqliteDirectory, enter, leave, update
 from roost.common.errors import DirectoryError
-from roost.common.ids import Incarnation
+from roost.common.ids import Incarnation, Slot
 
 
 @pytest.fixture
@@ -354,3 +355,38 @@ def test_a_directory_that_another_process_is_creating_is_no_stranger(
     SqliteDirectory(path).close()
     creator.join(5)
     assert not creator.is_alive()
+
+
+# --- changing the map ---------------------------------------------------------------------------------------------
+
+
+def test_update_starts_over_when_somebody_else_was_faster(one: SqliteDirectory, other: SqliteDirectory) -> None:
+    met = []
+
+    def change(current: ClusterMap) -> ClusterMap:
+        met.append(current.version)
+        if len(met) < 3:
+            assert other.propose(replace(current, version=current.version + 1))
+        return replace(current, version=current.version + 1)
+
+    assert update(one, change).version == 3
+    assert met == [0, 1, 2]
+    assert update(one, lambda current: None).version == 3, "nothing to change"
+    assert one.map().version == 3
+
+
+async def test_while_slots_are_in_transit_maps_come_sooner(one: SqliteDirectory) -> None:
+    for number, name in enumerate("ab", 1):
+        enter(one, Member(name, MemberKind.SHARD, Incarnation(number)))
+    seen: asyncio.Queue[int] = asyncio.Queue()
+    watch = MapWatch(one, lambda found: seen.put_nowait(found.version), interval_s=0.3)
+    await watch.start()
+    update(one, lambda current: cluster_map.moving(current, {Slot(0): Incarnation(2)}))
+    watch.look()
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    update(one, lambda current: cluster_map.handed_over(current, Incarnation(1), [Slot(0)]))
+    async with asyncio.timeout(5):
+        assert [await seen.get() for _ in range(3)] == [2, 3, 4]
+    assert loop.time() - since < 0.3
+    await watch.aclose()

@@ -91,7 +91,7 @@ def test_the_layout_of_output() -> None:
     writer.close(1, 1005, "", True)
     writer.attachment(1, b"a")
     writer.hold(ID, True)
-    writer.released(9, [1])
+    writer.released(9, [1], [6], [7])
     writer.object_state(ObjectState(ID, 4, 1000, ("ping", "pong")))
     writer.object_state(ObjectState(ID, 5, 0, None))
     assert writer.take() == [
@@ -111,7 +111,7 @@ def test_the_layout_of_output() -> None:
         b"\x47\x01"
         + ID
         + b"\x48"
-        + struct.pack("<IHH", 9, 1, 1)
+        + struct.pack("<IHHIIQ", 9, 1, 1, 1, 6, 7)
         + b"\x60"
         + ID
         + struct.pack("<QIB", 4, 1000, 1)

@@ -133,8 +133,8 @@ class Recorder:
     def hold(self, object_id: ObjectId, held: bool) -> None:
         self.records.append(("hold", object_id, held))
 
-    def released(self, map_version: int, slots: Sequence[int]) -> None:
-        self.records.append(("released", map_version, list(slots)))
+    def released(self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]) -> None:
+        self.records.append(("released", map_version, list(slots), list(zip(connections, seqs, strict=True))))
 
     def object_state(self, state: ObjectState) -> None:
         self.records.append(("object_state", state.revision, state.event_timeout_ms, state.auto_response))
