@@ -74,6 +74,8 @@ class Router:
             ping_timeout=ticks(config.ping_timeout_s),
             close_timeout=ticks(config.close_timeout_s),
             send_buffer_bytes=config.send_buffer_bytes,
+            all_send_buffers_bytes=config.all_send_buffers_bytes,
+            all_windows_bytes=config.all_windows_bytes,
         )
         self._output = Output(self._output_soon)
         self._output_planned = False
@@ -206,6 +208,7 @@ class Router:
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)
         counters.parked = self._forwarding.requests.parked
+        counters.send_buffer_bytes = self._shared.send_buffers.total
         if self._front.draining and not self._front.open and not counters.connections:
             self._drained.set()
 

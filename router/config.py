@@ -67,4 +67,17 @@ class RouterConfig(MemberConfig):
         unit="bytes",
         at_least=64 << 10,
     )
+    all_send_buffers_bytes: int = setting(
+        limits.ROUTER_SEND_BUFFERS_BYTES,
+        help="memory for output that waits for slow clients, all together; beyond that the largest are cut off",
+        unit="bytes",
+        at_least=1 << 20,
+    )
+    all_windows_bytes: int = setting(
+        limits.ROUTER_WINDOWS_BYTES,
+        help="messages of clients that no object is done with, all together; the largest holders are not read from "
+        "half of it on, nobody beyond it",
+        unit="bytes",
+        at_least=1 << 20,
+    )
     compression: bool = setting(False, help="agree to permessage-deflate when a client offers it")

@@ -24,11 +24,12 @@ import logging
 
 from websockets.frames import Opcode
 
-from ..common.limits import ROUTER_WINDOWS_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
+from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
 from .client_frames import ClientFrame, ClientFrames
 from .frames import ABNORMAL, INVALID_DATA, PING, TRY_AGAIN_LATER, close_frame
 from .objects import ObjectEntry
+from .send_buffers import SlowClient
 from .states import State, Trigger, after
 from .surroundings import Surroundings, Transport
 from .window import End, Window
@@ -70,7 +71,6 @@ class Connection:
     __slots__ = (
         "_auto_time",
         "_backlog",
-        "_buffer_limit",
         "_client_close",
         "_closed_by_object",
         "_deadline",
@@ -124,8 +124,7 @@ class Connection:
         self._backlog: list[ClientFrame] | None = None
         self._fragments: bytearray | None = None
         self._fragments_opcode = _TEXT
-        self._slow = False
-        self._buffer_limit = shared.send_buffer_bytes
+        self._slow: SlowClient | None = None
         self._heard = self._pinged = self._deadline = 0
         entry.connections[number] = self
         shared.connections.add(self)
@@ -212,7 +211,8 @@ class Connection:
         shared = self._shared
         self._to(Trigger.LOST)
         self._transport = None
-        self.writable = self._slow = False
+        self.writable = False
+        self.resume_writing()
         shared.counters.connections -= 1
         oldest = shared.connections.haunt(self)
         if self._backlog is None:
@@ -223,12 +223,14 @@ class Connection:
 
     def pause_writing(self) -> None:
         """The client does not take its output as fast as it comes: from now on its buffer is watched."""
-        self._slow = True
+        if self._slow is None and self._transport is not None:
+            self._slow = self._shared.send_buffers.add(self, self._transport)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._slow = False
-        self._buffer_limit = self._shared.send_buffer_bytes
+        slow, self._slow = self._slow, None
+        if slow is not None:
+            self._shared.send_buffers.remove(slow)
 
     # --- from the client ---
 
@@ -236,7 +238,10 @@ class Connection:
         """Take frames in the order of the wire, until one has to wait."""
         shared, entry = self._shared, self.entry
         link, window, counters = entry.link, self.window, shared.counters
-        shut = entry.held or counters.window_bytes >= ROUTER_WINDOWS_BYTES or (link is not None and link.blocked)
+        shut, room = entry.held or (link is not None and link.blocked), WINDOW_BYTES
+        if counters.window_bytes > shared.windows_half:
+            room = shared.window_share()
+            shut = shut or not room
         written = False
         for position, (opcode, payload, fin) in enumerate(frames):
             if opcode is not _TEXT and opcode is not _BINARY:
@@ -267,8 +272,9 @@ class Connection:
                     continue
             size = len(payload)
             events = window.events
-            if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + size > WINDOW_BYTES)):
-                self._stop([(opcode, payload, True), *frames[position + 1 :]], shut)  # the whole message waits
+            if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + size > room)):
+                # The whole message waits.
+                self._stop([(opcode, payload, True), *frames[position + 1 :]], shut or room < WINDOW_BYTES)
                 break
             counters.window_bytes += size
             counters.messages_in += 1
@@ -443,15 +449,27 @@ class Connection:
         """
         transport = self._transport
         assert transport is not None
-        if self._slow and transport.get_write_buffer_size() > self._buffer_limit:
-            self._shared.counters.slow_consumers_closed += 1
-            log.info("connection %d: slow consumer, closed with %d bytes waiting", self.number, self._buffer_limit)
-            self.close(TRY_AGAIN_LATER, "slow consumer")
+        slow = self._slow
+        if slow is not None and self._shared.send_buffers.is_over(slow):
+            self._close_slow()
             return
-        if len(frame) > self._shared.send_buffer_bytes:
-            # What waits behind a large message is measured beside it: the client has not been slow yet.
-            self._buffer_limit = len(frame) + self._shared.send_buffer_bytes
         transport.write(frame)
+        slow = self._slow  # this frame may just have made it slow
+        if slow is not None:
+            self._shared.send_buffers.note(slow, frame)
+
+    def _close_slow(self) -> None:
+        self._shared.counters.slow_consumers_closed += 1
+        log.info("connection %d: slow consumer, closed", self.number)
+        self.close(TRY_AGAIN_LATER, "slow consumer")
+
+    def cut(self) -> None:
+        """All clients together have too much waiting, and this one has the largest share: give its memory back."""
+        self._slow = None
+        self._shared.counters.send_buffers_cut += 1
+        if self.writable:
+            self._close_slow()
+        self.abort()
 
     def object_closed(self, code: int, reason: str, final: bool) -> None:
         """The object closes, or (*final*) forgets the connection: it was reset.

@@ -24,6 +24,8 @@ class RouterCounters(Counters):
     """Bytes of request bodies held."""
     stopped: int
     """Connections that are not read because of backpressure."""
+    send_buffer_bytes: int
+    """Bytes that wait for clients that do not take their output as fast as it comes."""
     http_connections: int
     """TCP connections that have not become WebSockets."""
     slots_attached: int
@@ -43,6 +45,8 @@ class RouterCounters(Counters):
     """Messages answered here in an object's place."""
     slow_consumers_closed: int
     """Clients closed because they did not take their output."""
+    send_buffers_cut: int
+    """Clients whose TCP was ended because all together did not take their output."""
     pings_unanswered: int
     """Clients ended because they showed no life."""
     protocol_errors: int

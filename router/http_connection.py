@@ -48,6 +48,7 @@ from .http import (
 )
 from .request_parser import Incoming, RequestParser
 from .requests import Request
+from .send_buffers import HIGH_WATER, SlowClient
 from .surroundings import Surroundings
 from .timers import TICK_S, ticks
 from .urls import Address, address, path_of
@@ -176,7 +177,6 @@ class HttpConnection(asyncio.Protocol):
     """One client's HTTP. Made by the listener for each TCP connection."""
 
     __slots__ = (
-        "_clogged",
         "_deadline",
         "_due",
         "_ended",
@@ -188,6 +188,7 @@ class HttpConnection(asyncio.Protocol):
         "_phase",
         "_request",
         "_rest",
+        "_slow",
         "_transport",
     )
 
@@ -205,7 +206,7 @@ class HttpConnection(asyncio.Protocol):
         self._handshake: Handshake | None = None
         self._rest: list[bytes] = []
         self._paused = False
-        self._clogged = False
+        self._slow: SlowClient | None = None
         self._ended = False
 
     # --- the transport ---
@@ -245,18 +246,25 @@ class HttpConnection(asyncio.Protocol):
             self._front.forwarding.abandon(request)
 
     def pause_writing(self) -> None:
-        self._clogged = True
+        if self._transport is not None:
+            self._slow = self._front.shared.send_buffers.add(self, self._transport)
 
     def resume_writing(self) -> None:
-        self._clogged = False
+        self._not_slow()
         if self._transport is not None:
             self._serve()
+
+    def _not_slow(self) -> None:
+        slow, self._slow = self._slow, None
+        if slow is not None:
+            self._front.shared.send_buffers.remove(slow)
 
     def _leave(self) -> None:
         """This connection's part is over: it has ended, or goes on as a WebSocket."""
         if self._transport is None:
             return
         front = self._front
+        self._not_slow()
         self._transport = None
         front.leave(self)
         front.counters.http_connections -= 1
@@ -270,7 +278,7 @@ class HttpConnection(asyncio.Protocol):
     def _serve(self) -> None:
         """Go on with what has been parsed, as far as the client takes the answers."""
         parser = self._parser
-        while self._transport is not None and self._incoming is None and not self._clogged and parser.items:
+        while self._transport is not None and self._incoming is None and self._slow is None and parser.items:
             item = parser.items.popleft()
             if isinstance(item, Incoming):
                 self._start(item)
@@ -282,7 +290,7 @@ class HttpConnection(asyncio.Protocol):
             self._answer_expectation()
             if self._is_over():
                 return
-        self._pause(bool(parser.items) or self._clogged)
+        self._pause(bool(parser.items) or self._slow is not None)
         if self._incoming is None:
             self._settle()
 
@@ -292,7 +300,7 @@ class HttpConnection(asyncio.Protocol):
     def _settle(self) -> None:
         """No request is with an object: see what we wait for."""
         parser = self._parser
-        if self._clogged:
+        if self._slow is not None:
             self._enter(Phase.CLOGGED)
         elif parser.body_open:
             self._enter(Phase.BODY)
@@ -423,9 +431,12 @@ class HttpConnection(asyncio.Protocol):
         connection.accept(
             response, shake.protocol, transport, subprotocol=shake.subprotocol, window_bits=shake.window_bits
         )
-        rest, paused = b"".join(self._rest), self._paused
+        rest, paused, slow = b"".join(self._rest), self._paused, self._slow is not None
         self._leave()
         transport.set_protocol(connection)  # type: ignore[arg-type]  # it has a protocol's methods
+        transport.set_write_buffer_limits(HIGH_WATER)
+        if slow:
+            connection.pause_writing()  # the transport says so only when it changes
         if paused:
             transport.resume_reading()
         if rest:
@@ -457,17 +468,18 @@ class HttpConnection(asyncio.Protocol):
         assert incoming is not None
         assert self._transport is not None
         keep_alive = self._may_keep_alive(incoming)
-        self._transport.write(
-            response_bytes(
-                status,
-                headers,
-                body,
-                date=self._front.date(),
-                keep_alive=keep_alive,
-                head_only=incoming.head.method == "HEAD",
-                declared_length=declared,
-            )
+        data = response_bytes(
+            status,
+            headers,
+            body,
+            date=self._front.date(),
+            keep_alive=keep_alive,
+            head_only=incoming.head.method == "HEAD",
+            declared_length=declared,
         )
+        self._transport.write(data)
+        if self._slow is not None:
+            self._front.shared.send_buffers.note(self._slow, data)
         self._finish(keep_alive)
 
     def _may_keep_alive(self, incoming: Incoming) -> bool:
@@ -516,6 +528,11 @@ class HttpConnection(asyncio.Protocol):
         """End now."""
         if self._transport is not None:
             self._transport.abort()
+
+    def cut(self) -> None:
+        """All clients together have too much waiting, and this one has the largest share."""
+        self._front.counters.send_buffers_cut += 1
+        self.abort()
 
     # --- reading ---
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
+from ..common.limits import ROUTER_SEND_BUFFERS_BYTES, ROUTER_WINDOWS_BYTES, WINDOW_BYTES
 from .auto_response import Reports
 from .connections import Connections
 from .counters import RouterCounters
 from .objects import Objects
+from .send_buffers import SendBuffers
 from .timers import Wheel
 
 if TYPE_CHECKING:
@@ -42,12 +44,17 @@ class Surroundings:
         ping_timeout: Ticks for an answer.
         close_timeout: Ticks for a closing to come to its end.
         send_buffer_bytes: What may wait for one client.
+        all_send_buffers_bytes: What may wait for all clients together.
+        all_windows_bytes: Bound of all windows together.
 
     Attributes:
+        send_buffers: What waits for slow clients.
         stopped: Connections that wait for something else than their own window, by counter.
+        windows_half: Half of the bound of all windows: up to that each connection may fill its own.
     """
 
     __slots__ = (
+        "_windows_bound",
         "close_timeout",
         "connections",
         "counters",
@@ -55,10 +62,11 @@ class Surroundings:
         "ping_after",
         "ping_timeout",
         "reports",
-        "send_buffer_bytes",
+        "send_buffers",
         "stopped",
         "wall",
         "wheel",
+        "windows_half",
     )
 
     def __init__(
@@ -74,6 +82,8 @@ class Surroundings:
         ping_timeout: int,
         close_timeout: int,
         send_buffer_bytes: int,
+        all_send_buffers_bytes: int = ROUTER_SEND_BUFFERS_BYTES,
+        all_windows_bytes: int = ROUTER_WINDOWS_BYTES,
     ) -> None:
         self.counters = counters
         self.wheel = wheel
@@ -84,8 +94,23 @@ class Surroundings:
         self.ping_after = ping_after
         self.ping_timeout = ping_timeout
         self.close_timeout = close_timeout
-        self.send_buffer_bytes = send_buffer_bytes
+        self.send_buffers = SendBuffers(send_buffer_bytes, all_send_buffers_bytes)
         self.stopped: dict[int, Connection] = {}
+        self.windows_half = all_windows_bytes // 2
+        self._windows_bound = all_windows_bytes
+
+    def window_share(self) -> int:
+        """Bytes that the window of one connection may hold when all together hold more than ``windows_half``.
+
+        The other half is shared out evenly, so that a connection that holds little goes on, while those that have
+        brought it so far are not read until they have less. Even if all use their share, that is no more than the
+        bound; what is beyond it in spite of that (a window that was empty admits one message of any size) stops
+        everybody: then the answer is 0.
+        """
+        counters = self.counters
+        if counters.window_bytes >= self._windows_bound:
+            return 0
+        return max(1, min(WINDOW_BYTES, self.windows_half // (counters.connections or 1)))
 
     def go_on(self) -> None:
         """Something that stopped connections may have passed: try each of them again."""

@@ -24,6 +24,7 @@ from roost.router.connection import Connection
 from roost.router.connections import Connections
 from roost.router.counters import RouterCounters
 from roost.router.objects import ObjectEntry, Objects
+from roost.router.send_buffers import HIGH_WATER
 from roost.router.surroundings import Surroundings
 from roost.router.timers import TICK_S, Wheel
 
@@ -31,17 +32,45 @@ NAMESPACE = "chat-room"
 
 
 class FakeTransport:
-    """Records what a connection does to its TCP."""
+    """Records what a connection does to its TCP.
+
+    Attributes:
+        buffered: Bytes that the client has not taken.
+        taken: The client takes all at once, the usual case.
+        slow: The protocol has been told to pause.
+    """
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.buffered = 0
+        self.taken = True
+        self.slow = False
+        self.high_water = 64 << 10
         self.paused = self.closed = self.aborted = self.eof = False
         self.protocol: Any = None
 
     def write(self, data: bytes) -> None:
         assert not self.eof, "write after write_eof"
         self.written.append(data)
+        if not self.taken:
+            self.buffered += len(data)
+            self._pause()
+
+    def _pause(self) -> None:
+        if self.buffered > self.high_water and not self.slow:
+            self.slow = True
+            self.protocol.pause_writing()  # a transport says so from within the write
+
+    def drain(self, left: int = 0) -> None:
+        """The client takes what waits but for *left* bytes."""
+        self.buffered = left
+        if self.slow and left <= self.high_water // 4:
+            self.slow = False
+            self.protocol.resume_writing()
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high_water = high
+        self._pause()
 
     def write_eof(self) -> None:
         self.eof = True
@@ -182,7 +211,7 @@ def close(code: int | None = 1000, reason: str = "") -> bytes:
 class World:
     """The surroundings of connections, with one link and a clock that the test moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, **bounds: int) -> None:
         self.now = 100.0
         self.exhausted = 0
         self.counters = RouterCounters()
@@ -199,6 +228,7 @@ class World:
             ping_timeout=400,
             close_timeout=200,
             send_buffer_bytes=4 << 20,
+            **bounds,
         )
 
     def _exhausted(self) -> None:
@@ -231,6 +261,7 @@ class World:
         """An open connection."""
         connection = self.pending(name)
         transport = FakeTransport()
+        transport.protocol, transport.high_water = connection, HIGH_WATER
         connection.accept(accepted(mode), open_protocol(max_size), transport)
         return connection, transport
 

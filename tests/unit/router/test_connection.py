@@ -579,6 +579,59 @@ def test_gates_stop_messages_and_pass_everything_else(world: World, gate: str) -
     assert world.shared.stopped == {}
 
 
+def test_above_half_of_all_windows_those_above_their_share_are_stopped_and_the_others_go_on() -> None:
+    """A hundred clients and 100 MiB: 512 KiB are everybody's share of the second half."""
+    world = World(all_windows_bytes=100 << 20)
+    clients = [world.connect() for _ in range(100)]
+    large, small = clients[:51], clients[51:]
+    chunk = binary(bytes(64 << 10))
+    for connection, transport in large:
+        connection.data_received(chunk * 16)
+        assert not transport.paused, "up to half of the bound everybody may fill its window"
+    assert world.counters.window_bytes == 51 << 20
+    for connection, transport in small:
+        for _ in range(8):
+            connection.data_received(chunk)
+        assert not transport.paused
+        connection.data_received(chunk)
+        assert transport.paused
+    for connection, transport in large:
+        connection.data_received(binary(b"x"))
+        assert transport.paused
+    assert world.counters.window_bytes <= 100 << 20
+    assert len(world.shared.stopped) == 100
+
+
+def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_have() -> None:
+    world = World(all_windows_bytes=4 << 20)
+    (first, paused_first), (second, paused_second) = [world.connect() for _ in range(4)][:2]
+    world.counters.window_bytes = (2 << 20) + 1
+    for connection in (first, second):
+        connection.data_received(binary(bytes(400 << 10)) + binary(bytes(200 << 10)))
+    assert paused_first.paused
+    assert paused_second.paused
+    first.acknowledge(1, 1)
+    assert not paused_first.paused, "it holds less than its share now"
+    world.shared.go_on()
+    assert paused_second.paused
+    world.counters.window_bytes = 0
+    world.shared.go_on()
+    assert not paused_second.paused
+
+
+def test_above_half_an_empty_window_still_admits_one_message_of_any_size_at_the_bound_none() -> None:
+    world = World(all_windows_bytes=1 << 20)
+    connection, transport = world.connect()
+    world.counters.window_bytes = (1 << 20) - 1
+    connection.data_received(binary(bytes(600 << 10)))
+    assert not transport.paused
+    assert world.counters.window_bytes > 1 << 20
+    connection.acknowledge(1, 1)
+    world.counters.window_bytes = 1 << 20
+    connection.data_received(binary(b"x"))
+    assert transport.paused
+
+
 def test_a_client_that_vanishes_while_stopped_first_delivers_what_it_sent(world: World) -> None:
     connection, _ = world.connect()
     world.entry().held = True
@@ -653,45 +706,51 @@ def test_while_parked_messages_wait_in_the_window(world: World) -> None:
 
 def test_a_client_that_does_not_read_is_closed(world: World) -> None:
     connection, transport = world.connect()
-    transport.buffered = 100 << 20
-    connection.write(b"not slow until the transport says so")
-    connection.pause_writing()
-    transport.buffered = 4 << 20
-    connection.write(b"at the limit")
+    transport.taken = False
+    for _ in range(64 + 1):
+        connection.write(bytes(64 << 10))
+    assert connection.writable, "no frame is refused while no more than the bound waits before it"
     transport.take()
-    transport.buffered += 1
     connection.write(b"over")
     assert transport.take() == close_frame(1013, "slow consumer")
-    assert world.counters.slow_consumers_closed == 1
+    assert (world.counters.slow_consumers_closed, world.counters.send_buffers_cut) == (1, 0)
     assert world.link.take() == [closed(1, 1, 1013, "slow consumer", False)]
     assert not connection.writable
     world.pass_time(10.3)
     assert transport.aborted
 
 
+def test_what_is_on_its_way_counts_only_once_the_transport_says_so(world: World) -> None:
+    connection, transport = world.connect()
+    transport.buffered = 100 << 20
+    connection.write(b"x")
+    assert connection.writable
+    assert world.shared.send_buffers.total == 0
+
+
 def test_one_large_message_does_not_make_a_client_slow(world: World) -> None:
     connection, transport = world.connect()
-    large = b"x" * (33 << 20)
+    transport.taken = False
+    large = bytes(33 << 20)
     connection.write(large)
-    connection.pause_writing()
-    transport.buffered = len(large)
     connection.write(b"small")
     assert connection.writable
-    transport.buffered = len(large) + (4 << 20) + 1
+    transport.buffered = len(large) + (4 << 20)
+    connection.write(b"small")
+    assert connection.writable
     connection.write(b"small")
     assert not connection.writable
 
 
 def test_a_client_that_catches_up_is_not_slow_any_more(world: World) -> None:
     connection, transport = world.connect()
-    connection.write(b"x" * (33 << 20))
-    connection.pause_writing()
-    connection.resume_writing()
+    transport.taken = False
+    connection.write(bytes(33 << 20))
+    transport.drain()
+    assert world.shared.send_buffers.total == 0
+    connection.write(bytes(32 << 10))
     transport.buffered = 5 << 20
-    connection.write(b"x")
-    connection.pause_writing()
-    assert connection.writable
-    connection.write(b"x")
+    connection.write(b"the large message is not measured beside it any more")
     assert not connection.writable
 
 
@@ -703,6 +762,50 @@ def test_automatic_responses_are_output_like_any_other(world: World) -> None:
     connection.data_received(text("ping") + text("never taken"))
     assert world.counters.slow_consumers_closed == 1
     assert [record[0] for record in world.link.take()] == ["closed"]
+
+
+def test_when_all_clients_together_have_too_much_waiting_the_largest_is_cut() -> None:
+    world = World(all_send_buffers_bytes=1 << 20)
+    (small, _), (large, cut), (other, _) = (world.connect() for _ in range(3))
+    for connection in (small, large, other):
+        connection._transport.taken = False  # type: ignore[union-attr, attr-defined]
+    small.write(bytes(100 << 10))
+    large.write(bytes(800 << 10))
+    assert not cut.aborted
+    other.write(bytes(150 << 10))
+    assert cut.aborted
+    assert not large.writable
+    assert small.writable
+    assert other.writable
+    assert world.link.take() == [closed(2, 1, 1013, "slow consumer", False)]
+    assert (world.counters.slow_consumers_closed, world.counters.send_buffers_cut) == (1, 1)
+    assert world.shared.send_buffers.total < 256 << 10
+    large.connection_lost(None)
+    assert len(world.shared.send_buffers) == 2
+
+
+def test_one_that_was_closed_and_does_not_drain_is_cut_like_any_other() -> None:
+    world = World(all_send_buffers_bytes=8 << 20)
+    (closing, slow), (other, still) = world.connect(), world.connect()
+    slow.taken = still.taken = False
+    for _ in range(66):
+        closing.write(bytes(64 << 10))
+    assert not closing.writable
+    assert not slow.ending
+    for _ in range(64):
+        other.write(bytes(64 << 10))
+    assert slow.aborted
+    assert other.writable
+    assert (world.counters.slow_consumers_closed, world.counters.send_buffers_cut) == (1, 1)
+
+
+def test_a_slow_client_that_is_lost_is_not_counted_any_more(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    connection.write(bytes(100 << 10))
+    assert world.shared.send_buffers.total > 100 << 10
+    connection.connection_lost(None)
+    assert world.shared.send_buffers.total == len(world.shared.send_buffers) == 0
 
 
 # --- signs of life ---

@@ -1,0 +1,182 @@
+"""The account of what waits for slow clients."""
+
+from __future__ import annotations
+
+import pytest
+
+from roost.router.send_buffers import HOLD_COST, SendBuffers, SlowClient
+
+EACH, LIMIT = 4 << 20, 1 << 20
+KIB = 1 << 10
+
+
+class Client:
+    """Owner and transport in one."""
+
+    def __init__(self, account: SendBuffers, log: list[Client]) -> None:
+        self.account, self.log = account, log
+        self.waiting = 0
+        self.slow: SlowClient = account.add(self, self)
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def write(self, frame: bytes) -> None:
+        self.waiting += len(frame)
+        self.account.note(self.slow, frame)
+
+    def cut(self) -> None:
+        self.log.append(self)
+
+
+class Rig:
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.account = SendBuffers(EACH, limit)
+        self.cut: list[Client] = []
+
+    def clients(self, count: int) -> list[Client]:
+        return [Client(self.account, self.cut) for _ in range(count)]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_shared_frame_counts_once_and_what_each_keeps_of_it_for_each(rig: Rig) -> None:
+    frame = bytes(100 * KIB)
+    for client in rig.clients(5):
+        client.write(frame)
+    assert rig.account.total == 100 * KIB + 5 * HOLD_COST
+    assert rig.cut == []
+
+
+def test_equal_frames_that_are_two_objects_count_twice(rig: Rig) -> None:
+    first, second = rig.clients(2)
+    first.write(bytes(100 * KIB))
+    second.write(bytes(100 * KIB))
+    assert rig.account.total == 200 * KIB + 2 * HOLD_COST
+
+
+def test_a_shared_frame_is_counted_until_the_last_that_waits_for_it_is_gone(rig: Rig) -> None:
+    frame = bytes(100 * KIB)
+    first, second = rig.clients(2)
+    first.write(frame)
+    second.write(frame)
+    rig.account.remove(first.slow)
+    assert rig.account.total == 100 * KIB + HOLD_COST
+    rig.account.remove(second.slow)
+    rig.account.remove(second.slow)
+    assert rig.account.total == len(rig.account) == 0
+
+
+def test_frames_leave_when_their_last_byte_has(rig: Rig) -> None:
+    (client,) = rig.clients(1)
+    for size in (10, 20, 30):
+        client.write(bytes(size * KIB))
+    client.waiting = 50 * KIB + 1
+    assert not rig.account.is_over(client.slow)
+    assert rig.account.total == 60 * KIB + 3 * HOLD_COST
+    client.waiting = 50 * KIB
+    rig.account.is_over(client.slow)
+    assert rig.account.total == 50 * KIB + 2 * HOLD_COST
+    client.waiting = 0
+    rig.account.is_over(client.slow)
+    assert rig.account.total == 0
+
+
+def test_the_same_frame_twice_for_one_client_is_there_once(rig: Rig) -> None:
+    (client,) = rig.clients(1)
+    frame = bytes(10 * KIB)
+    client.write(frame)
+    client.write(frame)
+    assert rig.account.total == 10 * KIB + 2 * HOLD_COST
+    client.waiting = 10 * KIB
+    rig.account.is_over(client.slow)
+    assert rig.account.total == 10 * KIB + HOLD_COST
+
+
+def test_one_client_is_over_its_bound_behind_a_message_of_any_size(rig: Rig) -> None:
+    rig = Rig(1 << 30)
+    first, second = rig.clients(2)
+    first.waiting = EACH
+    assert not rig.account.is_over(first.slow)
+    first.waiting += 1
+    assert rig.account.is_over(first.slow)
+    second.write(bytes(EACH * 3))
+    second.waiting = EACH * 4
+    assert not rig.account.is_over(second.slow)
+    second.waiting += 1
+    assert rig.account.is_over(second.slow)
+
+
+def test_at_the_bound_it_first_looks_for_what_has_gone_by_itself(rig: Rig) -> None:
+    first, second = rig.clients(2)
+    for _ in range(9):
+        first.write(bytes(100 * KIB))
+    first.waiting = 100 * KIB
+    second.write(bytes(100 * KIB))
+    second.write(bytes(100 * KIB))
+    assert rig.cut == []
+    assert rig.account.total == 300 * KIB + 3 * HOLD_COST
+
+
+def test_at_the_bound_the_largest_are_cut_until_a_sixteenth_is_free(rig: Rig) -> None:
+    clients = rig.clients(5)
+    for client, size in zip(clients, (100, 300, 200, 400, 50), strict=True):
+        client.write(bytes(size * KIB))
+    assert rig.cut == [clients[3]]
+    assert rig.account.total == 650 * KIB + 4 * HOLD_COST
+    clients[0].write(bytes(370 * KIB))
+    assert rig.cut == [clients[3], clients[0]]
+    assert len(rig.account) == 3
+
+
+def test_the_one_that_is_written_to_may_be_the_largest_and_what_follows_is_not_noted(rig: Rig) -> None:
+    other, client = rig.clients(2)
+    other.write(bytes(50 * KIB))
+    client.write(bytes(2 << 20))
+    assert rig.cut == [client]
+    client.write(bytes(100 * KIB))
+    assert rig.account.total == 50 * KIB + HOLD_COST
+
+
+def test_who_waits_for_what_all_wait_for_is_not_the_largest(rig: Rig) -> None:
+    """To cut one of a crowded room frees nothing: the one that alone keeps half as much has the larger share."""
+    *room, lonely = rig.clients(11)
+    shared = bytes(600 * KIB)
+    for client in room:
+        client.write(shared)
+    lonely.write(bytes(300 * KIB))
+    assert rig.cut == []
+    lonely.write(bytes(120 * KIB))
+    assert rig.cut == [lonely]
+
+
+def test_a_room_is_cut_as_a_whole(rig: Rig) -> None:
+    rooms = [rig.clients(3) for _ in range(3)]
+    for room, size in zip(rooms, (250, 400, 300), strict=True):
+        frame = bytes(size * KIB)
+        for client in room:
+            client.write(frame)
+    (last,) = rig.clients(1)
+    last.write(bytes(90 * KIB))
+    assert set(rig.cut) == set(rooms[1])
+    assert rig.account.total == 640 * KIB + 7 * HOLD_COST
+
+
+def test_many_tiny_frames_count_what_they_cost(rig: Rig) -> None:
+    (client,) = rig.clients(1)
+    for _ in range(LIMIT // HOLD_COST + 1):
+        client.write(b"\x81\x00")
+    assert rig.cut == [client]
+
+
+def test_the_bound_holds_whatever_is_written(rig: Rig) -> None:
+    clients = rig.clients(200)
+    shared = [bytes(n * KIB) for n in range(1, 20)]
+    for number in range(20_000):
+        client = clients[number * 7919 % len(clients)]
+        client.write(shared[number % 19] if number % 3 else bytes(number % 5_000))
+        assert rig.account.total <= LIMIT
+    assert rig.cut
