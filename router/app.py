@@ -22,6 +22,8 @@ from ..common.collector import Collector
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import ConfigError, DescriptorsTooFew, PortTaken
+from ..common.ids import Incarnation
+from ..common.last_words import last_words_path, read_last_words
 from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
 from ..common.startup import hold_name, raise_descriptor_limit, report_ready
@@ -36,6 +38,7 @@ from .http_connection import Front, protocol_factory
 from .links import OwnerLink
 from .objects import Objects
 from .output import Output
+from .poison import Running
 from .receiving import Receiver
 from .surroundings import Surroundings
 from .timers import TICK_S, Wheel, ticks
@@ -79,11 +82,18 @@ class Router:
         )
         self._output = Output(self._output_soon)
         self._output_planned = False
-        self._forwarding = Forwarding(self._shared, self._connect, parked_ticks=ticks(config.parked_timeout_s))
+        self._forwarding = Forwarding(
+            self._shared,
+            self._connect,
+            parked_ticks=ticks(config.parked_timeout_s),
+            soon=self._loop.call_soon,
+            last_words=self._last_words,
+        )
         self._front = Front(config, self._shared, self._forwarding)
         self._receivers: dict[Link[EventWriter], Receiver] = {}
         self._deaths = DeathWatch(self._loop)
         self._dialer: Dialer | None = None
+        self._me: Incarnation | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
         self._drained = asyncio.Event()
@@ -110,6 +120,7 @@ class Router:
             directory = SqliteDirectory(config.data / FILE_NAME)
             closing.callback(directory.close)
             me = directory.join(MemberKind.ROUTER, config.name, os.getpid(), lambda _: "", ())
+            self._me = me.incarnation
             self._dialer = Dialer(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
@@ -184,8 +195,14 @@ class Router:
 
     def _shard_died(self, link: Link[EventWriter]) -> None:
         if not link.closed:
-            log.warning("the process of shard %d has ended", link.remote)
-            self._forwarding.link_broke(link)
+            log.info("the process of shard %d has ended", link.remote)
+            self._forwarding.shard_died(link)
+
+    def _last_words(self, member: Member) -> Running | None:
+        event = read_last_words(last_words_path(self._config.run, member.name, member.incarnation))
+        if event is None:
+            return None
+        return Running(event.object_id, event.connection if event.router == self._me else 0, event.seq)
 
     def _link_failed(self, link: Link[EventWriter], error: Exception) -> None:
         log.error("the link to shard %d is broken, its slots wait for another incarnation: %s", link.remote, error)

@@ -7,6 +7,7 @@ ahead of any later event of the connection: whoever handles an event sees the ti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from ..common.records import EventWriter
@@ -52,6 +53,15 @@ class Reports:
     def drop(self, link: ReportLink) -> None:
         """The link is dead: the next owner gets the times with the passports."""
         self.pending.pop(link, None)
+
+    def forget(self, link: ReportLink, connections: Iterable[int]) -> None:
+        """*connections* are not attached to the link any more: the next owner gets their times with the passports."""
+        times = self.pending.get(link)
+        if times is not None:
+            for connection in connections:
+                times.pop(connection, None)
+            if not times:
+                del self.pending[link]
 
     @staticmethod
     def _write(link: ReportLink, times: dict[int, float]) -> None:

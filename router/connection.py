@@ -27,7 +27,7 @@ from websockets.frames import Opcode
 from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
 from .client_frames import ClientFrame, ClientFrames
-from .frames import ABNORMAL, INVALID_DATA, PING, TRY_AGAIN_LATER, close_frame
+from .frames import ABNORMAL, INTERNAL_ERROR, INVALID_DATA, PING, TRY_AGAIN_LATER, close_frame
 from .objects import ObjectEntry
 from .send_buffers import SlowClient
 from .states import State, Trigger, after
@@ -427,6 +427,8 @@ class Connection:
         """
         window, shared = self.window, self._shared
         shared.counters.window_bytes -= window.acknowledge(first, last)
+        if self._end_seq and window.end_is_over():
+            self.known = False  # TCP may take a while to end, and nobody would tell a new owner of it again
         if self._backlog is not None:
             if window.half_empty:
                 self.go_on()
@@ -525,6 +527,24 @@ class Connection:
             self.go_on()
         elif self.state is _GHOST:
             self._forget_if_done()
+
+    def poison(self, seq: int, reason: str) -> bool:
+        """An event has ended its object's process, so that it is not sent again: the connection is closed with 1011.
+        The other events stay, and the object hears of the close; but if the event was the end itself, the object does
+        not hear of the connection any more.
+
+        Returns:
+            Whether the event was still kept.
+        """
+        event = self.window.drop(seq)
+        if event is None:
+            return False
+        if isinstance(event, End):
+            self.forget_events()
+        else:
+            self._shared.counters.window_bytes -= len(event[0])
+        self.close(INTERNAL_ERROR, reason)
+        return True
 
     def passport(self) -> Passport:
         """What another shard needs to take the connection over."""

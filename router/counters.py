@@ -55,6 +55,14 @@ class RouterCounters(Counters):
     """Requests refused as malformed, garbage included."""
     ghosts_dropped: int
     """Ghosts forgotten because there were too many: their objects may miss a close event."""
+    standard_closed: int
+    """WebSockets accepted with ``accept()`` that were closed because their object's process ended or let go of it."""
+    poisoned: int
+    """Events not sent again because they were running when a shard died; their connections were closed."""
+    objects_refused: int
+    """Times that an object was refused for a while because it was running at one death of a shard after another."""
+    slots_released: int
+    """Slots that their owners let go of in good order."""
     stale_records: int
     """Records for connections or requests that are gone, or from a shard that does not own them."""
     events_sent_again: int

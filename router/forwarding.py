@@ -1,42 +1,75 @@
 """Between connections and the owners of their objects: which link a slot is attached to, and what is parked.
 
+Theory of operation
+===================
+
 A slot is **attached** to the link to the shard that was last given its passports, and **parked** while there is none.
-Records are sent to, and accepted from, that link only, whatever the map says.
+Records are sent to, and accepted from, that link only, whatever the map says. The map only says where a *parked* slot
+goes: an attached one stays until its owner lets go of it, or is dead.
 
-``take_map`` is where that changes, for a first owner as for the next one after a death:
+========== ============================================== ===========================================================
+a slot is  event                                          becomes
+========== ============================================== ===========================================================
+parked     the map names an owner that is in it and whose attached: the owner gets passports, object states, the
+           link is not broken, the owner has not just let unacknowledged events in order, then RESTORED for the slot,
+           go of the slot (``Slots.may_attach``), and all also when there is nothing in it; requests that waited go out
+           that objects there said before has taken
+           effect
+attached   RELEASED on that link                          parked, a *move*: requests without an answer wait again,
+                                                          under their numbers; events that the owner had not begun
+                                                          count as not sent
+attached   the link's process has ended, its session is   parked, a *death*: requests that were sent fail with 502, as
+           broken, or the map has dropped its shard       they may have been carried out; events that were sent come
+                                                          again as redelivered; the shard's last words are read
+attached   RELEASED on another link, or from before the   attached: it is an old answer
+           map by which the slot was attached
+either     a new map, a new link                          unchanged, but for the rows above
+========== ============================================== ===========================================================
 
-1. The link to a shard that is not in the map any more is closed. Its slots are parked; requests that were sent there
-   fail with 502, since they may have been carried out; sockets accepted with ``accept()`` are closed with 1012, since
-   what they were is lost with the instance.
-2. Each parked slot that has an owner in the map is attached to it. For each object there the owner gets the passports
-   of its connections (ghosts too), its state, then the unacknowledged events in order; after all that RESTORED for
-   all its slots, those without connections as well.
-3. Parked requests of these slots go out.
+Either way of parking closes sockets accepted with ``accept()`` (1012): what they were is lost with the instance. And
+either way what an owner said before it was parked holds, even if it still waits in an object's output queue (a 101, a
+close): the passports must have it, so the slot is attached only behind it.
 
-A slot whose owner in the map is another than the one it is attached to, while that one is still a member, stays as it
-is: its owner has not let go of it.
+A slot whose owner leaves the map in good order has been released before. So nothing is attached to such a link and
+nothing was sent on it that has no answer: closing it parks nothing, fails nothing.
+
+Attaching is work in proportion to connections and events. It is done in pieces of about ``PIECE``, between which the
+loop does other work; slots whose turn has not come stay parked. An owner whose link is blocked gets no piece for as
+long: events sent again count against the link's bound as all others do.
+
+What kills shards is not tried for ever: see ``poison``.
 """
 
 from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from ..common.cluster_map import ClusterMap, Member
 from ..common.errors import Unavailable
 from ..common.ids import Incarnation, ObjectId, id_from_name, slot_of
-from ..common.limits import SLOTS
+from ..common.limits import DEATHS_WINDOW_S, MAX_DEATHS_OF_OBJECT, MAX_PARKED_REQUESTS
 from ..common.records import AcceptMode, Headers, HttpRequest
 from .connection import Connection
 from .frames import SERVICE_RESTART, TRY_AGAIN_LATER
 from .http import Refusal
 from .links import OwnerLink
 from .objects import ObjectEntry
+from .output import Broadcast
+from .poison import Deaths, Running
 from .requests import Asker, Request, Requests
+from .slots import Slots
 from .surroundings import Surroundings
+from .timers import TICK_S
 
 log = logging.getLogger("roost.router")
+
+PIECE = 512
+"""Passports and events given to new owners in one turn of the loop: some 5 ms. An object is not divided."""
+POISONED = "a message of this connection ended its object's process"
+REFUSED = "the object has ended its process again and again; it is refused for a while"
 
 
 class Forwarding:
@@ -46,18 +79,41 @@ class Forwarding:
         shared: What all connections share.
         connect: Makes the link to a shard that is new in the map.
         parked_ticks: How long connections and requests wait for an owner.
+        soon: Calls a function in the next turn of the loop (``call_soon``); without it everything is done at once.
+        last_words: Reads what was running when a shard died, ``None`` if nothing was.
     """
 
-    def __init__(self, shared: Surroundings, connect: Callable[[Member], OwnerLink], *, parked_ticks: int) -> None:
+    def __init__(
+        self,
+        shared: Surroundings,
+        connect: Callable[[Member], OwnerLink],
+        *,
+        parked_ticks: int,
+        soon: Callable[[Callable[[], None]], object] | None = None,
+        last_words: Callable[[Member], Running | None] | None = None,
+    ) -> None:
         self.requests = Requests()
         self._shared = shared
         self._connect = connect
         self._parked_ticks = parked_ticks
-        self._attached: list[OwnerLink | None] = [None] * SLOTS
+        self._soon = soon
+        self._last_words = last_words
+        self._map = ClusterMap()
+        self._slots = Slots(shared.wheel.tick)
         self._links: dict[Incarnation, OwnerLink] = {}
+        self._shards: dict[Incarnation, Member] = {}  # those of _links, also after the map has dropped them
         self._broken: set[Incarnation] = set()
-        self._parked_since: dict[int, int] = {}
         self._held: dict[ObjectId, OwnerLink] = {}
+        self._deaths = Deaths()
+        # Parked slots to look at; and whether that is planned for the next turn of the loop.
+        self._candidates: dict[int, None] = {}
+        self._planned = False
+        # A candidate was passed over because its owner's link was blocked.
+        self._blocked = False
+        # Objects behind whose output a look at their slot is queued.
+        self._behind_output: set[ObjectId] = set()
+        # Slots and connections attached since that was last logged, by owner.
+        self._tally: dict[Incarnation, list[int]] = {}
 
     # --- requests of clients ---
 
@@ -82,20 +138,23 @@ class Forwarding:
             method: HTTP method.
             url: Absolute URL.
             headers: Header fields, names in lower case.
-            body: The whole body.
+            body: The whole body; the caller counts it until the request is answered or abandoned.
             upgrade: It is a valid WebSocket handshake: a connection is reserved for it.
 
         Raises:
-            Unavailable: Too many requests are parked, or the router has no connection numbers left.
+            Unavailable: Too many requests are parked, the object is refused because it ends shards, or the router has
+                no connection numbers left.
         """
         shared = self._shared
         object_id = id_from_name(namespace, name)
+        if self._deaths.refuses_any and self._deaths.refuses(object_id, self._now()):
+            raise Unavailable(REFUSED)
         connection = None
         if upgrade:
             number = shared.connections.next_counter()
             entry = shared.objects.get(object_id)
             if entry is None:
-                attached = self._attached[slot_of(object_id)]
+                attached = self._slots.links[slot_of(object_id)]
                 entry = ObjectEntry(object_id, namespace, name, attached, object_id in self._held)
                 shared.objects.add(entry)
             connection = Connection(number, entry, shared, url)
@@ -129,11 +188,11 @@ class Forwarding:
             request.connection.refuse()
 
     def _may_go(self, request: Request) -> bool:
-        link = self._attached[request.slot]
+        link = self._slots.links[request.slot]
         return link is not None and not link.blocked and request.record.object_id not in self._held
 
     def _send(self, request: Request) -> None:
-        link = self._attached[request.slot]
+        link = self._slots.links[request.slot]
         assert link is not None
         self.requests.send(request, link)
 
@@ -143,10 +202,20 @@ class Forwarding:
                 if self._may_go(request):  # those before it may have blocked the link
                     self._send(request)
 
+    @staticmethod
+    def _fail(request: Request, error: Refusal | Unavailable) -> None:
+        if request.connection is not None:
+            request.connection.refuse()
+        if request.asker is not None:
+            request.asker.failed(error)
+
     # --- what shards say of themselves ---
 
     def hold(self, link: OwnerLink, object_id: ObjectId, held: bool) -> None:
         """The object's mailbox is full, or half empty again."""
+        if self._slots.links[slot_of(object_id)] is not link:
+            self._shared.counters.stale_records += 1
+            return
         if held:
             self._held[object_id] = link
         else:
@@ -159,119 +228,325 @@ class Forwarding:
 
     def go_on(self) -> None:
         """A link is not blocked any more, or there is room again: send what had to wait."""
+        if self._blocked:
+            self._blocked = False
+            self._candidates.update(dict.fromkeys(self._slots.parked))
+            self._attach_candidates()
+        self._resume()
+
+    def _resume(self) -> None:
         self._shared.go_on()
         self._send_parked()
 
+    def released(
+        self,
+        link: OwnerLink,
+        map_version: int,
+        slots: Sequence[int],
+        connections: Sequence[int] = (),
+        seqs: Sequence[int] = (),
+    ) -> None:
+        """A shard has let go of slots; those that are attached to its link are parked.
+
+        Args:
+            link: Who says so.
+            map_version: The map that it had.
+            slots: The slots.
+            connections: With *seqs*: the events that it had begun to handle and did not end. Whoever handles them next
+                is told that they come again; the other events have not been begun.
+            seqs: Their numbers.
+        """
+        shared, table = self._shared, self._slots
+        tick = shared.wheel.tick
+        begun: dict[int, set[int]] = {}
+        for number, seq in zip(connections, seqs, strict=True):
+            begun.setdefault(number, set()).add(seq)
+        parked = [slot for slot in slots if table.release(slot, link, map_version, tick)]
+        if not parked:
+            shared.counters.stale_records += 1
+            return
+        shared.counters.slots_released += len(parked)
+        again: list[Request] = []
+        for slot in parked:
+            for entry in shared.objects.in_slot(slot):
+                for connection in entry.connections.values():
+                    if connection.known:
+                        connection.window.take_back(begun.get(connection.number, ()))
+                self._park(entry, link, "the object moves to another process")
+            again += self.requests.sent_of(slot)
+        self._drop_holds(link, set(parked))
+        self._wait_again(again, tick)
+        self._candidates.update(dict.fromkeys(parked))
+        self._attach_candidates()
+
+    def _wait_again(self, requests: list[Request], tick: int) -> None:
+        """Requests that an owner had and did not begin."""
+        wanted = []
+        for request in requests:
+            if request.asker is not None:
+                wanted.append(request)
+            elif request.connection is not None:
+                request.connection.refuse()  # its client is gone, and no object has heard of it
+        for request in self.requests.park_again(wanted, tick):
+            self._fail(request, Unavailable(f"{MAX_PARKED_REQUESTS} requests wait for their objects already"))
+
     def link_broke(self, link: OwnerLink) -> None:
-        """The session with a shard cannot go on: its process has ended, or one of both broke the wire's rules. What
-        is attached there waits for another incarnation, which the map will name."""
+        """The session with a shard cannot go on: one of both broke the wire's rules. What is attached there waits for
+        another owner, which the map will name."""
+        self._give_up(link, died=False)
+
+    def shard_died(self, link: OwnerLink) -> None:
+        """The process of a shard has ended. The map may say so much later: until then nothing should go to a dead
+        process, and what is parked meanwhile has certainly not been delivered."""
+        self._give_up(link, died=True)
+
+    def _give_up(self, link: OwnerLink, *, died: bool) -> None:
         if self._links.get(link.remote) is link:
             self._broken.add(link.remote)
-            self._detach([link])
+            self._end(link, died=died)
+            self._attach_candidates()
 
     # --- the map ---
 
     @property
     def attached(self) -> int:
         """How many slots are attached."""
-        return SLOTS - self._attached.count(None)
+        return self._slots.attached
 
     def take_map(self, new: ClusterMap) -> None:
         """Follow a new cluster map. The caller then sets the map's version on the links before they flush."""
-        alive = {member.incarnation for member in new.shards}
+        self._map = new
+        shards = new.shards
+        alive = {member.incarnation for member in shards}
         self._broken &= alive
-        self._detach([link for incarnation, link in self._links.items() if incarnation not in alive])
-        for member in new.shards:
+        for link in [link for incarnation, link in self._links.items() if incarnation not in alive]:
+            self._end(link, died=True)
+        for member in shards:
             if member.incarnation not in self._links and member.incarnation not in self._broken:
                 self._links[member.incarnation] = self._connect(member)
-        slots_of: dict[Incarnation, set[int]] = {}
-        for slot, owner in enumerate(new.owners):
-            if self._attached[slot] is None and owner in self._links:
-                slots_of.setdefault(owner, set()).add(slot)
-        for owner, slots in slots_of.items():
-            self._attach(self._links[owner], slots, new.version)
-        if slots_of:
-            self.go_on()
+                self._shards[member.incarnation] = member
+        # Only what is parked can change: with all slots attached a new map costs next to nothing.
+        if self._slots.parked:
+            self._candidates.update(dict.fromkeys(self._slots.parked))
+            self._attach_candidates()
 
-    def _detach(self, links: list[OwnerLink]) -> None:
-        """Close links to shards that are dead (or might as well be) and park what was attached to them."""
+    # --- parking ---
+
+    def _end(self, link: OwnerLink, *, died: bool) -> None:
+        """Close the link to a shard that has left the map or is dead (or might as well be) and park what is there."""
         shared = self._shared
-        for link in links:
-            log.info("shard %d is gone: its slots are parked", link.remote)
-            link.close()
-            del self._links[link.remote]
-            shared.reports.drop(link)
-            for slot, attached in enumerate(self._attached):
-                if attached is link:
-                    self._attached[slot] = None
-                    self._parked_since[slot] = shared.wheel.tick
-            self._held = {object_id: by for object_id, by in self._held.items() if by is not link}
-            for entry in shared.objects.entries():
-                if entry.link is link:
-                    entry.link = None
-                    entry.held = False
-                    for connection in list(entry.connections.values()):
-                        if connection.mode is AcceptMode.STANDARD:
-                            connection.forget_events()
-                            connection.close(SERVICE_RESTART, "the object's process ended")
-            for request in self.requests.sent_to(link):
-                self._fail_sent(request)
+        link.close()
+        del self._links[link.remote]
+        member = self._shards.pop(link.remote)
+        shared.reports.drop(link)
+        slots = self._slots.of(link)
+        if not slots:
+            log.info("shard %d has gone; none of its slots was attached", link.remote)
+            return
+        log.warning("shard %d is gone: its %d slots are parked", link.remote, len(slots))
+        tick = shared.wheel.tick
+        for slot in slots:
+            self._slots.park(slot, tick)
+            for entry in shared.objects.in_slot(slot):
+                self._park(entry, link, "the object's process ended")
+            for request in self.requests.sent_of(slot):
+                self._fail(
+                    request,
+                    Refusal(
+                        502, "the object's process ended before it answered; the request may have been carried out"
+                    ),
+                )
+        self._drop_holds(link, set(slots))
+        self._candidates.update(dict.fromkeys(slots))
+        if died:
+            self._read_last_words(member)
+
+    def _park(self, entry: ObjectEntry, link: OwnerLink, reason: str) -> None:
+        """An object of a slot that is parked, which was attached to *link*."""
+        entry.link = None
+        entry.held = False
+        self._shared.reports.forget(link, entry.connections)  # the passports have the times
+        end_standard = partial(self._end_standard, entry, reason)
+        if entry.output is None:
+            end_standard()
+        else:
+            # A 101 that makes one may be on its way, and messages to others.
+            entry.output.append(end_standard)
+
+    def _end_standard(self, entry: ObjectEntry, reason: str) -> None:
+        """Close the object's sockets that were accepted with ``accept()``."""
+        for connection in list(entry.connections.values()):
+            if connection.mode is AcceptMode.STANDARD and connection.known:
+                self._shared.counters.standard_closed += connection.writable
+                connection.forget_events()
+                connection.close(SERVICE_RESTART, reason)
+
+    def _drop_holds(self, link: OwnerLink, slots: Collection[int]) -> None:
+        gone = [key for key, by in self._held.items() if by is link and slot_of(key) in slots]
+        for object_id in gone:
+            del self._held[object_id]
+
+    # --- attaching ---
+
+    def _attach_candidates(self) -> None:
+        """Attach what may be attached, in pieces; the first one now."""
+        if self._planned:
+            return
+        while self._candidates:
+            self._attach_piece()
+            if self._candidates and self._soon is not None:
+                self._planned = True
+                self._soon(self._attach_more)
+                return
+
+    def _attach_more(self) -> None:
+        self._planned = False
+        self._attach_candidates()
+
+    def _attach_piece(self) -> None:
+        candidates, current, shared = self._candidates, self._map, self._shared
+        attached: dict[Incarnation, list[int]] = {}
+        poisoned: dict[Incarnation, Mapping[int, list[int]]] = {}
+        left = PIECE
+        while candidates and left > 0:
+            slot = next(iter(candidates))
+            del candidates[slot]
+            link = self._links.get(current.owners[slot])
+            if link is None or slot not in self._slots.parked or not self._slots.may_attach(slot, current):
+                continue
+            if link.blocked:
+                self._blocked = True
+                continue
+            entries = shared.objects.in_slot(slot)
+            if not all(self._has_spoken(entry) for entry in entries):
+                continue
+            owner = link.remote
+            if owner not in attached:
+                attached[owner] = []
+                poisoned[owner] = self._deaths.poisoned(self._shards[owner].seat)
+            self._slots.attach(slot, link, current.version)
+            attached[owner].append(slot)
+            for entry in entries:
+                left -= self._restore(entry, link, poisoned[owner])
+        for owner, slots in attached.items():
+            link = self._links[owner]
+            link.writer.restored(current.version, array("H", sorted(slots)))
+            link.flush_soon()
+            self._tally.setdefault(owner, [0, 0])[0] += len(slots)
+        if attached:
+            self._resume()
+
+    def _has_spoken(self, entry: ObjectEntry) -> bool:
+        """Whether all that the object said at its last owner has taken effect here. Else its slot is looked at again
+        when it has. Messages to clients that still wait to be written do not matter."""
+        queue = entry.output
+        if queue is None or all(isinstance(item, Broadcast) for item in queue):
+            return True
+        if entry.object_id not in self._behind_output:
+            self._behind_output.add(entry.object_id)
+            queue.append(partial(self._output_done, entry))
+        return False
+
+    def _output_done(self, entry: ObjectEntry) -> None:
+        self._behind_output.discard(entry.object_id)
+        self._candidates[entry.slot] = None
+        self._attach_candidates()
+
+    def _restore(self, entry: ObjectEntry, link: OwnerLink, poisoned: Mapping[int, list[int]]) -> int:
+        """Give an object to its new owner.
+
+        Returns:
+            How much that was: connections and events.
+        """
+        counters, writer = self._shared.counters, link.writer
+        if self._deaths.refuses_any and self._deaths.refuses(entry.object_id, self._now()):
+            self._refuse(entry)
+        if poisoned:
+            self._drop_poisoned(entry, poisoned)
+        entry.link = link
+        known = [connection for connection in entry.connections.values() if connection.known]
+        for connection in known:
+            writer.restore(connection.passport())
+        if not known:
+            entry.forget_state()  # whoever owns the object now has begun anew
+        elif entry.state is not None:
+            writer.object_state(entry.state)
+        events = 0
+        for connection in known:
+            events += len(connection.window.events)
+            connection.window.send_again(writer, connection.number)
+        counters.events_sent_again += events
+        self._tally.setdefault(link.remote, [0, 0])[1] += len(known)
+        return len(known) + events
+
+    # --- what ends shards ---
+
+    def _now(self) -> float:
+        return self._shared.wheel.tick * TICK_S
+
+    def _read_last_words(self, member: Member) -> None:
+        """A shard has died that had slots of ours: note what was running."""
+        running = self._last_words(member) if self._last_words is not None else None
+        if running is None:
+            return
+        log.warning(
+            "shard %s (%d) died while object %s ran (connection %d, event %d)",
+            member.name,
+            member.incarnation,
+            running.object_id.hex(),
+            running.connection,
+            running.seq,
+        )
+        if self._deaths.note(running, member.seat, self._now()):
+            self._shared.counters.objects_refused += 1
+            log.error(
+                "object %s was running at %d deaths of shards within %g s: it is refused for as long",
+                running.object_id.hex(),
+                MAX_DEATHS_OF_OBJECT,
+                DEATHS_WINDOW_S,
+            )
+            for request in self.requests.parked_for(running.object_id):
+                self._fail(request, Unavailable(REFUSED))
+            entry = self._shared.objects.get(running.object_id)
+            if entry is not None:
+                self._refuse(entry)
 
     @staticmethod
-    def _fail_sent(request: Request) -> None:
-        if request.connection is not None:
-            request.connection.refuse()
-        if request.asker is not None:
-            request.asker.failed(
-                Refusal(502, "the object's process ended before it answered; the request may have been carried out")
-            )
+    def _refuse(entry: ObjectEntry) -> None:
+        """Close the sockets of an object that ends shards. It does not hear of that, nor of what they sent: any of
+        these events might do it again."""
+        for connection in list(entry.connections.values()):
+            if connection.known:
+                connection.forget_events()
+                connection.close(TRY_AGAIN_LATER, "the object is refused for a while")
 
-    def _attach(self, link: OwnerLink, slots: set[int], map_version: int) -> None:
-        shared, writer = self._shared, link.writer
-        connections = 0
-        for slot in slots:
-            self._attached[slot] = link
-            self._parked_since.pop(slot, None)
-        for entry in shared.objects.entries():
-            if entry.slot in slots:
-                entry.link = link
-                known = [connection for connection in entry.connections.values() if connection.known]
-                for connection in known:
-                    writer.restore(connection.passport())
-                if not known:
-                    entry.forget_state()  # whoever owns the object now has begun anew
-                elif entry.state is not None:
-                    writer.object_state(entry.state)
-                for connection in known:
-                    shared.counters.events_sent_again += len(connection.window.events)
-                    connection.window.send_again(writer, connection.number)
-                connections += len(known)
-        writer.restored(map_version, array("H", sorted(slots)))
-        link.flush_soon()
-        log.info(
-            "%d slots are attached to shard %d as map %d says, with %d connections",
-            len(slots),
-            link.remote,
-            map_version,
-            connections,
-        )
+    def _drop_poisoned(self, entry: ObjectEntry, poisoned: Mapping[int, list[int]]) -> None:
+        """Close the object's connections with events that must not be sent, and forget these events."""
+        for connection in [connection for number, connection in entry.connections.items() if number in poisoned]:
+            for seq in poisoned[connection.number]:
+                self._deaths.forget(connection.number, seq)
+                if connection.poison(seq, POISONED):
+                    self._shared.counters.poisoned += 1
+                    log.error(
+                        "connection %d of object %s is closed: event %d, which ran when a shard died, is dropped",
+                        connection.number,
+                        entry.object_id.hex(),
+                        seq,
+                    )
 
     # --- time ---
 
     def on_second(self) -> None:
         """Give up what has been parked for too long. The shell calls this about once a second."""
         shared = self._shared
+        for owner, (slots, connections) in self._tally.items():
+            log.info("attached to shard %d: %d slots with %d connections", owner, slots, connections)
+        self._tally.clear()
         before = shared.wheel.tick - self._parked_ticks
         for request in self.requests.parked_before(before):
-            if request.connection is not None:
-                request.connection.refuse()
-            if request.asker is not None:
-                request.asker.failed(Unavailable("the object cannot be reached at present; try again later"))
-        expired = {slot for slot, since in self._parked_since.items() if since < before}
-        if expired:
-            for slot in expired:
-                self._parked_since[slot] = shared.wheel.tick
-            for entry in shared.objects.entries():
-                if entry.slot in expired:
-                    for connection in list(entry.connections.values()):
-                        connection.close(TRY_AGAIN_LATER, "the object cannot be reached at present")
+            self._fail(request, Unavailable("the object cannot be reached at present; try again later"))
+        for slot in [slot for slot, since in self._slots.parked.items() if since < before]:
+            self._slots.parked[slot] = shared.wheel.tick
+            for entry in shared.objects.in_slot(slot):
+                for connection in list(entry.connections.values()):
+                    connection.close(TRY_AGAIN_LATER, "the object cannot be reached at present")

@@ -358,8 +358,6 @@ class HttpConnection(asyncio.Protocol):
             self._handshake = None
             self.failed(error)
             return
-        if self._request.link is not None:
-            self._release()
         if self._handshake is None:
             self._enter(Phase.BUSY)
         else:

@@ -80,29 +80,37 @@ class ObjectEntry:
 
 
 class Objects:
-    """The objects that have a connection here. An object is forgotten with the last of them."""
+    """The objects that have a connection here, by slot. An object is forgotten with the last of them."""
 
-    __slots__ = ("_by_id",)
+    __slots__ = ("_by_slot", "_count")
 
     def __init__(self) -> None:
-        self._by_id: dict[ObjectId, ObjectEntry] = {}
+        self._by_slot: dict[Slot, dict[ObjectId, ObjectEntry]] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return self._count
 
     def get(self, object_id: ObjectId) -> ObjectEntry | None:
         """The object's entry, if it has a connection here."""
-        return self._by_id.get(object_id)
+        entries = self._by_slot.get(slot_of(object_id))
+        return None if entries is None else entries.get(object_id)
 
     def add(self, entry: ObjectEntry) -> None:
         """Keep a new entry, whose first connection is about to be added."""
-        self._by_id[entry.object_id] = entry
+        self._by_slot.setdefault(entry.slot, {})[entry.object_id] = entry
+        self._count += 1
 
     def release(self, entry: ObjectEntry) -> None:
         """Forget *entry* if it has no connection left."""
-        if not entry.connections and self._by_id.get(entry.object_id) is entry:
-            del self._by_id[entry.object_id]
+        entries = self._by_slot.get(entry.slot)
+        if not entry.connections and entries is not None and entries.get(entry.object_id) is entry:
+            del entries[entry.object_id]
+            self._count -= 1
+            if not entries:
+                del self._by_slot[entry.slot]
 
-    def entries(self) -> list[ObjectEntry]:
-        """All entries, safe to change the table by."""
-        return list(self._by_id.values())
+    def in_slot(self, slot: int) -> list[ObjectEntry]:
+        """The entries of a slot, safe to change the table by."""
+        entries = self._by_slot.get(Slot(slot))
+        return [] if entries is None else list(entries.values())

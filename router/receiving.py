@@ -150,13 +150,9 @@ class Receiver:
         """An object's mailbox is full, or half empty again."""
         self._forwarding.hold(self._link, object_id, held)
 
-    def released(
-        self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]
-    ) -> None:
-        """A shard lets go of slots. No map of this version moves a slot between two that live."""
-        log.error(
-            "shard %d released %d slots (map %d), which no map asked for", self._link.remote, len(slots), map_version
-        )
+    def released(self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]) -> None:
+        """A shard has let go of slots."""
+        self._forwarding.released(self._link, map_version, slots, connections, seqs)
 
     def object_state(self, state: ObjectState) -> None:
         """An object has set something for all its sockets."""

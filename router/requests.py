@@ -1,13 +1,19 @@
-"""Requests on their way to objects: numbered, sent once, or parked until they can be sent."""
+"""Requests on their way to objects: numbered, and parked until they can be sent.
+
+A request is sent to one owner at a time. An owner that lets go of the object in an orderly way has answered each
+request that it had begun, so that those without an answer wait again, under their numbers, for the next owner. One
+that an owner had when it died may have been carried out, and is never sent again. So a request keeps its headers and
+its body until it is answered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..common.errors import RequestError, Unavailable
-from ..common.ids import Slot, slot_of
+from ..common.ids import ObjectId, Slot, slot_of
 from ..common.limits import MAX_PARKED_REQUESTS
 from ..common.records import HttpRequest, HttpResponse
 from .links import OwnerLink
@@ -59,11 +65,12 @@ class Request:
 class Requests:
     """The requests of a router that have not been answered."""
 
-    __slots__ = ("_last", "_parked", "_sent")
+    __slots__ = ("_last", "_parked", "_sent", "_sent_of_slot")
 
     def __init__(self) -> None:
         self._last = 0
         self._sent: dict[int, Request] = {}
+        self._sent_of_slot: dict[Slot, dict[int, Request]] = {}
         self._parked: dict[int, Request] = {}
 
     @property
@@ -93,21 +100,23 @@ class Requests:
         number = request.record.request
         self._parked.pop(number, None)
         self._sent[number] = request
+        self._sent_of_slot.setdefault(request.slot, {})[number] = request
         request.link = link
-        record = request.record
-        link.writer.request(record)
+        link.writer.request(request.record)
         link.flush_soon()
-        # Its number and object are still needed, its body and headers are not.
-        request.record = HttpRequest(
-            number, record.connection, record.object_id, record.namespace, record.name, record.method, "", (), b""
-        )
 
     def take(self, number: int, link: OwnerLink) -> Request | None:
         """The request that a response from *link* answers, which is then forgotten; ``None`` if it sent none such."""
         request = self._sent.get(number)
         if request is None or request.link is not link:
             return None
-        return self._sent.pop(number)
+        del self._sent[number]
+        slot = request.slot
+        of_slot = self._sent_of_slot[slot]
+        del of_slot[number]
+        if not of_slot:
+            del self._sent_of_slot[slot]
+        return request
 
     def abandon(self, request: Request) -> bool:
         """Nobody waits for the answer any more.
@@ -116,12 +125,37 @@ class Requests:
             Whether the request had not been sent: then it is forgotten, otherwise its answer will still come.
         """
         request.asker = None
-        return self._parked.pop(request.record.request, None) is not None
+        if self._parked.pop(request.record.request, None) is not None:
+            return True
+        # It will not be sent again: its number and its object are all that is still needed.
+        request.record = replace(request.record, url="", headers=(), body=b"")
+        return False
 
-    def sent_to(self, link: OwnerLink) -> Iterator[Request]:
-        """Forget and hand out those sent to *link*, which is dead."""
-        for request in [request for request in self._sent.values() if request.link is link]:
+    def sent_of(self, slot: int) -> list[Request]:
+        """Forget and hand out those sent for the objects of *slot*, oldest first: their owner is not the owner now."""
+        requests = list(self._sent_of_slot.pop(Slot(slot), {}).values())
+        for request in requests:
             del self._sent[request.record.request]
+            request.link = None
+        return requests
+
+    def park_again(self, requests: list[Request], tick: int) -> list[Request]:
+        """Let requests wait that an owner had and did not begin, ahead of those that have waited before.
+
+        Returns:
+            Those that there is no room for.
+        """
+        room = max(MAX_PARKED_REQUESTS - len(self._parked), 0)
+        again = {request.record.request: request for request in requests[:room]}
+        for request in again.values():
+            request.parked_at = tick
+        self._parked = {**again, **self._parked}
+        return requests[room:]
+
+    def parked_for(self, object_id: ObjectId) -> Iterator[Request]:
+        """Forget and hand out those that wait for one object."""
+        for request in self.parked_where(lambda request: request.record.object_id == object_id):
+            del self._parked[request.record.request]
             yield request
 
     def parked_where(self, may_go: Callable[[Request], bool]) -> list[Request]:

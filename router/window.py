@@ -4,12 +4,17 @@ An event (a message, the close, a failure) gets its number when it enters the wi
 acknowledgement covers that number. Handlers of one connection interleave, so acknowledgements come in any order. What
 is in the window when the object's owner changes is sent again to the new one.
 
+An event that may have been handled before says so when it is sent again: it counts how often it was sent. An owner
+that lets go of an object in an orderly way says which of its events it had begun. All others have certainly not been
+handled, and their last sending is taken back.
+
 A window is full at ``WINDOW_MESSAGES`` events or ``WINDOW_BYTES`` of payload; an empty one admits one message of any
 size that the router accepts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
@@ -28,6 +33,8 @@ class End:
         text: Reason or description.
         clean: The client sent a Close.
         sent: Times that the event has been sent.
+        handled: It was acknowledged, and is kept only because events before it were not (handlers interleave): with
+            those it is sent again, else the next owner would hold the connection for open.
     """
 
     failed: bool
@@ -35,6 +42,7 @@ class End:
     text: str
     clean: bool
     sent: int
+    handled: bool = False
 
     def write(self, writer: EventWriter, connection: int, seq: int) -> None:
         """Send the event, once more."""
@@ -100,7 +108,7 @@ class Window:
         return seq
 
     def acknowledge(self, first: int, last: int) -> int:
-        """Forget the events *first* to *last*, those that are there.
+        """Forget the events *first* to *last*, those that are there; but the end not before all others.
 
         Returns:
             Bytes freed.
@@ -117,8 +125,20 @@ class Window:
         for event in gone:
             if type(event) is tuple:
                 freed += len(event[0])
+            elif isinstance(event, End) and events:
+                event.handled = True
+                events[self.next_seq - 1] = event
         self.size -= freed
         return freed
+
+    def end_is_over(self) -> bool:
+        """Whether no event is left of a connection whose end was acknowledged, now that other events were, too."""
+        events = self.events
+        if len(events) == 1:
+            (event,) = events.values()
+            if isinstance(event, End) and event.handled:
+                events.clear()
+        return not events
 
     @property
     def half_empty(self) -> bool:
@@ -134,6 +154,34 @@ class Window:
         freed, self.size = self.size, 0
         self.events.clear()
         return freed
+
+    def take_back(self, begun: Collection[int]) -> None:
+        """The owner has let go of the object without having handled what is kept here.
+
+        Args:
+            begun: Numbers of events whose handlers it had begun and then cancelled. The others count as not sent.
+        """
+        events = self.events
+        for seq, event in events.items():
+            if seq in begun:
+                continue
+            if isinstance(event, End):
+                if not event.handled:
+                    event.sent = max(event.sent - 1, 0)
+            else:
+                payload, binary, sent = event
+                events[seq] = (payload, binary, max(sent - 1, 0))  # replaces a value: the order stays
+
+    def drop(self, seq: int) -> Event | None:
+        """Forget an event that must not be sent again.
+
+        Returns:
+            The event, if it was there.
+        """
+        event = self.events.pop(seq, None)
+        if type(event) is tuple:
+            self.size -= len(event[0])
+        return event
 
     def send_again(self, writer: EventWriter, connection: int) -> None:
         """Send every event kept to a new owner, in order, each saying how often it has been sent before."""

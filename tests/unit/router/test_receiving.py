@@ -6,7 +6,9 @@ from array import array
 
 import pytest
 
+from roost.common.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.ids import id_from_name
+from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode, HttpResponse, OutputWriter, read_output
 from roost.router.connection import Connection
 from roost.router.forwarding import Forwarding
@@ -34,7 +36,9 @@ class Rig:
         self.world = World()
         self.link = self.world.link
         self.forwarding = Forwarding(self.world.shared, lambda member: self.link, parked_ticks=600)
-        self.forwarding._attached = [self.link] * 4096
+        shard = Member("s", MemberKind.SHARD, self.link.remote, "ipc://s", (NAMESPACE,))
+        self.forwarding.take_map(ClusterMap(1, {shard.incarnation: shard}, (shard.incarnation,) * SLOTS))
+        self.link.take()
         self.output = Output(lambda: None)
         self.receiver = Receiver(self.link, self.world.shared, self.forwarding, self.output)
         self.writer = OutputWriter()

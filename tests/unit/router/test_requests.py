@@ -37,7 +37,7 @@ def test_what_is_sent_is_answered_once_and_by_its_own_link_only() -> None:
     requests.send(request, link)
     ((kind, record),) = link.take()
     assert (kind, record.body) == ("request", b"body")
-    assert request.record.body == b""
+    assert request.record.body == b"body"  # it may be sent again, if this owner lets go of it
     assert requests.take(record.request, other) is None
     assert requests.take(record.request, link) is request
     assert requests.take(record.request, link) is None
@@ -61,19 +61,48 @@ def test_an_abandoned_request_is_forgotten_only_if_it_was_not_sent() -> None:
     assert requests.abandon(parked)
     assert not requests.abandon(sent)
     assert requests.parked == 0
+    assert (sent.record.body, sent.record.name) == (b"", "lobby")
     assert requests.take(sent.record.request, link) is sent
     assert sent.asker is None
 
 
-def test_the_requests_of_a_dead_link() -> None:
-    requests, dead, alive = Requests(), FakeLink(1), FakeLink(2)
-    a, b, c = (make(requests) for _ in range(3))
-    requests.send(a, dead)
-    requests.send(b, alive)
-    requests.send(c, dead)
-    assert list(requests.sent_to(dead)) == [a, c]
-    assert list(requests.sent_to(dead)) == []
-    assert requests.take(b.record.request, alive) is b
+def test_the_requests_of_a_slot() -> None:
+    requests, link = Requests(), FakeLink(1)
+    a, c = make(requests), make(requests)
+    b = make(requests, name="elsewhere")
+    assert a.slot != b.slot
+    for request in (a, b, c):
+        requests.send(request, link)
+    assert requests.sent_of(a.slot) == [a, c]
+    assert requests.sent_of(a.slot) == []
+    assert a.link is None
+    assert requests.take(a.record.request, link) is None
+    assert requests.take(b.record.request, link) is b
+    assert requests.sent_of(b.slot) == []
+
+
+def test_those_that_were_not_begun_wait_again_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PARKED_REQUESTS", 3)
+    requests, link = Requests(), FakeLink()
+    a, b, c, later = (make(requests, 5) for _ in range(4))
+    for request in (a, b, c):
+        requests.send(request, link)
+    requests.park(later)
+    assert requests.park_again(requests.sent_of(a.slot), 9) == [c]
+    assert requests.parked_where(lambda _: True) == [a, b, later]
+    assert [request.parked_at for request in (a, b, later)] == [9, 9, 5]
+    requests.send(a, link)
+    assert link.take()[-1][1].body == b"body"
+    assert requests.take(a.record.request, link) is a
+
+
+def test_the_parked_of_one_object() -> None:
+    requests = Requests()
+    a, b = make(requests), make(requests, name="elsewhere")
+    requests.park(a)
+    requests.park(b)
+    assert list(requests.parked_for(a.record.object_id)) == [a]
+    assert requests.parked_where(lambda _: True) == [b]
 
 
 def test_those_parked_for_too_long() -> None:
