@@ -1,0 +1,450 @@
+"""What is done to a cluster under load, each as a function that gives its row of the table.
+
+The test-suite runs them short, ``python -m tests.faults`` at full length. They wait for events: a process's end, a
+map, a counter, an answer; the only sleeps are lengths of time that are themselves part of the fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from roost.common.cluster_map import targets
+from roost.common.directory import FILE_NAME
+from roost.common.errors import AppError
+from roost.common.ids import id_from_name, slot_of
+from roost.common.limits import SEND_BUFFER_BYTES
+from tests.faults.deaf import Deaf, Memory
+from tests.faults.load import Group, Load
+from tests.faults.supervised import DEADLINE_S, Supervised, Watched
+from tests.faults.table import Row
+from tests.raw_client import request
+from tests.waiting import until
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a scenario is run.
+
+    Attributes:
+        connections: WebSockets.
+        rate: Messages a second of each.
+        kills: How often a shard is killed.
+        every_s: Seconds between two of these kills.
+        steady_s: Seconds of traffic before the first fault and after the last.
+        thaws_s: After how many seconds a stopped shard is let go on, in turn.
+        idle: Sockets that say nothing in the scenario of idle ones.
+        full_s: How long the disk stays full after a death.
+        seed: For what is drawn by lot.
+    """
+
+    connections: int
+    rate: float
+    kills: int
+    every_s: float
+    steady_s: float
+    thaws_s: tuple[float, ...]
+    idle: int
+    full_s: float
+    seed: int = 1
+
+
+SHORT = Size(connections=80, rate=5.0, kills=4, every_s=2.0, steady_s=0.5, thaws_s=(), idle=500, full_s=2.0)
+FULL = Size(
+    connections=500,
+    rate=5.0,
+    kills=30,
+    every_s=2.0,
+    steady_s=3.0,
+    thaws_s=(1.0, 4.7, 4.9, 5.1, 5.3, 5.5),
+    idle=10_000,
+    full_s=15.0,  # longer than the grace time of a dead shard, shorter than connections wait for an owner
+)
+
+
+def mixed(size: Size) -> tuple[Group, ...]:
+    """Half of the connections talk to objects that answer at once, a quarter to such that go on working, a quarter
+    hears what eight of them say each."""
+    quarter = size.connections // 4
+    return (
+        Group("ledger", size.connections - 2 * quarter, size.rate, objects=max(1, quarter // 2)),
+        Group("busy", quarter, size.rate, objects=max(1, quarter // 2)),
+        Group("fan", quarter, size.rate / 5, objects=max(1, quarter // 8)),
+    )
+
+
+@dataclass
+class Course:
+    """A cluster and its load, while a scenario runs.
+
+    Attributes:
+        up: The cluster.
+        load: Its clients.
+        before: Connections that are open at the start.
+        began: When the faults began (monotonic seconds).
+    """
+
+    up: Supervised
+    load: Load
+    before: int
+    began: float = field(default_factory=time.monotonic)
+
+    async def row(self, what: str, notes: str = "") -> Row:
+        """The faults are over: wait until traffic flows, then until all is answered."""
+        self.up.enter(f"after: {what}")
+        await self.load.flowing()
+        took_s = time.monotonic() - self.began
+        pauses = (await self.load.report()).pauses
+        report = await self.load.settle()
+        return Row(what, self.before, report, pauses, took_s, notes)
+
+
+@contextlib.asynccontextmanager
+async def course(up: Supervised, size: Size, *groups: Group, reconnect: bool = False) -> AsyncIterator[Course]:
+    """Traffic flows when it begins; pauses count from then on."""
+    up.enter("connect")
+    async with Load(up.port, *(groups or mixed(size)), reconnect=reconnect) as load:
+        up.enter("steady traffic")
+        await load.begin()
+        await load.flowing()
+        await asyncio.sleep(size.steady_s)
+        before = await load.report()
+        await load.mark()
+        yield Course(up, load, before.open)
+
+
+# --- deaths of shards -----------------------------------------------------------------------------------------------
+
+
+async def shards_killed(size: Size) -> Row:
+    """SIGKILL to a shard that serves, again and again; the supervisor brings it back."""
+    lots = random.Random(size.seed)
+    async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
+        next_at = time.monotonic()
+        for number in range(size.kills):
+            await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+            next_at += size.every_s
+            name = lots.choice(sorted(up.members("shard-")) or ["shard-1"])
+            up.enter(f"kill {number + 1} of {size.kills}: {name}")
+            pid = up.members().get(name)
+            if pid is None:
+                continue  # both are on their way back
+            await up.kill(name)
+        await up.attached()
+        return await now.row(f"a shard killed every {size.every_s:g} s, {size.kills} times")
+
+
+async def shard_stopped(size: Size) -> Row:
+    """SIGSTOP to a shard: it is found and killed. One that goes on before that, or just then, does no harm."""
+    async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
+        for thaw_s in size.thaws_s:
+            up.enter(f"stop shard-2, go on after {thaw_s:g} s")
+            pid = up.members()["shard-2"]
+            end = Watched(pid)
+            os.kill(pid, signal.SIGSTOP)
+            await end.within(thaw_s)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            await now.load.flowing()
+            await up.attached()
+        up.enter("stop shard-1")
+        pid = up.members()["shard-1"]
+        end, stopped_at = Watched(pid), time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+        killed_after_s = await end.gone() - stopped_at
+        await up.again("shard-1", pid)
+        await up.attached()
+        more = f", and {len(size.thaws_s)} times one that went on after {min(size.thaws_s):g} s or later" * bool(
+            size.thaws_s
+        )
+        return await now.row(f"a shard stopped (SIGSTOP){more}", f"killed after {killed_after_s:.1f} s")
+
+
+async def crash_to_first_redelivered(size: Size) -> float:
+    """Seconds from a shard's SIGKILL to the first answer to a message that had been delivered to it already."""
+    busy = Group("busy", size.connections, 4 * size.rate, objects=max(1, size.connections // 8))
+    async with Supervised(shards=2, routers=2) as up, course(up, size, busy) as now:
+        killed_at = time.monotonic()
+        await up.kill("shard-1")
+        found = await now.load.until("a redelivered message", lambda report: report.first_again_at > 0)
+        (await now.row("a shard killed")).check()
+        return found.first_again_at - killed_at
+
+
+async def idle_sockets(size: Size) -> Row:
+    """SIGKILL to the only shard of a cluster whose many sockets are idle and whose objects sleep."""
+    objects = 20
+    async with Supervised(shards=1, routers=1, options=("--hibernate-after", "0.5")) as up:
+        up.enter("connect")
+        async with Load(up.port, Group("ledger", size.idle, objects=objects)) as load:
+            await load.once()
+            before = await load.until("an answer to each", lambda report: not report.unanswered)
+            await until("all objects to sleep", lambda: not up.counters("shard-1")["objects_awake"], DEADLINE_S)
+            await load.mark()
+            up.enter("kill the shard")
+            began = time.monotonic()
+            pid = await up.kill("shard-1")
+            await up.again("shard-1", pid)
+            back_at = time.monotonic()
+
+            def all_known() -> bool:
+                with contextlib.suppress(FileNotFoundError):
+                    found = up.counters("shard-1")
+                    return found["sockets"] == size.idle and not found["slots_waiting"]
+                return False
+
+            await until(f"the new shard to know {size.idle} sockets", all_known, DEADLINE_S)
+            attached_s, took_s = time.monotonic() - back_at, time.monotonic() - began
+            listed = 0
+            for number in range(objects):
+                listed += json.loads((await request(up.port, "GET", f"/ledger/{number}")).body)["sockets"]
+            assert listed == size.idle, f"get_web_sockets() lists {listed} of {size.idle}"
+            await load.once()
+            report = await load.settle()
+            notes = f"all attached {attached_s:.1f} s after the shard's return"
+            what = f"the only shard of {size.idle:,} idle sockets killed"
+            figures = {"attached_s": attached_s}
+            return Row(what, before.open, report, report.pauses, took_s, notes, figures)
+
+
+# --- deaths of others -----------------------------------------------------------------------------------------------
+
+
+async def router_killed(size: Size) -> Row:
+    """SIGKILL to a router: its clients come back elsewhere, and its connections have one close event each."""
+    async with Supervised(shards=2, routers=2) as up, course(up, size, reconnect=True) as now:
+        up.enter("kill router-1")
+        pid = await up.kill("router-1")
+        await up.again("router-1", pid)
+        ended = (await now.load.report()).ended
+        await now.load.until("its clients to come back", lambda report: report.reconnected == len(report.ended) > 0)
+        up.enter(f"close events of the connections {ended}")
+        await until("a close event for each", lambda: len(up.noted()) >= len(ended), DEADLINE_S)
+        row = await now.row("a router killed", f"its {len(ended)} clients came back; one close event (1006) for each")
+        wanted = sorted(
+            (who, 1006, "WebSocket disconnected without sending Close frame.", False) for who in row.report.ended
+        )
+        assert sorted(note[:4] for note in up.noted()) == wanted, "one close event for each of its connections"
+        return row
+
+
+async def supervisor_killed(size: Size) -> Row:
+    """SIGKILL to the supervisor, then to a shard: routers give its slots away. The next ``roost up`` adopts."""
+    async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
+        up.enter("kill the supervisor")
+        await up.kill_supervisor()
+        await now.load.flowing()
+        up.enter("kill shard-1 with no supervisor alive")
+        killed_at = time.monotonic()
+        dead = up.map().named("shard-1")
+        assert dead is not None
+        await up.kill("shard-1")
+        await until("routers to give its slots away", lambda: dead.incarnation not in up.map().members, DEADLINE_S)
+        given_s = time.monotonic() - killed_at
+        await up.attached()
+        await now.load.flowing()
+        up.enter("roost up again")
+        others = up.members()
+        await up.up()
+        await until("a new shard-1", lambda: "shard-1" in up.members(), DEADLINE_S)
+        await up.attached()
+        assert others.items() <= up.members().items(), "what ran is adopted, not replaced"
+        assert len({*up.map().owners}) == 2, "the new shard has its share"
+        return await now.row(
+            "the supervisor killed, then a shard, then `roost up`", f"slots given away after {given_s:.1f} s"
+        )
+
+
+# --- clients and disks ----------------------------------------------------------------------------------------------
+
+FLOOD = (64, 256 << 10)
+"""Messages and their size that a client asks for and does not read: 16 MiB."""
+FLOODED = 12
+"""How many clients do so."""
+SLACK_BYTES = 48 << 20
+"""What a router may grow by beside the send buffers: batches on their way, and what the allocator keeps."""
+
+
+async def slow_clients(size: Size) -> Row:
+    """Clients that ask for much and read nothing: they are cut off, and nobody else notices."""
+    async with Supervised(shards=2, routers=1) as up, course(up, size) as now:
+        up.enter("ask and do not read")
+        router = up.members()["router-1"]
+        memory = Memory(router)
+        deaf = [await asyncio.to_thread(Deaf, up.port, f"/flood/{number}") for number in range(FLOODED)]
+        for client in deaf:
+            client.ask(*FLOOD)
+            await asyncio.sleep(0.05)
+            memory.look()
+
+        def all_cut_off() -> bool:
+            memory.look()
+            return up.counters("router-1")["slow_consumers_closed"] == FLOODED
+
+        await until("all of them to be cut off", all_cut_off, DEADLINE_S)
+        up.enter("read what is there")
+        code = await asyncio.to_thread(deaf[0].last_close)
+        assert code == 1013, f"who reads on gets all up to the Close: wanted 1013, got {code}"
+        bound = FLOODED * (SEND_BUFFER_BYTES + FLOOD[1]) + SLACK_BYTES
+        assert memory.grown < bound, f"the router grew by {memory.grown:,} bytes, {bound:,} are allowed"
+        for client in deaf:
+            client.close()
+        await until("them to be gone", lambda: up.counters("router-1")["connections"] == now.before, DEADLINE_S)
+        return await now.row(
+            f"{FLOODED} clients that read nothing of 16 MiB each",
+            f"all closed with 1013; the router grew by {memory.grown / 2**20:.0f} MiB",
+        )
+
+
+async def disk_full(size: Size) -> Row:
+    """No process of the cluster can write to the directory: traffic goes on; what has to change then waits for room."""
+    async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
+        up.enter("fill the disk")
+        wal = up.data / f"{FILE_NAME}-wal"
+        up.limit_files(wal.stat().st_size // 2)  # whatever comes next would go behind that
+        await asyncio.sleep(size.steady_s)
+        calm = await now.load.flowing()
+        assert not calm.redelivered
+        up.enter("kill shard-1 while the disk is full")
+        others = {name: pid for name, pid in up.members().items() if name != "shard-1"}
+        version = up.map().version
+        pid = await up.kill("shard-1")
+        await until(
+            "a start that finds no room", lambda: up.supervisors[-1].heard("directory.* cannot be used"), DEADLINE_S
+        )
+        await asyncio.sleep(size.full_s)
+        assert up.map().version == version, "the disk was not full"
+        assert up.supervisors[-1].alive
+        assert others.items() <= up.members().items(), "nobody else died"
+        up.enter("make room")
+        up.limit_files(None)
+        await up.again("shard-1", pid)
+        await up.attached()
+        return await now.row(
+            "a full disk, a shard killed meanwhile, then room", f"pauses before the kill: {calm.pauses}"
+        )
+
+
+# --- scaling and reloading ------------------------------------------------------------------------------------------
+
+
+async def scaled(size: Size) -> Row:
+    """``roost scale`` from two shards to five and down to one."""
+    async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
+        async with Load(up.port, Group("standing", 8, size.rate, objects=8)) as standing:
+            await standing.begin()
+            for shards in (5, 1):
+                up.enter(f"scale to {shards} shards")
+                await up.command("scale", "--shards", shards)
+                await up.attached()
+                assert len(up.members("shard-")) == shards
+                await asyncio.sleep(size.steady_s)
+            report = await standing.report()
+        assert report.closed.keys() == {1012}, f"sockets under accept() are closed with 1012: {report.closed}"
+        return await now.row("2 → 5 → 1 shards", f"{report.closed[1012]} of 8 sockets under accept() closed with 1012")
+
+
+async def routers_scaled(size: Size) -> Row:
+    """``roost scale --routers`` from one to three and down to one: who leaves tells its clients."""
+    async with Supervised(shards=2, routers=1) as up, course(up, size, reconnect=True) as now:
+        for routers in (3, 1):
+            up.enter(f"scale to {routers} routers")
+            if routers == 1:
+                # Clients that come now spread over all three.
+                async with Load(up.port, Group("ledger", 60, size.rate, objects=10)) as more:
+                    await more.begin()
+                    await more.flowing()
+                    await up.command("scale", "--shards", 2, "--routers", routers)
+                    await up.attached()
+                    seen = await more.settle()
+                assert seen.closed.keys() == {1001}, f"a router that leaves closes with 1001: {seen.closed}"
+                assert not seen.violations, seen.examples
+                assert not seen.lost
+            else:
+                await up.command("scale", "--shards", 2, "--routers", routers)
+                await up.attached()
+        await now.load.until("who left to be back", lambda report: report.open == now.before)
+        return await now.row("1 → 3 → 1 routers", f"{sum(seen.closed.values())} of 60 clients told to go (1001)")
+
+
+async def reloaded(size: Size) -> Row:
+    """``roost reload`` with the same app, with a broken one, which is refused, and with another version."""
+    async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
+        up.enter("reload the same app")
+        before = up.members()
+        await up.command("reload")
+        await up.attached()
+        after = up.members()
+        up.enter("reload an app that does not import")
+        text = up.app.read_text()
+        up.app.write_text("import no_such_module\n" + text)
+        said = await up.command("reload", code=AppError.exit_code)
+        assert "no_such_module" in said, said
+        assert up.members() == after, "it is refused before any shard is touched"
+        up.enter("reload another version")
+        up.app.write_text(text.replace("VERSION = 1", "VERSION = 2"))
+        await up.command("reload")
+        await up.attached()
+        await now.load.flowing()
+        old = (await now.load.report()).versions["1"]
+        row = await now.row("reloaded: the same app, a broken one (refused), another version")
+        assert row.report.versions["1"] == old, "the old version answers nothing any more"
+        assert row.report.versions["2"] > 0
+        shards = [
+            {pid for name, pid in found.items() if name.startswith("shard")} for found in (before, after, up.members())
+        ]
+        assert not shards[0] & shards[1], "each shard has a successor"
+        assert not shards[1] & shards[2]
+        return row
+
+
+async def moved(size: Size) -> list[Row]:
+    """All connections are moved: by a second shard that comes, when it goes again, and by a reload."""
+    # Objects whose slots a second shard takes over, all of them.
+    owners = targets({"shard-1": 1.0, "shard-2": 1.0})
+    names = (str(number) for number in itertools.count())
+    theirs = (name for name in names if owners[slot_of(id_from_name("busy", name))] == "shard-2")
+    chosen = tuple(itertools.islice(theirs, max(1, size.connections // 10)))
+    group = Group("busy", size.connections, size.rate, names=chosen)
+    rows = []
+    async with Supervised(shards=1, routers=2) as up, Load(up.port, group) as load:
+        for what, command in {
+            "by a second shard": ("scale", "--shards", 2),
+            "when it goes": ("scale", "--shards", 1),
+            "by a reload": ("reload",),
+        }.items():
+            up.enter(what)
+            await load.begin()
+            await load.flowing()
+            await asyncio.sleep(size.steady_s)
+            await load.mark()
+            now = Course(up, load, size.connections)
+            await up.command(*command)
+            await up.attached()
+            row = await now.row(f"{size.connections:,} connections moved {what}")
+            assert row.report.moved == size.connections, f"{row.report.moved} of {size.connections} have moved"
+            rows.append(row)
+    return rows
+
+
+ALL = {
+    "scaled": scaled,
+    "routers-scaled": routers_scaled,
+    "reloaded": reloaded,
+    "shards-killed": shards_killed,
+    "shard-stopped": shard_stopped,
+    "router-killed": router_killed,
+    "supervisor-killed": supervisor_killed,
+    "slow-clients": slow_clients,
+    "disk-full": disk_full,
+    "idle-sockets": idle_sockets,
+}
+"""The scenarios of the table, in its order."""
