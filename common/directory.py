@@ -358,7 +358,7 @@ class MapWatch:
         """
         self._loop = asyncio.get_running_loop()
         self._look()
-        self._timer = self._loop.call_later(self._interval_s, self._poll)
+        self._timer = self._loop.call_later(self._wait_s(), self._poll)
 
     def _poll(self) -> None:
         assert self._loop is not None

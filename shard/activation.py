@@ -15,8 +15,12 @@ CONSTRUCTING     ``__init__`` runs              it returns                   ACT
 ACTIVE           events start as they come      ``block_concurrency_while``  BLOCKED
                                                 idle for long enough         ASLEEP (hibernated)
                                                 ``abort``                    RESET
-BLOCKED          events wait in the mailbox     the callback has ended       ACTIVE
+                                                the slot is to move          LEAVING
+BLOCKED          events wait in the mailbox     the callback has ended       ACTIVE, or LEAVING
                                                 the callback raised          RESET
+LEAVING          what runs may end; no event    all has ended, or was given  the object is forgotten
+                 starts, but for the closes of  up
+                 connections of a dead router
 RESET            this life is over: its tasks   —                            the object is ASLEEP, without sockets
                  are cancelled, what it does
                  has no effect
@@ -58,6 +62,8 @@ class ActivationState(Enum):
     """Events start as they come."""
     BLOCKED = auto()
     """``block_concurrency_while``: events wait."""
+    LEAVING = auto()
+    """The object moves to another shard: what runs may end."""
     RESET = auto()
     """Over; nothing of it counts any more."""
 
@@ -87,6 +93,7 @@ class Activation:
         context: The context that its code runs in, copied for each event.
         jobs: Its jobs whose handlers wait for something.
         tasks: Tasks that its code started, ``wait_until`` included.
+        promises: What ``wait_until`` waits for.
     """
 
     __slots__ = (
@@ -100,6 +107,7 @@ class Activation:
         "instance",
         "jobs",
         "owner",
+        "promises",
         "state",
         "tasks",
     )
@@ -113,6 +121,7 @@ class Activation:
         self.context.run(current.set, owner)
         self.jobs: set[Job] = set()
         self.tasks: set[asyncio.Future[Any]] = set()
+        self.promises: set[asyncio.Future[Any]] = set()
         self._blockers = 0
         self._on_message: Handler | None = None
         self._on_close: Handler | None = None
@@ -129,7 +138,11 @@ class Activation:
         self._on_error = hosted.bound(instance, "web_socket_error")
         self._on_fetch = hosted.bound(instance, "fetch")
         if self.state is ActivationState.CONSTRUCTING:
-            self.state = ActivationState.BLOCKED if self._blockers else ActivationState.ACTIVE
+            self.state = ActivationState.BLOCKED if self._blockers else self._unblocked
+
+    @property
+    def _unblocked(self) -> ActivationState:
+        return ActivationState.LEAVING if self.owner.leaving else ActivationState.ACTIVE
 
     def block(self) -> None:
         """Let events wait until ``unblock`` has been called as often."""
@@ -142,11 +155,25 @@ class Activation:
         self._blockers -= 1
         if self._blockers or self.state is not ActivationState.BLOCKED:
             return False
-        self.state = ActivationState.ACTIVE
+        self.state = self._unblocked
         return True
 
+    def leave(self) -> None:
+        """The object moves: no event starts any more."""
+        if self.state is ActivationState.ACTIVE:
+            self.state = ActivationState.LEAVING
+
+    @property
+    def has_come_to_rest(self) -> bool:
+        """Whether nothing runs that would have to end before the object can move."""
+        return not self.jobs and not self.promises and not self._blockers
+
+    def starts(self, job: Job) -> bool:
+        """Whether *job* may start in the present state."""
+        return self.state is ActivationState.ACTIVE or (self.state is ActivationState.LEAVING and job.peer is None)
+
     def end(self) -> None:
-        """The object is reset: this life is over."""
+        """The object is reset, or has moved: this life is over."""
         self.state = ActivationState.RESET
         if self.ctx is not None:
             self.ctx.is_over = True
@@ -158,7 +185,7 @@ class Activation:
 
     def admits(self, job: Job) -> bool:
         """Whether *job* may start now; if not, its object has taken it back."""
-        if self.state is ActivationState.ACTIVE:
+        if self.state is ActivationState.ACTIVE or self.starts(job):
             return True
         self.owner.take_back(job)
         return False

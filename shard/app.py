@@ -4,6 +4,9 @@ Start: load the app, take the name, join the directory, bind the ZeroMQ socket, 
 
 End (SIGTERM, SIGINT): let running handlers end, flush, leave. A shard that owns slots stays in the map: its next
 incarnation takes them over, and routers keep the sockets meanwhile.
+
+A shard that has been taken off the map is held for dead by the others, who may have its slots already. It ends at once
+and says nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Collection
 from functools import partial
 
 from ..common.clock import SystemClock
@@ -21,15 +25,19 @@ from ..common.collector import Collector
 from ..common.config import ipc_endpoint
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
-from ..common.ids import Incarnation
+from ..common.errors import Expelled
+from ..common.ids import Incarnation, Slot
+from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
 from ..common.records import OutputWriter, read_events
 from ..common.startup import hold_name, raise_descriptor_limit, report_ready
 from .config import ShardConfig
 from .counters import ShardCounters
 from .events import LastEvents, RouterEvents
+from .handover import Handover
 from .host import Host
 from .loader import HostedClass, load
+from .memory import limit_memory, offer_to_be_killed
 from .watchdog import Watchdog
 
 log = logging.getLogger("roost.shard")
@@ -54,6 +62,9 @@ class Shard:
         self._sinks: dict[Link[OutputWriter], RouterEvents | LastEvents] = {}
         self._acceptor: Acceptor | None = None
         self._host: Host | None = None
+        self._incarnation = Incarnation(0)
+        self._watch: MapWatch | None = None
+        self._expelled: Expelled | None = None
         self._second: asyncio.TimerHandle | None = None
 
     async def serve(self) -> None:
@@ -61,11 +72,14 @@ class Shard:
 
         Raises:
             StartupError: The shard cannot start.
+            Expelled: It was taken off the map.
         """
         config, counters = self._config, self.counters
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         raise_descriptor_limit()
+        offer_to_be_killed()
+        limit_memory(config.memory_limit_bytes)
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(hold_name(config.run, config.name).release)
             directory = SqliteDirectory(config.data / FILE_NAME, initial_shards=config.initial_shards)
@@ -76,8 +90,16 @@ class Shard:
                 os.getpid(),
                 partial(ipc_endpoint, config.run, config.name),
                 tuple(sorted(self._classes)),
+                config.seat,
             )
-            self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters)
+            self._incarnation = me.incarnation
+            forget_old(config.run, config.name)
+            last_words = LastWords(last_words_path(config.run, config.name, me.incarnation))
+            closing.callback(last_words.close)
+            self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters, last_words)
+            handover = Handover(config.data / FILE_NAME, me.incarnation, self._handed_over)
+            closing.push_async_callback(handover.aclose)
+            host.release.on_released = handover.add
             self._acceptor = acceptor = Acceptor(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
@@ -104,7 +126,7 @@ class Shard:
             closing.callback(watchdog.close)
             enter(directory, me)
             closing.callback(leave, directory, me.incarnation)
-            watch = MapWatch(directory, self._take_map)
+            self._watch = watch = MapWatch(directory, self._take_map)
             await watch.start()
             closing.push_async_callback(watch.aclose)
             collector.start()
@@ -112,6 +134,8 @@ class Shard:
             log.info("hosting %s as incarnation %d", ", ".join(sorted(self._classes)), me.incarnation)
             report_ready(config.ready_fd, config.name, me.incarnation)
             await self._stop.wait()
+            if self._expelled is not None:
+                raise self._expelled
             self._sinks = {peer.link: LastEvents(host, peer) for peer in host.output.peers}
             await host.aclose(config.drain_timeout_s)
 
@@ -119,6 +143,13 @@ class Shard:
         acceptor, host = self._acceptor, self._host
         assert acceptor is not None
         assert host is not None
+        if self._incarnation not in new.members:
+            if self._expelled is None:
+                self._expelled = Expelled(self._config.name, self._incarnation, new.version)
+                self._stop.set()
+            for link in self._links.values():
+                link.close()
+            return
         routers = {router.incarnation for router in new.routers}
         for incarnation in routers - self._links.keys():
             self._links[incarnation] = acceptor.add_peer(incarnation)
@@ -129,6 +160,13 @@ class Shard:
             if peer.link not in self._sinks:
                 self._sinks[peer.link] = LastEvents(host, peer) if host.is_closing else RouterEvents(host, peer)
         acceptor.map_version = new.version
+
+    def _handed_over(self, slots: Collection[Slot], map_version: int) -> None:
+        """The next owners have *slots* from now on."""
+        assert self._host is not None
+        assert self._watch is not None
+        self._host.slots.handed_over(slots, map_version)
+        self._watch.look()
 
     def _group(self, link: Link[OutputWriter], group: bytes) -> None:
         read_events(group, self._sinks[link])

@@ -14,6 +14,9 @@ from ..common.errors import ConfigError
 class ShardConfig(MemberConfig):
     """Everything a shard can be told. Times are seconds, sizes bytes."""
 
+    seat: str = setting(
+        "", help="what this shard's share of the slots is computed from, if not its name: its predecessor's in a reload"
+    )
     app: str = setting(help="the classes to host: path of a .py file, or name of a module")
     initial_shards: int = setting(
         1, help="number of shards that must be there before slots are first assigned", at_least=1, at_most=limits.SLOTS
@@ -26,6 +29,18 @@ class ShardConfig(MemberConfig):
     )
     drain_timeout_s: float = setting(
         5.0, help="time that running handlers have to end when the shard does", unit="s", at_least=0.0
+    )
+    move_timeout_s: float = setting(
+        limits.MOVE_HANDLERS_S,
+        help="time that running handlers have to end when their object moves to another shard",
+        unit="s",
+        at_least=0.0,
+    )
+    memory_limit_bytes: int = setting(
+        0,
+        help="memory that this process may use for data: allocations beyond it raise MemoryError; 0 for no limit",
+        unit="bytes",
+        at_least=0,
     )
     max_attachment_bytes: int = setting(
         limits.MAX_ATTACHMENT_BYTES,

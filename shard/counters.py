@@ -25,12 +25,16 @@ class ShardCounters(Counters):
     """Those that had been delivered to an earlier owner."""
     requests: int
     """Requests among them."""
+    events_dropped: int
+    """Those of connections that are not here any more: their object was reset, or has moved."""
     sends: int
     """Messages sent; a broadcast counts once for each socket."""
     errors: int
     """Exceptions that users' code has raised."""
     timeouts: int
     """Handlers ended because they took too long."""
+    constructions_failed: int
+    """Constructors of objects that have raised."""
     resets: int
     """Objects reset."""
     hibernations: int

@@ -31,7 +31,9 @@ class RouterEvents:
         host.counters.events += 1
         socket = peer.sockets.get(connection)
         if socket is None:
-            host.skip(peer, connection, seq)
+            # Its object has been reset, and the router hears so; or it has moved, and the router sends this again. To
+            # acknowledge it would be wrong in the second case.
+            host.counters.events_dropped += 1
         else:
             owner = socket.owner
             pair = owner.auto_response
@@ -39,6 +41,8 @@ class RouterEvents:
                 # This router did not know the pair yet when it passed the message on.
                 host.auto_respond(peer, socket, seq, pair[1])
                 return
+            if deliveries:
+                host.counters.redelivered += 1
             owner.deliver(Job(_MESSAGE, owner, socket, peer, seq, deliveries, data, len(data)))
 
     def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
@@ -67,7 +71,7 @@ class RouterEvents:
 
     def restored(self, map_version: int, slots: Sequence[int]) -> None:
         """See ``EventSink``."""
-        self._host.restored(self._peer, cast(Sequence[Slot], slots))
+        self._host.restored(self._peer, map_version, cast(Sequence[Slot], slots))
 
     def object_state(self, state: ObjectState) -> None:
         """See ``EventSink``."""

@@ -11,35 +11,35 @@ import contextlib
 import contextvars
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..common.cluster_map import ClusterMap
 from ..common.errors import ObjectReset
-from ..common.ids import Incarnation, ObjectId, Slot
+from ..common.ids import Incarnation, ObjectId, Slot, slot_of
+from ..common.last_words import LastWords
 from ..common.link import Link
 from ..common.records import AcceptMode, HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
 from .activation import Activation, ActivationState
 from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
-from .gates import SlotGates
 from .hosted import RESET, VANISHED, HostedObject
 from .jobs import Job, JobKind, Runner
 from .loader import HostedClass
 from .namespaces import Env
+from .objects import Objects
 from .output import Output
 from .peers import Peer
+from .release import LAST_STEPS_S, MOVES, Release
 from .responses import Answer, answer_of
 from .sleep import SleepQueue
+from .slots import Change, Slots, SlotState
 from .sockets import Socket
 
 _MESSAGE = JobKind.MESSAGE
 
 log = logging.getLogger("roost.shard")
-
-LAST_STEPS_S = 1.0
-"""Seconds that cancelled handlers have to end when the shard does, and routers to confirm the last output."""
 
 
 class Host:
@@ -51,11 +51,14 @@ class Host:
         loop: The loop that all runs on.
         incarnation: This shard's incarnation.
         counters: Where things are counted.
+        last_words: Where the event is noted whose code runs.
 
     Attributes:
         env: What objects get as ``self.env``.
         context: The runtime's own context, which each activation gets a copy of.
-        gates: Slots that routers have not restored.
+        slots: The states of this shard's slots.
+        objects: The objects.
+        release: Slots that are let go of.
         runner: Takes jobs through users' code.
         output: Outboxes and acknowledgements, and the routers they go to.
         is_closing: The shard ends.
@@ -69,21 +72,22 @@ class Host:
         loop: asyncio.AbstractEventLoop,
         incarnation: Incarnation,
         counters: ShardCounters,
+        last_words: LastWords | None = None,
     ) -> None:
         self.config = config
         self.counters = counters
         self.env = Env(config.variables, [hosted.cls.__name__ for hosted in classes.values()])
         self.context = contextvars.copy_context()
-        self.gates = SlotGates()
-        self.runner = Runner(loop, self._suspended, self._ended)
+        self.slots = Slots(incarnation)
+        self.objects = Objects()
+        self.release = Release(self, loop, config.move_timeout_s)
+        self.runner = Runner(loop, self._suspended, self._ended, last_words)
         self.output = Output(loop.call_soon, counters)
         self.is_closing = False
         self.watching = ""
         self._classes = classes
         self._loop = loop
-        self._incarnation = incarnation
-        self._objects: dict[ObjectId, HostedObject] = {}
-        self._owned: set[Slot] = set()
+        self._last_words = last_words
         self._last_ordinal = 0
         self._last_revision = 0
         self._sleep_queue = SleepQueue(config.hibernate_after_s)
@@ -118,15 +122,23 @@ class Host:
         for incarnation, link in links.items():
             if incarnation not in known:
                 self._meet(Peer(link))
-        owned = set(cluster_map.slots_of(self._incarnation))
-        self.gates.close(owned - self._owned, links.keys())
-        self._owned = owned
-        self.counters.slots_owned = len(owned)
-        self.counters.slots_waiting = len(self.gates)
+        change = self.slots.follow(cluster_map, links.keys())
+        if change.lost:
+            raise AssertionError(
+                f"map {cluster_map.version} gives {len(change.lost)} slots away that were not released"
+            )
+        self._apply(change)
+
+    def _apply(self, change: Change) -> None:
+        self._let_start(change.opened)
+        if change.leaving:
+            self.release.begin(change.leaving)
+        self.counters.slots_owned = self.slots.owned
+        self.counters.slots_waiting = self.slots.waiting
 
     def _meet(self, peer: Peer) -> None:
         self.output.meet(peer)
-        for owner in self._objects.values():
+        for owner in self.objects:
             if owner.held:
                 owner.tell_held(peer)
 
@@ -135,7 +147,7 @@ class Host:
         self.output.lose(peer)
         for socket in list(peer.sockets.values()):
             self._vanish(socket)
-        self._let_start(self.gates.lost(peer.incarnation))
+        self._apply(self.slots.lost_router(peer.incarnation))
 
     def _let_start(self, owners: list[HostedObject]) -> None:
         """The gate of *owners* has opened."""
@@ -158,13 +170,13 @@ class Host:
 
     def object_for(self, object_id: ObjectId, namespace: str, name: str) -> HostedObject | None:
         """The object, new if it is not known; ``None`` if its namespace is not hosted."""
-        owner = self._objects.get(object_id)
+        owner = self.objects.get(object_id)
         if owner is None:
             hosted_class = self._classes.get(namespace)
             if hosted_class is None:
                 return None
             owner = HostedObject(self, hosted_class, object_id, name)
-            self._objects[object_id] = owner
+            self.objects.add(owner)
         elif name and not owner.name:
             owner.name = name
         return owner
@@ -174,19 +186,18 @@ class Host:
         self.counters.events += 1
         socket = peer.sockets.get(counter)
         if socket is None or socket.ending:
-            self.skip(peer, counter, seq)
-        else:
+            self.counters.events_dropped += 1
+        elif not socket.owner.leaving:
             owner = socket.owner
             socket.ending = True
+            if deliveries:
+                self.counters.redelivered += 1
             owner.deliver(Job(kind, owner, socket, peer, seq, deliveries, data, 0))
-
-    def skip(self, peer: Peer, counter: int, seq: int) -> None:
-        """An event of a connection that is no more here: nothing to be done with it."""
-        peer.acknowledge(counter, seq)
-        self.output.plan()
 
     def auto_respond(self, peer: Peer, socket: Socket, seq: int, response: str) -> None:
         """Answer a client in its object's place, as its router will from now on; not after the object's close()."""
+        if socket.owner.leaving:
+            return  # its next owner answers
         output, outbox, counter = self.output, socket.owner.outbox, socket.counter
         if not socket.closed_by_object:
             socket.auto_response_time = time.time()
@@ -199,6 +210,11 @@ class Host:
         """A request or a handshake."""
         self.counters.events += 1
         self.counters.requests += 1
+        slot = slot_of(request.object_id)
+        if not self.slots.admits(slot):
+            if self.slots.state(slot) is not SlotState.LEAVING:  # else it hears of the release
+                self._answer_released(peer, self.slots.version, [slot])
+            return
         owner = self.object_for(request.object_id, request.namespace, request.name)
         if owner is None:
             self.refuse(peer, request, 404, f"there is no namespace {request.namespace!r} here")
@@ -212,6 +228,8 @@ class Host:
 
     def restore(self, peer: Peer, passport: Passport) -> None:
         """A connection that an earlier owner of its object had accepted."""
+        if not self.slots.admits(slot_of(passport.object_id)):
+            return  # the RESTORED behind it is answered
         owner = self.object_for(passport.object_id, passport.namespace, passport.name)
         if owner is None:
             peer.writer.close(passport.connection, 1011, f"there is no namespace {passport.namespace} any more", True)
@@ -223,7 +241,8 @@ class Host:
         socket.auto_response_time = passport.auto_response_time
         socket.closed_by_object = passport.closed_by_object
         owner.sockets.add(socket)
-        self.gates.holds(owner)  # also without events: routers may have to be told what others knew of it
+        owner.restored = True
+        self.slots.holds(owner)  # also without events: routers may have to be told what others knew of it
         peer.attach(socket, passport.connection)
         self._last_ordinal = max(self._last_ordinal, passport.ordinal)
         self.counters.sockets += 1
@@ -231,16 +250,24 @@ class Host:
     def object_state(self, state: ObjectState) -> None:
         """What an earlier owner of the object had set; the highest revision wins."""
         self._last_revision = max(self._last_revision, state.revision)
-        owner = self._objects.get(state.object_id)
+        owner = self.objects.get(state.object_id)
         if owner is not None and state.revision > owner.revision:
             owner.revision = state.revision
             owner.auto_response = state.auto_response
             owner.event_timeout_ms = state.event_timeout_ms
 
-    def restored(self, peer: Peer, slots: Sequence[Slot]) -> None:
-        """*peer* has restored all that it holds for *slots*."""
-        self._let_start(self.gates.restored(peer.incarnation, slots))
-        self.counters.slots_waiting = len(self.gates)
+    def restored(self, peer: Peer, map_version: int, slots: Sequence[Slot]) -> None:
+        """*peer* has restored all that it holds for *slots*, following the map of that version."""
+        change = self.slots.restored(peer.incarnation, map_version, slots)
+        for version, strangers in change.answers.items():
+            self._answer_released(peer, version, strangers)
+        self._apply(change)
+
+    @staticmethod
+    def _answer_released(peer: Peer, map_version: int, slots: Sequence[Slot]) -> None:
+        """*peer* takes this shard for the owner of slots that it is not."""
+        peer.writer.released(map_version, slots)
+        peer.link.flush_soon()
 
     # --- jobs ---
 
@@ -275,12 +302,14 @@ class Host:
     def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
         """A handler has ended."""
         owner, activation, socket, kind = job.owner, job.activation, job.socket, job.kind
-        job.has_ended = True
         if job.task is not None:
+            if job.has_ended:
+                return  # it was given up before, and its object has moved on
             assert activation is not None
             activation.jobs.discard(job)
             if job.timer is not None:
                 job.timer.cancel()
+        job.has_ended = True
         if error is not None and not (
             isinstance(error, ObjectReset) or (job.cancelled_for and isinstance(error, asyncio.CancelledError))
         ):
@@ -291,7 +320,9 @@ class Host:
             if kind is not _MESSAGE:
                 owner.forget(socket)
                 socket.gone = True
-            if job.peer is not None and not (job.cancelled_for and self.is_closing):
+            if job.cancelled_for and (job.cancelled_for is MOVES or self.is_closing):
+                self.release.drop(job)
+            elif job.peer is not None:
                 output = self.output
                 ended = output.ended
                 ended.append((owner.outbox, job.peer, socket.counter, job.seq))
@@ -332,6 +363,17 @@ class Host:
                 self.output.plan()
         self._finish(job)
 
+    def give_up(self, job: Job, reason: str) -> None:
+        """Stop waiting for a handler that does not let itself be cancelled: its object moves without it."""
+        if job.timer is not None:
+            job.timer.cancel()
+        job.has_ended = True
+        if job.socket is None:
+            self._respond(job, _text(job.request.request, 500, reason))
+        else:
+            self.release.drop(job)
+        job.owner.finished(job)
+
     def user_error(self, where: str, error: BaseException | None) -> None:
         """The user's code has raised: log it with its traceback. Nothing else is hurt by it."""
         self.counters.errors += 1
@@ -344,13 +386,25 @@ class Host:
             self._log_unseen(loop, context)
 
     @contextlib.contextmanager
-    def watched(self, what: str) -> Iterator[None]:
-        """Users' code runs here that is no job: tell the watchdog what it is."""
-        before, self.watching = self.watching, what
+    def constructing(self, owner: HostedObject) -> Iterator[None]:
+        """A constructor runs, which is no job: tell the watchdog, and note the object in case that it ends us."""
+        before, self.watching = self.watching, f"{owner.label} __init__"
+        if self._last_words is not None:
+            self._last_words.enter(0, 0, 0, owner.object_id)
         try:
             yield
         finally:
             self.watching = before
+            if self._last_words is not None:
+                self._last_words.leave()
+
+    def now(self) -> float:
+        """Seconds of the loop's clock."""
+        return self._loop.time()
+
+    def call_later(self, seconds: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have *action* called; whoever asks cancels it when it must not be any more."""
+        return self._loop.call_later(seconds, action)
 
     # --- requests ---
 
@@ -404,7 +458,10 @@ class Host:
     # --- sleep ---
 
     def note_idle(self, owner: HostedObject) -> None:
-        """*owner* may have become idle: let it fall asleep, or be forgotten, after a while."""
+        """*owner* may have become idle: let it fall asleep, or be forgotten, after a while; or move, if it is to."""
+        if owner.leaving:
+            self.release.look_at(owner)
+            return
         owner.idle_since = now = self._loop.time()
         if not owner.drowsy:
             self._sleep_queue.enter(owner, now)
@@ -421,13 +478,13 @@ class Host:
             if owner.activation is not None:
                 owner.hibernate()
                 self.counters.hibernations += 1
-            if owner.forgettable and self._objects.get(owner.object_id) is owner:
-                del self._objects[owner.object_id]
+            if owner.forgettable:
+                self.objects.remove(owner)
         self._set_sleep_timer()
 
     def count_objects(self) -> None:
         """Bring the figures up to date that are not counted as they change."""
-        self.counters.objects_asleep = len(self._objects) - self.counters.objects_awake
+        self.counters.objects_asleep = len(self.objects) - self.counters.objects_awake
 
     # --- the end ---
 
@@ -438,12 +495,14 @@ class Host:
         wait, are not acknowledged: the next owner of their slots gets them.
         """
         self.is_closing = True
+        self.release.close()
         if self._sleep_timer is not None:
             self._sleep_timer.cancel()
         end = self._loop.time() + deadline_s
         await self._handlers_ended(end)
         tasks: set[asyncio.Future[Any]] = set()
-        for owner in self._objects.values():
+        for owner in self.objects:
+            owner.stop_retrying()
             if owner.activation is not None:
                 for job in owner.activation.jobs:
                     self.cancel(job, "the shard ends")
@@ -455,13 +514,14 @@ class Host:
         if tasks:
             await asyncio.wait(tasks, timeout=LAST_STEPS_S)
         self.output.flush()
-        await self._confirmed(LAST_STEPS_S)
+        # A shard that has handed all its slots over ends with this: what a router has not got of it would come again.
+        await self._confirmed(max(deadline_s, LAST_STEPS_S))
 
     async def _handlers_ended(self, end: float) -> None:
         while (left := end - self._loop.time()) > 0:
             running = {
                 job.task
-                for owner in self._objects.values()
+                for owner in self.objects
                 if owner.activation is not None
                 for job in owner.activation.jobs
                 if job.task is not None

@@ -22,6 +22,7 @@ from .jobs import Job, JobKind
 from .mailbox import Mailbox
 from .outbox import Outbox
 from .peers import Peer
+from .retry import Retry
 from .sockets import Socket, Sockets
 from .web_socket import WebSocket
 
@@ -39,6 +40,8 @@ VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason that goes with code 1006."""
 RESET = "the object was reset"
 """Why its handlers are cancelled and its requests fail."""
+
+_STARTING = (ActivationState.ACTIVE, ActivationState.LEAVING)
 
 log = logging.getLogger("roost.shard")
 
@@ -63,11 +66,15 @@ class HostedObject:
         mailbox: Events that wait.
         unfinished: Events that have come and not ended.
         activation: The life of its instance, ``None`` while it sleeps.
+        leaving: Its slot moves to another shard: events of routers are not for this one any more.
+        restored: It has come here with its sockets from an earlier owner, and was not constructed since.
         idle_since: Loop time at which it last became idle.
         drowsy: It is in the host's queue of objects that may fall asleep.
     """
 
     __slots__ = (
+        "_retry",
+        "_retry_timer",
         "_unfinished_bytes",
         "accepting",
         "activation",
@@ -78,10 +85,12 @@ class HostedObject:
         "host",
         "hosted_class",
         "idle_since",
+        "leaving",
         "mailbox",
         "name",
         "object_id",
         "outbox",
+        "restored",
         "revision",
         "slot",
         "sockets",
@@ -107,6 +116,10 @@ class HostedObject:
         self.unfinished = 0
         self._unfinished_bytes = 0
         self.held = False
+        self.leaving = False
+        self.restored = False
+        self._retry: Retry | None = None
+        self._retry_timer: asyncio.TimerHandle | None = None
         self.activation: Activation | None = None
         self.idle_since = 0.0
         self.drowsy = False
@@ -126,7 +139,12 @@ class HostedObject:
     # --- events ---
 
     def deliver(self, job: Job) -> None:
-        """Take an event: start it, or let it wait until it may."""
+        """Take an event: start it, or let it wait until it may. Once the object leaves, events of routers are dropped
+        unacknowledged: they come again at its next owner."""
+        if self.leaving:
+            if job.peer is not None:
+                return
+            self.host.release.wait_for(self)
         self.unfinished += 1
         self._unfinished_bytes += job.size
         if not self.held and (self.unfinished > MAILBOX_EVENTS or self._unfinished_bytes > MAILBOX_BYTES):
@@ -144,21 +162,23 @@ class HostedObject:
     def take_back(self, job: Job) -> None:
         """The runner met *job* when its activation could not take it: the job waits, or ends with its activation."""
         activation, job.activation = job.activation, None
-        if activation is self.activation:
+        if self.leaving and job.peer is not None:
+            self._drop(job)
+        elif activation is self.activation:
             self.mailbox.put(job.source, job)
         else:
             self.host.abandon(job, RESET)
 
     def pump(self) -> None:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
-        if self.host.gates.holds(self):
+        if self.host.slots.holds(self):
             return
-        while self.mailbox:
+        while self.mailbox and self._retry_timer is None:
             woken = self.activation is None
             if woken and not self._wake():
                 continue  # that job, or all of them, has been dealt with
             activation = self.activation
-            if activation is None or activation.state is not ActivationState.ACTIVE:
+            if activation is None or activation.state not in _STARTING:
                 return
             jobs = []
             while self.mailbox:
@@ -193,17 +213,21 @@ class HostedObject:
     # --- waking up, falling asleep ---
 
     def _wake(self) -> bool:
-        """Construct the instance; says whether that went well. If not, the waiting events have been answered."""
+        """Construct the instance; says whether that went well. If not, the waiting events have been answered, or wait
+        for another try."""
         host = self.host
         self.activation = activation = Activation(self)
         host.counters.objects_awake += 1
         try:
-            with host.watched(f"{self.label} __init__"):
+            with host.constructing(self):
                 activation.construct(host.env, DurableObjectState(self))
         except BaseException as error:
+            host.counters.constructions_failed += 1
             host.user_error(f"{self.label} __init__", error)
             if activation.state is ActivationState.RESET:
                 return False  # the constructor has called abort()
+            if self._try_again_later():
+                return False
             first = self.mailbox.take()
             if first.kind is JobKind.FETCH:
                 self._drop_activation()
@@ -212,7 +236,35 @@ class HostedObject:
                 host.abandon(first, "")
                 self.reset("the object could not be constructed")
             return False
+        self.restored = False
+        self._retry = None
         return True
+
+    def _try_again_later(self) -> bool:
+        """After a move or a crash a constructor that fails may be new code that is about to be rolled back: its sockets
+        wait for that. Says whether there is another try."""
+        if not self.restored or self.leaving or self.host.is_closing:
+            return False
+        now = self.host.now()
+        self._retry = self._retry or Retry(now)
+        delay_s = self._retry.next_delay_s(now)
+        if delay_s is None:
+            self._retry = None
+            return False
+        log.warning("%s __init__ is tried again in %.1f s: the object has just come here", self.label, delay_s)
+        self._drop_activation()
+        self._retry_timer = self.host.call_later(delay_s, self._construct_again)
+        return True
+
+    def _construct_again(self) -> None:
+        self._retry_timer = None
+        self.pump()
+
+    def stop_retrying(self) -> None:
+        """The constructor is not tried again here."""
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
 
     def _drop_activation(self) -> None:
         activation, self.activation = self.activation, None
@@ -277,6 +329,74 @@ class HostedObject:
         while self.mailbox:
             host.abandon(self.mailbox.take(), f"{RESET}: {reason}")
         host.note_idle(self)
+
+    # --- moving to another shard (see ``release``) ---
+
+    def leave(self) -> None:
+        """The slot moves: drop what waits, for routers hold it, and start nothing more."""
+        self.leaving = True
+        self.stop_retrying()
+        waiting = []
+        while self.mailbox:
+            waiting.append(self.mailbox.take())
+        for job in waiting:
+            if job.peer is None:
+                self.mailbox.put(job.source, job)
+            else:
+                self._drop(job)
+        if self.activation is not None:
+            self.activation.leave()
+        self.pump()
+
+    def _drop(self, job: Job) -> None:
+        """Forget *job* without having run it: its event comes again at the object's next owner."""
+        job.has_ended = True
+        self.finished(job)
+        self.host.release.look_at(self)
+
+    def try_to_leave(self) -> bool:
+        """Whether all has ended that must before the object can go; tasks that nobody waits for are cancelled last."""
+        activation = self.activation
+        if self.unfinished or (activation is not None and not activation.has_come_to_rest):
+            return False
+        if activation is None:
+            return True
+        for task in activation.tasks:
+            task.cancel()
+        return not activation.tasks
+
+    def cancel_all(self, reason: str) -> None:
+        """Cancel what still runs."""
+        activation = self.activation
+        if activation is not None:
+            for job in list(activation.jobs):
+                self.host.cancel(job, reason)
+            for task in activation.tasks | activation.promises:
+                task.cancel()
+
+    def give_up(self, reason: str) -> None:
+        """What still runs does not count any more: this life is over for it."""
+        activation = self.activation
+        if activation is not None:
+            activation.end()
+            for job in list(activation.jobs):
+                self.host.give_up(job, reason)
+            activation.jobs.clear()
+            activation.tasks.clear()
+            activation.promises.clear()
+
+    def let_go(self) -> None:
+        """Another shard has the object from now on: nothing that is left of it here has any effect."""
+        if self.activation is not None:
+            self.activation.end()
+            self._drop_activation()
+        for socket in dict.fromkeys([*self.sockets, *(self.standard or ()), *(self.accepting or ())]):
+            socket.gone = True
+            self.drop_held(socket)
+            self.forget(socket)
+        self.standard = self.accepting = None
+
+    # --- sockets ---
 
     def forget(self, socket: Socket) -> None:
         """Take *socket* out of every index; its package lives on in handles that the user keeps."""
@@ -361,12 +481,15 @@ class HostedObject:
         if activation is None:
             return
         activation.tasks.add(future)
+        activation.promises.add(future)
         future.add_done_callback(self._waited_until)
 
     def _waited_until(self, future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
         if error is not None and not isinstance(error, ObjectReset):
             self.host.user_error(f"{self.label} wait_until", error)
+        if self.activation is not None:
+            self.activation.promises.discard(future)
         self.task_ended(future)
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
@@ -399,7 +522,7 @@ class HostedObject:
             async with limit:
                 result = await callback()
         except BaseException as error:
-            if activation is self.activation and not self.host.is_closing:
+            if activation is self.activation and not self.host.is_closing and not self.leaving:
                 if limit.expired():
                     log.error("%s block_concurrency_while: took more than %g s", self.label, BLOCK_TIMEOUT_S)
                 else:

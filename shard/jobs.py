@@ -23,6 +23,7 @@ from ..common.records import HttpRequest
 from .current import redelivered
 
 if TYPE_CHECKING:
+    from ..common.last_words import LastWords
     from .activation import Activation
     from .hosted import HostedObject
     from .peers import Peer
@@ -137,6 +138,7 @@ class Runner:
         loop: The loop that all user code runs on.
         on_suspended: Called when a handler waits for the first time.
         on_ended: Called when a handler has ended: with its result, or with what it raised.
+        last_words: Where the event is noted whose code runs.
 
     Attributes:
         running: The job whose code runs right now, ``None`` between; for the watchdog.
@@ -147,10 +149,12 @@ class Runner:
         loop: asyncio.AbstractEventLoop,
         on_suspended: Callable[[Job], None],
         on_ended: Callable[[Job, Any, BaseException | None], None],
+        last_words: LastWords | None = None,
     ) -> None:
         self._loop = loop
         self._on_suspended = on_suspended
         self._on_ended = on_ended
+        self._last_words = last_words
         self._queue: deque[Job] = deque()
         self._carrier: asyncio.Task[None] | None = None  # the one that takes from the queue
         # The runtime's own context: a carrier may be made while an object's code runs, and serves any object.
@@ -173,6 +177,19 @@ class Runner:
         if self._queue and self._carrier is None:
             self._new_carrier()
 
+    def _note(self, job: Job) -> None:
+        """The code of *job* is about to run."""
+        if self._last_words is not None:
+            peer, socket = job.peer, job.socket
+            router = 0 if peer is None else peer.incarnation
+            counter = job.request.connection if socket is None else socket.counter
+            self._last_words.enter(router, counter, job.seq, job.owner.object_id)
+
+    def _quiet(self) -> None:
+        """No event's code runs."""
+        if self._last_words is not None:
+            self._last_words.leave()
+
     def _new_carrier(self) -> None:
         # Not through the loop's task factory: that one counts tasks of users' code.
         self._carrier = asyncio.Task(self._carry(), loop=self._loop, name="carrier", context=self._context)
@@ -194,6 +211,7 @@ class Runner:
             while queue:
                 ended += 1
                 if ended % 16 == 0 and now() >= turn_ends:
+                    self._quiet()
                     yield  # what these have sent should leave, and timers and batches have their turn
                     turn_ends = now() + TURN_S
                     continue
@@ -206,6 +224,7 @@ class Runner:
                     context.run(redelivered.set, True)
                 error: BaseException | None = None
                 self.running = job
+                self._note(job)
                 try:
                     result = context.run(activation.call, job)
                 except BaseException as raised:
@@ -221,6 +240,7 @@ class Runner:
                         result, error = None, raised
                     else:
                         self.running = None
+                        self._quiet()
                         yield from self._go_on(job, carrier, context, result, yielded)
                         return
                 self.running = None
@@ -229,6 +249,7 @@ class Runner:
                 if carrier.cancelling():
                     break  # the handler has cancelled the task that it ran in: that must not hit another job
         finally:
+            self._quiet()
             if self._carrier is carrier:
                 self._carrier = None
                 if queue and not self._loop.is_closed():
@@ -257,16 +278,20 @@ class Runner:
                     value = yield yielded
                 except BaseException as thrown:
                     self.running = job
+                    self._note(job)
                     yielded = context.run(coroutine.throw, thrown)
                 else:
                     self.running = job
+                    self._note(job)
                     yielded = context.run(coroutine.send, value)
                 self.running = None
+                self._quiet()
         except StopIteration as stop:
             result = stop.value
         except BaseException as raised:
             error = raised
         self.running = None
+        self._quiet()
         self._on_ended(job, result, error)
         result = error = None
 

@@ -14,7 +14,7 @@ from tests.cluster import REPOSITORY
 SHELLS = {
     "common": "clock counters directory endpoint link processes startup",
     "router": "__main__ app death_watch http_connection",
-    "shard": "__main__ activation app context host hosted jobs watchdog",
+    "shard": "__main__ activation app context handover host hosted jobs release watchdog",
     "deploy": "admin background client ports process supervisor",
 }
 """Modules that act. All others decide and do nothing else: time, bytes and records come as arguments."""

@@ -381,7 +381,7 @@ class World:
 
     def find(self, name: str = "lobby", namespace: str = "room") -> HostedObject | None:
         """The record of an object, if the host has one."""
-        return self.host._objects.get(id_from_name(namespace, name))
+        return self.host.objects.get(id_from_name(namespace, name))
 
     def object(self, name: str = "lobby", namespace: str = "room") -> HostedObject:
         found = self.find(name, namespace)

@@ -50,6 +50,7 @@ class Owner:
         self.back: list[Job] = []
         self.closes: list[tuple[Any, ...]] = []
         self.label = "noting/x"
+        self.leaving = False
 
     def take_back(self, job: Job) -> None:
         self.back.append(job)
@@ -70,7 +71,8 @@ def alive(cls: type[DurableObject] = Noting) -> tuple[Activation, Any]:
 
 
 def job(owner: Any, kind: JobKind, socket: Socket | None, data: Any) -> Job:
-    return Job(kind, owner, socket, None, 0, 0, data, 0)
+    peer: Any = object()
+    return Job(kind, owner, socket, peer, 0, 0, data, 0)
 
 
 def standard() -> tuple[Socket, WebSocket]:

@@ -107,12 +107,13 @@ async def test_a_broadcast_is_acknowledged_when_the_other_router_has_confirmed_i
 
 
 @on_virtual_time
-async def test_events_of_connections_that_are_no_more_are_done_with() -> None:
+async def test_events_of_connections_that_are_not_here_are_dropped() -> None:
     world = World()
     world.router.message(77, "late")
     world.router.closed(78)
     await turns()
-    assert world.router.take() == [("ack", [(77, 1, 1), (78, 1, 1)])]
+    assert world.router.take() == [], "an acknowledgement could be taken for one of the same event at a later owner"
+    assert world.counters.events_dropped == 2
 
 
 @on_virtual_time
@@ -147,7 +148,7 @@ async def test_a_connection_ends_once_whatever_its_router_says() -> None:
     acknowledged = {
         seq for record in world.router.take("ack") for _, first, last in record[1] for seq in range(first, last + 1)
     }
-    assert acknowledged == {1, 2, 3, 4}
+    assert acknowledged == {1}
 
 
 @on_virtual_time
@@ -737,7 +738,7 @@ async def test_the_end_waits_for_routers_to_confirm_but_not_for_ever() -> None:
     assert world.loop.time() - begin == pytest.approx(0.5)
     world.router.link.session.sent += 1
     await world.host.aclose(5.0)
-    assert world.loop.time() - begin == pytest.approx(1.5)
+    assert world.loop.time() - begin == pytest.approx(5.5)
 
 
 @on_virtual_time

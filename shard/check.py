@@ -1,0 +1,42 @@
+"""``python -m roost.shard.check``: loads an app as a shard would, says what it hosts, and ends.
+
+It takes a shard's arguments and reports on the same pipe, ``--ready-fd``: ``{"ready": true, "namespaces": [...]}`` or
+the error with which that shard would not start. So new code is tried before any shard is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from ..common.startup import launch
+from .config import ShardConfig
+from .loader import load
+
+
+def check(config: ShardConfig) -> None:
+    """Load the app and report its namespaces.
+
+    Raises:
+        AppError: It cannot be hosted.
+    """
+    report = json.dumps({"ready": True, "namespaces": sorted(load(config.app))})
+    if config.ready_fd < 0:
+        print(report)
+        return
+    with open(config.ready_fd, "w") as pipe:
+        pipe.write(report + "\n")
+
+
+def main() -> int:
+    """The command's entry point."""
+    code = launch(ShardConfig, sys.argv[1:], prog="roost.shard.check", serve=check)
+    # The app may have started threads that would keep this process alive.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Proposing the maps by which released slots come to their next owners.
+
+A write to the directory takes milliseconds, and seconds when the disk is in trouble, so it is done on a thread with a
+connection of its own. Until it succeeds the slots rest: their sockets and what clients send wait at the routers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+from ..common.cluster_map import handed_over
+from ..common.directory import SqliteDirectory, update
+from ..common.errors import DirectoryError
+from ..common.ids import Incarnation, Slot
+
+AGAIN_AFTER_S = 0.5
+"""Seconds before a proposal that failed is made again."""
+
+log = logging.getLogger("roost.shard")
+
+
+class Handover:
+    """The released slots of a shard that are to be handed over.
+
+    Args:
+        directory: The directory's file.
+        incarnation: This shard's.
+        on_done: Called with the slots and the version of the map that holds since.
+    """
+
+    def __init__(
+        self, directory: Path, incarnation: Incarnation, on_done: Callable[[Collection[Slot], int], None]
+    ) -> None:
+        self._path = directory
+        self._incarnation = incarnation
+        self._on_done = on_done
+        self._slots: set[Slot] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, slots: Collection[Slot]) -> None:
+        """Hand *slots* over; those of several calls together, if that is sooner."""
+        self._slots.update(slots)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="handover")
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        failing = False
+        while self._slots:
+            slots = tuple(self._slots)
+            try:
+                version = await loop.run_in_executor(None, self._propose, slots)
+            except DirectoryError as error:
+                if not failing:
+                    log.error("%d slots wait to be handed over: %s", len(slots), error)
+                failing = True
+                await asyncio.sleep(AGAIN_AFTER_S)
+                continue
+            if failing:
+                log.warning("the directory can be written again")
+            failing = False
+            self._slots.difference_update(slots)
+            self._on_done(slots, version)
+        self._task = None
+
+    def _propose(self, slots: Collection[Slot]) -> int:
+        directory = SqliteDirectory(self._path)
+        try:
+            return update(directory, partial(handed_over, owner=self._incarnation, slots=slots)).version
+        finally:
+            directory.close()
+
+    async def aclose(self) -> None:
+        """Stop. What has not been handed over goes to its next owner once this shard is known to have ended."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])

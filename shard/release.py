@@ -1,0 +1,220 @@
+"""Letting go of slots: the way from LEAVING to RELEASED (see ``slots``).
+
+For each slot that the map sends away:
+
+1. Its objects **leave**: what waits for them is dropped unacknowledged, for routers hold it and send it to the next
+   owner; what still arrives is dropped as well. Only the closes of connections whose router has died are still
+   delivered here, since nobody else knows of those connections.
+2. Handlers that run, requests that have begun, ``wait_until`` and ``block_concurrency_while`` come to their end. Tasks
+   that nobody waits for are cancelled after them. What has not ended within ``handlers_s`` is cancelled, what does not
+   let itself be cancelled is given up ``LAST_STEPS_S`` later: such events are not acknowledged, come again at the next
+   owner, and RELEASED names them.
+3. Outboxes leave, and the acknowledgements of all that has ended are written. With several routers these may have to
+   wait until others have confirmed (``peers``), so the release waits for the same.
+4. RELEASED goes out on every link, behind all that; the objects are forgotten; and the next map is proposed.
+
+Each slot goes as soon as it can, together with those that can at the same moment: an idle object does not wait for a
+busy one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..common.ids import Slot
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .hosted import HostedObject
+    from .jobs import Job
+    from .peers import Peer
+
+LAST_STEPS_S = 1.0
+"""Seconds that cancelled handlers and tasks have to end."""
+MOVES = "its object moves to another process"
+"""Why a handler was cancelled that had not ended in time."""
+
+log = logging.getLogger("roost.shard")
+
+
+class Release:
+    """The slots that a host lets go of.
+
+    Args:
+        host: The host.
+        loop: The loop that it runs on.
+        handlers_s: Seconds that handlers have to end.
+    """
+
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, handlers_s: float) -> None:
+        self._host = host
+        self._loop = loop
+        self._handlers_s = handlers_s
+        self._busy: dict[Slot, set[HostedObject]] = {}  # what has to end before the slot can go
+        self._changed: dict[HostedObject, None] = {}  # objects to look at again
+        self._ended: list[Slot] = []  # nothing runs any more
+        self._settling: list[tuple[list[Slot], dict[Peer, int]]] = []  # with the batches to be confirmed first
+        self._cancelled: dict[Slot, list[Job]] = {}
+        self._planned = False
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.on_released: Callable[[list[Slot]], None] = lambda slots: None
+        """Called with the slots that have been let go of: their next owners are to be proposed."""
+
+    def __bool__(self) -> bool:
+        """Whether some slot is on its way out."""
+        return bool(self._busy or self._ended or self._settling)
+
+    def begin(self, slots: list[Slot]) -> None:
+        """Let go of *slots*, which are LEAVING."""
+        log.info("%d slots move to other shards", len(slots))
+        for slot in slots:
+            owners = self._host.objects.in_slot(slot)
+            for owner in owners:
+                owner.leave()
+            busy = {owner for owner in owners if not owner.try_to_leave()}
+            if busy:
+                self._busy[slot] = busy
+            else:
+                self._ended.append(slot)
+        late = [slot for slot in slots if slot in self._busy]
+        if late:
+            self._after(self._handlers_s, lambda: self._cancel(late))
+        self._plan()
+
+    def wait_for(self, owner: HostedObject) -> None:
+        """*owner*, which leaves, has something to do once more: its slot goes after that."""
+        slot = owner.slot
+        if slot in self._ended:
+            self._ended.remove(slot)
+        for slots, _ in self._settling:
+            if slot in slots:
+                slots.remove(slot)
+        self._busy.setdefault(slot, set()).add(owner)
+
+    def look_at(self, owner: HostedObject) -> None:
+        """Something of *owner*, which leaves, has ended."""
+        self._changed[owner] = None
+        self._plan()
+
+    def drop(self, job: Job) -> None:
+        """The handler of *job* was cancelled so that its object can move: the event comes again at the next owner."""
+        if job.socket is not None and job.peer is not None:
+            self._cancelled.setdefault(job.owner.slot, []).append(job)
+
+    # --- time ---
+
+    def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        def run() -> None:
+            self._timers.discard(timer)
+            action()
+
+        timer = self._loop.call_later(seconds, run)
+        self._timers.add(timer)
+
+    def close(self) -> None:
+        """Stop: the shard ends, and with it every wait."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._planned = True
+
+    def _plan(self) -> None:
+        if not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._look)
+
+    # --- what has not ended in time ---
+
+    def _still_busy(self, slots: list[Slot]) -> list[HostedObject]:
+        return [owner for slot in slots for owner in self._busy.get(slot, ())]
+
+    def _cancel(self, slots: list[Slot]) -> None:
+        for owner in self._still_busy(slots):
+            log.warning(
+                "%s moves: what it does has taken more than %g s and is cancelled", owner.label, self._handlers_s
+            )
+            owner.cancel_all(MOVES)
+        self._after(LAST_STEPS_S, lambda: self._give_up(slots))
+
+    def _give_up(self, slots: list[Slot]) -> None:
+        for owner in self._still_busy(slots):
+            log.error(
+                "%s moves: its code goes on in spite of being cancelled, which has no effect any more", owner.label
+            )
+            owner.give_up(MOVES)
+            self.look_at(owner)
+
+    # --- step by step ---
+
+    def _look(self) -> None:
+        self._planned = False
+        changed, self._changed = self._changed, {}
+        for owner in changed:
+            busy = self._busy.get(owner.slot)
+            if busy is not None and owner in busy and owner.try_to_leave():
+                busy.discard(owner)
+                if not busy:
+                    del self._busy[owner.slot]
+                    self._ended.append(owner.slot)
+        if self._ended:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Let output and acknowledgements of what has ended leave."""
+        host = self._host
+        output = host.output
+        output.flush()
+        stalled = {slot for slot in self._ended if any(owner.outbox.planned for owner in host.objects.in_slot(slot))}
+        ended = [slot for slot in self._ended if slot not in stalled]
+        self._ended = list(stalled)  # tried again when routers have confirmed something
+        if ended:
+            # An acknowledgement waits for batches that have been sent by now, if at all.
+            peers = output.peers
+            waits = {peer: peer.link.session.sent for peer in peers} if len(peers) > 1 else {}
+            self._settling.append((ended, waits))
+        self._let_go_of_settled()
+        output.on_progress = self._go_on if self._ended or self._settling else None
+
+    def _go_on(self) -> None:
+        """Routers have confirmed something, or have gone."""
+        if self._ended:
+            self._plan()
+        self._let_go_of_settled()
+        if not (self._ended or self._settling):
+            self._host.output.on_progress = None
+
+    def _let_go_of_settled(self) -> None:
+        settled: list[Slot] = []
+        settling: list[tuple[list[Slot], dict[Peer, int]]] = []
+        for slots, waits in self._settling:
+            if all(peer.closed or peer.link.session.confirmed >= number for peer, number in waits.items()):
+                settled += slots
+            else:
+                settling.append((slots, waits))
+        self._settling = settling
+        if settled:
+            self._let_go(settled)
+
+    def _let_go(self, slots: list[Slot]) -> None:
+        host = self._host
+        host.output.flush()  # the acknowledgements that have just become due
+        cancelled = [job for slot in slots for job in self._cancelled.pop(slot, ())]
+        for peer in host.output.peers:
+            jobs = [job for job in cancelled if job.peer is peer]
+            peer.writer.released(
+                host.slots.version,
+                slots,
+                [job.socket.counter for job in jobs if job.socket is not None],
+                [job.seq for job in jobs],
+            )
+            peer.link.flush_soon()
+        for slot in slots:
+            for owner in host.objects.in_slot(slot):
+                owner.let_go()
+                host.objects.remove(owner)
+        host.slots.released(slots)
+        log.info("%d slots are released, %d events come again", len(slots), len(cancelled))
+        self.on_released(slots)
