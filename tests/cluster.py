@@ -29,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar
 
+from roost.common import limits
 from roost.common.cluster_map import ClusterMap, without
 from roost.common.counters import read_counters
 from roost.common.directory import FILE_NAME, SqliteDirectory
@@ -148,6 +149,7 @@ class Cluster:
         shards: How many shards share the slots.
         router: Settings of each router, by field name.
         shard: Settings of each shard.
+        limits: Constants of ``roost.common.limits`` in all processes, so that little is needed to reach a bound.
         fails_on_defects: Whether traces of a defect in a log fail the test at the end.
     """
 
@@ -156,6 +158,7 @@ class Cluster:
     shards: int = 1
     router: Mapping[str, Any] = field(default_factory=dict)
     shard: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
     fails_on_defects: bool = True
     host: str = "127.0.0.1"
     port: int = 0
@@ -193,8 +196,8 @@ class Cluster:
         problems = []
         try:
             # Routers first, as a supervisor does it: they say good-bye to the clients.
-            for kind in ("router", "shard"):
-                ending = [process for process in self.processes.values() if process.kind == kind and process.alive]
+            for members in ("router", "shard"):
+                ending = [process for process in self.processes.values() if process.kind == members and process.alive]
                 for process in ending:
                     process.popen.terminate()
                 for process in ending:
@@ -234,7 +237,7 @@ class Cluster:
         try:
             with log.open("ab") as output:
                 popen = subprocess.Popen(
-                    [sys.executable, "-m", f"roost.{kind}", *options(given), f"--ready-fd={writing}"],
+                    [sys.executable, *self._program(kind), *options(given), f"--ready-fd={writing}"],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -246,6 +249,17 @@ class Cluster:
             os.close(writing)
         process = self.processes[name] = Process(kind, name, popen, log, os.fdopen(reading, "rb"))
         return process
+
+    def _program(self, kind: str) -> list[str]:
+        if not self.limits:
+            return ["-m", f"roost.{kind}"]
+        # Before anything else is imported: modules take over the names.
+        lines = ["import sys", "from roost.common import limits"]
+        for name, value in self.limits.items():
+            assert hasattr(limits, name), f"there is no limit {name}"
+            lines.append(f"limits.{name} = {value}")
+        lines += [f"from roost.{kind}.__main__ import main", "sys.exit(main())"]
+        return ["-c", "\n".join(lines)]
 
     def start(self, kind: str, name: str, **settings: Any) -> Process:
         """Start a member, or start one again, and wait until it is ready."""
