@@ -5,6 +5,15 @@ so that a taken port is found before anybody knows of it; requests that come bef
 
 End (SIGTERM, SIGINT): stop listening, close what is idle, send each client Close 1001, wait a little for the answers,
 then leave the map. Shards tell their objects of clients that have not answered.
+
+Retiring (SIGUSR1) is a gentle end, for a cluster that goes on with other routers: the same, but clients are sent their
+Close one after the other at ``retire_rate`` a second, so that they do not all come back in the same moment. SIGTERM
+during it ends at once.
+
+Expelled: a router that was in the map and finds itself missing is held for dead, and shards have told its clients'
+objects so. It ends these clients' TCP and itself, without a word to anybody.
+
+While no supervisor lives, the router watches the other members (``guard``).
 """
 
 from __future__ import annotations
@@ -21,7 +30,7 @@ from ..common.cluster_map import ClusterMap, Member, MemberKind
 from ..common.collector import Collector
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
-from ..common.errors import ConfigError, DescriptorsTooFew, PortTaken
+from ..common.errors import ConfigError, DescriptorsTooFew, Expelled, PortTaken
 from ..common.ids import Incarnation
 from ..common.last_words import last_words_path, read_last_words
 from ..common.link import Dialer, Link
@@ -34,12 +43,15 @@ from .counters import RouterCounters
 from .death_watch import DeathWatch
 from .forwarding import Forwarding
 from .frames import GOING_AWAY
+from .guard import Guard
+from .guard_watch import GuardWatch
 from .http_connection import Front, protocol_factory
 from .links import OwnerLink
 from .objects import Objects
 from .output import Output
 from .poison import Running
 from .receiving import Receiver
+from .retirement import GONE, Retirement
 from .surroundings import Surroundings
 from .timers import TICK_S, Wheel, ticks
 
@@ -94,6 +106,12 @@ class Router:
         self._deaths = DeathWatch(self._loop)
         self._dialer: Dialer | None = None
         self._me: Incarnation | None = None
+        self._entered = False
+        self._expelled: Expelled | None = None
+        self._guard: GuardWatch | None = None
+        self._server: asyncio.Server | None = None
+        self._retiring = False
+        self._retirement: Retirement | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
         self._drained = asyncio.Event()
@@ -110,10 +128,12 @@ class Router:
 
         Raises:
             StartupError: The router cannot start.
+            Expelled: The map does not have it any more.
         """
         config = self._config
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._retire)
         self._check_descriptors()
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(hold_name(config.run, config.name).release)
@@ -132,7 +152,7 @@ class Router:
             )
             closing.push_async_callback(self._dialer.aclose)
             closing.callback(self._deaths.close)
-            server = await self._listen()
+            self._server = server = await self._listen()
             closing.callback(server.close)
             counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
             closing.callback(counter_file.close)
@@ -141,14 +161,19 @@ class Router:
             closing.callback(self._stop_ticking)
             enter(directory, me)
             closing.callback(leave, directory, me.incarnation)
+            self._guard = self._make_guard(me.incarnation)
+            closing.push_async_callback(self._guard.aclose)
             watch = MapWatch(directory, self._take_map)
             await watch.start()
             closing.push_async_callback(watch.aclose)
+            self._guard.start()
             log.info("serving on %s:%d as incarnation %d", config.host, config.port, me.incarnation)
             report_ready(config.ready_fd, config.name, me.incarnation)
             self._collector.start()
             await self._stop.wait()
             server.close()
+            if self._expelled is not None:
+                raise self._expelled
             await self._drain()
 
     def _check_descriptors(self) -> None:
@@ -168,10 +193,23 @@ class Router:
                 raise PortTaken(config.host, config.port, "another program listens there") from error
             raise ConfigError(f"cannot listen on {config.host}:{config.port}: {error.strerror or error}") from error
 
+    def _make_guard(self, me: Incarnation) -> GuardWatch:
+        config = self._config
+        guard = Guard(me, grace_s=config.grace_s, stall_kill_s=config.stall_kill_s, frozen_kill_s=config.frozen_kill_s)
+        return GuardWatch(guard, me, run=config.run, data=config.data, clock=self._clock)
+
     # --- the cluster ---
 
     def _take_map(self, new: ClusterMap) -> None:
         assert self._dialer is not None
+        assert self._guard is not None
+        if self._me in new.members:
+            self._entered = True
+        elif self._entered:
+            self._expel(new)
+        if self._expelled is not None:
+            return
+        self._guard.take_map(new)
         self._front.take_map(new)
         self._forwarding.take_map(new)
         # Links flush at the end of this turn: what was written above carries the new version.
@@ -208,6 +246,15 @@ class Router:
         log.error("the link to shard %d is broken, its slots wait for another incarnation: %s", link.remote, error)
         self._forwarding.link_broke(link)
 
+    def _expel(self, new: ClusterMap) -> None:
+        """The others hold this router for dead. Whatever happens from here on, nobody hears of it."""
+        assert self._me is not None
+        self._expelled = Expelled(self._config.name, self._me, new.version)
+        for link in self._receivers:
+            link.close()
+        self._abort_clients()
+        self._stop.set()
+
     # --- time and output ---
 
     def _tick(self) -> None:
@@ -226,6 +273,8 @@ class Router:
         counters.objects = len(self._shared.objects)
         counters.parked = self._forwarding.requests.parked
         counters.send_buffer_bytes = self._shared.send_buffers.total
+        if self._retiring and not self._stop.is_set():
+            self._retire_further()
         if self._front.draining and not self._front.open and not counters.connections:
             self._drained.set()
 
@@ -253,23 +302,42 @@ class Router:
         log.warning("all connection numbers are used: draining")
         self._stop.set()
 
+    def _retire(self) -> None:
+        self._retiring = True  # the clock of the router does the rest, once it runs
+
+    def _retire_further(self) -> None:
+        """Close the next few clients; when all have been told, end."""
+        now = self._clock.now()
+        if self._retirement is None:
+            assert self._server is not None
+            rate = self._config.retire_rate
+            log.info("retiring: %d connections are closed, %g a second", self.counters.connections, rate)
+            self._server.close()
+            self._front.drain()
+            self._retirement = Retirement(self._shared.connections, rate, now)
+        elif self._retirement.step(now):
+            self._stop.set()
+
     async def _drain(self) -> None:
         """Close every client, and give each a little time to answer."""
         shared = self._shared
         log.info("draining %d connections", len(shared.connections))
         self._front.drain()
         for count, connection in enumerate(shared.connections.all(), 1):
-            connection.close(GOING_AWAY, "the router is ending")
+            connection.close(GOING_AWAY, GONE)
             if count % 256 == 0:
                 await asyncio.sleep(0)  # keeps the answers and the links going
         try:
             await asyncio.wait_for(self._drained.wait(), self._config.drain_timeout_s)
         except TimeoutError:
             log.info("%d clients have not answered", self.counters.connections)
-        for connection in shared.connections.all():
+        self._abort_clients()
+        await asyncio.sleep(0)  # the links send what the objects have to hear of that
+
+    def _abort_clients(self) -> None:
+        for connection in self._shared.connections.all():
             connection.abort()
         self._front.abort()
-        await asyncio.sleep(0)  # the links send what the objects have to hear of that
 
 
 async def run(config: RouterConfig) -> None:

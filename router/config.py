@@ -51,6 +51,31 @@ class RouterConfig(MemberConfig):
     drain_timeout_s: float = setting(
         3.0, help="time that clients have to answer the Close of a router that ends", unit="s", at_least=0.0
     )
+    retire_rate: float = setting(
+        1000.0,
+        help="clients that a router sends their Close when it is told to retire (SIGUSR1)",
+        unit="/s",
+        at_least=1.0,
+    )
+    grace_s: float = setting(
+        limits.GRACE_S,
+        help="time that a dead shard has to come back before the others take its slots; routers wait for it only while "
+        "no supervisor lives",
+        unit="s",
+        at_least=0.0,
+    )
+    stall_kill_s: float = setting(
+        limits.STALL_KILL_S,
+        help="time that another member's event loop may stand still before it is killed, while no supervisor lives",
+        unit="s",
+        at_least=1.0,
+    )
+    frozen_kill_s: float = setting(
+        limits.FROZEN_KILL_S,
+        help="time that another member may show no sign of life before it is killed, while no supervisor lives",
+        unit="s",
+        at_least=1.0,
+    )
     max_message_bytes: int = setting(
         limits.MAX_MESSAGE_BYTES,
         help="size of an incoming message, all fragments together",

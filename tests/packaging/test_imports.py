@@ -13,7 +13,7 @@ from tests.cluster import REPOSITORY
 
 SHELLS = {
     "common": "clock counters directory endpoint link processes startup",
-    "router": "__main__ app death_watch http_connection",
+    "router": "__main__ app death_watch guard_watch http_connection",
     "shard": "__main__ activation app context handover host hosted jobs release watchdog",
     "deploy": "admin background client ports process supervisor",
 }
