@@ -129,6 +129,11 @@ class Process:
         """
         if self.alive:
             self.popen.terminate()
+        return self.ended(deadline_s)
+
+    def ended(self, deadline_s: float = STOP_DEADLINE_S) -> int:
+        """Wait for its end, which it has been told of; kill it when it takes too long. As ``stop``, but without a
+        second signal: one that comes when the process is about to exit would become its exit code."""
         try:
             return self.popen.wait(deadline_s)
         except subprocess.TimeoutExpired:
@@ -202,7 +207,7 @@ class Cluster:
                     process.popen.terminate()
                 for process in ending:
                     try:
-                        code = process.stop()
+                        code = process.ended()
                     except ProcessFailed as failure:
                         problems.append(str(failure))
                     else:

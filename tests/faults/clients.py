@@ -411,27 +411,32 @@ def _figures(values: Iterable[float]) -> dict[str, float]:
 
 
 async def main(port: int, groups: list[dict[str, Any]], reconnect: bool) -> None:
+    """Serve to the end.
+
+    Raises:
+        Exception: The first error in a callback: what the clients do not understand ends them.
+    """
     loop = asyncio.get_running_loop()
-    failed: asyncio.Future[None] = loop.create_future()
+    serving = loop.create_task(serve(World(port, groups, reconnect)))
+    errors: list[Exception] = []
 
     def on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # What the clients do not understand is a finding, not a line on stderr.
-        if not failed.done():
-            failed.set_exception(context.get("exception") or RuntimeError(context["message"]))
+        errors.append(context.get("exception") or RuntimeError(context["message"]))
+        serving.cancel()
 
     loop.set_exception_handler(on_error)
+    await asyncio.wait([serving])
+    if errors:
+        raise errors[0]
+    serving.result()
+
+
+async def serve(world: World) -> None:
+    """Open the connections, then do what stdin says until it ends."""
     commands = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
-    world = World(port, groups, reconnect)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     say(await world.open())
-    while True:
-        reading = asyncio.ensure_future(commands.readline())
-        await asyncio.wait([reading, failed], return_when=asyncio.FIRST_COMPLETED)
-        if failed.done():
-            failed.result()
-        words = reading.result().decode().split()
-        if not words:
-            return  # whoever started this is gone
+    while words := (await commands.readline()).decode().split():
         say(await world.obey(words))
         if words == ["end"]:
             return

@@ -107,8 +107,9 @@ class Report:
         """Read what the clients have printed."""
         said = dict(said)
         closed = {int(code): count for code, count in said.pop("closed").items()}
-        pauses = {name: Pauses(**said.pop(f"{name}_s")) for name in ("pauses", "moved_pauses", "silences")}
-        return cls(closed=closed, **pauses, **said)
+        for name in ("pauses", "moved_pauses", "silences"):
+            said[name] = Pauses(**said.pop(f"{name}_s"))
+        return cls(closed=closed, **said)
 
 
 class Load:
