@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, ParamSpec
 
 from roost.common.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.ids import Incarnation, ObjectId, id_from_name, slot_of
+from roost.common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
 from roost.common.limits import SLOTS
 from roost.common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport, read_output
 from roost.shard import DurableObject, Request, Response, WebSocketPair
@@ -33,7 +33,7 @@ from roost.shard.sockets import Socket
 P = ParamSpec("P")
 Record = tuple[Any, ...]
 
-SHARD = Incarnation(9)
+SHARD, OTHER_SHARD = Incarnation(9), Incarnation(10)
 
 
 # --- time ---------------------------------------------------------------------------------------------------------
@@ -335,6 +335,10 @@ class World:
         )
         self._watch_for_defects()
         self.version = 0
+        self.elsewhere: set[Slot] = set()
+        self.in_transit: dict[Slot, Incarnation] = {}
+        self.released: list[Slot] = []
+        self.host.release.on_released = self.released.extend
         self.routers: list[Router] = []
         for number in range(1, routers + 1):
             self.routers.append(Router(self, number))
@@ -362,12 +366,36 @@ class World:
     def publish(self) -> None:
         """Give the host a map with the routers that there are."""
         self.version += 1
-        members = {SHARD: Member("shard-1", MemberKind.SHARD, SHARD)}
+        members = {
+            SHARD: Member("shard-1", MemberKind.SHARD, SHARD),
+            OTHER_SHARD: Member("shard-2", MemberKind.SHARD, OTHER_SHARD),
+        }
         for router in self.routers:
             name = f"router-{router.link.remote}"
             members[router.link.remote] = Member(name, MemberKind.ROUTER, router.link.remote)
         links: Any = {router.link.remote: router.link for router in self.routers}
-        self.host.follow(ClusterMap(self.version, members, (SHARD,) * SLOTS), links)
+        owners = tuple(OTHER_SHARD if slot in self.elsewhere else SHARD for slot in range(SLOTS))
+        self.host.follow(ClusterMap(self.version, members, owners, dict(self.in_transit)), links)
+
+    def send_away(self, *names: str, to: Incarnation = OTHER_SHARD) -> None:
+        """A map that moves the slots of *names* to the other shard."""
+        self.in_transit |= {slot_of(id_from_name("room", name)): to for name in names or ("lobby",)}
+        self.publish()
+
+    def hand_over(self) -> None:
+        """The map in which what was released belongs to its next owner."""
+        for slot in self.released:
+            if self.in_transit.pop(slot) != SHARD:
+                self.elsewhere.add(slot)
+        released = list(self.released)
+        self.released.clear()
+        self.publish()
+        self.host.slots.handed_over(released, self.version)
+
+    def bring_back(self, *names: str) -> None:
+        """The map in which this shard owns the slots of *names* again."""
+        self.elsewhere -= {slot_of(id_from_name("room", name)) for name in names or ("lobby",)}
+        self.publish()
 
     def add_router(self) -> Router:
         router = Router(self, 1 + max((router.link.remote for router in self.routers), default=0))

@@ -1,0 +1,81 @@
+"""Proposing the maps by which released slots come to their next owners."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roost.common import cluster_map
+from roost.common.cluster_map import Member, MemberKind
+from roost.common.directory import FILE_NAME, SqliteDirectory, enter, update
+from roost.common.ids import Incarnation, Slot
+from roost.shard import handover
+from roost.shard.handover import Handover
+from tests.waiting import until
+
+A, B = Incarnation(1), Incarnation(2)
+SLOTS = [Slot(3), Slot(4)]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Any:
+    """A directory in which A owns all slots, and some of them are to go to B."""
+    opened = SqliteDirectory(tmp_path / FILE_NAME)
+    for name, incarnation in (("a", A), ("b", B)):
+        enter(opened, Member(name, MemberKind.SHARD, incarnation))
+    update(opened, lambda current: cluster_map.moving(current, dict.fromkeys([*SLOTS, Slot(5)], B)))
+    yield opened
+    opened.close()
+
+
+async def test_released_slots_get_their_next_owner(directory: SqliteDirectory) -> None:
+    done: asyncio.Queue[tuple[Collection[Slot], int]] = asyncio.Queue()
+    proposing = Handover(directory.path, A, lambda slots, version: done.put_nowait((slots, version)))
+    proposing.add(SLOTS)
+    async with asyncio.timeout(5):
+        slots, version = await done.get()
+    now = directory.map()
+    assert sorted(slots) == SLOTS
+    assert version == now.version
+    assert [now.owners[slot] for slot in (3, 4, 5)] == [B, B, A]
+    assert now.next_owners == {5: B}
+    proposing.add([Slot(5)])
+    async with asyncio.timeout(5):
+        assert await done.get() == ((5,), version + 1)
+    assert directory.map().next_owners == {}
+    await proposing.aclose()
+
+
+async def test_a_directory_in_trouble_is_asked_again(
+    directory: SqliteDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(handover, "AGAIN_AFTER_S", 0.01)
+    done: list[Collection[Slot]] = []
+    proposing = Handover(directory.path, A, lambda slots, _: done.append(slots))
+    saboteur = sqlite3.connect(directory.path)
+    saboteur.execute("CREATE TRIGGER full BEFORE UPDATE ON cluster BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    saboteur.commit()
+    proposing.add(SLOTS)
+    await until("the trouble to be logged", lambda: "wait to be handed over" in caplog.text)
+    assert done == []
+    saboteur.execute("DROP TRIGGER full")
+    saboteur.commit()
+    saboteur.close()
+    await until("the slots to be handed over", lambda: bool(done))
+    assert directory.map().owners[3] == B
+    assert caplog.text.count("wait to be handed over") == 1
+    await proposing.aclose()
+
+
+async def test_the_end_does_not_wait_for_a_directory_in_trouble(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 100)
+    proposing = Handover(tmp_path / FILE_NAME, A, lambda *_: pytest.fail("nothing can be done"))
+    proposing.add(SLOTS)
+    async with asyncio.timeout(5):
+        await asyncio.sleep(0.05)
+        await proposing.aclose()
