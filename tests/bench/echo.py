@@ -7,11 +7,15 @@ does hits both alike. Each round is a fresh client process. From the repository'
 
 prints a line for each round, the medians, and the median ratio of neighbouring rounds. The goal is 0.7 with 64
 connections and 64 bytes.
+
+What a change costs is measured the same way: ``--before PYTHON`` names the interpreter of an environment in which
+another version of roost is installed, which then takes part in each round as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -62,6 +66,12 @@ def show(label: str, result: dict[str, Any]) -> None:
     )
 
 
+def ratios_of(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[float]:
+    """The ratio of the rates in each round."""
+    pairs = zip(ours, theirs, strict=True)
+    return [one["round_trips_per_s"] / other["round_trips_per_s"] for one, other in pairs]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6, help="of each program")
@@ -70,26 +80,33 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="bytes of a message")
     parser.add_argument("--objects", type=int, default=1, help="objects that the connections spread over")
     parser.add_argument("--handler", choices=["async", "sync"], default="async")
+    parser.add_argument("--before", metavar="PYTHON", help="interpreter of an environment with another roost")
     parser.add_argument("--json", type=Path, help="file for machine, settings and raw data")
     options = parser.parse_args()
     rounds: dict[str, list[dict[str, Any]]] = {"plain": [], "roost": []}
+    if options.before:
+        rounds["before"] = []
     path = {"async": "echo", "sync": "echo-sync"}[options.handler]
     report: dict[str, Any] = {"machine": machine(), "settings": {k: str(v) for k, v in vars(options).items()}}
-    with tempfile.TemporaryDirectory() as folder, roost() as cluster:
+    with contextlib.ExitStack() as running:
+        folder = running.enter_context(tempfile.TemporaryDirectory())
+        clusters = {"roost": running.enter_context(roost())}
+        if options.before:
+            clusters["before"] = running.enter_context(roost(python=options.before))
         port = free_port()
         processes = plain_echo.start(port, Path(folder))
         try:
             await_port(port)
             targets = {
                 "plain": (f"ws://127.0.0.1:{port}/", {"router": processes[0].pid, "shard": processes[1].pid}),
-                "roost": (
+            }
+            for label, cluster in clusters.items():
+                targets[label] = (
                     f"ws://127.0.0.1:{cluster.port}/{path}/{{object}}",
                     {name.split("-")[0]: pid for name, pid in cluster.pids.items()},
-                ),
-            }
+                )
             for number in range(options.rounds):
-                order = ("plain", "roost") if number % 2 == 0 else ("roost", "plain")
-                for label in order:
+                for label in list(rounds) if number % 2 == 0 else reversed(rounds):
                     result = one_round(*targets[label], options)
                     rounds[label].append(result)
                     show(label, result)
@@ -108,14 +125,20 @@ def main() -> None:
         for label, results in rounds.items()
     }
     # Of neighbours in time: a machine that is slower for some seconds hits both of a pair, but not both medians.
-    pairs = zip(rounds["roost"], rounds["plain"], strict=True)
-    ratios = [ours["round_trips_per_s"] / theirs["round_trips_per_s"] for ours, theirs in pairs]
+    ratios = ratios_of(rounds["roost"], rounds["plain"])
     ratio = statistics.median(ratios)
     print()
     for label, median in medians.items():
         rate, costs = median["round_trips_per_s"], median["cpu_us"]
         print(f"{label:<6} median {rate:>9,.0f}/s   µs of processor a round trip: {costs}")
     print(f"ratio {ratio:.2f} (goal {GOAL}); of each pair: {', '.join(f'{pair:.2f}' for pair in ratios)}")
+    if options.before:
+        changes = ratios_of(rounds["roost"], rounds["before"])
+        report["ratio_to_before"] = statistics.median(changes)
+        print(
+            f"to the version before {statistics.median(changes):.2f}; of each pair: "
+            f"{', '.join(f'{pair:.2f}' for pair in changes)}"
+        )
     report |= {"medians": medians, "ratio": round(ratio, 3), "ratios": ratios, "rounds": rounds}
     write_report(report, options.json)
 

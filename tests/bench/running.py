@@ -47,13 +47,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def roost(*, shard: Sequence[str] = (), router: Sequence[str] = (), log_level: str = "warning") -> Iterator[Roost]:
+def roost(
+    *,
+    shard: Sequence[str] = (),
+    router: Sequence[str] = (),
+    log_level: str = "warning",
+    python: str = sys.executable,
+) -> Iterator[Roost]:
     """A running cluster with the app of the benchmarks.
 
     Args:
         shard: More arguments for the shard.
         router: More arguments for the router.
         log_level: What both may log.
+        python: The interpreter, and with it the environment, whose roost is run.
     """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="roost-bench-") as folder:
@@ -61,8 +68,10 @@ def roost(*, shard: Sequence[str] = (), router: Sequence[str] = (), log_level: s
         common = [f"--data={folder}/data", f"--run={run}", f"--log-level={log_level}"]
         processes: dict[str, subprocess.Popen[bytes]] = {}
         try:
-            processes["shard-1"], shard_ready = _start("shard", [*common, f"--app={HERE / 'echo_app.py'}", *shard])
-            processes["router-1"], router_ready = _start("router", [*common, f"--port={port}", *router])
+            processes["shard-1"], shard_ready = _start(
+                python, "shard", [*common, f"--app={HERE / 'echo_app.py'}", *shard]
+            )
+            processes["router-1"], router_ready = _start(python, "router", [*common, f"--port={port}", *router])
             for ready in (shard_ready, router_ready):
                 _await_ready(ready)
             yield Roost(port, {name: process.pid for name, process in processes.items()}, run)
@@ -76,11 +85,11 @@ def roost(*, shard: Sequence[str] = (), router: Sequence[str] = (), log_level: s
                     process.wait()
 
 
-def _start(kind: str, argv: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+def _start(python: str, kind: str, argv: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
     ours, theirs = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"roost.{kind}", f"--name={kind}-1", f"--ready-fd={theirs}", *argv],
+            [python, "-m", f"roost.{kind}", f"--name={kind}-1", f"--ready-fd={theirs}", *argv],
             pass_fds=(theirs,),
         )
     finally:
