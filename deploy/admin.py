@@ -2,21 +2,29 @@
 
 ::
 
-    GET  /status    the cluster as JSON
-    GET  /metrics   the same for Prometheus
-    POST /down      drain and end the cluster; needs the token from the run folder
+    GET  /status        the cluster as JSON
+    GET  /metrics       the same for Prometheus
+    GET  /changes/{n}   how far a change is: {"title", "lines", "done", "sentence", "exit_code"}
+    POST /scale         {"shards": N, "routers": M}, either may be missing: begin to change the number of members
+    POST /reload        {"app": "…", "canary_s": 2}, both may be missing: begin to give all shards new code
+    POST /down          drain and end the cluster
+
+Each ``POST`` needs the token from the run folder and returns at once; the first two answer with the number of the
+change, or with 409 and the reason when it cannot begin now, 400 when it never could.
 
 A port on 127.0.0.1 is open to every program and to every web page on this machine. Pages of other sites are kept out
 by the checks of ``refusal``, also those that had a name of theirs point here (DNS rebinding); other users of the
-machine are kept from ``/down`` by a token in a file that only the owner can read.
+machine are kept from the ``POST`` requests by a token in a file that only the owner can read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hmac
+import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol
 
 import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
@@ -30,6 +38,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..common.errors import RoostError
+from .changes import Change, ChangeRefused
+from .reloading import CANARY_S
 from .status import LEVELS, ClusterStatus
 
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -68,39 +79,128 @@ class _Guard:
         await self._app(scope, receive, send)
 
 
-def make_app(*, status: Callable[[], ClusterStatus], down: Callable[[], None], token: str) -> ASGIApp:
+MAX_BODY_BYTES = 65_536
+"""Bytes of a request's body."""
+
+
+class Cluster(Protocol):
+    """What the API needs of a supervisor. Everything returns at once."""
+
+    def status(self) -> ClusterStatus:
+        """The present picture."""
+        ...
+
+    def ask_to_end(self) -> None:
+        """Begin to end the cluster."""
+        ...
+
+    def scale(self, shards: int | None, routers: int | None) -> int:
+        """Begin to change the number of members; returns the change's number, or raises ``RoostError``."""
+        ...
+
+    def reload(self, app: str | None, canary_s: float) -> int:
+        """Begin to give all shards new code; returns the change's number, or raises ``RoostError``."""
+        ...
+
+    def find_change(self, number: int) -> Change | None:
+        """A change that has begun not too long ago."""
+        ...
+
+
+class _BadBody(RoostError):
+    """A request's body is not what it should be."""
+
+
+def make_app(cluster: Cluster, *, token: str) -> ASGIApp:
     """The admin API as an ASGI app.
 
     Args:
-        status: Gives the present picture.
-        down: Begins to end the cluster; must return at once.
-        token: What a ``POST /down`` must bring as ``Authorization: Bearer …``.
+        cluster: What it shows and steers.
+        token: What each ``POST`` must bring as ``Authorization: Bearer …``.
     """
     registry = CollectorRegistry()
-    registry.register(_ClusterCollector(status))
+    registry.register(_ClusterCollector(cluster.status))
 
     async def get_status(request: Request) -> Response:
-        return JSONResponse(status().to_dict())
+        return JSONResponse(cluster.status().to_dict())
 
     async def get_metrics(request: Request) -> Response:
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    async def post_down(request: Request) -> Response:
-        given = request.headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            return PlainTextResponse("the token of this cluster is needed: use `roost down`\n", 401)
-        down()
-        return JSONResponse({"state": "ending"}, 202)
+    async def get_change(request: Request) -> Response:
+        change = cluster.find_change(request.path_params["number"])
+        if change is None:
+            return PlainTextResponse("there is no such change, or it is too long ago\n", 404)
+        return JSONResponse(change.to_dict())
+
+    def guarded(act: Callable[[dict[str, Any]], int | None], state: str) -> Callable[[Request], Awaitable[Response]]:
+        async def post(request: Request) -> Response:
+            given = request.headers.get("authorization", "").encode()
+            if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+                return PlainTextResponse("the token of this cluster is needed: use the command `roost`\n", 401)
+            try:
+                number = act(await _json_of(request))
+            except ChangeRefused as error:
+                return PlainTextResponse(f"{error}\n", 409)
+            except RoostError as error:
+                return PlainTextResponse(f"{error}\n", 400)
+            return JSONResponse({"state": state} | ({} if number is None else {"change": number}), 202)
+
+        return post
+
+    def scale(body: dict[str, Any]) -> int:
+        shards, routers = (_number(body, name, int) for name in ("shards", "routers"))
+        return cluster.scale(shards, routers)
+
+    def reload(body: dict[str, Any]) -> int:
+        app, canary_s = body.get("app"), _number(body, "canary_s", float)
+        if app is not None and not isinstance(app, str):
+            raise _BadBody(f"app must be a string, got {app!r}")
+        return cluster.reload(app, CANARY_S if canary_s is None else canary_s)
+
+    def down(body: dict[str, Any]) -> None:
+        cluster.ask_to_end()
 
     return _Guard(
         Starlette(
             routes=[
                 Route("/status", get_status),
                 Route("/metrics", get_metrics),
-                Route("/down", post_down, methods=["POST"]),
+                Route("/changes/{number:int}", get_change),
+                Route("/scale", guarded(scale, "changing"), methods=["POST"]),
+                Route("/reload", guarded(reload, "changing"), methods=["POST"]),
+                Route("/down", guarded(down, "ending"), methods=["POST"]),
             ]
         )
     )
+
+
+async def _json_of(request: Request) -> dict[str, Any]:
+    """The body of a request as an object; nothing at all is an empty one.
+
+    Raises:
+        _BadBody: It is something else, or too long.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _BadBody(f"the request's body is larger than {MAX_BODY_BYTES} bytes")
+    try:
+        found = json.loads(body or b"{}")
+    except ValueError as error:
+        raise _BadBody(f"the request's body is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise _BadBody("the request's body must be a JSON object")
+    return found
+
+
+def _number(body: dict[str, Any], name: str, kind: type[Any]) -> Any:
+    value = body.get(name)
+    fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
+    if value is not None and not (fits and value >= 0):
+        raise _BadBody(f"{name} must be a number that is not negative, got {value!r}")
+    return value
 
 
 class _ClusterCollector(Collector):
@@ -135,7 +235,17 @@ class _ClusterCollector(Collector):
                 assert isinstance(family, GaugeMetricFamily | CounterMetricFamily)
                 family.add_metric(values, value)
         version = GaugeMetricFamily("roost_map_version", "Version of the cluster map", value=picture.map_version)
-        yield from (up, uptime, restarts, slots, version)
+        transit = GaugeMetricFamily(
+            "roost_slots_in_transit", "Slots on their way to another shard", value=picture.slots_in_transit
+        )
+        changing = GaugeMetricFamily(
+            "roost_change_under_way", "1 while the cluster is scaled or reloaded", value=float(bool(picture.change))
+        )
+        seated = GaugeMetricFamily("roost_member_seated", "1 while the shard holds a seat", labels=[*labels, "seat"])
+        for member in picture.members:
+            if member.kind == "shard":
+                seated.add_metric([member.name, member.kind, member.seat], float(member.holds_seat))
+        yield from (up, uptime, restarts, slots, seated, version, transit, changing)
         yield from families.values()
 
 

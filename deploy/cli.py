@@ -18,6 +18,7 @@ from ..common.startup import report_error
 from . import client
 from .background import log_path, start_in_background
 from .config import UpConfig
+from .reloading import CANARY_S
 from .status import render
 from .supervisor import serve
 
@@ -69,11 +70,17 @@ def up(
     var: Annotated[list[str] | None, _option("var")] = None,
     connections: Annotated[int, _option("connections")] = _DEFAULT["connections"],
     set: Annotated[list[str] | None, _option("set")] = None,
+    grace: Annotated[float, _option("grace")] = _DEFAULT["grace"],
+    stall_kill: Annotated[float, _option("stall_kill")] = _DEFAULT["stall_kill"],
+    watch: Annotated[bool, _option("watch", "--watch")] = _DEFAULT["watch"],
     start_timeout: Annotated[float, _option("start_timeout")] = _DEFAULT["start_timeout"],
     drain_timeout: Annotated[float, _option("drain_timeout")] = _DEFAULT["drain_timeout"],
     log_level: Annotated[str, _option("log_level")] = _DEFAULT["log_level"],
 ) -> None:
-    """Start a cluster on this machine: routers, shards, and their supervisor."""
+    """Start a cluster on this machine: routers, shards, and their supervisor.
+
+    Members that an earlier supervisor left in the data folder are taken over, and become what this command says.
+    """
     config = UpConfig(
         app=app,
         routers=routers,
@@ -87,6 +94,9 @@ def up(
         var=tuple(var or ()),
         connections=connections,
         set=tuple(set or ()),
+        grace=grace,
+        stall_kill=stall_kill,
+        watch=watch,
         start_timeout=start_timeout,
         drain_timeout=drain_timeout,
         log_level=log_level,
@@ -109,6 +119,36 @@ def status(
         _say(json.dumps(found.to_dict(), indent=2))
     else:
         Console(highlight=False).print(render(found))
+
+
+@app.command(epilog=_EXIT_CODES)
+def scale(
+    shards: Annotated[
+        int | None, typer.Option(help="shards that there should be (1 to 64); as many as there are by default")
+    ] = None,
+    routers: Annotated[int | None, typer.Option(help="the same for routers")] = None,
+    data: Annotated[Path, _DATA] = _DEFAULT["data"],
+    run: Annotated[Path | None, _RUN] = None,
+) -> None:
+    """Grow or shrink a running cluster; sockets stay, but for those of a router that leaves (Close 1001)."""
+    if shards is None and routers is None:
+        raise typer.BadParameter("say how many there should be: --shards, --routers or both")
+    _say(client.scale(data, shards=shards, routers=routers, say=_say_progress, run=run))
+
+
+@app.command(epilog=_EXIT_CODES)
+def reload(
+    app: Annotated[
+        str | None, typer.Argument(help="the new app; the one that runs when it is not given", show_default=False)
+    ] = None,
+    canary: Annotated[
+        float, typer.Option(help="seconds to watch the first shard with the new code before the others follow", min=0)
+    ] = CANARY_S,
+    data: Annotated[Path, _DATA] = _DEFAULT["data"],
+    run: Annotated[Path | None, _RUN] = None,
+) -> None:
+    """Give a running cluster new code; sockets stay. Code that does not work is refused, or taken back."""
+    _say(client.reload(data, app=app, canary_s=canary, say=_say_progress, run=run))
 
 
 @app.command(epilog=_EXIT_CODES)
@@ -154,9 +194,16 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _say_progress(line: str) -> None:
+    _say(f"  {line}")
+
+
 def main() -> None:
     """The console script: every error of ours is one line on stderr and its exit code."""
     try:
         app(prog_name="roost")
+    except client.ChangeFailed as error:
+        report_error(-1, error)
+        sys.exit(error.exit_code)
     except (RoostError, OSError) as error:
         sys.exit(report_error(-1, error))

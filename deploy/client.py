@@ -5,22 +5,26 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import select
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..common.config import run_folder
 from ..common.errors import RoostError
 from ..common.startup import holder_of
+from .leftovers import end_everybody, watched
+from .members import find_members
 from .run_folder import SUPERVISOR, Address, live_members, read_address, sweep
 from .status import ClusterStatus
 
 REQUEST_TIMEOUT_S = 10.0
 """Seconds for an answer of the admin API."""
+PROGRESS_INTERVAL_S = 0.1
+"""Seconds between two looks at how far a change is."""
+LEFT_DEADLINE_S = 15.0
+"""Seconds that members without a supervisor get to drain before they are killed, as with one by default."""
 
 
 class NoCluster(RoostError):
@@ -29,6 +33,22 @@ class NoCluster(RoostError):
 
 class ClusterUnreachable(RoostError):
     """A supervisor lives, and does not answer as it should."""
+
+
+class Refused(RoostError):
+    """The cluster does not do what was asked for; the message is the supervisor's, and nothing was changed."""
+
+
+class ChangeFailed(RoostError):
+    """A change has failed; the message says what became of the cluster.
+
+    Attributes:
+        exit_code: For the command.
+    """
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
 
 
 def find(data: Path, run: Path | None = None) -> Address:
@@ -51,24 +71,28 @@ def find(data: Path, run: Path | None = None) -> Address:
     raise NoCluster(f"no cluster runs in the data folder {data}")
 
 
-def ask(address: Address, method: str, path: str) -> Any:
+def ask(address: Address, method: str, path: str, body: object = None) -> Any:
     """One request to the admin API.
 
     Raises:
+        Refused: The supervisor says why it will not do that.
         ClusterUnreachable: No answer, or not the one that was asked for.
     """
     connection = http.client.HTTPConnection(address.admin_host, address.admin_port, timeout=REQUEST_TIMEOUT_S)
+    content = None if body is None else json.dumps(body).encode()
     with contextlib.closing(connection):
         try:
-            connection.request(method, path, headers={"authorization": f"Bearer {address.token}"})
+            connection.request(method, path, content, headers={"authorization": f"Bearer {address.token}"})
             response = connection.getresponse()
-            body = response.read()
+            answer = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise ClusterUnreachable(f"the supervisor at {address.admin} does not answer: {error}") from error
+    if response.status in (400, 409):
+        raise Refused(answer.decode(errors="replace").strip())
     if response.status >= 300:
         raise ClusterUnreachable(f"the supervisor at {address.admin} answered {response.status} to {method} {path}")
     try:
-        return json.loads(body)
+        return json.loads(answer)
     except ValueError as error:
         raise ClusterUnreachable(f"the supervisor at {address.admin} answered something else than JSON") from error
 
@@ -86,6 +110,64 @@ def status(data: Path, run: Path | None = None) -> ClusterStatus:
         raise ClusterUnreachable(f"the supervisor at {address.admin} is of another version of roost") from error
 
 
+def scale(
+    data: Path, *, shards: int | None, routers: int | None, say: Callable[[str], None], run: Path | None = None
+) -> str:
+    """Change the number of members and wait until that is done.
+
+    Args:
+        data: The data folder.
+        shards: How many there should be; ``None``: as many as there are.
+        routers: The same.
+        say: Takes each line of the progress.
+        run: The run folder, if it is not derived from the data folder.
+
+    Returns:
+        A sentence on what has happened.
+
+    Raises:
+        NoCluster, ClusterUnreachable: as ``find`` and ``ask``.
+        Refused: It cannot begin.
+        ChangeFailed: It has failed.
+    """
+    return _change(find(data, run), "/scale", {"shards": shards, "routers": routers}, say)
+
+
+def reload(data: Path, *, app: str | None, canary_s: float, say: Callable[[str], None], run: Path | None = None) -> str:
+    """Give all shards new code and wait until that is done.
+
+    Args:
+        data: The data folder.
+        app: A Python file or a module; ``None``: the app that runs, as it is on disk now.
+        canary_s: Seconds to watch the first shard with it.
+        say: Takes each line of the progress.
+        run: The run folder, if it is not derived from the data folder.
+
+    Returns, Raises:
+        as ``scale``.
+    """
+    if app is not None and Path(app).is_file():
+        app = str(Path(app).resolve())  # the supervisor may have another working folder
+    return _change(find(data, run), "/reload", {"app": app, "canary_s": canary_s}, say)
+
+
+def _change(address: Address, path: str, body: object, say: Callable[[str], None]) -> str:
+    number = ask(address, "POST", path, body)["change"]
+    said = 0
+    while True:
+        # However long it takes: the supervisor gives each stage its deadline, and a dead one does not answer.
+        found = ask(address, "GET", f"/changes/{number}")
+        for line in found["lines"][said:]:
+            say(line)
+        said = len(found["lines"])
+        if found["done"]:
+            break
+        time.sleep(PROGRESS_INTERVAL_S)
+    if found["exit_code"]:
+        raise ChangeFailed(found["sentence"], found["exit_code"])
+    return str(found["sentence"])
+
+
 def down(data: Path, *, timeout_s: float, run: Path | None = None) -> str:
     """End a cluster and wait until it is gone; one without a supervisor as well.
 
@@ -100,51 +182,18 @@ def down(data: Path, *, timeout_s: float, run: Path | None = None) -> str:
     try:
         address = find(data, run)
     except NoCluster:
-        members = live_members(run)
-        if not members:
+        ended = end_everybody(run, min(timeout_s, LEFT_DEADLINE_S))
+        if not ended:
             raise
-        _end_orphans(run, members, timeout_s)
-        return f"ended the members that were left in {data}: {', '.join(members)}"
+        if find_members(run):
+            raise ClusterUnreachable(f"members are left in {data} that cannot be ended") from None
+        sweep(run)
+        with contextlib.suppress(OSError):
+            run.rmdir()
+        return f"ended the members that were left in {data}: {', '.join(ended)}"
     # Opened before it is asked: a pid that is free again may be another process's later.
-    with _watched(address.pid) as pidfd:
+    with watched(address.pid) as pidfd:
         ask(address, "POST", "/down")
-        if not _gone(pidfd, timeout_s):
+        if pidfd is not None and not select.select([pidfd], [], [], timeout_s)[0]:
             raise ClusterUnreachable(f"the cluster in {data} still drains after {timeout_s:g} s")
     return f"the cluster in {data} has ended"
-
-
-def _end_orphans(run: Path, members: dict[str, int], timeout_s: float) -> None:
-    # Their names sort routers before shards, which is the order to drain in.
-    for name, pid in members.items():
-        with _watched(pid) as pidfd:
-            if pidfd is None or holder_of(run, name) != pid:
-                continue  # it ended meanwhile
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            if not _gone(pidfd, timeout_s):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                _gone(pidfd, timeout_s)
-    sweep(run)
-    with contextlib.suppress(OSError):
-        run.rmdir()
-
-
-@contextlib.contextmanager
-def _watched(pid: int) -> Iterator[int | None]:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
-        yield pidfd
-    finally:
-        os.close(pidfd)
-
-
-def _gone(pidfd: int | None, timeout_s: float) -> bool:
-    """Wait for a process to end."""
-    if pidfd is None:
-        return True
-    give_up_at = time.monotonic() + timeout_s
-    readable, _, _ = select.select([pidfd], [], [], max(0.0, give_up_at - time.monotonic()))
-    return bool(readable)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..common import limits
 from ..common.config import LOG_LEVELS, check, run_folder, setting
-from ..common.errors import ConfigError
+from ..common.errors import ConfigError, DescriptorsTooFew
 
 CHAT_EXAMPLE = Path(__file__).resolve().parent / "examples" / "chat.py"
 """What runs when no app is given."""
 ADMIN_HOST = "127.0.0.1"
 """The admin API stops clusters: it is for this machine only."""
+
+DESCRIPTORS_BESIDE = 256
+"""Descriptors that a router needs beside its clients': links, files, handshakes on their way."""
+UNEVEN_SHARE = 1.1
+"""The kernel spreads connections over routers by a hash: one gets this much of an even share at most, in practice."""
 
 _SET = re.compile(r"(router|shard)\.([a-z][a-z0-9_]*)=(.*)", re.DOTALL)
 _OURS = frozenset(
@@ -26,6 +33,7 @@ _OURS = frozenset(
         "port",
         "app",
         "initial_shards",
+        "seat",
         "hibernate_after_s",
         "vars",
     }
@@ -62,6 +70,19 @@ class UpConfig:
     drain_timeout: float = setting(
         15.0, help="time that routers, then shards, may take to end before they are killed", unit="s", at_least=0.1
     )
+    grace: float = setting(
+        limits.GRACE_S,
+        help="time that a dead shard has to come back before others take its slots",
+        unit="s",
+        at_least=0,
+    )
+    stall_kill: float = setting(
+        limits.STALL_KILL_S,
+        help="time that code may hold a process's loop before the process is killed",
+        unit="s",
+        at_least=2,
+    )
+    watch: bool = setting(False, help="reload when a Python file in the app's folder is saved")
     log_level: str = setting("warning", help="least severe log records to write", choices=LOG_LEVELS)
     ready_fd: int = setting(-1, help="descriptor to which one line of JSON goes once the start succeeded or failed")
 
@@ -87,15 +108,69 @@ class UpConfig:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
+    @property
+    def app_in_words(self) -> str:
+        """The app, for people."""
+        return self.app or "the chat example"
+
+    @property
+    def app_path(self) -> str:
+        """The app as members get it: they may have another working folder."""
+        if not self.app:
+            return str(CHAT_EXAMPLE)
+        return str(Path(self.app).resolve()) if Path(self.app).is_file() else self.app
+
+    def with_counts(self, shards: int, routers: int) -> UpConfig:
+        """The same cluster with other numbers of members.
+
+        Raises:
+            ConfigError: There cannot be so many, or so few.
+        """
+        return replace(self, shards=shards, routers=routers)
+
+    def check_descriptors(self, limit: int) -> None:
+        """Refuse a cluster whose routers cannot hold ``connections``.
+
+        Args:
+            limit: How many descriptors a process may open here.
+
+        Raises:
+            DescriptorsTooFew: Each router needs more.
+        """
+        share = self.connections / self.routers
+        if self.routers > 1:
+            share *= UNEVEN_SHARE
+        wanted = math.ceil(share) + DESCRIPTORS_BESIDE
+        if self.connections and wanted > limit:
+            raise DescriptorsTooFew(wanted, limit)
+
+    def member_setting(self, kind: str, name: str) -> str | None:
+        """What ``set`` says of a member's setting; the last word counts."""
+        found = None
+        for text in self.set:
+            parts = _SET.fullmatch(text)
+            if parts is not None and (parts[1], parts[2]) == (kind, name):
+                found = parts[3]
+        return found
+
+    @property
+    def retire_rate(self) -> float:
+        """Clients a second that a leaving router sends away."""
+        try:
+            return max(float(self.member_setting("router", "retire_rate") or limits.RETIRE_RATE), 0.001)
+        except ValueError:
+            return limits.RETIRE_RATE  # no router has started with such a setting
+
     def router_argv(self, name: str) -> list[str]:
         """The arguments of the router *name*."""
         return [*self._member_argv(name), f"--host={self.host}", f"--port={self.port}", *self._set_argv("router")]
 
-    def shard_argv(self, name: str) -> list[str]:
-        """The arguments of the shard *name*."""
+    def shard_argv(self, name: str, seat: str = "") -> list[str]:
+        """The arguments of the shard *name* in *seat*, which is its name when it is not given."""
         return [
             *self._member_argv(name),
-            f"--app={self._app()}",
+            *([f"--seat={seat}"] if seat and seat != name else []),
+            f"--app={self.app_path}",
             f"--initial-shards={self.shards}",
             f"--hibernate-after-s={self.hibernate_after}",
             *(f"--vars={text}" for text in self.var),
@@ -109,11 +184,6 @@ class UpConfig:
             f"--run={self.run.resolve()}",
             f"--log-level={self.log_level}",
         ]
-
-    def _app(self) -> str:
-        if not self.app:
-            return str(CHAT_EXAMPLE)
-        return str(Path(self.app).resolve()) if Path(self.app).is_file() else self.app
 
     def _set_argv(self, kind: str) -> list[str]:
         words = []

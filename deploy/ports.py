@@ -16,8 +16,13 @@ from ..common.errors import ConfigError, PortTaken
 class Reservation:
     """A public port, reserved until ``close()`` or the end of this process."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, shared: bool = False) -> None:
         """Reserve *port* on *host*.
+
+        Args:
+            host: An address of this machine.
+            port: The port.
+            shared: Routers of this cluster listen there already, so only other clusters are looked for.
 
         Raises:
             PortTaken: A cluster or another program has it.
@@ -32,7 +37,7 @@ class Reservation:
                 raise
             raise PortTaken(host, port, "another roost cluster serves it") from None
         try:
-            for family, kind, protocol, _, address in _addresses(host, port):
+            for family, kind, protocol, _, address in () if shared else _addresses(host, port):
                 with socket.socket(family, kind, protocol) as probe:
                     _bind(probe, host, port, address)
         except BaseException:

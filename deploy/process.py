@@ -1,4 +1,8 @@
-"""One life of a member: its process, its ready pipe, and the news of its end."""
+"""One life of a member: its process, its ready pipe, and the news of its end.
+
+A member that this program started is its child (``MemberProcess``); one that an earlier supervisor started is not
+(``AdoptedProcess``): a pid descriptor tells of its end all the same, but nobody learns its exit code.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 _REPORT_BYTES = 65_536
 """A longer report is none."""
+
+
+class Process(Protocol):
+    """What the two have in common."""
+
+    pid: int
+    gone: asyncio.Event
+
+    def terminate(self) -> None: ...
+    def retire(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 class MemberProcess:
@@ -37,7 +52,7 @@ class MemberProcess:
         """Start the process; needs a running loop.
 
         Args:
-            kind: ``router`` or ``shard``.
+            kind: ``router`` or ``shard``; or ``shard.check``, which reports and ends.
             argv: Its arguments; ``--ready-fd`` is added.
             on_ready: Called at most once, with the report.
             on_end: Called once, with the exit code (negative for a signal) and the error that it reported, or "".
@@ -70,6 +85,10 @@ class MemberProcess:
     def terminate(self) -> None:
         """Ask it to drain and end."""
         self._signal(signal.SIGTERM)
+
+    def retire(self) -> None:
+        """Ask it, a router, to send its clients away at a bearable rate and then end."""
+        self._signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         """End it now."""
@@ -115,3 +134,57 @@ class MemberProcess:
         self._loop.remove_reader(self._ready_fd)
         os.close(self._ready_fd)
         self._ready_fd = -1
+
+
+class AdoptedProcess:
+    """A member that somebody else has started.
+
+    Attributes:
+        pid: The process.
+        gone: Set once it has ended and ``on_end`` was called.
+    """
+
+    def __init__(self, pid: int, *, on_end: Callable[[AdoptedProcess], None]) -> None:
+        """Watch the process; needs a running loop.
+
+        Raises:
+            ProcessLookupError: There is none.
+        """
+        self.pid = pid
+        self.gone = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._on_end = on_end
+        self._pidfd = os.pidfd_open(pid)
+        self._loop.add_reader(self._pidfd, self._ended)
+
+    def terminate(self) -> None:
+        """Ask it to drain and end."""
+        self._signal(signal.SIGTERM)
+
+    def retire(self) -> None:
+        """Ask it, a router, to send its clients away at a bearable rate and then end."""
+        self._signal(signal.SIGUSR1)
+
+    def kill(self) -> None:
+        """End it now."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._pidfd < 0:
+            return
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            pass  # it has ended, and the loop will say so
+
+    def _ended(self) -> None:
+        self.let_go()
+        self._on_end(self)
+        self.gone.set()
+
+    def let_go(self) -> None:
+        """Stop watching it; it goes on."""
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1

@@ -77,6 +77,10 @@ class MemberStatus:
     error: str
     counters: Mapping[str, int] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
+    seat: str = ""
+    """The seat of a shard: its share of the slots. Empty for a router."""
+    holds_seat: bool = False
+    """Whether the shard is the one that should own that share; a predecessor or one that leaves is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,9 @@ class ClusterStatus:
     uptime_s: float
     map_version: int
     members: tuple[MemberStatus, ...]
+    slots_in_transit: int = 0
+    change: str = ""
+    """The change under way, such as "scaling to 5 shards and 1 router"; empty when there is none."""
 
     def total(self, counter: str) -> int:
         """The sum of a counter over all members."""
@@ -134,6 +141,8 @@ def render(status: ClusterStatus) -> RenderableType:
         f"\nadmin {status.admin} · supervisor {status.pid} · map {status.map_version}"
         f"\napp   {status.app}\ndata  {status.data}",
     )
+    if status.change or status.slots_in_transit:
+        head.append(f"\nnow   {status.change or 'moving'} · {status.slots_in_transit:,} slots in transit", "yellow")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("member", "state"):
         table.add_column(title, no_wrap=True)
@@ -157,7 +166,11 @@ def render(status: ClusterStatus) -> RenderableType:
     return Group(head, Text(), table, Text(), total, *errors)
 
 
-_STYLES = {"ready": "green", "running": "green", "starting": "yellow", "waiting": "yellow", "failed": "bold red"}
+_STYLES = {
+    **dict.fromkeys(("ready", "running"), "green"),
+    **dict.fromkeys(("starting", "waiting", "leaving", "retiring", "ending"), "yellow"),
+    **dict.fromkeys(("failed", "blocked", "stalled", "frozen"), "bold red"),
+}
 
 
 def _figures(member: MemberStatus) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""The supervisor: starts a cluster's routers and shards, watches and restarts them, and drains them at the end.
+"""The supervisor: starts a cluster's routers and shards, or takes over those that run, and drains them at the end.
 
-It is on no message's road: when it is killed, traffic goes on. It decides with ``post`` (what to do about a death) and
-``cluster_map`` (who has left), and acts here.
+It is on no message's road: when it is killed, traffic goes on, and the next one takes over. What should be stands in
+``staffing``, what to do next in ``reconciling``; the ``conductor`` does it, turn by turn. Here is the life around that.
 
-Order of a start: take the data folder, reserve the ports, open the directory, let the members in, serve the admin API,
-say that it is ready. Each step that fails ends the start with one sentence, and what was begun is undone in reverse.
+Order of a start: take the data folder, look for members that live, reserve the ports, open the directory, adopt the
+members or let new ones in, serve the admin API, say that it is ready. Each step that fails ends the start with one
+sentence, and what was begun is undone in reverse; members that had been there before go on.
 """
 
 from __future__ import annotations
@@ -12,55 +13,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections import Counter as Tally
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from ..common.clock import Clock, SystemClock
-from ..common.cluster_map import ClusterMap, MemberKind
+from ..common.cluster_map import Member, MemberKind
 from ..common.config import parse
-from ..common.counters import Reading, read_counters
-from ..common.directory import FILE_NAME, SqliteDirectory, leave
-from ..common.errors import (
-    DataFolderInUse,
-    DescriptorsTooFew,
-    DirectoryError,
-    RoostError,
-    StartupError,
-    WireError,
-)
+from ..common.directory import FILE_NAME, SqliteDirectory
+from ..common.errors import DataFolderInUse, DirectoryError, RoostError, StartupError
 from ..common.ids import Incarnation
-from ..common.startup import (
-    hold_name,
-    install_logging,
-    raise_descriptor_limit,
-    report_error,
-    report_ready,
-)
+from ..common.processes import kill_member
+from ..common.startup import hold_name, install_logging, raise_descriptor_limit, report_error, report_ready
 from . import ports
 from .admin import AdminServer, make_app
+from .adoption import Adopted, adopt, in_map
+from .app_check import AppCheck
+from .changes import Change, ChangeRefused, Outcome
+from .conductor import Conductor
 from .config import ADMIN_HOST, CHAT_EXAMPLE, UpConfig
-from .post import Abort, Done, GiveUp, Post, PostState, Restart
-from .process import MemberProcess
-from .run_folder import SUPERVISOR, Address, live_members, sweep, write_address
-from .status import ClusterStatus, MemberStatus, Rates, duration
+from .leftovers import end_everybody, end_leftovers
+from .members import LiveMember, find_members
+from .post import Abort, GiveUp, Post, PostState
+from .reloading import CANARY_S, FAILED_CONSTRUCTIONS, Reload
+from .run_folder import SUPERVISOR, Address, sweep, write_address
+from .scaling import Scaling
+from .source_watch import SourceWatch
+from .staffing import Staff, listed
+from .status import ClusterStatus, duration
 
 log = logging.getLogger("roost.supervisor")
 
-DESCRIPTORS_BESIDE = 256
-"""Descriptors that a router needs beside its clients': links, files, handshakes on their way."""
-UNEVEN_SHARE = 1.1
-"""The kernel spreads connections over routers by a hash: one gets this much of an even share at most, in practice."""
 ABORT_DEADLINE_S = 2.0
 """Seconds that members get to end when the start has failed: they hold nothing worth waiting for."""
-TICK_S = 1.0
-"""Seconds between two readings of the counters."""
 
 
 class StartFailed(StartupError):
@@ -88,17 +78,10 @@ class Supervisor:
         self._clock = clock or SystemClock()
         self._started_at = self._clock.now()
         self._state = "starting"
-        names = [(f"shard-{n + 1}", MemberKind.SHARD) for n in range(config.shards)]
-        names += [(f"router-{n + 1}", MemberKind.ROUTER) for n in range(config.routers)]
-        self._posts = {name: Post(name, kind) for name, kind in names}
-        self._processes: dict[str, MemberProcess] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._rates = {name: Rates() for name in self._posts}
-        self._readings: dict[str, Reading] = {}
-        self._left: set[Incarnation] = set()  # routers that ended and are still in the map
-        self._map = ClusterMap()
-        self._slots: Tally[Incarnation] = Tally()
+        self._descriptors = 0
         self._admin = ""
+        self._adopted: Adopted | None = None
+        self._check: AppCheck | None = None
 
     # --- the whole life -----------------------------------------------------------------------------------------
 
@@ -112,75 +95,156 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         # What ends the cluster: None when it was told to, or the error.
         self._end: asyncio.Future[StartupError | None] = self._loop.create_future()
-        self._all_ready = asyncio.Event()
         self._listen_to_signals()
+        self._descriptors = raise_descriptor_limit()  # the members inherit it
+        config.check_descriptors(self._descriptors)
         with contextlib.ExitStack() as held:
-            self._check_descriptors()
             held.callback(hold_name(config.run, SUPERVISOR).release)
-            self._refuse_orphans()
-            sweep(config.run, keep=config.run / f"{SUPERVISOR}.lock")
-            held.callback(ports.Reservation(config.host, config.port).close)
+            living = find_members(config.run)
+            serves_port = any({f"--port={config.port}", f"--host={config.host}"} <= {*live.argv} for live in living)
+            held.callback(ports.Reservation(config.host, config.port, shared=serves_port).close)
             listening = held.enter_context(ports.listen_alone(ADMIN_HOST, config.admin_port))
-            self._directory = self._open_directory()
-            held.callback(self._directory.close)
-            held.callback(sweep, config.run, keep=config.run / f"{SUPERVISOR}.lock")
+            directory = self._open_directory()
+            held.callback(directory.close)
+            staff = self._staff_from(living, directory)
+            if self._adopted is None:
+                sweep(config.run, keep=config.run / f"{SUPERVISOR}.lock")
+            self._conductor = Conductor(
+                config, staff, directory, self._clock, announce=self._announce, on_lost=self._lost
+            )
             try:
                 async with self._serve_admin(listening.getsockname()[1], listening):
-                    await self._staff()
+                    await self._serve()
             finally:
                 await self._end_all_now()
+                if not find_members(config.run):
+                    sweep(config.run, keep=config.run / f"{SUPERVISOR}.lock")
 
-    async def _staff(self) -> None:
-        """Let the members in, serve until the end, let them go."""
-        self._announce(f"roost starts {self.config.app or 'the chat example'}; data in {self.config.data}")
-        for post in self._posts.values():
-            self._start(post)
-        ready = asyncio.ensure_future(self._all_ready.wait())
-        self._end.add_done_callback(lambda _: ready.cancel())
-        await asyncio.wait([ready])
-        if not self._end.done():
-            self._state = "running"
-            self._announce(f"roost serves at {self.config.url} (admin {self._admin}; Ctrl-C drains and stops)")
-            if not self.config.app or self.config.app == str(CHAT_EXAMPLE):
-                self._announce(f"open {self.config.url}/chat-room/lobby in two browser tabs")
-            report_ready(self.config.ready_fd, SUPERVISOR, Incarnation(0))
-            self._tick()
-        error = await self._end
-        if error is not None:
-            raise error
-        await self._drain()
+    async def _serve(self) -> None:
+        """Get the members in, serve until the end, let them go."""
+        conductor = self._conductor
+        if self._adopted is None:
+            self._announce(f"roost starts {self.config.app_in_words}; data in {self.config.data}")
+        else:
+            for post in conductor.staff.posts.values():
+                if post.pid:
+                    conductor.crew.adopt(post)
+        try:
+            await conductor.start()
+            if await self._until_end(self._get_ready()):
+                self._state = "running"
+                self._announce(f"roost serves at {self.config.url} (admin {self._admin}; Ctrl-C drains and stops)")
+                if not self.config.app or self.config.app == str(CHAT_EXAMPLE):
+                    self._announce(f"open {self.config.url}/chat-room/lobby in two browser tabs")
+                report_ready(self.config.ready_fd, SUPERVISOR, Incarnation(0))
+                async with self._watch_source():
+                    await self._until_end(asyncio.Event().wait())
+            error = self._end.result()
+            if error is not None:
+                raise error
+            # The members are there to stay as long as the cluster does: whoever tells it to end, ends all of them.
+            self._adopted = None
+            await self._drain()
+        finally:
+            await conductor.aclose()
 
-    def _check_descriptors(self) -> None:
-        limit = raise_descriptor_limit()  # the members inherit it
-        share = self.config.connections / self.config.routers
-        if self.config.routers > 1:
-            share *= UNEVEN_SHARE
-        wanted = math.ceil(share) + DESCRIPTORS_BESIDE
-        if self.config.connections and wanted > limit:
-            raise DescriptorsTooFew(wanted, limit)
+    async def _until_end(self, doing: Coroutine[Any, Any, Any]) -> bool:
+        """Await *doing*, or the end of the cluster.
 
-    def _refuse_orphans(self) -> None:
-        """Members whose supervisor was killed still serve; starting others beside them would split the cluster."""
-        orphans = live_members(self.config.run)
-        if orphans:
-            who = ", ".join(f"{name} (process {pid})" for name, pid in orphans.items())
-            raise DataFolderInUse(
-                f"members of an earlier start still serve in this data folder, without a supervisor: {who}; "
-                f"`roost down --data {self.config.data}` ends them"
+        Returns:
+            Whether *doing* was done.
+        """
+        task = asyncio.ensure_future(doing)
+        await asyncio.wait([task, self._end], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return not self._end.done()
+        task.cancel()
+        await asyncio.wait([task])
+        return False
+
+    async def _get_ready(self) -> None:
+        if self._adopted is not None:
+            try:
+                await self._take_over(self._adopted)
+            except StartFailed as error:
+                self._fail(error)
+                return
+        await self._conductor.until_staffed()
+        self._adopted = None  # from now on they are ours, whatever comes
+
+    async def _take_over(self, adopted: Adopted) -> None:
+        """Make the members that were found what they should be."""
+        if adopted.needs_reload:
+            self._announce("  the shards were told something else: their successors take over")
+            self._done(await self._conductor.carry_out(self._reload(self.config, CANARY_S)))
+        change = Scaling(
+            adopted.staff,
+            shards=self.config.shards,
+            routers=self.config.routers,
+            descriptors=self._descriptors,
+        )
+        self._done(await self._conductor.carry_out(change))
+
+    def _done(self, outcome: Outcome) -> None:
+        if outcome.exit_code:
+            raise StartFailed(
+                f"{outcome.sentence}; what ran before goes on, `roost down --data {self.config.data}` ends it",
+                outcome.exit_code,
             )
+
+    def _fail(self, error: StartupError) -> None:
+        if not self._end.done():
+            self._end.set_result(error)
+
+    # --- who is there -------------------------------------------------------------------------------------------
 
     def _open_directory(self) -> SqliteDirectory:
         try:
-            directory = SqliteDirectory(self.config.data / FILE_NAME, initial_shards=self.config.shards)
+            return SqliteDirectory(self.config.data / FILE_NAME, initial_shards=self.config.shards)
         except DirectoryError as error:
             raise StartupError(str(error)) from error
+
+    def _staff_from(self, living: list[LiveMember], directory: SqliteDirectory) -> Staff:
+        """The staff to begin with: that of the members that serve, or a new one when none does."""
+        config = self.config
         try:
-            # No member lives (their locks are free), so whoever is still in the map died with an earlier cluster.
-            directory.begin_anew(self.config.shards)
+            map_ = directory.map()
+            serving = in_map(living, map_)
+            self._end_idle(living, serving)
+            if serving:
+                self._adopted = adopt(config, serving, map_, self._clock.now())
+                names = listed(live.name for live, _ in serving)
+                self._announce(f"roost takes over {names}, which served without a supervisor; data in {config.data}")
+                return self._adopted.staff
+            # No member lives, so whoever is still in the map died with an earlier cluster.
+            directory.begin_anew(config.shards)
         except DirectoryError as error:
-            directory.close()
             raise StartupError(str(error)) from error
-        return directory
+        return Staff.first(config)
+
+    def _end_idle(self, living: list[LiveMember], serving: list[tuple[LiveMember, Member]]) -> None:
+        """End processes that serve nobody: they were starting, or trying an app, when their supervisor was killed."""
+        pids = {live.pid for live, _ in serving}
+        for live in living:
+            if live.pid in pids:
+                continue
+            if not live.holds_name:
+                end_leftovers(self.config.run, [live], ABORT_DEADLINE_S)
+            elif not kill_member(self.config.run, live.name, live.pid):
+                raise DataFolderInUse(f"{live.name} (process {live.pid}) of an earlier start cannot be ended")
+
+    def _lost(self, post: Post, verdict: Abort | GiveUp) -> None:
+        """A post cannot be staffed."""
+        if self._conductor.change is not None and isinstance(verdict, Abort):
+            return  # a post of that change, which says what becomes of it
+        same = [
+            other for other in self._conductor.staff.posts.values() if other.kind is post.kind and other is not post
+        ]
+        if self._state == "starting" or all(other.state in (PostState.FAILED, PostState.ENDED) for other in same):
+            self._fail(StartFailed(verdict.why, verdict.exit_code))
+
+    # --- signals ------------------------------------------------------------------------------------------------
 
     def _listen_to_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -190,7 +254,7 @@ class Supervisor:
         if self._end.done():
             if self._state == "ending":
                 self._announce("roost was told twice: it kills what still runs")
-                self._kill_all()
+                self._conductor.crew.kill_all()
             return
         self.ask_to_end()
 
@@ -199,144 +263,116 @@ class Supervisor:
         if not self._end.done():
             self._end.set_result(None)
 
-    # --- members ------------------------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------------------
 
-    def _start(self, post: Post) -> None:
-        self._timers.pop(post.name, None)
-        if self._end.done():
-            post.ask_to_end()
+    def scale(self, shards: int | None, routers: int | None) -> int:
+        """Begin to change the number of members.
+
+        Returns:
+            The change's number.
+
+        Raises:
+            ChangeRefused, ConfigError, DescriptorsTooFew: It cannot begin; nothing was changed.
+        """
+        self._refuse_when_starting()
+        return self._conductor.begin(
+            Scaling(self._conductor.staff, shards=shards, routers=routers, descriptors=self._descriptors)
+        )
+
+    def reload(self, app: str | None, canary_s: float = CANARY_S) -> int:
+        """Begin to give all shards new code.
+
+        Args:
+            app: The app; ``None``: the present one, as it is on disk now.
+            canary_s: Seconds to watch the first shard with it.
+
+        Returns:
+            The change's number.
+
+        Raises:
+            ChangeRefused, ConfigError: It cannot begin; nothing was changed.
+        """
+        self._refuse_when_starting()
+        staff = self._conductor.staff
+        return self._conductor.begin(
+            self._reload(staff.config if app is None else replace(staff.config, app=app), canary_s)
+        )
+
+    def _refuse_when_starting(self) -> None:
+        self._conductor.refuse_when_busy()
+        if self._state != "running":
+            raise ChangeRefused(f"the cluster is {self._state}: wait until that is done")
+
+    def _reload(self, config: UpConfig, canary_s: float) -> Reload:
+        """A reload, whose check of the app begins at once."""
+        conductor = self._conductor
+        conductor.read()
+        change = Reload(
+            conductor.staff,
+            config=config,
+            app=config.app_in_words,
+            canary_s=canary_s,
+            was_failing=any(
+                conductor.observation.rates(post).get(FAILED_CONSTRUCTIONS, 0) for post in conductor.staff.holders
+            ),
+        )
+
+        def fine(namespaces: tuple[str, ...]) -> None:
+            change.checked(namespaces, conductor.map.namespaces)
+            conductor.soon()
+
+        def refused(why: str, exit_code: int) -> None:
+            change.refused(why, exit_code)
+            conductor.soon()
+
+        self._check = AppCheck(config, on_fine=fine, on_refused=refused)
+        return change
+
+    @contextlib.asynccontextmanager
+    async def _watch_source(self) -> AsyncIterator[None]:
+        """With ``--watch``: reload whenever the app's source has changed."""
+        if not self.config.watch:
+            yield
             return
-        config = self.config
-        argv = config.router_argv(post.name) if post.kind is MemberKind.ROUTER else config.shard_argv(post.name)
-        try:
-            process = MemberProcess(post.kind, argv, on_ready=self._on_ready, on_end=self._on_end)
-        except OSError as error:
-            # No processes or memory left just now. A later start is tried again like after a death.
-            post.started(0, self._clock.now())
-            self._judge(post, 1, f"cannot be started: {error.strerror}")
-            return
-        self._processes[post.name] = process
-        post.started(process.pid, self._clock.now())
-        self._timers[post.name] = self._loop.call_later(config.start_timeout, self._start_took_too_long, post, process)
+        watch = SourceWatch(
+            app=lambda: self._conductor.staff.config.app_path,
+            reload=self._reload_source,
+            announce=self._announce,
+        )
+        async with watch.running():
+            yield
 
-    def _start_took_too_long(self, post: Post, process: MemberProcess) -> None:
-        self._timers.pop(post.name, None)
-        if post.state is PostState.STARTING:
-            log.error("%s was not ready within %g s and is killed", post.name, self.config.start_timeout)
-            process.kill()
-
-    def _post_of(self, process: MemberProcess) -> Post:
-        return next(post for post in self._posts.values() if self._processes.get(post.name) is process)
-
-    def _on_ready(self, process: MemberProcess, report: dict[str, Any]) -> None:
-        post, now = self._post_of(process), self._clock.now()
-        timer = self._timers.pop(post.name, None)
-        if timer is not None:
-            timer.cancel()
-        post.ready(Incarnation(int(report.get("incarnation", 0))), now)
-        again = "again " if post.restarts else ""
-        self._announce(f"  {post.name:<10} ready {again}in {now - post.since:.1f} s   pid {post.pid}")
-        if all(post.state is PostState.READY for post in self._posts.values()):
-            self._all_ready.set()
-
-    def _on_end(self, process: MemberProcess, exit_code: int, error: str) -> None:
-        post = self._post_of(process)
-        timer = self._timers.pop(post.name, None)
-        if timer is not None:
-            timer.cancel()
-        if post.kind is MemberKind.ROUTER:
-            self._take_out(post, process.pid)
-        del self._processes[post.name]
-        self._judge(post, exit_code, error)
-
-    def _judge(self, post: Post, exit_code: int, error: str) -> None:
-        match post.ended(exit_code, error, self._clock.now()):
-            case Done():
-                pass
-            case Abort(why, code):
-                self._fail(why, code)
-            case GiveUp(why, code):
-                log.error("%s; it is not started again", why)
-                self._announce(f"  {why}; it is not started again")
-                same = [other for other in self._posts.values() if other.kind is post.kind]
-                if all(other.state is PostState.FAILED for other in same):
-                    self._fail(why, code)
-            case Restart(delay_s, why):
-                log.warning("%s; it starts again in %g s", why, delay_s)
-                self._announce(f"  {why}; it starts again in {delay_s:g} s")
-                if self._end.done():
-                    post.ask_to_end()
-                else:
-                    self._timers[post.name] = self._loop.call_later(delay_s, self._start, post)
-
-    def _fail(self, why: str, exit_code: int) -> None:
-        if not self._end.done():
-            self._end.set_result(StartFailed(why, exit_code))
-
-    def _take_out(self, post: Post, pid: int) -> None:
-        """Propose the map without a router that has ended, so that shards learn of its clients' end."""
-        incarnation = post.incarnation
-        if not incarnation:
-            # It died between entering the map and its report.
-            with contextlib.suppress(DirectoryError):
-                found = self._directory.map().named(post.name)
-                if found is not None and found.pid == pid:
-                    incarnation = found.incarnation
-        if incarnation:
-            self._left.add(incarnation)
-            self._clean_map()
-
-    def _clean_map(self) -> None:
-        try:
-            for incarnation in tuple(self._left):
-                leave(self._directory, incarnation)
-                self._left.discard(incarnation)
-        except DirectoryError as error:
-            log.error("an ended router stays in the map for now: %s", error)  # the next tick tries again
+    async def _reload_source(self) -> None:
+        """Reload once nothing else is under way."""
+        await self._conductor.until_idle()
+        change = self._reload(self._conductor.staff.config, CANARY_S)
+        await self._conductor.carry_out(change)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
         self._state = "ending"
         self._announce(f"roost drains: {self.config.url} closes")
-        self._cancel_timers()
+        self._conductor.stop()
         # Routers first: they tell their clients good-bye, and shards still run the close handlers for them.
         for kind in (MemberKind.ROUTER, MemberKind.SHARD):
-            posts = [post for post in self._posts.values() if post.kind is kind]
-            await self._end_members(posts, self.config.drain_timeout)
+            await self._conductor.crew.end_all(kind, self.config.drain_timeout)
         self._announce(f"roost ended after {duration(self._clock.now() - self._started_at)}")
 
     async def _end_all_now(self) -> None:
-        """No member is left behind, whatever has happened."""
+        """No member is left behind, whatever has happened; but those that were found serving when this start failed."""
         self._state = "ending"
-        self._cancel_timers()
-        if self._processes:
-            await self._end_members(self._posts.values(), ABORT_DEADLINE_S)
-
-    def _cancel_timers(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-
-    async def _end_members(self, posts: Iterable[Post], deadline_s: float) -> None:
-        """TERM, a deadline, KILL."""
-        processes = [self._processes[post.name] for post in posts if post.ask_to_end()]
-        for process in processes:
-            process.terminate()
-        gone = [asyncio.ensure_future(process.gone.wait()) for process in processes]
-        if not gone:
+        self._conductor.stop()
+        if self._check is not None:
+            self._check.kill()
+        if self._adopted is not None:
+            await self._conductor.crew.end_own(ABORT_DEADLINE_S)
             return
-        _, late = await asyncio.wait(gone, timeout=deadline_s)
-        if late:
-            for process in processes:
-                if not process.gone.is_set():
-                    log.warning("process %d did not end within %g s and is killed", process.pid, deadline_s)
-                    process.kill()
-            await asyncio.wait(late)
-
-    def _kill_all(self) -> None:
-        for process in self._processes.values():
-            process.kill()
+        for kind in (MemberKind.ROUTER, MemberKind.SHARD):
+            await self._conductor.crew.end_all(kind, ABORT_DEADLINE_S)
+        left = await asyncio.to_thread(end_everybody, self.config.run, ABORT_DEADLINE_S)
+        if left:
+            log.warning("ended what was left in the run folder: %s", ", ".join(left))
 
     # --- what others may see ------------------------------------------------------------------------------------
 
@@ -346,7 +382,7 @@ class Supervisor:
         address = Address(os.getpid(), ADMIN_HOST, port, token, self.config.url)
         self._admin = address.admin
         write_address(self.config.run, address)
-        server = AdminServer(make_app(status=self.status, down=self.ask_to_end, token=token))
+        server = AdminServer(make_app(self, token=token))
         serving = asyncio.ensure_future(server.run_on(listening))
         try:
             yield
@@ -354,67 +390,27 @@ class Supervisor:
             server.should_exit = True
             await serving
 
-    def _tick(self) -> None:
-        """Once a second: read the counters for rates, look for a new map, retry what failed."""
-        if self._state != "running":
-            return
-        self._loop.call_later(TICK_S, self._tick)
-        self._read()
-        if self._left:
-            self._clean_map()
-
-    def _read(self) -> None:
-        now = self._clock.now()
-        for post in self._posts.values():
-            try:
-                reading = read_counters(self.config.run / f"{post.name}.counters")
-            except FileNotFoundError:
-                continue
-            except (OSError, WireError) as error:
-                log.warning("the counters of %s cannot be read: %s", post.name, error)
-                continue
-            self._readings[post.name] = reading
-            self._rates[post.name].add(now, reading.pid, reading.values)
-        try:
-            if self._directory.changed():
-                self._map = self._directory.map()
-                self._slots = Tally(self._map.owners)
-        except DirectoryError as error:
-            log.error("going on with cluster map %d: %s", self._map.version, error)
+    def find_change(self, number: int) -> Change | None:
+        """A change that has begun not too long ago."""
+        return self._conductor.find_change(number)
 
     def status(self) -> ClusterStatus:
         """The cluster at this moment."""
-        self._read()
-        now = self._clock.now()
+        conductor = self._conductor
+        conductor.read()
+        staff = conductor.staff
         return ClusterStatus(
             state=self._state,
             url=self.config.url,
             admin=self._admin,
             data=str(self.config.data.resolve()),
-            app=self.config.app or str(CHAT_EXAMPLE),
+            app=staff.config.app_path,
             pid=os.getpid(),
-            uptime_s=round(now - self._started_at, 3),
-            map_version=self._map.version,
-            members=tuple(self._member_status(post, now) for post in self._posts.values()),
-        )
-
-    def _member_status(self, post: Post, now: float) -> MemberStatus:
-        reading = self._readings.get(post.name)
-        lives = reading is not None and reading.pid == post.pid
-        owner = self._map.named(post.name)
-        return MemberStatus(
-            name=post.name,
-            kind=post.kind.value,
-            state=post.state.value,
-            pid=post.pid,
-            incarnation=post.incarnation,
-            uptime_s=round(now - post.since, 3) if post.pid else 0.0,
-            restarts=max(0, post.restarts),
-            slots=self._slots[owner.incarnation] if owner is not None else 0,
-            error=post.error,
-            # The figures of a dead process say what was, not what is.
-            counters=dict(reading.values) if reading is not None and lives else {},
-            rates=self._rates[post.name].per_second() if lives else {},
+            uptime_s=round(self._clock.now() - self._started_at, 3),
+            map_version=conductor.map.version,
+            members=tuple(conductor.member_status(post) for post in staff.posts.values()),
+            slots_in_transit=len(conductor.map.next_owners),
+            change=conductor.change.title if conductor.change is not None else "",
         )
 
 

@@ -60,7 +60,9 @@ def test_type_checkers_find_the_same_files() -> None:
     assert links == {name: REPOSITORY / "deploy" / name for name in files}
 
 
-@pytest.mark.parametrize("script", ["deploy/up", "deploy/status", "deploy/down", "deploy/test", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["deploy/up", "deploy/status", "deploy/scale", "deploy/reload", "deploy/down", "deploy/test", ".ci/run"]
+)
 def test_scripts_can_be_run(script: str) -> None:
     path = REPOSITORY / script
     assert path.stat().st_mode & 0o111

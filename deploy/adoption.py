@@ -1,0 +1,122 @@
+"""Adoption: taking over the members that an earlier supervisor left. Pure.
+
+What lives is compared with what this start wants::
+
+    member that lives and is in the map                                     becomes
+    router with the name and the arguments that are wanted                  its post's process
+    router with a wanted name and other arguments                           the same, stale: it retires, another follows
+    any other router                                                        a post that leaves
+    shard of the generation that is taken over, in a wanted seat            holds its seat; with other arguments than
+                                                                            wanted, a reload follows
+    any other shard                                                         a post that leaves
+
+    member that lives and is not in the map                                 ended: it serves nobody
+    shard of the map without a process, in a seat of that generation        a post that waits to be started: its next
+                                                                            process takes its slots over
+    any other member of the map without a process                           the reconciling takes it off the map
+
+The **generation** taken over is the one that staffs most seats, the later one of two that staff as many. So a reload
+that was interrupted before its last seat is taken back, and one that was interrupted after that is completed.
+
+What is then missing or too many is a matter of scaling.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from ..common.cluster_map import ClusterMap, Member, MemberKind
+from ..common.ids import Incarnation
+from .config import UpConfig
+from .members import LiveMember, same_orders, without_ready_fd
+from .post import Post
+from .staffing import Staff, generation_of, router_name, seat_name
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What was taken over.
+
+    Attributes:
+        staff: Posts and seats.
+        pids: The processes to watch, by the post's name.
+        needs_reload: Shards that hold seats were started with other arguments.
+    """
+
+    staff: Staff
+    pids: Mapping[str, int]
+    needs_reload: bool
+
+
+def in_map(members: Collection[LiveMember], map_: ClusterMap) -> list[tuple[LiveMember, Member]]:
+    """The processes that serve, each with its place in the map."""
+    found = []
+    for live in members:
+        member = map_.named(live.name) if live.holds_name else None
+        if member is not None and member.pid == live.pid:
+            found.append((live, member))
+    return found
+
+
+def adopt(config: UpConfig, serving: Collection[tuple[LiveMember, Member]], map_: ClusterMap, now: float) -> Adopted:
+    """The staff that there is.
+
+    Args:
+        config: What this start wants.
+        serving: As ``in_map``; not empty.
+        map_: The map.
+        now: Monotonic seconds.
+    """
+    staff = Staff(config)
+    pids: dict[str, int] = {}
+    alive = {member.incarnation for _, member in serving}
+    staff.generation = _generation(map_, alive)
+    wanted_seats = {seat_name(number) for number in range(1, config.shards + 1)}
+    wanted_routers = {router_name(number) for number in range(1, config.routers + 1)}
+    old_orders: tuple[str, ...] = ()
+    for live, member in serving:
+        if member.kind is MemberKind.ROUTER:
+            argv = config.router_argv(live.name)
+            post = Post(live.name, member.kind, argv)
+            is_stale = live.name in wanted_routers and not same_orders(live.argv, argv)
+            post.leaving = live.name not in wanted_routers
+        else:
+            argv = config.shard_argv(live.name, member.seat)
+            post = Post(live.name, member.kind, argv, seat=member.seat)
+            is_stale = False
+            if generation_of(live.name, member.seat) == staff.generation and member.seat in wanted_seats:
+                staff.seats[member.seat] = live.name
+                if not same_orders(live.argv, argv):
+                    # Until the reload has succeeded, whatever is started again is what it was.
+                    post.argv = old_orders = without_ready_fd(live.argv)
+            else:
+                post.leaving = True
+        post.adopted(live.pid, member.incarnation, now, since=now - live.age_s, is_stale=is_stale)
+        staff.posts[post.name] = post
+        pids[post.name] = live.pid
+    for member in map_.shards:
+        takes_over = generation_of(member.name, member.seat) == staff.generation and member.seat in wanted_seats
+        if member.incarnation not in alive and takes_over and member.seat not in staff.seats:
+            post = staff.add_shard(member.seat, staff.generation)
+            if old_orders:
+                post.argv = _renamed(old_orders, post.name, post.seat)
+            post.missed(now)
+            staff.seats[member.seat] = post.name
+    return Adopted(staff, pids, bool(old_orders))
+
+
+def _generation(map_: ClusterMap, alive: Collection[Incarnation]) -> int:
+    staffed: defaultdict[int, int] = defaultdict(int)
+    for member in map_.shards:
+        number = generation_of(member.name, member.seat)
+        if member.incarnation in alive and number:
+            staffed[number] += 1
+    return max(staffed, key=lambda number: (staffed[number], number), default=1)
+
+
+def _renamed(argv: tuple[str, ...], name: str, seat: str) -> tuple[str, ...]:
+    """The arguments of one shard for another one."""
+    rest = [word for word in argv if not word.startswith(("--name=", "--seat="))]
+    return (f"--name={name}", *([f"--seat={seat}"] if seat != name else []), *rest)

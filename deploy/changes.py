@@ -1,0 +1,148 @@
+"""Changes of a running cluster that somebody has asked for: what they have in common. Pure.
+
+A change alters the staff step by step, each step when what it sees says that the one before is done. It never acts on
+a process or on the map itself: the reconciling does that, and goes on with it however the change ends. One change is
+under way at a time.
+
+A change sees the cluster through ``Seen``, ten times a second and whenever something happens. Every wait for others has
+a deadline: a start by the post's own patience, a move by ``MOVE_PATIENCE_S`` without any progress.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..common.cluster_map import NOBODY, ClusterMap
+from ..common.counters import Reading
+from ..common.errors import RoostError
+from .staffing import Staff
+
+MOVE_PATIENCE_S = 60.0
+"""Seconds without a new map after which a change stops waiting for slots; handlers have 5 s, a hung shard 30 s."""
+EXIT_FAILED = 1
+"""Exit code of a command whose change failed."""
+
+
+class ChangeRefused(RoostError):
+    """A change cannot begin now; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The cluster at one moment, as a change sees it.
+
+    Attributes:
+        now: Monotonic seconds.
+        map: The newest map.
+        readings: What each member's counter file said last, by the member's name; of dead ones, too.
+    """
+
+    now: float
+    map: ClusterMap
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a change ended.
+
+    Attributes:
+        sentence: What has happened, or why it has not.
+        exit_code: For the command; 0 when it succeeded.
+    """
+
+    sentence: str
+    exit_code: int = 0
+
+
+class Change(ABC):
+    """A change under way.
+
+    Attributes:
+        title: What is done, for ``status``: "scaling to 5 shards".
+        lines: The progress so far, one sentence each.
+        outcome: How it ended; ``None`` while it is under way.
+    """
+
+    def __init__(self, title: str, staff: Staff) -> None:
+        self.title = title
+        self.staff = staff
+        self.lines: list[str] = []
+        self.outcome: Outcome | None = None
+        self._began: Seen | None = None
+        self._moves_began: Seen | None = None
+        self._progress = -1
+        self._progressed_at = 0.0
+
+    def step(self, seen: Seen) -> None:
+        """Go as far as what is seen allows."""
+        if self.outcome is not None:
+            return
+        if self._began is None:
+            self._began = seen
+            self._progressed_at = seen.now
+        if seen.map.version != self._progress:
+            self._progress, self._progressed_at = seen.map.version, seen.now
+        self._step(seen)
+
+    @abstractmethod
+    def _step(self, seen: Seen) -> None: ...
+
+    def call_off(self, why: str) -> None:
+        """It cannot go on: the cluster ends."""
+        if self.outcome is None:
+            self.outcome = Outcome(why, EXIT_FAILED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the admin API."""
+        ended = self.outcome is not None
+        return {
+            "title": self.title,
+            "lines": list(self.lines),
+            "done": ended,
+            "sentence": self.outcome.sentence if self.outcome is not None else "",
+            "exit_code": self.outcome.exit_code if self.outcome is not None else 0,
+        }
+
+    def _say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def _is_stuck(self, seen: Seen) -> bool:
+        """Whether slots do not get on."""
+        return seen.now - self._progressed_at >= MOVE_PATIENCE_S
+
+    def _wait_anew(self, seen: Seen) -> None:
+        """Another stage begins: its patience, too."""
+        self._progressed_at = seen.now
+
+
+def seats_of_slots(map_: ClusterMap) -> list[str]:
+    """The seat of each slot's owner."""
+    return [map_.members[owner].seat if owner != NOBODY else "" for owner in map_.owners]
+
+
+def owners_changed(before: ClusterMap, after: ClusterMap, *, within_seats: bool) -> int:
+    """How many slots another shard owns now.
+
+    Args:
+        before: A map.
+        after: A later one.
+        within_seats: Whether a shard in the same seat counts as another one (a reload's successor does; the next
+            process of a shard that was scaled does not).
+    """
+    if within_seats:
+        return sum(one != other for one, other in zip(before.owners, after.owners, strict=True))
+    return sum(one != other for one, other in zip(seats_of_slots(before), seats_of_slots(after), strict=True))
+
+
+def growth(before: Mapping[str, Reading], after: Mapping[str, Reading], counter: str) -> int:
+    """By how much a total of all members has grown; a process that was not there before began at 0."""
+    grown = 0
+    for name, reading in after.items():
+        earlier = before.get(name)
+        start = earlier.values.get(counter, 0) if earlier is not None and earlier.pid == reading.pid else 0
+        grown += max(0, reading.values.get(counter, 0) - start)
+    return grown

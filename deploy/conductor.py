@@ -1,0 +1,318 @@
+"""The conductor: looks at the cluster, again and again, and takes the next steps towards what it should be.
+
+A **turn** reads the counters, lets the change under way look, changes the map, and starts and ends processes; each part
+decides in pure code (``changes``, ``reconciling``, ``observation``). Turns come a second apart, ten times a second
+while a change is under way, and at once when a process or the map has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable
+
+from ..common.clock import Clock
+from ..common.cluster_map import ClusterMap, MemberKind
+from ..common.directory import MapWatch, SqliteDirectory, update
+from ..common.errors import DirectoryError
+from ..common.ids import Incarnation
+from ..common.liveness import Verdict
+from ..common.processes import is_running
+from ..common.startup import holder_of
+from .changes import Change, ChangeRefused, Outcome, Seen
+from .config import UpConfig
+from .crew import Crew
+from .observation import Observation
+from .post import Abort, GiveUp, Post
+from .reconciling import next_look, next_map, next_steps
+from .staffing import Staff
+from .status import MemberStatus
+
+log = logging.getLogger("roost.supervisor")
+
+TICK_S = 1.0
+"""Seconds between two turns when nothing happens."""
+CHANGE_TICK_S = 0.1
+"""The same while a change is under way."""
+CHANGES_REMEMBERED = 16
+"""Changes whose outcome can still be asked for."""
+WHY_KILLED = {Verdict.STALLED: "does not get on", Verdict.FROZEN: "is stopped"}
+
+
+class Conductor:
+    """One cluster's turns.
+
+    Args:
+        config: How long things may take.
+        staff: What should be.
+        directory: Where the map is.
+        clock: The time.
+        announce: Takes each line that a person should see.
+        on_lost: Called when a post cannot be staffed.
+    """
+
+    def __init__(
+        self,
+        config: UpConfig,
+        staff: Staff,
+        directory: SqliteDirectory,
+        clock: Clock,
+        *,
+        announce: Callable[[str], None],
+        on_lost: Callable[[Post, Abort | GiveUp], None],
+    ) -> None:
+        self._config = config
+        self.staff = staff
+        self._directory = directory
+        self._clock = clock
+        self._announce = announce
+        self._loop = asyncio.get_running_loop()
+        self.crew = Crew(staff, config, clock, announce=announce, on_change=self.soon, on_lost=on_lost)
+        self.observation = Observation(config.run, stall_kill_s=config.stall_kill, is_running=is_running)
+        self.map = ClusterMap()
+        self._slots: Tally[Incarnation] = Tally()
+        self._watch = MapWatch(directory, self._take_map)
+        self._strangers_gone: set[Incarnation] = set()
+        self._change: Change | None = None
+        self._changes: deque[tuple[int, Change]] = deque(maxlen=CHANGES_REMEMBERED)
+        self._change_ended = asyncio.Event()
+        self._said = 0
+        self._turned = asyncio.Event()
+        self._judge_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._planned = False
+        self._directory_fails = False
+        self._closed = False
+
+    # --- turns --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take the first turn.
+
+        Raises:
+            DirectoryError: The directory cannot be read.
+        """
+        await self._watch.start()
+        self.soon()
+
+    def stop(self) -> None:
+        """Take no more turns, and call off the change under way."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._change is not None:
+            self._change.call_off("the cluster ends")
+            self._report_change()
+
+    async def aclose(self) -> None:
+        """Let go of the directory."""
+        self.stop()
+        await self._watch.aclose()
+
+    def _take_map(self, new: ClusterMap) -> None:
+        self.map, self._slots = new, Tally(new.owners)
+        self.soon()
+
+    def soon(self) -> None:
+        """Take a turn at once: something has happened."""
+        if not self._planned and not self._closed:
+            self._planned = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._planned = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._closed:
+            return
+        now = self._clock.now()
+        due = now >= self._judge_at
+        # First the next turn, so that an error in this one does not end it all.
+        self._timer = self._loop.call_later(TICK_S if self._change is None else CHANGE_TICK_S, self._turn)
+        if due or self._change is not None:
+            self.observation.read(self.staff.posts.values(), now)
+        if due:
+            self._judge_at = now + TICK_S
+            self._look_for_strangers()
+            for post, verdict in self.observation.judge(self.staff.posts.values(), now):
+                self.crew.kill(post, WHY_KILLED[verdict])
+        if self._change is not None:
+            self._change.step(Seen(now, self.map, self.observation.readings))
+            self._report_change()
+        self._change_map(now)
+        self._take_steps(now)
+        wait_s = next_look(self.staff, now)
+        if wait_s < self._timer.when() - self._loop.time():
+            self._timer.cancel()
+            self._timer = self._loop.call_later(wait_s, self._turn)
+        self._turned.set()
+
+    def _change_map(self, now: float) -> None:
+        if self._next_map(self.map) is None and not self._directory_fails:
+            return
+        try:
+            while True:
+                steps: list[ClusterMap] = []
+
+                def change(current: ClusterMap, steps: list[ClusterMap] = steps) -> ClusterMap | None:
+                    steps.clear()
+                    new = self._next_map(current)
+                    if new is not None:
+                        steps.append(new)
+                    return new
+
+                update(self._directory, change)
+                if not steps:
+                    break
+            self._directory_fails = False
+            self._watch.look()
+        except DirectoryError as error:
+            # The next turn tries again; until then the cluster goes on with the map that it has.
+            if not self._directory_fails:
+                log.error("the cluster map stays as it is for now: %s", error)
+            self._directory_fails = True
+
+    def _next_map(self, current: ClusterMap) -> ClusterMap | None:
+        return next_map(current, self.staff, self._clock.now(), self._config.grace, self._strangers_gone)
+
+    def _look_for_strangers(self) -> None:
+        """Members without a post: left by an earlier supervisor, or started by hand."""
+        self._strangers_gone = {
+            member.incarnation
+            for member in self.map.members.values()
+            if member.name not in self.staff.posts and holder_of(self._config.run, member.name) != member.pid
+        }
+
+    def _take_steps(self, now: float) -> None:
+        steps = next_steps(self.staff, self.map, now)
+        for post in steps.start:
+            self.crew.start(post)
+        for post in steps.kill:
+            starting = post.restarts >= 0 and post.state.value == "starting"
+            limit_s = self._config.start_timeout if starting else self._config.drain_timeout
+            self.crew.kill(
+                post, f"was not ready within {limit_s:g} s" if starting else f"did not end within {limit_s:g} s"
+            )
+        for post in steps.retire:
+            reading = self.observation.reading(post)
+            clients = reading.values.get("connections", 0) if reading is not None else 0
+            self.crew.retire(post, clients / self.staff.config.retire_rate + self._config.drain_timeout)
+        for post in steps.end:
+            self.crew.end(post)
+        for post in steps.forget:
+            del self.staff.posts[post.name]
+            self.observation.forget(post)
+        if steps.forget or steps.end or steps.retire:
+            self.soon()
+
+    # --- changes ------------------------------------------------------------------------------------------------
+
+    @property
+    def change(self) -> Change | None:
+        """The change under way."""
+        return self._change
+
+    def begin(self, change: Change) -> int:
+        """Carry out a change.
+
+        Returns:
+            Its number, for ``find_change``.
+
+        Raises:
+            ChangeRefused: Another one is under way.
+        """
+        self.refuse_when_busy()
+        number = self._changes[-1][0] + 1 if self._changes else 1
+        self._changes.append((number, change))
+        self._change, self._said = change, 0
+        self._change_ended.clear()
+        self._announce(f"roost is {change.title}")
+        self.soon()
+        return number
+
+    def refuse_when_busy(self) -> None:
+        """Only one change at a time.
+
+        Raises:
+            ChangeRefused: There is one.
+        """
+        if self._closed:
+            raise ChangeRefused("the cluster is ending")
+        if self._change is not None:
+            raise ChangeRefused(f"the cluster is {self._change.title}: wait until that is done")
+
+    def find_change(self, number: int) -> Change | None:
+        """A change that has begun not too long ago."""
+        return next((change for at, change in self._changes if at == number), None)
+
+    async def carry_out(self, change: Change) -> Outcome:
+        """Carry out a change and wait for its end.
+
+        Raises:
+            ChangeRefused: as ``begin``.
+        """
+        self.begin(change)
+        while change.outcome is None:
+            await self._change_ended.wait()
+        return change.outcome
+
+    async def until_idle(self) -> None:
+        """Wait until no change is under way."""
+        while self._change is not None:
+            await self._change_ended.wait()
+
+    def _report_change(self) -> None:
+        change = self._change
+        assert change is not None
+        for line in change.lines[self._said :]:
+            self._announce(f"  {line}")
+        self._said = len(change.lines)
+        if change.outcome is not None:
+            self._announce(f"  {change.outcome.sentence}")
+            if change.outcome.exit_code:
+                log.error("%s has failed: %s", change.title, change.outcome.sentence)
+            self._change = None
+            self._change_ended.set()
+
+    async def until_staffed(self) -> None:
+        """Wait until every post serves, and none is to be given up or replaced."""
+        while not all(post.serves and not post.leaving and not post.is_stale for post in self.staff.posts.values()):
+            self._turned.clear()
+            await self._turned.wait()
+
+    # --- what others may see ------------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Look at the counters now."""
+        self.observation.read(self.staff.posts.values(), self._clock.now())
+
+    def member_status(self, post: Post) -> MemberStatus:
+        """One member at this moment."""
+        now = self._clock.now()
+        reading = self.observation.reading(post)
+        owner = self.map.named(post.name)
+        condition = self.observation.condition(post)
+        state = post.state.value
+        if post.serves and condition is not Verdict.ALIVE:
+            state = condition.value
+        elif post.serves and post.leaving:
+            state = "leaving"
+        is_shard = post.kind is MemberKind.SHARD
+        return MemberStatus(
+            name=post.name,
+            kind=post.kind.value,
+            state=state,
+            pid=post.pid,
+            incarnation=post.incarnation,
+            uptime_s=round(now - post.since, 3) if post.pid else 0.0,
+            restarts=max(0, post.restarts),
+            slots=self._slots[owner.incarnation] if owner is not None else 0,
+            error=post.error,
+            # The figures of a dead process say what was, not what is.
+            counters=dict(reading.values) if reading is not None else {},
+            rates=dict(self.observation.rates(post)) if reading is not None else {},
+            seat=post.seat if is_shard else "",
+            holds_seat=is_shard and self.staff.seats.get(post.seat) == post.name,
+        )

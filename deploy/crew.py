@@ -1,0 +1,177 @@
+"""The crew: the processes that hold the posts. Starts, signals and buries them, and tells the posts of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..common.clock import Clock
+from ..common.cluster_map import MemberKind
+from ..common.ids import Incarnation
+from .config import UpConfig
+from .post import Abort, Done, GiveUp, Post, Restart
+from .process import AdoptedProcess, MemberProcess, Process
+from .staffing import Staff
+
+log = logging.getLogger("roost.supervisor")
+
+
+class Crew:
+    """The processes of a staff.
+
+    Args:
+        staff: The posts.
+        config: How long things may take.
+        clock: The time.
+        announce: Takes each line that a person should see.
+        on_change: Called when a post has changed.
+        on_lost: Called when a post cannot be staffed, now (``Abort``) or any more (``GiveUp``).
+    """
+
+    def __init__(
+        self,
+        staff: Staff,
+        config: UpConfig,
+        clock: Clock,
+        *,
+        announce: Callable[[str], None],
+        on_change: Callable[[], None],
+        on_lost: Callable[[Post, Abort | GiveUp], None],
+    ) -> None:
+        self._staff = staff
+        self._config = config
+        self._clock = clock
+        self._announce = announce
+        self._on_change = on_change
+        self._on_lost = on_lost
+        self._processes: dict[str, Process] = {}
+        self._ending = False
+
+    # --- one process --------------------------------------------------------------------------------------------
+
+    def start(self, post: Post) -> None:
+        """Start the post's next process."""
+        now = self._clock.now()
+        try:
+            process = MemberProcess(post.kind, post.argv, on_ready=self._on_ready, on_end=self._on_end)
+        except OSError as error:
+            # No processes or memory left just now. A later start is tried again like after a death.
+            post.started(0, now)
+            self._judge(post, 1, f"cannot be started: {error.strerror}")
+            return
+        self._processes[post.name] = process
+        post.started(process.pid, now, self._config.start_timeout)
+
+    def adopt(self, post: Post) -> None:
+        """Watch the process that the post has already."""
+        try:
+            self._processes[post.name] = AdoptedProcess(post.pid, on_end=self._on_adopted_end)
+        except ProcessLookupError:
+            self._judge(post, None, "")
+
+    def kill(self, post: Post, why: str) -> None:
+        """End the post's process now."""
+        log.error("%s %s and is killed", post.name, why)
+        # Once: its end will be told.
+        post.deadline = float("inf")
+        self._processes[post.name].kill()
+
+    def end(self, post: Post) -> None:
+        """Tell the post's process to drain and end; it is killed when that takes too long."""
+        process = self._processes.get(post.name)
+        if post.ask_to_end(self._clock.now() + self._config.drain_timeout, for_good=not post.is_stale) and process:
+            process.terminate()
+
+    def retire(self, post: Post, patience_s: float) -> None:
+        """Tell a router to send its clients away and end; it is told to end when that takes too long."""
+        post.retire(self._clock.now() + patience_s)
+        self._processes[post.name].retire()
+
+    def _post_of(self, process: Process) -> Post:
+        return next(post for post in self._staff.posts.values() if self._processes.get(post.name) is process)
+
+    def _on_ready(self, process: MemberProcess, report: dict[str, Any]) -> None:
+        post, now = self._post_of(process), self._clock.now()
+        post.ready(Incarnation(int(report.get("incarnation", 0))), now)
+        again = "again " if post.restarts else ""
+        self._announce(f"  {post.name:<10} ready {again}in {now - post.since:.1f} s   pid {post.pid}")
+        self._on_change()
+
+    def _on_adopted_end(self, process: AdoptedProcess) -> None:
+        post = self._post_of(process)
+        del self._processes[post.name]
+        self._judge(post, None, "")
+
+    def _on_end(self, process: MemberProcess, exit_code: int, error: str) -> None:
+        post = self._post_of(process)
+        del self._processes[post.name]
+        self._judge(post, exit_code, error)
+
+    def _judge(self, post: Post, exit_code: int | None, error: str) -> None:
+        match post.ended(exit_code, error, self._clock.now()):
+            case Done():
+                pass
+            case Abort() as lost:
+                self._on_lost(post, lost)
+            case GiveUp(why) as lost:
+                log.error("%s; it is not started again", why)
+                self._announce(f"  {why}; it is not started again")
+                self._on_lost(post, lost)
+            case Restart(delay_s, why):
+                if self._ending:
+                    post.ask_to_end()
+                else:
+                    log.warning("%s; it starts again in %g s", why, delay_s)
+                    self._announce(f"  {why}; it starts again in {delay_s:g} s")
+        self._on_change()
+
+    # --- all of them --------------------------------------------------------------------------------------------
+
+    async def end_all(self, kind: MemberKind, deadline_s: float) -> None:
+        """End the processes of a kind and wait for that: TERM, a deadline, KILL."""
+        self._ending = True
+        await self._end([post for post in self._staff.posts.values() if post.kind is kind], deadline_s)
+
+    async def end_own(self, deadline_s: float) -> None:
+        """End the processes that this crew has started; adopted ones go on."""
+        self._ending = True
+        for process in self._processes.values():
+            if isinstance(process, AdoptedProcess):
+                process.let_go()
+        own = [post for post in self._staff.posts.values() if isinstance(self._processes.get(post.name), MemberProcess)]
+        await self._end(own, deadline_s)
+
+    async def _end(self, posts: Iterable[Post], deadline_s: float) -> None:
+        processes = []
+        for post in posts:
+            post.deadline = float("inf")
+            if post.ask_to_end():
+                processes.append(self._processes[post.name])
+        for process in processes:
+            process.terminate()
+        gone = [asyncio.ensure_future(process.gone.wait()) for process in processes]
+        if not gone:
+            return
+        _, late = await asyncio.wait(gone, timeout=deadline_s)
+        if late:
+            for process in processes:
+                if not process.gone.is_set():
+                    log.warning("process %d did not end within %g s and is killed", process.pid, deadline_s)
+                    process.kill()
+            await asyncio.wait(late)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no process is left."""
+        return not self._processes
+
+    def has_own(self) -> bool:
+        """Whether a process is left that this crew has started."""
+        return any(isinstance(process, MemberProcess) for process in self._processes.values())
+
+    def kill_all(self) -> None:
+        """End everything now."""
+        for process in self._processes.values():
+            process.kill()

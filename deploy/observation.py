@@ -1,0 +1,99 @@
+"""What the supervisor sees of the members without asking them: their counters, their rates, whether they live."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from ..common.counters import Reading, read_counters
+from ..common.errors import WireError
+from ..common.liveness import Liveness, Verdict
+from .post import Post, PostState
+from .status import Rates
+
+log = logging.getLogger("roost.supervisor")
+
+
+class Observation:
+    """Readings of all members' counter files.
+
+    Args:
+        run: The run folder.
+        stall_kill_s: Seconds that a loop may stand still.
+        is_running: Whether a process is on a processor (``processes.is_running``).
+    """
+
+    def __init__(self, run: Path, *, stall_kill_s: float, is_running: Callable[[int], bool]) -> None:
+        self._run = run
+        self._stall_kill_s = stall_kill_s
+        self._is_running = is_running
+        self._readings: dict[str, Reading] = {}
+        self._rates: dict[str, Rates] = {}
+        self._liveness: dict[str, tuple[int, Liveness]] = {}
+        self._verdicts: dict[str, Verdict] = {}
+
+    @property
+    def readings(self) -> Mapping[str, Reading]:
+        """The last reading of each member, dead ones included; a copy."""
+        return dict(self._readings)
+
+    def read(self, posts: Iterable[Post], now: float) -> None:
+        """Read every member's counters."""
+        for post in posts:
+            try:
+                reading = read_counters(self._run / f"{post.name}.counters")
+            except FileNotFoundError:
+                continue
+            except (OSError, WireError) as error:
+                log.warning("the counters of %s cannot be read: %s", post.name, error)
+                continue
+            self._readings[post.name] = reading
+            self._rates.setdefault(post.name, Rates()).add(now, reading.pid, reading.values)
+
+    def judge(self, posts: Iterable[Post], now: float) -> list[tuple[Post, Verdict]]:
+        """Judge by the last readings who lives; about once a second.
+
+        Returns:
+            The members that are to be killed, with the reason.
+        """
+        fatal = []
+        for post in posts:
+            reading = self._readings.get(post.name)
+            # One that starts or ends has a deadline of its own.
+            if post.state is not PostState.READY or reading is None or reading.pid != post.pid:
+                self._liveness.pop(post.name, None)
+                self._verdicts.pop(post.name, None)
+                continue
+            pid, liveness = self._liveness.get(post.name, (0, None))
+            if liveness is None or pid != post.pid:
+                liveness = Liveness(stall_kill_s=self._stall_kill_s)
+                self._liveness[post.name] = (post.pid, liveness)
+            before = self._verdicts.get(post.name, Verdict.ALIVE)
+            verdict = liveness.observe(now, reading.publications, reading.beats, self._is_running(post.pid))
+            self._verdicts[post.name] = verdict
+            if verdict is Verdict.BLOCKED and before is Verdict.ALIVE:
+                log.warning("%s does not get on: its loop stands still", post.name)
+            if verdict.is_fatal:
+                fatal.append((post, verdict))
+        return fatal
+
+    def condition(self, post: Post) -> Verdict:
+        """What was thought of a member last."""
+        return self._verdicts.get(post.name, Verdict.ALIVE)
+
+    def reading(self, post: Post) -> Reading | None:
+        """What the post's present process has counted."""
+        reading = self._readings.get(post.name)
+        return reading if reading is not None and reading.pid == post.pid else None
+
+    def rates(self, post: Post) -> Mapping[str, float]:
+        """How fast it counts, a second."""
+        rates = self._rates.get(post.name)
+        return rates.per_second() if rates is not None else {}
+
+    def forget(self, post: Post) -> None:
+        """A post is given up; its figures go, its file as well."""
+        for held in (self._readings, self._rates, self._liveness, self._verdicts):
+            held.pop(post.name, None)
+        (self._run / f"{post.name}.counters").unlink(missing_ok=True)

@@ -1,0 +1,233 @@
+"""Reloading: new code in every shard, by a rolling move that can be taken back. Pure.
+
+Theory of operation::
+
+    CHECKING ── a process loads the app: refused, or it lacks a namespace that is hosted now ──► FAILED, nothing touched
+    │ fine
+    ▼
+    STARTING   a successor for the next seat          ready ──► it gets the seat: the slots move to it
+    MOVING     its slots on their way                 settled
+    WATCHING   the first one for ``canary_s``, the others for ``GLANCE_S``       ──► the next seat: STARTING
+    │ all seats done
+    ▼
+    ENDING     the predecessors, which own nothing, are dismissed       all gone ──► DONE
+
+    STARTING, MOVING, WATCHING ── trouble ──► RETURNING  all seats go back to the predecessors, successors are dismissed
+                                              all gone, settled ──► FAILED: the old code goes on
+
+*Trouble* is a successor that does not start, dies, or whose constructors fail while those of its predecessors did not;
+and a move that does not get on. Objects keep their sockets meanwhile: a shard tries a failing constructor again for
+30 s before it resets an object that has moved.
+
+Predecessors live until all is done, owning nothing, so that a rollback needs no start. A seat whose shard is not there
+(it died and could not be started again, the reason to reload, perhaps) gets a successor all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+from ..common.counters import Reading
+from ..common.errors import AppError
+from .changes import EXIT_FAILED, Change, Outcome, Seen, growth, owners_changed
+from .config import UpConfig
+from .post import Post, PostState
+from .reconciling import is_settled
+from .staffing import Staff, counted, in_order, listed
+
+CANARY_S = 2.0
+"""Seconds for which the first successor is watched before the others follow."""
+GLANCE_S = 0.6
+"""The same for each of the others: two publications of its counters."""
+FAILED_CONSTRUCTIONS = "constructions_failed"
+"""The shards' counter of constructors that raised."""
+
+
+class Stage(Enum):
+    """How far it is."""
+
+    CHECKING = "checking"
+    """A process of its own loads the app."""
+    STARTING = "starting"
+    """A successor is on its way."""
+    MOVING = "moving"
+    """Its slots are."""
+    WATCHING = "watching"
+    """It has them, and is watched."""
+    ENDING = "ending"
+    """All seats are taken over; the predecessors end."""
+    RETURNING = "returning"
+    """The predecessors get everything back; the successors end."""
+
+
+class Reload(Change):
+    """A change of the shards' code.
+
+    Args:
+        staff: The staff.
+        config: What successors are told.
+        app: The app in words.
+        canary_s: Seconds to watch the first successor.
+        was_failing: Whether constructors of the present code fail just now, so that new failures say nothing.
+    """
+
+    def __init__(self, staff: Staff, *, config: UpConfig, app: str, canary_s: float, was_failing: bool) -> None:
+        super().__init__(f"reloading {app}", staff)
+        self.config = config
+        self._app = app
+        self._canary_s = canary_s
+        self._was_failing = was_failing
+        self._generation = staff.generation + 1
+        # Seats whose shard serves first: a canary among messages finds more.
+        self._order = in_order(staff.seats)
+        self._order.sort(key=lambda seat: not staff.posts[staff.seats[seat]].serves)
+        self._predecessors = {seat: staff.posts[staff.seats[seat]] for seat in self._order}
+        self._successors: dict[str, Post] = {}
+        self._stage = Stage.CHECKING
+        self._before: Seen | None = None
+        self._watch_until = 0.0
+        self._why = ""
+        self._moved = 0
+
+    # --- the check ----------------------------------------------------------------------------------------------
+
+    def checked(self, namespaces: Iterable[str], hosted: Iterable[str]) -> None:
+        """The app loads.
+
+        Args:
+            namespaces: Those that it has classes for.
+            hosted: Those that the cluster hosts now.
+        """
+        if self._stage is not Stage.CHECKING or self.outcome is not None:
+            return
+        missing = sorted(set(hosted) - set(namespaces))
+        if missing:
+            self.refused(
+                f"{self._app} has no class for {' and '.join(map(repr, missing))}, which the cluster hosts now: the "
+                "sockets there would have nobody"
+            )
+            return
+        self._say(f"{self._app} loads")
+        self._stage = Stage.STARTING
+
+    def refused(self, why: str, exit_code: int = AppError.exit_code) -> None:
+        """The app cannot be used."""
+        if self._stage is Stage.CHECKING and self.outcome is None:
+            self.outcome = Outcome(f"nothing was changed: {why}", exit_code)
+
+    # --- the move -----------------------------------------------------------------------------------------------
+
+    def _step(self, seen: Seen) -> None:
+        if self._before is None:
+            self._before = seen
+        if self._stage in (Stage.STARTING, Stage.MOVING, Stage.WATCHING):
+            why = self._trouble(seen)
+            if why:
+                self._turn_back(why, seen)
+        if self._stage is Stage.STARTING:
+            self._start(seen)
+        if self._stage is Stage.MOVING:
+            self._move(seen)
+        if self._stage is Stage.WATCHING:
+            self._watch(seen)
+        if self._stage is Stage.ENDING:
+            self._end(seen)
+        if self._stage is Stage.RETURNING:
+            self._return(seen)
+
+    @property
+    def _seat(self) -> str:
+        """The seat that is being taken over."""
+        return self._order[len(self._successors) - 1]
+
+    def _start(self, seen: Seen) -> None:
+        if not self._successors or self._successors[self._seat].name in self.staff.seats.values():
+            seat = self._order[len(self._successors)]
+            post = self.staff.add_shard(seat, self._generation, self.config)
+            self._successors[seat] = post
+            self._say(f"starting {post.name}")
+        post = self._successors[self._seat]
+        if post.serves:
+            self.staff.seats[post.seat] = post.name
+            self._wait_anew(seen)
+            self._stage = Stage.MOVING
+
+    def _move(self, seen: Seen) -> None:
+        if not is_settled(seen.map, self.staff):
+            return
+        post, owned = self._successors[self._seat], seen.map.slots_of(self._successors[self._seat].incarnation)
+        is_canary = len(self._successors) == 1
+        watched_s = self._canary_s if is_canary else GLANCE_S
+        self._say(
+            f"{post.name} has {counted(len(owned), 'slot')}"
+            + (f" and is watched for {watched_s:g} s" if is_canary else "")
+        )
+        self._watch_until = seen.now + max(watched_s, GLANCE_S)
+        self._stage = Stage.WATCHING
+
+    def _watch(self, seen: Seen) -> None:
+        if seen.now < self._watch_until:
+            return
+        if len(self._successors) < len(self._order):
+            self._wait_anew(seen)
+            self._stage = Stage.STARTING
+            self._start(seen)
+            return
+        # From here on the new code is the cluster's.
+        assert self._before is not None
+        self._moved = owners_changed(self._before.map, seen.map, within_seats=True)
+        self.staff.config, self.staff.generation = self.config, self._generation
+        self.staff.dismiss(self._predecessors.values())
+        self._wait_anew(seen)
+        self._stage = Stage.ENDING
+
+    def _end(self, seen: Seen) -> None:
+        if any(post.name in self.staff.posts for post in self._predecessors.values()) and not self._is_stuck(seen):
+            return
+        assert self._before is not None
+        closed = growth(self._before.readings, seen.readings, "standard_closed")
+        self.outcome = Outcome(
+            f"{self._app} runs on {counted(len(self._order), 'shard')}: {counted(self._moved, 'slot')} moved in "
+            f"{seen.now - self._before.now:.1f} s; {counted(closed, 'socket')} under accept() closed with 1012"
+        )
+
+    # --- the way back -------------------------------------------------------------------------------------------
+
+    def _trouble(self, seen: Seen) -> str:
+        """Why it cannot go on; empty when it can."""
+        for post in self._successors.values():
+            if post.restarts > 0 or post.state not in (PostState.WAITING, PostState.STARTING, PostState.READY):
+                return post.error or f"{post.name} has ended"
+            if post.error:  # its next process is not started yet
+                return post.error
+            if not self._was_failing and self._failures(post, seen.readings):
+                return f"constructors fail at {post.name} that did not before"
+        if self._stage is Stage.MOVING and self._is_stuck(seen):
+            return f"the move does not get on: {counted(len(seen.map.next_owners), 'slot')} in transit"
+        return ""
+
+    @staticmethod
+    def _failures(post: Post, readings: Mapping[str, Reading]) -> int:
+        reading = readings.get(post.name)
+        return reading.values.get(FAILED_CONSTRUCTIONS, 0) if reading is not None and reading.pid == post.pid else 0
+
+    def _turn_back(self, why: str, seen: Seen) -> None:
+        self._why = why
+        self.staff.dismiss(self._successors.values())
+        for seat, post in self._predecessors.items():
+            self.staff.seats[seat] = post.name
+        self._say(f"{why}: going back to {listed(post.name for post in self._predecessors.values())}")
+        self._wait_anew(seen)
+        self._stage = Stage.RETURNING
+
+    def _return(self, seen: Seen) -> None:
+        gone = not any(post.name in self.staff.posts for post in self._successors.values())
+        if gone and is_settled(seen.map, self.staff):
+            self.outcome = Outcome(f"rolled back, the old code goes on: {self._why}", AppError.exit_code)
+        elif self._is_stuck(seen):
+            self.outcome = Outcome(
+                f"{self._why}; the way back does not get on, {counted(len(seen.map.next_owners), 'slot')} in transit; "
+                "the cluster goes on with it",
+                EXIT_FAILED,
+            )

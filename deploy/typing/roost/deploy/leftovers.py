@@ -1,0 +1,1 @@
+../../../leftovers.py

@@ -1,0 +1,1 @@
+../../../reconciling.py

@@ -1,0 +1,1 @@
+../../../reloading.py
