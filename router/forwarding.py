@@ -366,17 +366,17 @@ class Forwarding:
         entry.link = None
         entry.held = False
         self._shared.reports.forget(link, entry.connections)  # the passports have the times
-        end_standard = partial(self._end_standard, entry, reason)
-        if entry.output is None:
-            end_standard()
-        else:
-            # A 101 that makes one may be on its way, and messages to others.
-            entry.output.append(end_standard)
+        queue = entry.output
+        if queue is None:
+            self._end_standard(entry, reason)
+        elif _has_actions(queue) or any(_is_standard(connection) for connection in entry.connections.values()):
+            # What it said before comes first: messages to them, perhaps a 101 that makes one more.
+            queue.append(partial(self._end_standard, entry, reason))
 
     def _end_standard(self, entry: ObjectEntry, reason: str) -> None:
         """Close the object's sockets that were accepted with ``accept()``."""
         for connection in list(entry.connections.values()):
-            if connection.mode is AcceptMode.STANDARD and connection.known:
+            if _is_standard(connection):
                 self._shared.counters.standard_closed += connection.writable
                 connection.forget_events()
                 connection.close(SERVICE_RESTART, reason)
@@ -404,7 +404,7 @@ class Forwarding:
         self._attach_candidates()
 
     def _attach_piece(self) -> None:
-        candidates, current, shared = self._candidates, self._map, self._shared
+        candidates, current, shared, tick = self._candidates, self._map, self._shared, self._shared.wheel.tick
         attached: dict[Incarnation, list[int]] = {}
         poisoned: dict[Incarnation, Mapping[int, list[int]]] = {}
         left = PIECE
@@ -412,7 +412,7 @@ class Forwarding:
             slot = next(iter(candidates))
             del candidates[slot]
             link = self._links.get(current.owners[slot])
-            if link is None or slot not in self._slots.parked or not self._slots.may_attach(slot, current):
+            if link is None or slot not in self._slots.parked or not self._slots.may_attach(slot, current, tick):
                 continue
             if link.blocked:
                 self._blocked = True
@@ -440,7 +440,7 @@ class Forwarding:
         """Whether all that the object said at its last owner has taken effect here. Else its slot is looked at again
         when it has. Messages to clients that still wait to be written do not matter."""
         queue = entry.output
-        if queue is None or all(isinstance(item, Broadcast) for item in queue):
+        if queue is None or not _has_actions(queue):
             return True
         if entry.object_id not in self._behind_output:
             self._behind_output.add(entry.object_id)
@@ -537,11 +537,13 @@ class Forwarding:
     # --- time ---
 
     def on_second(self) -> None:
-        """Give up what has been parked for too long. The shell calls this about once a second."""
+        """Look after what has been parked for long. The shell calls this about once a second."""
         shared = self._shared
         for owner, (slots, connections) in self._tally.items():
             log.info("attached to shard %d: %d slots with %d connections", owner, slots, connections)
         self._tally.clear()
+        self._candidates.update(dict.fromkeys(self._slots.let_go))  # some may have been in transit for long
+        self._attach_candidates()
         before = shared.wheel.tick - self._parked_ticks
         for request in self.requests.parked_before(before):
             self._fail(request, Unavailable("the object cannot be reached at present; try again later"))
@@ -550,3 +552,12 @@ class Forwarding:
             for entry in shared.objects.in_slot(slot):
                 for connection in list(entry.connections.values()):
                     connection.close(TRY_AGAIN_LATER, "the object cannot be reached at present")
+
+
+def _is_standard(connection: Connection) -> bool:
+    return connection.mode is AcceptMode.STANDARD and connection.known
+
+
+def _has_actions(queue: Collection[Broadcast | Callable[[], None]]) -> bool:
+    """Whether an object's output queue holds more than messages to clients."""
+    return not all(isinstance(item, Broadcast) for item in queue)

@@ -12,6 +12,10 @@ from ..common.cluster_map import ClusterMap
 from ..common.ids import Incarnation
 from ..common.limits import SLOTS
 from .links import OwnerLink
+from .timers import ticks
+
+TRANSIT_PATIENCE = ticks(1.0)
+"""Ticks for which a slot in transit is not attached again to the owner that let go of it."""
 
 
 class Slots:
@@ -78,14 +82,23 @@ class Slots:
         self._released[slot] = link.remote, map_version
         return True
 
-    def may_attach(self, slot: int, current: ClusterMap) -> bool:
+    def may_attach(self, slot: int, current: ClusterMap, tick: int) -> bool:
         """Whether a parked slot may be attached to its owner in the map.
 
         Not to the one that has just let go of it, until a map gives it the slot anew: a newer map in which the slot
         is not, or not any more, on its way to another. In transit alone is no reason not to attach: an owner can only
-        let go of a slot after it has had RESTORED for it from every router.
+        let go of a slot after it has had RESTORED for it from every router. So if a slot stays in transit for long,
+        its owner may have got it back meanwhile, by maps that this router has skipped, and wait for that RESTORED.
+        Then it is attached; if the owner does not have it, the answer is RELEASED, and nothing is lost but the effort.
         """
         released = self._released.get(slot)
         if released is None or released[0] != current.owners[slot]:
             return True
-        return current.version > released[1] and slot not in current.next_owners
+        if current.version <= released[1]:
+            return False
+        return slot not in current.next_owners or tick - self.parked[slot] >= TRANSIT_PATIENCE
+
+    @property
+    def let_go(self) -> list[int]:
+        """The parked ones whose owner let go of them."""
+        return list(self._released)

@@ -6,66 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from roost.common.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.errors import Unavailable
-from roost.common.ids import Incarnation, id_from_name, slot_of
+from roost.common.ids import id_from_name, slot_of
 from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode
 from roost.router import requests as requests_module
-from roost.router.forwarding import Forwarding
 from roost.router.frames import close_frame
-from roost.router.requests import Request
 from roost.router.states import State
-from tests.unit.router.fakes import NAMESPACE, FakeAsker, FakeLink, World, accepted, close, state, text
-
-
-def shard(incarnation: int, name: str | None = None) -> Member:
-    return Member(
-        name or f"s{incarnation}", MemberKind.SHARD, Incarnation(incarnation), f"ipc://{incarnation}", (NAMESPACE,)
-    )
-
-
-def cluster(version: int, *shards: Member, owners: list[int] | None = None) -> ClusterMap:
-    members = {member.incarnation: member for member in shards}
-    numbers = owners if owners is not None else [shards[0].incarnation if shards else 0] * SLOTS
-    return ClusterMap(version, members, tuple(map(Incarnation, numbers)))
-
-
-class Rig:
-    """A world whose slots belong to links that the test looks at."""
-
-    def __init__(self) -> None:
-        self.world = World()
-        self.links: dict[int, FakeLink] = {}
-        self.forwarding = Forwarding(self.world.shared, self._connect, parked_ticks=600)
-
-    def _connect(self, member: Member) -> FakeLink:
-        assert member.incarnation not in self.links
-        link = self.links[member.incarnation] = FakeLink(member.incarnation)
-        return link
-
-    def take_map(self, new: ClusterMap) -> None:
-        self.forwarding.take_map(new)
-
-    def ask(self, name: str = "lobby", upgrade: bool = False) -> tuple[Request, FakeAsker]:
-        asker = FakeAsker()
-        request = self.forwarding.ask(
-            asker,
-            namespace=NAMESPACE,
-            name=name,
-            method="GET",
-            url=f"http://h/{NAMESPACE}/{name}",
-            headers=[(b"host", b"h")],
-            body=b"",
-            upgrade=upgrade,
-        )
-        return request, asker
-
-    def connect(self, name: str = "lobby", mode: AcceptMode = AcceptMode.HIBERNATABLE):  # type: ignore[no-untyped-def]
-        entry = self.world.shared.objects.get(id_from_name(NAMESPACE, name))
-        if entry is None:
-            self.world.entry(name, self.links[1])
-        return self.world.connect(name, mode)
+from tests.unit.router.fakes import NAMESPACE, accepted, close, state, text
+from tests.unit.router.rig import Rig, cluster, shard
 
 
 @pytest.fixture
