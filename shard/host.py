@@ -87,7 +87,6 @@ class Host:
         self.watching = ""
         self._classes = classes
         self._loop = loop
-        self._last_words = last_words
         self._last_ordinal = 0
         self._last_revision = 0
         self._sleep_queue = SleepQueue(config.hibernate_after_s)
@@ -389,14 +388,12 @@ class Host:
     def constructing(self, owner: HostedObject) -> Iterator[None]:
         """A constructor runs, which is no job: tell the watchdog, and note the object in case that it ends us."""
         before, self.watching = self.watching, f"{owner.label} __init__"
-        if self._last_words is not None:
-            self._last_words.enter(0, 0, 0, owner.object_id)
+        self.runner.constructing(owner)
         try:
             yield
         finally:
             self.watching = before
-            if self._last_words is not None:
-                self._last_words.leave()
+            self.runner.constructing(None)
 
     def now(self) -> float:
         """Seconds of the loop's clock."""

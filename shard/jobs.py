@@ -19,11 +19,11 @@ from collections.abc import Callable, Generator, Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from ..common.last_words import EVENT, RUNS, SEQ, LastWords
 from ..common.records import HttpRequest
 from .current import redelivered
 
 if TYPE_CHECKING:
-    from ..common.last_words import LastWords
     from .activation import Activation
     from .hosted import HostedObject
     from .peers import Peer
@@ -155,6 +155,8 @@ class Runner:
         self._on_suspended = on_suspended
         self._on_ended = on_ended
         self._last_words = last_words
+        self._words = None if last_words is None else last_words.words
+        self._noted: HostedObject | None = None
         self._queue: deque[Job] = deque()
         self._carrier: asyncio.Task[None] | None = None  # the one that takes from the queue
         # The runtime's own context: a carrier may be made while an object's code runs, and serves any object.
@@ -179,16 +181,31 @@ class Runner:
 
     def _note(self, job: Job) -> None:
         """The code of *job* is about to run."""
-        if self._last_words is not None:
+        words = self._words
+        if words is not None:
             peer, socket = job.peer, job.socket
-            router = 0 if peer is None else peer.incarnation
+            if job.owner is not self._noted:
+                assert self._last_words is not None
+                self._noted = job.owner
+                self._last_words.of(job.owner.object_id)
             counter = job.request.connection if socket is None else socket.counter
-            self._last_words.enter(router, counter, job.seq, job.owner.object_id)
+            words[EVENT] = counter if peer is None else peer.incarnation << 32 | counter
+            words[SEQ] = job.seq
+            words[RUNS] = 1
 
     def _quiet(self) -> None:
         """No event's code runs."""
-        if self._last_words is not None:
-            self._last_words.leave()
+        if self._words is not None:
+            self._words[RUNS] = 0
+
+    def constructing(self, owner: HostedObject | None) -> None:
+        """The constructor of *owner* is about to run; ``None``: it has ended."""
+        words, self._noted = self._words, owner
+        if words is not None and self._last_words is not None:
+            if owner is not None:
+                self._last_words.enter(0, 0, 0, owner.object_id)
+            else:
+                words[RUNS] = 0
 
     def _new_carrier(self) -> None:
         # Not through the loop's task factory: that one counts tasks of users' code.

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec
 
 from roost.common.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
+from roost.common.last_words import LastWords
 from roost.common.limits import SLOTS
 from roost.common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport, read_output
 from roost.shard import DurableObject, Request, Response, WebSocketPair
@@ -319,10 +320,18 @@ class World:
         classes: Classes to host; by default ``Room``.
         routers: Number of routers in the map.
         restored: Each router has restored its connections: gates are open.
+        last_words: Where the host notes what runs.
         config: The shard's settings.
     """
 
-    def __init__(self, *classes: type[DurableObject], routers: int = 1, restored: bool = True, **config: Any) -> None:
+    def __init__(
+        self,
+        *classes: type[DurableObject],
+        routers: int = 1,
+        restored: bool = True,
+        last_words: LastWords | None = None,
+        **config: Any,
+    ) -> None:
         hosted = [HostedClass(cls) for cls in classes or (Room,)]
         self.loop = asyncio.get_running_loop()
         self.counters = ShardCounters()
@@ -332,6 +341,7 @@ class World:
             self.loop,
             SHARD,
             self.counters,
+            last_words,
         )
         self._watch_for_defects()
         self.version = 0

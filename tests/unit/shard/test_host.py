@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
 
-from roost.common.ids import id_from_name
+from roost.common.ids import Incarnation, id_from_name
+from roost.common.last_words import LastWords, RunningEvent, read_last_words
 from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS
 from roost.common.records import AcceptMode, ObjectState
 from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
@@ -769,3 +771,38 @@ def test_a_fake_link_counts_what_left() -> None:
     link.writer.hold(LOBBY, True)
     link.flush()
     assert (link.session.sent, link.take()) == (1, [("hold", LOBBY, True)])
+
+
+# --- last words ---------------------------------------------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_the_event_whose_code_runs_is_noted_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "shard-1-9.running"
+    seen: list[Any] = []
+
+    class Noted(Room):
+        def __init__(self, ctx: Any, env: Any) -> None:
+            super().__init__(ctx, env)
+            seen.append(read_last_words(path))
+
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            seen.append(read_last_words(path))
+            await asyncio.sleep(1)
+            seen.append(read_last_words(path))
+
+    Noted.__name__ = "Room"
+    world = World(Noted, last_words=LastWords(path))
+    first, second = await world.router.connect("one"), await world.router.connect("two")
+    constructed, seen[:] = list(seen), []
+    assert constructed == [RunningEvent(Incarnation(0), 0, 0, id_from_name("room", name)) for name in ("one", "two")]
+    world.router.message(first)
+    world.router.message(second)
+    await turns()
+    assert read_last_words(path) is None, "both wait"
+    await asyncio.sleep(2)
+    assert read_last_words(path) is None
+    router = world.router.link.remote
+    one = RunningEvent(router, first, 1, id_from_name("room", "one"))
+    two = RunningEvent(router, second, 1, id_from_name("room", "two"))
+    assert seen == [one, two, one, two]

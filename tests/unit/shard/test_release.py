@@ -9,8 +9,7 @@ import pytest
 
 from roost.common.ids import Slot, id_from_name, slot_of
 from roost.shard import Request, Response, WebSocket
-
-from .harness import SHARD, Room, Router, World, on_virtual_time, turns
+from tests.unit.shard.harness import SHARD, Room, Router, World, on_virtual_time, turns
 
 LOBBY = slot_of(id_from_name("room", "lobby"))
 

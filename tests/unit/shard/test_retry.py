@@ -10,8 +10,7 @@ import pytest
 from roost.common.limits import CONSTRUCTOR_PATIENCE_S
 from roost.shard import WebSocket
 from roost.shard.retry import Retry
-
-from .harness import Room, World, on_virtual_time, turns
+from tests.unit.shard.harness import Room, World, on_virtual_time, turns
 
 
 def test_each_pause_is_twice_as_long_as_the_one_before() -> None:
