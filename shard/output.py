@@ -98,6 +98,13 @@ class Output:
         if self.on_progress is not None:
             self.on_progress()
 
+    def settle(self) -> None:
+        """Write what has gathered, and every acknowledgement that has become due: a session knows of a confirmation a
+        little before its link says so."""
+        for peer in self.peers:
+            peer.confirmed()
+        self.flush()
+
     # --- the end of a turn ---
 
     def flush_early(self) -> None:

@@ -200,7 +200,7 @@ class Release:
 
     def _let_go(self, slots: list[Slot]) -> None:
         host = self._host
-        host.output.flush()  # the acknowledgements that have just become due
+        host.output.settle()
         cancelled = [job for slot in slots for job in self._cancelled.pop(slot, ())]
         for peer in host.output.peers:
             jobs = [job for job in cancelled if job.peer is peer]

@@ -246,6 +246,23 @@ async def test_acknowledgements_that_wait_for_another_router_go_first() -> None:
 
 
 @on_virtual_time
+async def test_a_confirmation_that_no_callback_has_told_of_yet_counts() -> None:
+    world, counter = await a_world(routers=2)
+    other = world.routers[1]
+    await other.connect()
+    other.link.confirm()
+    world.router.link.confirm()
+    world.router.message(counter, "all hello")
+    await turns()
+    world.router.take()
+    for router in world.routers:
+        router.link.session.confirmed = router.link.session.sent  # a batch was read, its link's callback comes later
+    world.send_away()
+    await turns()
+    assert [record[0] for record in world.router.take()] == ["ack", "released"]
+
+
+@on_virtual_time
 async def test_output_for_a_blocked_link_leaves_first() -> None:
     world, counter = await a_world()
     world.router.link.blocked = True
