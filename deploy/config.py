@@ -36,6 +36,8 @@ _OURS = frozenset(
         "seat",
         "hibernate_after_s",
         "vars",
+        "grace_s",
+        "stall_kill_s",
     }
 )
 """Members' settings that ``roost up`` decides by its own options."""
@@ -163,7 +165,15 @@ class UpConfig:
 
     def router_argv(self, name: str) -> list[str]:
         """The arguments of the router *name*."""
-        return [*self._member_argv(name), f"--host={self.host}", f"--port={self.port}", *self._set_argv("router")]
+        return [
+            *self._member_argv(name),
+            f"--host={self.host}",
+            f"--port={self.port}",
+            # What routers do when no supervisor lives to do it.
+            f"--grace-s={self.grace}",
+            f"--stall-kill-s={self.stall_kill}",
+            *self._set_argv("router"),
+        ]
 
     def shard_argv(self, name: str, seat: str = "") -> list[str]:
         """The arguments of the shard *name* in *seat*, which is its name when it is not given."""

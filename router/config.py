@@ -52,7 +52,7 @@ class RouterConfig(MemberConfig):
         3.0, help="time that clients have to answer the Close of a router that ends", unit="s", at_least=0.0
     )
     retire_rate: float = setting(
-        1000.0,
+        limits.RETIRE_RATE,
         help="clients that a router sends their Close when it is told to retire (SIGUSR1)",
         unit="/s",
         at_least=1.0,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests.cluster import REPOSITORY, Cluster
 from tests.conformance.driver import unique
+from tests.integration.roost import Roost
 
 APP = Path(__file__).with_name("app.py")
 EXAMPLES = REPOSITORY / "deploy" / "examples"
@@ -48,3 +51,19 @@ def counter() -> Iterator[Cluster]:
 def name(request: pytest.FixtureRequest) -> str:
     """A name for an object of this test alone."""
     return unique(re.sub(r"[^\w-]+", "-", request.node.name)[:60])
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path."""
+    made = Path(tempfile.mkdtemp(prefix="roost-test-"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def roost(folder: Path) -> Iterator[Roost]:
+    """The command, and whatever it starts."""
+    made = Roost(folder)
+    yield made
+    made.clean_up()

@@ -31,6 +31,8 @@ def test_routers_and_shards_get_their_arguments(tmp_path: Path) -> None:
         *common,
         "--host=127.0.0.1",
         "--port=9000",
+        "--grace-s=10.0",
+        "--stall-kill-s=30.0",
         "--ping-interval-s=5",
         "--compression",
     ]
@@ -74,6 +76,7 @@ def test_the_url_is_one_that_a_client_can_use(host: str, url: str) -> None:
         ({"var": ("=1",)}, "a variable is given as NAME=VALUE, got '=1'"),
         ({"set": ("ping=5",)}, "a member's setting is given as router.NAME=VALUE or shard.NAME=VALUE, got 'ping=5'"),
         ({"set": ("router.port=5",)}, "router.port cannot be set this way"),
+        ({"set": ("router.grace_s=5",)}, "router.grace_s cannot be set this way"),
         ({"hibernate_after": 0.05}, "hibernate_after must be at least 0.1 s, got 0.05"),
     ],
 )
