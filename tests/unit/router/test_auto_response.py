@@ -36,3 +36,16 @@ def test_a_dead_link_is_told_nothing() -> None:
     reports.drop(link)
     reports.flush()
     assert link.take() == []
+
+
+def test_the_times_of_connections_that_move_stay_with_their_passports() -> None:
+    reports, link = Reports(), FakeLink()
+    for connection in (1, 2, 3):
+        reports.note(link, connection, 10.0)
+    reports.forget(link, [1, 3, 99])
+    reports.flush()
+    assert link.take() == [("auto_times", [2], [10.0])]
+    reports.note(link, 1, 11.0)
+    reports.forget(link, [1])
+    assert not reports.pending
+    reports.forget(link, [1])

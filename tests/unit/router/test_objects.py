@@ -20,6 +20,25 @@ def test_an_object_is_kept_as_long_as_it_has_a_connection() -> None:
     assert len(world.shared.objects) == 0
 
 
+def test_objects_are_found_by_their_slot() -> None:
+    world = World()
+    names = [f"object-{number}" for number in range(200)]
+    for name in names:
+        world.connect(name)
+    entries = [world.entry(name) for name in names]
+    assert len(world.shared.objects) == 200
+    for slot in {entry.slot for entry in entries}:
+        assert world.shared.objects.in_slot(slot) == [entry for entry in entries if entry.slot == slot]
+    empty = next(slot for slot in range(4096) if slot not in {entry.slot for entry in entries})
+    assert world.shared.objects.in_slot(empty) == []
+    gone = entries[0]
+    for connection in list(gone.connections.values()):
+        connection.forget_events()
+        connection.connection_lost(None)
+    assert gone not in world.shared.objects.in_slot(gone.slot)
+    assert len(world.shared.objects) == 199
+
+
 def test_state_makes_the_automatic_response() -> None:
     entry = World().entry()
     entry.set_state(state(entry.object_id, 3, ("pïng", "pong")))

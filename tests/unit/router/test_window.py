@@ -105,3 +105,60 @@ def test_clearing_frees_everything() -> None:
     assert not window.events
     assert window.size == 0
     assert window.next_seq == 4
+
+
+# --- an owner that lets go ---
+
+
+def test_only_what_was_begun_counts_as_sent() -> None:
+    window, link = Window(), FakeLink()
+    for payload, sent in ((b"begun", 1), (b"not begun", 1), (b"crashed before", 2), (b"waited", 0)):
+        window.add(payload, False, sent)
+    window.end(End(False, 1000, "", True, 1))
+    window.take_back({1})
+    window.send_again(link.writer, 9)
+    link.flush_soon()
+    assert [record[2:4] for record in link.take()] == [(1, 1), (2, 0), (3, 1), (4, 0), (5, 0)]
+
+
+def test_the_end_can_have_been_begun_as_well() -> None:
+    window, link = Window(), FakeLink()
+    window.end(End(True, 1002, "", False, 1))
+    window.take_back([1])
+    window.send_again(link.writer, 9)
+    link.flush_soon()
+    assert link.take()[0][3] == 1
+
+
+def test_the_end_is_kept_as_long_as_an_event_before_it() -> None:
+    window, link = Window(), FakeLink()
+    window.add(b"slow", False, 1)
+    window.add(b"quick", False, 1)
+    window.end(End(False, 1000, "", True, 1))
+    assert window.acknowledge(2, 3) == 5
+    assert not window.end_is_over()
+    window.take_back({1})
+    window.send_again(link.writer, 9)
+    link.flush_soon()
+    assert [record[2:4] for record in link.take()] == [(1, 1), (3, 1)]
+    assert window.acknowledge(1, 1) == 4
+    assert window.end_is_over()
+    assert not window.events
+
+
+def test_an_end_that_was_not_acknowledged_is_not_over() -> None:
+    window = filled(1)
+    window.end(End(False, 1000, "", True, 1))
+    window.acknowledge(1, 1)
+    assert not window.end_is_over()
+    assert list(window.events) == [2]
+
+
+def test_a_dropped_event_frees_its_bytes() -> None:
+    window = filled(2, 5)
+    window.end(End(False, 1000, "", True, 1))
+    assert window.drop(1) == (b"xxxxx", False, 1)
+    assert (window.size, list(window.events)) == (5, [2, 3])
+    assert window.drop(1) is None
+    assert isinstance(window.drop(3), End)
+    assert window.size == 5
