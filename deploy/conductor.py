@@ -277,8 +277,11 @@ class Conductor:
             self._change_ended.set()
 
     async def until_staffed(self) -> None:
-        """Wait until every post serves, and none is to be given up or replaced."""
-        while not all(post.serves and not post.leaving and not post.is_stale for post in self.staff.posts.values()):
+        """Wait until every post serves and is in the map, and none is to be given up or replaced."""
+        while not all(
+            post.serves and post.incarnation in self.map.members and not post.leaving and not post.is_stale
+            for post in self.staff.posts.values()
+        ):
             self._turned.clear()
             await self._turned.wait()
 

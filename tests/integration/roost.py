@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -88,6 +89,16 @@ class Roost:
             if "roost serves at" in line:
                 return self.up
         pytest.fail(f"it ended with {self.up.wait()}:\n{(self.folder / 'stderr').read_text()}")
+
+    def hear(self, pattern: str) -> str:
+        """Read on until the supervisor says something."""
+        assert self.up is not None
+        assert self.up.stdout is not None
+        for line in self.up.stdout:
+            self.said.append(line.rstrip())
+            if re.search(pattern, line):
+                return line
+        pytest.fail(f"it ended with {self.up.wait()} and never said {pattern!r}: {self.said}")
 
     def end(self, signum: int = signal.SIGTERM) -> int:
         """Signal the supervisor and wait for its end."""
