@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
