@@ -27,9 +27,9 @@ from websockets.frames import Opcode
 from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
 from .client_frames import ClientFrame, ClientFrames
-from .frames import ABNORMAL, INTERNAL_ERROR, INVALID_DATA, PING, TRY_AGAIN_LATER, close_frame
+from .frames import ABNORMAL, INTERNAL_ERROR, INVALID_DATA, PING
 from .objects import ObjectEntry
-from .send_buffers import SlowClient
+from .outlet import Outlet
 from .states import State, Trigger, after
 from .surroundings import Surroundings, Transport
 from .window import End, Window
@@ -46,7 +46,7 @@ _PENDING, _OPEN, _GHOST, _GONE = State.PENDING, State.OPEN, State.GHOST, State.G
 _CLOSED_BY_CLIENT, _CLOSED_BY_OBJECT = State.CLOSED_BY_CLIENT, State.CLOSED_BY_OBJECT
 
 
-class Connection:
+class Connection(Outlet):
     """A client's WebSocket, from the handshake until the last of its events is acknowledged.
 
     Args:
@@ -56,13 +56,11 @@ class Connection:
         url: URL of the handshake.
 
     Attributes:
-        number: Its counter.
         entry: Its object.
         state: Where it is in its life.
         mode: How the object accepted it; PLAIN before that.
         known: The object's shard knows it: it is restored to a new owner.
         expects_events: The object still hears of it: the end has not been told.
-        writable: Messages may be written: TCP is there and our Close is not out.
         window_bits: Window of outgoing compression, 0 without.
         attachment: The serialised attachment, ``None`` when never set.
         window: Its events that are not acknowledged.
@@ -73,7 +71,6 @@ class Connection:
         "_backlog",
         "_client_close",
         "_closed_by_object",
-        "_deadline",
         "_end_seq",
         "_fragments",
         "_fragments_opcode",
@@ -81,39 +78,31 @@ class Connection:
         "_ordinal",
         "_pinged",
         "_protocol",
-        "_shared",
-        "_slow",
         "_subprotocol",
         "_tags",
-        "_transport",
         "_url",
         "attachment",
         "entry",
         "expects_events",
         "known",
         "mode",
-        "number",
         "state",
         "window",
         "window_bits",
-        "writable",
     )
 
     def __init__(self, number: int, entry: ObjectEntry, shared: Surroundings, url: str) -> None:
-        self.number = number
+        super().__init__(number, shared)
         self.entry = entry
         self.state = _PENDING
         self.mode = AcceptMode.PLAIN
         self.known = False
         self.expects_events = False
-        self.writable = False
         self.window_bits = 0
         self.attachment: bytes | None = None
         self.window = Window()
-        self._shared = shared
         self._url = url
         self._protocol: ClientFrames | None = None
-        self._transport: Transport | None = None
         self._subprotocol = ""
         self._ordinal = 0
         self._tags: tuple[str, ...] = ()
@@ -124,8 +113,7 @@ class Connection:
         self._backlog: list[ClientFrame] | None = None
         self._fragments: bytearray | None = None
         self._fragments_opcode = _TEXT
-        self._slow: SlowClient | None = None
-        self._heard = self._pinged = self._deadline = 0
+        self._heard = self._pinged = 0
         entry.connections[number] = self
         shared.connections.add(self)
 
@@ -210,9 +198,7 @@ class Connection:
             return
         shared = self._shared
         self._to(Trigger.LOST)
-        self._transport = None
-        self.writable = False
-        self.resume_writing()
+        self._gone()
         shared.counters.connections -= 1
         oldest = shared.connections.haunt(self)
         if self._backlog is None:
@@ -220,17 +206,6 @@ class Connection:
         if oldest is not None and oldest.state is _GHOST:
             shared.counters.ghosts_dropped += 1
             oldest.forget_events()
-
-    def pause_writing(self) -> None:
-        """The client does not take its output as fast as it comes: from now on its buffer is watched."""
-        if self._slow is None and self._transport is not None:
-            self._slow = self._shared.send_buffers.add(self, self._transport)
-
-    def resume_writing(self) -> None:
-        """The client has caught up."""
-        slow, self._slow = self._slow, None
-        if slow is not None:
-            self._shared.send_buffers.remove(slow)
 
     # --- from the client ---
 
@@ -443,36 +418,6 @@ class Connection:
 
     # --- from the object ---
 
-    def write(self, frame: bytes) -> None:
-        """Write a frame to the client; the caller has checked ``writable``. A client that takes too little is closed.
-
-        Args:
-            frame: A whole frame. One of any size goes out if the client has taken all before it.
-        """
-        transport = self._transport
-        assert transport is not None
-        slow = self._slow
-        if slow is not None and self._shared.send_buffers.is_over(slow):
-            self._close_slow()
-            return
-        transport.write(frame)
-        slow = self._slow  # this frame may just have made it slow
-        if slow is not None:
-            self._shared.send_buffers.note(slow, frame)
-
-    def _close_slow(self) -> None:
-        self._shared.counters.slow_consumers_closed += 1
-        log.info("connection %d: slow consumer, closed", self.number)
-        self.close(TRY_AGAIN_LATER, "slow consumer")
-
-    def cut(self) -> None:
-        """All clients together have too much waiting, and this one has the largest share: give its memory back."""
-        self._slow = None
-        self._shared.counters.send_buffers_cut += 1
-        if self.writable:
-            self._close_slow()
-        self.abort()
-
     def object_closed(self, code: int, reason: str, final: bool) -> None:
         """The object closes, or (*final*) forgets the connection: it was reset.
 
@@ -582,17 +527,7 @@ class Connection:
             self._set_deadline()
         self.go_on()
 
-    def abort(self) -> None:
-        """End TCP now, with what has not been sent."""
-        if self._transport is not None:
-            self._transport.abort()
-
     # --- closing ---
-
-    def _write_close(self, code: int, reason: str) -> None:
-        assert self._transport is not None
-        self.writable = False
-        self._transport.write(close_frame(code, reason))
 
     def _echo(self) -> None:
         """Answer the client's Close with its own code, and end."""
@@ -600,23 +535,6 @@ class Connection:
         self._write_close(*self._client_close)
         self._to(Trigger.FINISHED)
         self._end_tcp()
-
-    def _half_close(self) -> None:
-        """End our side. The client ends the other: unread bytes would turn a whole end into a reset, and it might lose
-        our Close."""
-        assert self._transport is not None
-        self._transport.write_eof()
-        self._set_deadline()
-
-    def _end_tcp(self) -> None:
-        assert self._transport is not None
-        self.writable = False
-        self._set_deadline()
-        self._transport.close()
-
-    def _set_deadline(self) -> None:
-        shared = self._shared
-        self._deadline = shared.wheel.schedule(self, shared.close_timeout)
 
     def on_tick(self, tick: int) -> None:
         """A time that this connection waited for has come."""

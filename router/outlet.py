@@ -1,0 +1,131 @@
+"""The way to one client: its transport, and what waits in it.
+
+``Outlet`` is the half of a connection that faces TCP. It knows how frames go out, when a client is slow, and the ways
+in which TCP ends; why and when to close is the business of ``Connection``, which is one (a base class and not a part,
+because a connection writes for each message, and there are tens of thousands of them).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from .frames import TRY_AGAIN_LATER, close_frame
+from .send_buffers import SlowClient
+from .surroundings import Surroundings, Transport
+
+log = logging.getLogger("roost.router")
+
+SLOW_CONSUMER = "slow consumer"
+"""The reason with which a client is closed that does not take its output, and its object told."""
+
+
+class Outlet:
+    """What a connection writes to.
+
+    Args:
+        number: The connection's counter.
+        shared: What all connections share.
+
+    Attributes:
+        number: The connection's counter.
+        writable: Messages may be written: TCP is there and our Close is not out.
+    """
+
+    __slots__ = ("_deadline", "_shared", "_slow", "_transport", "number", "writable")
+
+    def __init__(self, number: int, shared: Surroundings) -> None:
+        self.number = number
+        self.writable = False
+        self._shared = shared
+        self._transport: Transport | None = None
+        self._slow: SlowClient | None = None
+        self._deadline = 0
+        """Tick at which the closing is over if it has not come to its end before; 0 while nothing is closing."""
+
+    def on_tick(self, tick: int) -> None:
+        """A time that was waited for has come; among them the deadline, if there is one."""
+        raise NotImplementedError
+
+    def close(self, code: int, reason: str) -> None:
+        """Close for a reason of the router's own, and tell the object."""
+        raise NotImplementedError
+
+    # --- frames ---
+
+    def write(self, frame: bytes) -> None:
+        """Write a frame to the client; the caller has checked ``writable``. A client that takes too little is closed.
+
+        Args:
+            frame: A whole frame. One of any size goes out if the client has taken all before it.
+        """
+        transport = self._transport
+        assert transport is not None
+        slow = self._slow
+        if slow is not None and self._shared.send_buffers.is_over(slow):
+            self._close_slow()
+            return
+        transport.write(frame)
+        slow = self._slow  # this frame may just have made it slow
+        if slow is not None:
+            self._shared.send_buffers.note(slow, frame)
+
+    def pause_writing(self) -> None:
+        """The client does not take its output as fast as it comes: from now on what waits for it is watched."""
+        if self._slow is None and self._transport is not None:
+            self._slow = self._shared.send_buffers.add(self, self._transport)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        slow, self._slow = self._slow, None
+        if slow is not None:
+            self._shared.send_buffers.remove(slow)
+
+    def _close_slow(self) -> None:
+        self._shared.counters.slow_consumers_closed += 1
+        log.info("connection %d: %s, closed", self.number, SLOW_CONSUMER)
+        self.close(TRY_AGAIN_LATER, SLOW_CONSUMER)
+
+    def cut(self) -> None:
+        """All clients together have too much waiting, and this one has the largest share: give its memory back."""
+        self._slow = None
+        self._shared.counters.send_buffers_cut += 1
+        if self.writable:
+            self._close_slow()
+        self.abort()
+
+    # --- the end of TCP ---
+
+    def _write_close(self, code: int, reason: str) -> None:
+        """Send our Close, the last that is written."""
+        assert self._transport is not None
+        self.writable = False
+        self._transport.write(close_frame(code, reason))
+
+    def _half_close(self) -> None:
+        """End our side. The client ends the other: unread bytes would turn a whole end into a reset, and it might lose
+        our Close."""
+        assert self._transport is not None
+        self._transport.write_eof()
+        self._set_deadline()
+
+    def _end_tcp(self) -> None:
+        """End TCP once all is sent."""
+        assert self._transport is not None
+        self.writable = False
+        self._set_deadline()
+        self._transport.close()
+
+    def _set_deadline(self) -> None:
+        shared = self._shared
+        self._deadline = shared.wheel.schedule(self, shared.close_timeout)
+
+    def abort(self) -> None:
+        """End TCP now, with what has not been sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _gone(self) -> None:
+        """TCP is over."""
+        self._transport = None
+        self.writable = False
+        self.resume_writing()
