@@ -9,6 +9,26 @@ from tests.faults import scenarios
 from tests.faults.scenarios import SHORT
 
 
+async def test_scaled_under_load() -> None:
+    (await scenarios.scaled(SHORT)).check(redelivered=False)
+
+
+async def test_routers_scaled_under_load() -> None:
+    (await scenarios.routers_scaled(SHORT)).check(redelivered=False, closed=True)
+
+
+async def test_reloaded_under_load() -> None:
+    (await scenarios.reloaded(SHORT)).check(redelivered=False)
+
+
+async def test_a_shard_stopped() -> None:
+    (await scenarios.shard_stopped(SHORT)).check()
+
+
+async def test_a_supervisor_killed_and_then_a_shard() -> None:
+    (await scenarios.supervisor_killed(SHORT)).check()
+
+
 async def test_shards_killed_again_and_again() -> None:
     row = await scenarios.shards_killed(SHORT)
     row.check()
