@@ -112,6 +112,17 @@ async def test_the_dead_leave_the_map(cluster: Cluster) -> None:
         await cluster.watch.aclose()
 
 
+async def test_a_name_that_another_process_holds_is_no_sign_of_life(cluster: Cluster) -> None:
+    cluster.hold("router-2")
+    router = cluster.enter("router-2", MemberKind.ROUTER, os.getpid() + 1)
+    cluster.watch.take_map(cluster.directory.map())
+    cluster.watch.start()
+    try:
+        await cluster.map_where(router)
+    finally:
+        await cluster.watch.aclose()
+
+
 async def test_a_frozen_process_is_killed_first(cluster: Cluster) -> None:
     process = cluster.process("shard-2")
     shard = cluster.enter("shard-2", MemberKind.SHARD, process.pid)

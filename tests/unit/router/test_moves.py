@@ -139,6 +139,14 @@ def test_a_slot_that_stays_in_transit_is_offered_to_its_owner_again(rig: Rig) ->
     assert rig.links[1].take() == []
 
 
+def test_an_owner_that_dies_when_the_map_names_the_next_one_is_succeeded_at_once(rig: Rig) -> None:
+    connection, _ = rig.connect()
+    connection.data_received(text("x"))
+    hand_over(rig)
+    rig.forwarding.shard_died(rig.links[1])
+    assert [record[0] for record in rig.links[2].take()] == ["restore", "message", "restored"]
+
+
 def test_an_answer_from_before_the_attachment_is_old(rig: Rig) -> None:
     release(rig)
     rig.take_map(cluster(4, A, B))
