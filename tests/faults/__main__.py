@@ -85,7 +85,7 @@ def moves(options: argparse.Namespace, size: Size, outcome: Outcome) -> None:
     size = dataclasses.replace(size, connections=options.connections)
     for number in range(options.rounds):
         with outcome.attempt(f"round {number + 1}"):
-            for row in asyncio.run(scenarios.moved(size)):
+            for row in asyncio.run(scenarios.moved(size, options.routers)):
                 outcome.rows.append(row)
                 row.check(redelivered=False)
                 if row.pauses.p50 >= PAUSE_P50_S or row.pauses.worst >= PAUSE_WORST_S:
@@ -141,6 +141,7 @@ def main() -> int:
     for name, connections, rounds in (("moves", 1_000, 3), ("crash", 64, 5), ("idle", 10_000, 1)):
         parsers[name].add_argument("--connections", type=int, default=connections, help="default %(default)s")
         parsers[name].add_argument("--rounds", type=int, default=rounds, help="default %(default)s")
+    parsers["moves"].add_argument("--routers", type=int, default=1, help="that share them, default %(default)s")
     for one in parsers.values():
         one.add_argument("--short", action="store_true", help="as the test-suite does it")
         one.add_argument("--markdown", type=Path, help="file for the table")

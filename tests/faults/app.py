@@ -45,7 +45,9 @@ class Ledger(DurableObject):
         ws.send(self.handled(ws, message))
 
     def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
-        """Write a line into the file that ``--var NOTES=`` names: a shard that dies takes nothing of it along."""
+        """Write a line into the file that ``--var NOTES=`` names, if any: a shard that dies takes nothing of it along."""
+        if not hasattr(self.env, "NOTES"):
+            return
         who, _ = ws.deserialize_attachment()
         line = f"{who}\t{code}\t{reason}\t{was_clean:d}\t{ws.redelivered:d}\n"
         file = os.open(str(self.env.NOTES), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -18,14 +18,16 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from roost.common.cluster_map import targets
-from roost.common.directory import FILE_NAME
+from roost.common.cluster_map import ClusterMap, moving, targets
+from roost.common.directory import FILE_NAME, SqliteDirectory
 from roost.common.errors import AppError
-from roost.common.ids import id_from_name, slot_of
-from roost.common.limits import SEND_BUFFER_BYTES
+from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
+from roost.common.limits import GRACE_S, SEND_BUFFER_BYTES
+from roost.deploy.reloading import CANARY_S
+from tests.cluster import Cluster
 from tests.faults.deaf import Deaf, Memory
 from tests.faults.load import Group, Load
-from tests.faults.supervised import DEADLINE_S, Supervised, Watched
+from tests.faults.supervised import APP, DEADLINE_S, Supervised, Watched
 from tests.faults.table import Row
 from tests.raw_client import request
 from tests.waiting import until
@@ -44,6 +46,9 @@ class Size:
         thaws_s: After how many seconds a stopped shard is let go on, in turn.
         idle: Sockets that say nothing in the scenario of idle ones.
         full_s: How long the disk stays full after a death.
+        grace_s: The cluster's grace time for a dead shard.
+        canary_s: How long a reload watches its first shard.
+        storm_s: How long slots are moved and shards killed at random.
         seed: For what is drawn by lot.
     """
 
@@ -55,10 +60,25 @@ class Size:
     thaws_s: tuple[float, ...]
     idle: int
     full_s: float
+    grace_s: float
+    canary_s: float
+    storm_s: float
     seed: int = 1
 
 
-SHORT = Size(connections=80, rate=5.0, kills=4, every_s=2.0, steady_s=0.5, thaws_s=(), idle=500, full_s=2.0)
+SHORT = Size(
+    connections=80,
+    rate=5.0,
+    kills=4,
+    every_s=1.5,
+    steady_s=0.5,
+    thaws_s=(),
+    idle=500,
+    full_s=2.0,
+    grace_s=1.5,
+    canary_s=0.5,
+    storm_s=4.0,
+)
 FULL = Size(
     connections=500,
     rate=5.0,
@@ -68,6 +88,9 @@ FULL = Size(
     thaws_s=(1.0, 4.7, 4.9, 5.1, 5.3, 5.5),
     idle=10_000,
     full_s=15.0,  # longer than the grace time of a dead shard, shorter than connections wait for an owner
+    grace_s=GRACE_S,
+    canary_s=CANARY_S,
+    storm_s=60.0,
 )
 
 
@@ -215,6 +238,51 @@ async def idle_sockets(size: Size) -> Row:
             return Row(what, before.open, report, report.pauses, took_s, notes, figures)
 
 
+async def moved_and_killed(size: Size) -> Row:
+    """Slots on their way to and fro between three shards all the time, and every now and then one of these is killed.
+
+    The test itself proposes the maps and starts the dead shards again: no supervisor, which would put things in order.
+    """
+    lots = random.Random(size.seed)
+    what = f"slots moved at random and shards killed at random for {size.storm_s:g} s"
+    with Cluster(APP, routers=2, shards=3, shard={"hibernate_after_s": 0.3}) as cluster:
+        async with Load(cluster.port, *mixed(size)) as load:
+            await load.begin()
+            await load.flowing()
+            await load.mark()
+            before = await load.report()
+            directory = SqliteDirectory(cluster.data / FILE_NAME)
+            with contextlib.closing(directory):
+                began = time.monotonic()
+                moves = kills = 0
+                while time.monotonic() - began < size.storm_s:
+                    current = directory.map()
+                    if not current.next_owners or lots.random() < 0.3:
+                        moves += directory.propose(moving(current, some_moves(current, lots)))
+                    if lots.random() < 0.1:
+                        kills += 1
+                        name = lots.choice(["shard-1", "shard-2", "shard-3"])
+                        await asyncio.to_thread(cluster.kill, name)
+                        await asyncio.to_thread(cluster.start, "shard", name)
+                    await asyncio.sleep(lots.uniform(0.05, 0.3))
+                await until("all moves to end", lambda: not directory.map().next_owners, DEADLINE_S)
+            await load.flowing()
+            took_s = time.monotonic() - began
+            pauses = (await load.report()).pauses
+            return Row(what, before.open, await load.settle(), pauses, took_s, f"{moves} moves, {kills} kills")
+
+
+def some_moves(current: ClusterMap, lots: random.Random) -> dict[Slot, Incarnation]:
+    """A third of the slots that are not in transit, each to a shard that does not own it."""
+    shards = [member.incarnation for member in current.shards]
+    slots = [Slot(slot) for slot in range(len(current.owners)) if slot not in current.next_owners]
+    return {
+        slot: lots.choice([shard for shard in shards if shard != current.owners[slot]])
+        for slot in slots
+        if lots.random() < 0.3
+    }
+
+
 # --- deaths of others -----------------------------------------------------------------------------------------------
 
 
@@ -238,7 +306,10 @@ async def router_killed(size: Size) -> Row:
 
 async def supervisor_killed(size: Size) -> Row:
     """SIGKILL to the supervisor, then to a shard: routers give its slots away. The next ``roost up`` adopts."""
-    async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
+    async with (
+        Supervised(shards=2, routers=2, options=("--grace", str(size.grace_s))) as up,
+        course(up, size) as now,
+    ):
         up.enter("kill the supervisor")
         await up.kill_supervisor()
         await now.load.flowing()
@@ -384,18 +455,18 @@ async def reloaded(size: Size) -> Row:
     async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
         up.enter("reload the same app")
         before = up.members()
-        await up.command("reload")
+        await up.command("reload", "--canary", size.canary_s)
         await up.attached()
         after = up.members()
         up.enter("reload an app that does not import")
         text = up.app.read_text()
         up.app.write_text(text + "\nimport no_such_module\n")
-        said = await up.command("reload", code=AppError.exit_code)
+        said = await up.command("reload", "--canary", size.canary_s, code=AppError.exit_code)
         assert "no_such_module" in said, said
         assert up.members() == after, "it is refused before any shard is touched"
         up.enter("reload another version")
         up.app.write_text(text.replace("VERSION = 1", "VERSION = 2"))
-        await up.command("reload")
+        await up.command("reload", "--canary", size.canary_s)
         await up.attached()
         await now.load.flowing()
         old = (await now.load.report()).versions["1"]
@@ -410,7 +481,7 @@ async def reloaded(size: Size) -> Row:
         return row
 
 
-async def moved(size: Size) -> list[Row]:
+async def moved(size: Size, routers: int) -> list[Row]:
     """All connections are moved: by a second shard that comes, when it goes again, and by a reload."""
     # Objects whose slots a second shard takes over, all of them.
     owners = targets({"shard-1": 1.0, "shard-2": 1.0})
@@ -419,11 +490,11 @@ async def moved(size: Size) -> list[Row]:
     chosen = tuple(itertools.islice(theirs, max(1, size.connections // 10)))
     group = Group("busy", size.connections, size.rate, names=chosen)
     rows = []
-    async with Supervised(shards=1, routers=2) as up, Load(up.port, group) as load:
+    async with Supervised(shards=1, routers=routers) as up, Load(up.port, group) as load:
         for what, command in {
             "by a second shard": ("scale", "--shards", 2),
             "when it goes": ("scale", "--shards", 1),
-            "by a reload": ("reload",),
+            "by a reload": ("reload", "--canary", size.canary_s),
         }.items():
             up.enter(what)
             await load.begin()
@@ -444,6 +515,7 @@ ALL = {
     "routers-scaled": routers_scaled,
     "reloaded": reloaded,
     "shards-killed": shards_killed,
+    "moved-and-killed": moved_and_killed,
     "shard-stopped": shard_stopped,
     "router-killed": router_killed,
     "supervisor-killed": supervisor_killed,

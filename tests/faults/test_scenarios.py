@@ -35,6 +35,12 @@ async def test_shards_killed_again_and_again() -> None:
     assert row.report.redelivered, "none of the deaths has hit a message"
 
 
+async def test_slots_moved_and_shards_killed_at_random() -> None:
+    row = await scenarios.moved_and_killed(SHORT)
+    row.check()
+    assert row.report.moved, "nothing was moved"
+
+
 async def test_a_router_killed() -> None:
     row = await scenarios.router_killed(SHORT)
     row.check(redelivered=False, closed=True)
