@@ -45,7 +45,7 @@ class Ledger(DurableObject):
         ws.send(self.handled(ws, message))
 
     def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
-        """Write a line into the file that ``--var NOTES=`` names, if any: a shard that dies takes nothing of it along."""
+        """Write a line into the file that ``--var NOTES=`` names, if any: it outlives a shard that dies."""
         if not hasattr(self.env, "NOTES"):
             return
         who, _ = ws.deserialize_attachment()
