@@ -367,7 +367,7 @@ async def test_all_send_buffers_together_cut_the_largest(reports: Reports, name:
             assert 1 <= closed == after["send_buffers_cut"] == after["slow_consumers_closed"] < 10
             assert after["connections"] == 10 - closed
             assert watch.peaks["send_buffer_bytes"] <= 8 * MIB
-            assert watch.growth < 12 * MIB
+            assert watch.growth < 24 * MIB, "40 MiB were sent"
             for _ in range(closed):
                 report = await room.saw("close")
                 assert (report["code"], report["reason"], report["clean"]) == (1013, "slow consumer", False)
