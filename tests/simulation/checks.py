@@ -1,0 +1,358 @@
+"""What must be true after a run, whatever happened in it.
+
+``after`` judges a cluster that has come to rest with its clients still there, ``at_the_end`` once all have gone. Each
+check returns what is wrong, in words. The rules are those of the design, sections 6 and 7; what a crash excuses is
+said where it is excused.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from roost.common.cluster_map import MemberKind
+from roost.common.ids import id_from_name, slot_of
+
+from .clients import Client, Stage
+from .cluster import Cluster, Member
+from .history import Execution, Tenure
+from .settled import connections, objects, unsettled
+
+if TYPE_CHECKING:
+    from .run import Run
+
+__all__ = ["after", "at_the_end", "unsettled"]
+
+AROUND_S = 1.0
+"""Seconds around a router's death within which its clients' owner must not change for the close to be certain."""
+
+
+def after(run: Run) -> list[str]:
+    """Check a cluster at rest, whose clients are there."""
+    runs = _by_client(run)
+    return [
+        *_activity(run),
+        *_replies(run, runs),
+        *_passports(run),
+        *_automatic(run),
+    ]
+
+
+def at_the_end(run: Run) -> list[str]:
+    """Check a cluster at rest that all clients have left."""
+    runs = _by_client(run)
+    found = [*_activity(run), *_requests(run), *_nothing_left(run)]
+    for client in run.clients:
+        found += [f"client {client.number}: {text}" for text in _events(run.cluster, client, runs[client.number])]
+    return found
+
+
+def _by_client(run: Run) -> dict[int, list[Execution]]:
+    """The executions of each client's events, in order. Those of a shard that had been given up count only where the
+    event was handled nowhere else: routers may have believed them, being as late as that shard."""
+    alive = {(each.kind, each.client, each.number) for each in run.cluster.history.executions if not each.stale}
+    runs: dict[int, list[Execution]] = defaultdict(list)
+    for each in run.cluster.history.executions:
+        if each.kind in ("message", "close", "error") and (
+            not each.stale or (each.kind, each.client, each.number) not in alive
+        ):
+            runs[each.client].append(each)
+    return runs
+
+
+def _crashed(cluster: Cluster, tenure: Tenure) -> bool:
+    """Whether the tenure ended without a release."""
+    return not tenure.released and (not tenure.process.alive or tenure.shard not in cluster.store.map.members)
+
+
+# --- events -------------------------------------------------------------------------------------------------------
+
+
+def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator[str]:
+    """Each accepted event was handled, in order, once; or at least once around a crash."""
+    yield from _order(cluster, client, runs)
+    messages, ends = defaultdict(list), []
+    for each in runs:
+        if each.kind == "message":
+            messages[each.number].append(each)
+        else:
+            ends.append(each)
+    for each in messages.values():
+        yield from _repeats(cluster, client, each)
+    yield from _repeats(cluster, client, ends)
+    if client.opened_at < 0:
+        return  # it has no connection that it knows of
+    if client.router_died:
+        yield from _router_death(cluster, client, ends)
+        return
+    missing = [number for number in client.accepted if number not in messages]
+    if missing:
+        yield f"messages {missing} were accepted and never handled"
+    for number, each in messages.items():
+        if each[-1].ended_at < 0 or each[-1].cancelled:
+            yield f"message {number} was not handled to its end at its last delivery"
+    if not ends:
+        yield "no close was delivered"
+        return
+    router = cluster.members[client.router] if client.router is not None else None
+    if client.left is not None:
+        if ends[-1].data != client.left and not (router is not None and router.may_end):
+            yield f"it left with {client.left}, its object heard {ends[-1].data}"
+    elif client.closed_by is None or not (
+        4000 <= client.closed_by < 5000 or (router is not None and router.may_end and client.closed_by in (1001, 1006))
+    ):
+        yield f"the router closed it with {client.closed_by}"
+    elif client.closed_by >= 4000 and ends[-1].data[:1] != (client.closed_by,):
+        yield f"its object closed it with {client.closed_by} and heard {ends[-1].data}"
+
+
+def _order(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator[str]:
+    highest, last, ended = 0, {}, set()
+    for each in runs:
+        if each.kind != "message":
+            ended.add(each.tenure)
+            continue
+        if each.tenure in ended:
+            yield f"message {each.number} came after the close, at {each.tenure.key}"
+        if each.number <= last.get(each.tenure, 0):
+            yield f"message {each.number} came after {last[each.tenure]}, both at {each.tenure.key}"
+        last[each.tenure] = each.number
+        if each.number > highest + 1:
+            yield f"message {each.number} came after {highest}: reordered or lost"
+        highest = max(highest, each.number)
+        if _label(each) not in client_messages(client):
+            yield f"message {each.number} was never sent"
+
+
+def client_messages(client: Client) -> range:
+    """The numbers of what a client has sent."""
+    return range(1, client.sent + 1)
+
+
+def _label(each: Execution) -> int:
+    return each.number
+
+
+def _repeats(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator[str]:
+    """Deliveries of one event: again only after a crash or a cancelled handler, and marked as such."""
+    deaths = [
+        member.died_at for member in cluster.members.values() if member.kind is MemberKind.SHARD and member.killed
+    ]
+    for index, each in enumerate(runs):
+        what = f"{each.kind} {each.number}" if each.number else each.kind
+        if index:
+            before = runs[index - 1]
+            if not before.cancelled and not _crashed(cluster, before.tenure):
+                yield f"{what} was handled at {before.tenure.key} and again at {each.tenure.key}: nothing had crashed"
+            if not each.redelivered:
+                yield f"{what} was handled at {before.tenure.key} and again at {each.tenure.key}, unmarked"
+        elif each.redelivered and not any(at <= each.at for at in deaths):
+            yield f"{what} is marked as redelivered, but no shard had died"
+
+
+def _router_death(cluster: Cluster, client: Client, ends: list[Execution]) -> Iterator[str]:
+    """A client's router has died: 1006, once, unless the owner changed at the same time."""
+    assert client.router is not None
+    router = cluster.members[client.router]
+    if len(ends) > 1 and all(not _crashed(cluster, each.tenure) for each in ends[:-1]):
+        yield f"its close was delivered {len(ends)} times"
+    for each in ends:
+        if each.data[0] != 1006 and client.left is None and client.closed_by is None and not router.may_end:
+            yield f"its router died, its object heard {each.data}"
+    if ends or client.left is not None or client.closed_by is not None:
+        return
+    removed_at = next(
+        (at for at, each in cluster.maps if at >= router.died_at and router.incarnation not in each.members), -1.0
+    )
+    slot = slot_of(id_from_name("room", client.room))
+    owners = {each.owners[slot] for at, each in _maps_within(cluster, client.opened_at, removed_at + AROUND_S)}
+    moved = any(slot in each.next_owners for _, each in _maps_within(cluster, client.opened_at, removed_at + AROUND_S))
+    owner = cluster.member_of(next(iter(owners)))
+    if len(owners) == 1 and not moved and owner is not None and not 0 < owner.died_at <= removed_at + AROUND_S:
+        yield f"its router died, and its object at {owner.name} never heard of it"
+
+
+def _maps_within(cluster: Cluster, begin: float, end: float) -> Iterator[tuple[float, object]]:
+    """The maps that held at some time from *begin* to *end*."""
+    for index, (at, each) in enumerate(cluster.maps):
+        until = cluster.maps[index + 1][0] if index + 1 < len(cluster.maps) else float("inf")
+        if at <= end and until >= begin:
+            yield at, each
+
+
+# --- one place at a time ------------------------------------------------------------------------------------------
+
+
+def _activity(run: Run) -> Iterator[str]:
+    """No object was active at two shards."""
+    history = run.cluster.history
+    by_slot: dict[int, list[Tenure]] = defaultdict(list)
+    for each in history.executions:
+        if each.stale:
+            continue
+        tenures = by_slot[each.tenure.slot]
+        if not tenures or tenures[-1] is not each.tenure:
+            if each.tenure in tenures:
+                yield (
+                    f"slot {each.tenure.slot}: {each.kind} {each.client}/{each.number} was delivered at "
+                    f"{each.tenure.key} when {tenures[-1].key} was active"
+                )
+            tenures.append(each.tenure)
+    for client in run.clients:
+        router = run.cluster.members.get(client.router)  # type: ignore[arg-type]
+        if router is None:
+            continue
+        for key, slot, _, text in client.arrived:
+            tenure = history.tenures[key, slot]
+            at = history.accepted_at[router.incarnation, text.encode()]
+            later = [each for each in by_slot[slot] if each is not tenure and tenure.first_at < each.first_at < at]
+            if later:
+                yield (
+                    f"slot {slot}: output of {key} for client {client.number} was accepted at {at - 1000:.3f}, when "
+                    f"{later[0].key} had been active since {later[0].first_at - 1000:.3f}"
+                )
+
+
+# --- replies ------------------------------------------------------------------------------------------------------
+
+
+def _replies(run: Run, runs: dict[int, list[Execution]]) -> Iterator[str]:
+    cluster = run.cluster
+    came: dict[int, dict[Tenure, list[int]]] = {}
+    for client in run.clients:
+        mine: dict[Tenure, list[int]] = {}
+        last = None
+        for key, slot, number, _ in client.arrived:
+            tenure = cluster.history.tenures[key, slot]
+            if tenure is not last and tenure in mine:
+                yield f"client {client.number}: output of {key} came between that of others"
+            last = tenure
+            mine.setdefault(tenure, []).append(number)
+        came[client.number] = mine
+        for tenure, numbers in mine.items():
+            sent = tenure.sends[client.number]
+            if numbers != sent[: len(numbers)]:
+                yield f"client {client.number}: {tenure.key} sent {sent}, it got {numbers}"
+    staying = {client.number for client in run.clients if client.stage is Stage.OPEN}
+    for tenure in cluster.history.tenures.values():
+        if not _crashed(cluster, tenure):
+            for number in sorted(staying & tenure.sends.keys()):
+                got = came[number].get(tenure, [])
+                if len(got) != len(tenure.sends[number]):
+                    yield f"client {number}: {tenure.key} sent {tenure.sends[number]}, it got {got}"
+    for client in run.clients:
+        if client.router_died or client.opened_at < 0:
+            continue
+        final: dict[int, Execution] = {each.number: each for each in runs[client.number] if each.kind == "message"}
+        for each in final.values():
+            for target, payload in each.sends:
+                if target in staying and payload not in came[target].get(each.tenure, ()):
+                    yield (
+                        f"client {target}: output {payload} of {each.tenure.key}, in answer to message "
+                        f"{each.client}/{each.number}, never came"
+                    )
+
+
+def _automatic(run: Run) -> Iterator[str]:
+    for client in run.clients:
+        if client.stage is Stage.OPEN and client.pongs < client.pings:
+            yield f"client {client.number}: {client.pings} pings and {client.pongs} answers"
+
+
+def _requests(run: Run) -> Iterator[str]:
+    executions = run.cluster.history.executions
+    died = any(member.killed for member in run.cluster.members.values())
+    for caller in run.callers:
+        count = sum(1 for each in executions if each.kind == "fetch" and each.client == caller.number)
+        if count > 1:
+            yield f"request {caller.number} was carried out {count} times"
+        if caller.status == 200 and count != 1:
+            yield f"request {caller.number} was answered and never carried out"
+        if caller.status == 503 and count:
+            yield f"request {caller.number} was refused and carried out"
+        if caller.answers > 1 or caller.status not in (0, 200, 502, 503):
+            yield f"request {caller.number} got {caller.answers} answers, {caller.status}"
+        if caller.status == 502 and not died:
+            yield f"request {caller.number} was answered 502, and nothing had died"
+        if not caller.answers and not caller.router_died:
+            yield f"request {caller.number} was never answered"
+
+
+# --- passports ----------------------------------------------------------------------------------------------------
+
+
+def _passports(run: Run) -> Iterator[str]:
+    """What routers know equals what shards know, and both what the clients and the room have said."""
+    cluster = run.cluster
+    clients = {client._tcp: client for client in run.clients}
+    shards = {member.incarnation: member for member in cluster.serving(MemberKind.SHARD)}
+    hosted = {
+        incarnation: {owner.object_id: owner for owner in objects(member)} for incarnation, member in shards.items()
+    }
+    known = 0
+    for router in cluster.serving(MemberKind.ROUTER):
+        for connection in connections(router):
+            known += 1
+            passport = connection.passport()
+            client = clients[connection._transport]  # type: ignore[index]
+            what = f"client {client.number} (connection {router.incarnation}/{connection.number})"
+            owner = hosted[cluster.store.map.owners[connection.entry.slot]].get(passport.object_id)
+            sockets = [] if owner is None else [each for each in owner.sockets if _is(each, router, connection.number)]
+            if owner is None or len(sockets) != 1:
+                yield f"{what}: its shard has {len(sockets)} sockets for it"
+                continue
+            yield from (f"{what}: {text}" for text in _differences(cluster, client, connection, passport, sockets[0]))
+            state = connection.entry.state
+            told = (0, 0, None) if state is None else (state.revision, state.event_timeout_ms, state.auto_response)
+            if told != (owner.revision, owner.event_timeout_ms, owner.auto_response):
+                yield f"{what}: its router has {told} of the object, its shard {owner.revision, owner.auto_response}"
+    total = 0
+    for member in shards.values():
+        for owner in objects(member):
+            ordinals = [each.ordinal for each in owner.sockets]
+            total += len(ordinals)
+            listed = [handle.socket.ordinal for handle in owner.sockets.newest_first()]
+            if ordinals != sorted(set(ordinals)) or listed != ordinals[::-1]:
+                yield f"{owner.name} at {member.name}: its sockets come in the order {listed}"
+    if total != known:
+        yield f"shards have {total} sockets, routers {known} connections"
+
+
+def _is(socket, router: Member, number: int) -> bool:  # type: ignore[no-untyped-def]
+    return bool(socket.peer.incarnation == router.incarnation and socket.counter == number)
+
+
+def _differences(cluster, client, connection, passport, socket) -> Iterator[str]:  # type: ignore[no-untyped-def]
+    for name in ("ordinal", "tags", "attachment", "url", "protocol", "closed_by_object", "auto_response_time"):
+        at_router, at_shard = getattr(passport, name), getattr(socket, name)
+        if at_router != at_shard:
+            yield f"{name} is {at_router!r} at the router, {at_shard!r} at the shard"
+    if list(socket.tags) != ([client.tag] if client.tag else []):
+        yield f"its tags are {socket.tags}, it asked for {client.tag!r}"
+    value = socket.owner.sockets and _attachment(socket)
+    if value != cluster.history.attached[client.number]:
+        yield f"its attachment is {value}, the room set {cluster.history.attached[client.number]} last"
+    if passport.next_seq != connection.window.next_seq or socket.closed_by_object or socket.ending or socket.gone:
+        yield "it is open, and the shard holds it for closed"
+
+
+def _attachment(socket):  # type: ignore[no-untyped-def]
+    from roost.shard.attachments import deserialize
+
+    return deserialize(socket.attachment)
+
+
+def _nothing_left(run: Run) -> Iterator[str]:
+    cluster = run.cluster
+    for member in cluster.serving(MemberKind.ROUTER):
+        if connections(member) or len(member.app._shared.objects):
+            yield f"{member.name} still has {len(connections(member))} connections"
+        if member.app.counters.wire_garbage or member.app.counters.links_failed:
+            yield f"{member.name} met {member.app.counters.wire_garbage} batches of garbage"
+    for member in cluster.serving(MemberKind.SHARD):
+        for owner in objects(member):
+            if len(owner.sockets):
+                yield f"{owner.name} at {member.name} still has {len(owner.sockets)} sockets"
+        if member.app.counters.wire_garbage or member.app.counters.links_failed:
+            yield f"{member.name} met {member.app.counters.wire_garbage} batches of garbage"

@@ -1,0 +1,413 @@
+"""What lies outside of a simulated process, in the place of the machine's: directory, names, deaths, files, clocks.
+
+``Router`` and ``Shard`` are the real ones, with their real ``serve``. What they take from the machine they take by
+names of their modules, and ``replaced`` puts the classes of this module there. Those find the simulated process that
+they belong to by the loop that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
+
+from roost.common import last_words
+from roost.common.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.directory import MapWatch
+from roost.common.counters import Reading
+from roost.common.errors import DirectoryError, StartupError
+from roost.common.ids import Incarnation
+from roost.common.last_words import LastWords, RunningEvent
+from roost.router import app as router_app
+from roost.router import guard_watch as router_guard
+from roost.router import output as router_output
+from roost.router import receiving as router_receiving
+from roost.router.receiving import Receiver
+from roost.shard import app as shard_app
+from roost.shard import handover as shard_handover
+from roost.shard import host as shard_host
+
+from .loops import Process, SimLoop
+from .network import SimAcceptor, SimDialer
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+WALL_S = 1_700_000_000.0
+"""Unix time at the scheduler's 0."""
+LAST_WORDS_BYTES = 56
+"""Size of a shard's note."""
+NEVER_S = 1e9
+"""The pause between two looks for a new map: the store says when to look."""
+LAG_S = 0.05
+"""How late a process sees a new map, at most, unless a fault makes it later."""
+
+
+def current_process() -> Process:
+    """The simulated process whose turn it is."""
+    return cast(SimLoop, asyncio.get_running_loop()).process
+
+
+def current_cluster() -> Cluster:
+    """The cluster that it belongs to."""
+    return current_process().cluster  # type: ignore[no-any-return]
+
+
+# --- the directory ------------------------------------------------------------------------------------------------
+
+
+class Store:
+    """The directory's content, and who is told of it when.
+
+    Args:
+        rng: When each process looks.
+        initial_shards: As for ``SqliteDirectory``.
+        on_map: Called with each new map.
+
+    Attributes:
+        map: The present map.
+        full: The disk is full: nothing can be written.
+        lag_s: How late a process sees a new map at most, by name, where that is not ``LAG_S``.
+        refused: Writes that failed because the disk was full.
+    """
+
+    def __init__(self, rng: random.Random, initial_shards: int, on_map: Callable[[ClusterMap], None]) -> None:
+        self.cluster_id = rng.getrandbits(63)
+        self.initial_shards = initial_shards
+        self.map = ClusterMap()
+        self.full = False
+        self.lag_s: dict[str, float] = {}
+        self.refused = 0
+        self._rng = rng
+        self._on_map = on_map
+        self._last = 0
+        self._watches: list[tuple[Process, Callable[[], None]]] = []
+
+    def write(self) -> None:
+        if self.full:
+            self.refused += 1
+            raise DirectoryError("the directory cannot be used: the disk is full")
+
+    def next_incarnation(self) -> Incarnation:
+        self.write()
+        self._last += 1
+        return Incarnation(self._last)
+
+    def propose(self, new: ClusterMap) -> bool:
+        self.write()
+        if new.version != self.map.version + 1:
+            return False
+        self.map = new
+        self._on_map(new)
+        self._watches = [each for each in self._watches if each[0].alive]
+        for process, look in self._watches:
+            lag = self.lag_s.get(process.name, LAG_S) * self._rng.random()
+            process.at(process.loop.time() + lag, look)
+        return True
+
+    def watch(self, process: Process, look: Callable[[], None]) -> None:
+        self._watches.append((process, look))
+
+
+class SimDirectory:
+    """One process's access to the store, in the place of ``SqliteDirectory``."""
+
+    def __init__(self, process: Process, store: Store) -> None:
+        self._process = process
+        self._store = store
+
+    @classmethod
+    def of_current(cls, path: object = None, *, initial_shards: int = 1) -> SimDirectory:
+        """Open it, as the process that runs."""
+        process = current_process()
+        return cls(process, process.cluster.store)
+
+    @property
+    def cluster_id(self) -> int:
+        return self._store.cluster_id
+
+    @property
+    def initial_shards(self) -> int:
+        return self._store.initial_shards
+
+    def join(
+        self,
+        kind: MemberKind,
+        name: str,
+        pid: int,
+        endpoint_of: Callable[[Incarnation], str],
+        namespaces: tuple[str, ...],
+        seat: str = "",
+    ) -> Member:
+        self._check()
+        incarnation = self._store.next_incarnation()
+        self._process.cluster.members[self._process].incarnation = incarnation
+        return Member(name, kind, incarnation, endpoint_of(incarnation), namespaces, pid, seat=seat)
+
+    def map(self) -> ClusterMap:
+        self._check()
+        return self._store.map
+
+    def propose(self, new: ClusterMap) -> bool:
+        self._check()
+        return self._store.propose(new)
+
+    def changed(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+    def _check(self) -> None:
+        if not self._process.alive:
+            raise DirectoryError("this process is dead")
+
+
+class SimMapWatch(MapWatch):
+    """Looks when the store says so."""
+
+    def _wait_s(self) -> float:
+        return NEVER_S
+
+    async def start(self) -> None:
+        await super().start()
+        process = current_process()
+        process.cluster.store.watch(process, self.look)
+
+    def look(self) -> None:
+        if not self._closed:
+            super().look()
+
+
+# --- the machine --------------------------------------------------------------------------------------------------
+
+
+class HeldName:
+    """The lock on a member's name."""
+
+    def __init__(self, names: dict[str, Process], name: str, process: Process) -> None:
+        self._names = names
+        self._name = name
+        self._process = process
+
+    @classmethod
+    def hold(cls, run: object, name: str) -> HeldName:
+        """Take a name.
+
+        Raises:
+            StartupError: Another process that has not ended holds it.
+        """
+        process = current_process()
+        names = process.cluster.names
+        holder = names.get(name)
+        if holder is not None and holder is not process:
+            raise StartupError(f"another process holds the name {name!r}")
+        names[name] = process
+        return cls(names, name, process)
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._names.get(self._name) is self._process and self._process.alive:
+            del self._names[self._name]
+
+
+def holder_of(run: object, name: str) -> int | None:
+    """The process that holds *name*, in the place of ``startup.holder_of``."""
+    holder = current_cluster().names.get(name)
+    return None if holder is None else holder.pid
+
+
+def kill_member(run: object, name: str, pid: int, deadline_s: float = 0.0) -> bool:
+    """In the place of ``processes.kill_member``."""
+    cluster = current_cluster()
+    holder = cluster.names.get(name)
+    if holder is not None and holder.pid == pid:
+        cluster.kill(holder)
+    return True
+
+
+def read_counters(path: Path) -> Reading:
+    """What a member has counted, in the place of ``counters.read_counters``: it beats while it is not frozen."""
+    holder = current_cluster().names.get(path.stem)
+    if holder is None:
+        raise FileNotFoundError(path)
+    beats = int(4 * holder.lived_s)
+    return Reading(holder.pid, beats, beats, {})
+
+
+class SimLastWords(LastWords):
+    """The note of a shard, in a file that is only memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._map = bytearray(LAST_WORDS_BYTES)  # type: ignore[assignment]
+        self.words = memoryview(self._map).cast("Q")
+        self._process = current_process()
+        self._process.cluster.last_words[path.name] = self
+        self._final: bytes | None = None
+
+    def read_bytes(self) -> bytes:
+        """What the file says; after a death, what it said then."""
+        return bytes(self._map) if self._final is None else self._final
+
+    def freeze(self) -> None:
+        """The process is dead; what it does in the rest of its turn never happens."""
+        self._final = bytes(self._map)
+
+    def close(self) -> None:
+        """What it says stays readable."""
+
+
+def read_last_words(path: Path) -> RunningEvent | None:
+    """In the place of ``last_words.read_last_words``."""
+    note = current_cluster().last_words.get(path.name)
+    return None if note is None else last_words.read_last_words(note)
+
+
+class SimDeathWatch:
+    """Tells of deaths soon after, in the place of pid descriptors."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._process = loop.process
+        self._closed = False
+
+    def watch(self, pid: int, on_death: Callable[[], None]) -> None:
+        """Have *on_death* called once, soon after the process has ended."""
+
+        def tell() -> None:
+            if not self._closed:
+                on_death()
+
+        self._process.cluster.watch_death(self._process, pid, tell)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closed = True
+
+
+class SimClock:
+    """The clocks of a simulated process."""
+
+    def __init__(self) -> None:
+        self.now = asyncio.get_running_loop().time
+
+    def wall(self) -> float:
+        """Unix time."""
+        return WALL_S + self.now()
+
+
+class Nothing:
+    """Stands for what a simulated process does without: takes everything, does nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+def _getpid() -> int:
+    return current_process().pid
+
+
+def _wall() -> float:
+    return WALL_S + asyncio.get_running_loop().time()
+
+
+def _dialer(*, loop: SimLoop, **options: Any) -> SimDialer:
+    made = SimDialer(loop.process.cluster.network, loop.process, loop=loop, **options)
+    made.network.register(made)
+    return made
+
+
+def _acceptor(*, loop: SimLoop, endpoint: str, **options: Any) -> SimAcceptor:
+    process = loop.process
+    made = SimAcceptor(process.cluster.network, process, loop=loop, **options)
+    made.on_released = lambda slots: process.cluster.history.released(process, slots)
+    made.network.register(made)
+    return made
+
+
+def _ready(fd: int, name: str, incarnation: Incarnation) -> None:
+    current_cluster().is_ready(current_process(), incarnation)
+
+
+class _Os(ModuleType):
+    """The module ``os`` as a member sees it: another pid."""
+
+    def __init__(self) -> None:
+        super().__init__("os")
+        self.getpid = _getpid
+
+
+class NotingReceiver(Receiver):
+    """Notes what it is given, and when: an object's output counts from then on as accepted, if it is not dropped."""
+
+    __slots__ = ("_history", "_router")
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        process = current_process()
+        self._history = process.cluster.history
+        self._router = process.cluster.members[process].incarnation
+
+    def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
+        self._history.accepted(self._router, data)
+        super().send(connections, data, binary)
+
+
+_COMMON: dict[str, Any] = {
+    "SystemClock": SimClock,
+    "SqliteDirectory": SimDirectory.of_current,
+    "MapWatch": SimMapWatch,
+    "CounterFile": Nothing,
+    "Collector": Nothing,
+    "hold_name": HeldName.hold,
+    "raise_descriptor_limit": lambda: 1 << 20,
+    "report_ready": _ready,
+    "os": _Os(),
+}
+_REPLACED: dict[ModuleType, dict[str, Any]] = {
+    router_app: {
+        **_COMMON,
+        "Dialer": _dialer,
+        "DeathWatch": SimDeathWatch,
+        "Receiver": NotingReceiver,
+        "read_last_words": read_last_words,
+    },
+    router_guard: {
+        "SqliteDirectory": SimDirectory.of_current,
+        "holder_of": holder_of,
+        "is_running": lambda pid: False,
+        "kill_member": kill_member,
+        "read_counters": read_counters,
+    },
+    shard_app: {
+        **_COMMON,
+        "Acceptor": _acceptor,
+        "Watchdog": Nothing,
+        "LastWords": SimLastWords,
+        "forget_old": lambda run, name: None,
+        "limit_memory": lambda limit: None,
+        "offer_to_be_killed": lambda: None,
+    },
+    shard_handover: {"SqliteDirectory": SimDirectory.of_current},
+    shard_host: {"time": SimpleNamespace(time=_wall)},
+    # A few clients are many: broadcasts to more than two queue, as those to more than 32 do.
+    router_output: {"AT_ONCE": 2, "PIECE": 2, "WRITES_PER_TURN": 4},
+    router_receiving: {"AT_ONCE": 2},
+}
+
+
+@contextlib.contextmanager
+def replaced() -> Iterator[None]:
+    """Members made inside get the simulated outside."""
+    with contextlib.ExitStack() as patches:
+        for module, names in _REPLACED.items():
+            for name, value in names.items():
+                patches.enter_context(mock.patch.object(module, name, value))
+        yield

@@ -1,0 +1,114 @@
+"""The plan of a run: who is there, what clients do, which faults happen when. Drawn from the seed, before it starts."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from .clients import weighted
+
+QUIET_S = 1.5
+"""Seconds at the start without faults, in which the first clients connect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happens.
+
+    Attributes:
+        at: Seconds after the start.
+        what: A method of ``run.Run``: what happens.
+        who: Which one of those there are then, from 0 to 1.
+        value: How much, how long.
+    """
+
+    at: float
+    what: str
+    who: float = 0.0
+    value: float = 0.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """See the module.
+
+    Attributes:
+        routers: Routers at the start.
+        shards: Shards at the start.
+        rooms: Names of the rooms.
+        clients: How many clients come.
+        lasts_s: Seconds after which no more faults begin.
+        steps: What happens, in order.
+    """
+
+    routers: int
+    shards: int
+    rooms: list[str]
+    clients: int
+    lasts_s: float
+    steps: list[Step] = field(default_factory=list)
+
+
+FAULTS = {
+    "crash_shard": 5.0,
+    "lose_shard": 1.0,
+    "crash_router": 2.0,
+    "freeze_shard": 1.5,
+    "freeze_router": 1.0,
+    "cut_link": 2.0,
+    "lose_batches": 2.0,
+    "double_batches": 1.0,
+    "overtake": 1.0,
+    "slow_down": 1.0,
+    "lag": 2.0,
+    "fill_disk": 1.0,
+    "join_router": 1.0,
+    "leave_router": 0.7,
+}
+"""Faults by how often they come."""
+
+VERBS = {
+    "echo": 6.0,
+    "cast": 4.0,
+    "tagged": 2.0,
+    "keep": 2.0,
+    "wait": 4.0,
+    "stubborn": 0.3,
+    "auto": 0.4,
+    "limit": 0.3,
+    "raise": 0.3,
+    "bye": 0.25,
+}
+"""What clients ask for by how often."""
+
+
+def draw(seed: int, faults: dict[str, float] = FAULTS) -> Plan:
+    """The plan of a seed."""
+    rng = random.Random(f"{seed} plan")
+    plan = Plan(
+        routers=rng.choice((1, 2, 2, 2, 3)),
+        shards=rng.choice((1, 2, 2, 3)),
+        rooms=[f"room-{rng.randrange(1000)}" for _ in range(rng.randint(2, 4))],
+        clients=rng.randint(6, 12),
+        lasts_s=rng.uniform(3.0, 7.0),
+    )
+    steps = plan.steps
+    for number in range(plan.clients):
+        at = rng.uniform(0.1, QUIET_S) if rng.random() < 0.7 else rng.uniform(0.1, plan.lasts_s)
+        steps.append(Step(at, "connect", rng.random(), number))
+    for _ in range(rng.randint(40, 110)):
+        at = rng.uniform(0.3, plan.lasts_s + 0.5)
+        steps.append(Step(at, f"say_{weighted(rng, VERBS)}", rng.random(), rng.random()))
+    for _ in range(rng.randint(0, 4)):
+        steps.append(Step(rng.uniform(0.5, plan.lasts_s), "ping", rng.random()))
+    for _ in range(rng.randint(0, 4)):
+        steps.append(Step(rng.uniform(0.5, plan.lasts_s), "call", rng.random(), rng.random()))
+    for _ in range(rng.randint(0, 3)):
+        steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
+    for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5))):
+        at = rng.uniform(QUIET_S, plan.lasts_s)
+        if rng.random() < 0.3 and steps:
+            at = max(QUIET_S, rng.choice(steps).at + rng.uniform(-0.02, 0.02))  # close beside something else
+        steps.append(Step(at, weighted(rng, faults), rng.random(), rng.random()))
+    steps.sort(key=lambda step: step.at)
+    return plan

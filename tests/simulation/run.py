@@ -1,0 +1,311 @@
+"""One run: a cluster, its clients, and the plan of a seed carried out on them; then quiet, then the checks."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from roost.common.cluster_map import MemberKind
+
+from . import checks, plan
+from .clients import Caller, Client, Stage
+from .cluster import Cluster, Member
+from .loops import START_S, State
+from .network import Weather
+from .outside import replaced
+from .room import AsAsked
+from .supervisor import Supervisor
+
+SETTLE_S = 90.0
+"""Simulated seconds after the last fault within which everything must be as if there had been none."""
+LOOK_S = 0.25
+"""Seconds between two looks whether that is so."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        seed: Which run.
+        faults: What was wrong, in words; empty if nothing was.
+        took_s: Simulated seconds.
+        messages: Messages that routers took from clients.
+        events: The event log, if asked for.
+    """
+
+    seed: int
+    faults: list[str]
+    took_s: float
+    messages: int
+    events: list[str] = field(default_factory=list)
+
+
+class Run:
+    """Carries a plan out.
+
+    Args:
+        seed: The seed.
+        tracing: Keep an event log.
+        drawn: The plan, if not that of the seed.
+    """
+
+    def __init__(self, seed: int, *, tracing: bool = False, drawn: plan.Plan | None = None) -> None:
+        self.plan = drawn or plan.draw(seed)
+        self.cluster = Cluster(seed, initial_shards=self.plan.shards, tracing=tracing)
+        self.supervisor = Supervisor(self.cluster)
+        self.clients: list[Client] = []
+        self.callers: list[Caller] = []
+        self._over = False
+        self._verdict: list[str] = []
+        self._quiet_at = 0.0
+        self._routers = self.plan.routers
+
+    # --- the course of a run ---
+
+    def go(self) -> list[str]:
+        """Carry everything out; returns what was wrong."""
+        cluster = self.cluster
+        self.supervisor.start(self.plan.routers, self.plan.shards)
+        for step in self.plan.steps:
+            cluster.later(step.at, self._do, step)
+        cluster.later(self.plan.lasts_s + 0.6, self._heal)
+        cluster.scheduler.run(lambda: self._over or cluster.broken is not None)
+        if cluster.broken is not None:
+            raise cluster.broken
+        return [*cluster.history.faults, *self._verdict]
+
+    def _do(self, step: plan.Step) -> None:
+        if self.cluster.history.tracing and not step.what.startswith("say_"):
+            self.cluster.history.note(f"--- {step.what} {step.who:.3f} {step.value:.3f}")
+        if step.what.startswith("say_"):
+            self._say(step.what[4:], step.who, step.value)
+        else:
+            getattr(self, f"_{step.what}")(step.who, step.value)
+
+    def _heal(self) -> None:
+        """No more faults: mend what does not mend itself, and wait until all is quiet."""
+        cluster = self.cluster
+        if cluster.history.tracing:
+            cluster.history.note("--- no more faults")
+        cluster.network.weather = Weather()
+        for pair in sorted(cluster.network.cut):
+            cluster.network.heal(pair)
+        cluster.store.full = False
+        cluster.store.lag_s.clear()
+        for member in list(cluster.members.values()):
+            cluster.thaw(member.process)
+        self._quiet_at = cluster.now
+        cluster.later(LOOK_S, self._look, self._empty)
+
+    def _look(self, then: Callable[[], None]) -> None:
+        unsettled = checks.unsettled(self)
+        if not unsettled:
+            then()
+        elif self.cluster.now - self._quiet_at > SETTLE_S:
+            self._verdict.append(f"not settled {SETTLE_S:g} s after the last fault: " + "; ".join(unsettled))
+            self._over = True
+        else:
+            self.cluster.later(LOOK_S, self._look, then)
+
+    def _empty(self) -> None:
+        """All is as it should be: check, then let all clients go and check again."""
+        self._verdict += checks.after(self)
+        if self.cluster.history.tracing:
+            self.cluster.history.note("--- the clients go")
+        for client in self.clients:
+            client.close(1000, "end")
+        self._quiet_at = self.cluster.now
+        self.cluster.later(LOOK_S, self._look, self._end)
+
+    def _end(self) -> None:
+        self._verdict += checks.at_the_end(self)
+        self._over = True
+
+    # --- clients ---
+
+    def _open_clients(self) -> list[Client]:
+        return [client for client in self.clients if client.stage is Stage.OPEN]
+
+    def _connect(self, who: float, value: float) -> None:
+        room = self.plan.rooms[int(who * 997) % len(self.plan.rooms)]
+        client = Client(self.cluster, int(value) + 1, room, ("", "red", "blue")[int(who * 991) % 3])
+        self.clients.append(client)
+        self.cluster.clients.append(client)
+        self._try_to_connect(client, who)
+
+    def _try_to_connect(self, client: Client, who: float) -> None:
+        routers = [each for each in self.cluster.living(MemberKind.ROUTER) if each.process.loop.factory is not None]
+        if routers:
+            client.connect(_one_of(routers, who).process)
+        else:
+            self.cluster.later(0.3, self._try_to_connect, client, who)
+
+    def _call(self, who: float, value: float) -> None:
+        routers = [each for each in self.cluster.living(MemberKind.ROUTER) if each.process.loop.factory is not None]
+        if routers:
+            room = self.plan.rooms[int(who * 997) % len(self.plan.rooms)]
+            caller = Caller(self.cluster, 1000 + len(self.callers), room, f"{value * 0.2:.3f}" if value > 0.5 else "")
+            self.callers.append(caller)
+            self.cluster.clients.append(caller)
+            caller.call(_one_of(routers, value).process)
+
+    def _say(self, verb: str, who: float, value: float) -> None:
+        clients = self._open_clients()
+        if not clients:
+            return
+        argument = {
+            "tagged": "red",
+            "wait": f"{0.05 * value:.4f}",
+            "stubborn": f"{3 + 5 * value:.3f}",
+            "auto": "on" if value < 0.7 else "off",
+            "limit": str((0, 20_000, 60_000)[int(3 * value)]),
+            "bye": str(4000 + int(100 * value)),
+        }.get(verb, "")
+        _one_of(clients, who).say(verb, argument)
+
+    def _ping(self, who: float, value: float) -> None:
+        clients = self._open_clients()
+        if clients:
+            _one_of(clients, who).ping()
+
+    def _close(self, who: float, value: float) -> None:
+        clients = self._open_clients()
+        if clients:
+            _one_of(clients, who).close(1000 + (3000 if value else 0), "bye")
+
+    def _vanish(self, who: float, value: float) -> None:
+        clients = self._open_clients()
+        if clients:
+            _one_of(clients, who).vanish()
+
+    # --- faults ---
+
+    def _some(self, kind: MemberKind, who: float) -> Member | None:
+        members = [each for each in self.cluster.serving(kind) if each.process.state is State.RUNNING]
+        return _one_of(members, who) if members else None
+
+    def _crash_shard(self, who: float, value: float) -> None:
+        member = self._some(MemberKind.SHARD, who)
+        if member is not None:
+            self.cluster.kill(member.process)
+
+    def _lose_shard(self, who: float, value: float) -> None:
+        member = self._some(MemberKind.SHARD, who)
+        if member is not None:
+            self.supervisor.lost_names.add(member.name)
+            self.cluster.kill(member.process)
+
+    def _crash_router(self, who: float, value: float) -> None:
+        member = self._some(MemberKind.ROUTER, who)
+        if member is not None:
+            self.cluster.kill(member.process)
+
+    def _freeze(self, member: Member | None, value: float) -> None:
+        if member is not None:
+            self.cluster.freeze(member.process)
+            # Shorter than the time after which it is killed, or longer.
+            self.cluster.later(0.2 + 10 * value, self.cluster.thaw, member.process)
+
+    def _freeze_shard(self, who: float, value: float) -> None:
+        self._freeze(self._some(MemberKind.SHARD, who), value)
+
+    def _freeze_router(self, who: float, value: float) -> None:
+        self._freeze(self._some(MemberKind.ROUTER, who), value)
+
+    def _cut_link(self, who: float, value: float) -> None:
+        network = self.cluster.network
+        router, shard = self._some(MemberKind.ROUTER, who), self._some(MemberKind.SHARD, value)
+        if router is not None and shard is not None:
+            pair = (router.incarnation, shard.incarnation)
+            network.cut.add(pair)
+            self.cluster.later(0.05 + 2 * value, network.heal, pair)
+
+    def _weather(self, seconds: float, **what: float) -> None:
+        weather = self.cluster.network.weather
+        for name, value in what.items():
+            setattr(weather, name, value)
+            self.cluster.later(seconds, setattr, weather, name, getattr(Weather(), name))
+
+    def _lose_batches(self, who: float, value: float) -> None:
+        self._weather(0.2 + 2 * who, loss=0.02 + 0.5 * value)
+
+    def _double_batches(self, who: float, value: float) -> None:
+        self._weather(0.2 + 2 * who, doubling=0.5 * value)
+
+    def _overtake(self, who: float, value: float) -> None:
+        self._weather(0.2 + 2 * who, overtaking=0.5 * value, delay_s=0.03)
+
+    def _slow_down(self, who: float, value: float) -> None:
+        self._weather(0.2 + 2 * who, delay_s=0.3 * value)
+
+    def _lag(self, who: float, value: float) -> None:
+        member = _one_of(list(self.cluster.members.values()), who)
+        self.cluster.store.lag_s[member.name] = 3 * value
+        self.cluster.later(3.0, self.cluster.store.lag_s.pop, member.name, None)
+
+    def _fill_disk(self, who: float, value: float) -> None:
+        self.cluster.store.full = True
+        self.cluster.later(0.1 + 3 * value, setattr, self.cluster.store, "full", False)
+
+    def _join_router(self, who: float, value: float) -> None:
+        if self.supervisor.alive and len(self.cluster.living(MemberKind.ROUTER)) < 4:
+            self._routers += 1
+            self.supervisor.add_router(f"router-{self._routers}")
+
+    def _leave_router(self, who: float, value: float) -> None:
+        member = self._some(MemberKind.ROUTER, who)
+        if member is not None and len(self.supervisor.routers) > 1 and member.name in self.supervisor.routers:
+            del self.supervisor.routers[member.name]
+            self.cluster.terminate(member.process)
+
+
+def _one_of(things: list, who: float):  # type: ignore[no-untyped-def,type-arg]
+    return things[min(int(who * len(things)), len(things) - 1)]
+
+
+class _Logs(logging.Handler):
+    """What members log: an error of the room's code that nobody asked for is a fault, and tracing shows all."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
+        self._cluster = cluster
+
+    def emit(self, record: logging.LogRecord) -> None:
+        history = self._cluster.history
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, AsAsked):
+            history.fault(f"{record.getMessage()}: {error!r}")
+        elif history.tracing:
+            history.note(f"    {record.name} {record.levelname}: {record.getMessage()}")
+
+
+def simulate(seed: int, *, tracing: bool = False, drawn: plan.Plan | None = None) -> Outcome:
+    """Run one seed."""
+    collecting = gc.isenabled()
+    gc.disable()
+    logger = logging.getLogger("roost")
+    before = logger.level, logger.propagate
+    try:
+        with replaced():
+            run = Run(seed, tracing=tracing, drawn=drawn)
+            logs = _Logs(run.cluster)
+            logger.setLevel(logging.INFO if tracing else logging.ERROR)
+            logger.propagate = False
+            logger.addHandler(logs)
+            try:
+                faults = run.go()
+            finally:
+                logger.setLevel(logging.CRITICAL + 1)
+                run.cluster.scheduler.dispose()
+                logger.removeHandler(logs)
+                logger.setLevel(before[0])
+                logger.propagate = before[1]
+        history = run.cluster.history
+        messages = sum(len(client.accepted) for client in run.clients)
+        return Outcome(seed, faults, run.cluster.now - START_S, messages, history.events)
+    finally:
+        if collecting:
+            gc.enable()
