@@ -3,7 +3,7 @@
 The rows of the table of bounds, and where each is filled (the pure part, then the processes)::
 
     unacknowledged window of a connection   unit/router/test_window, test_connection ("a full window …", "a large
-                                            message …", "… no ping deadline …"); here: test_window_*
+                                            message …", "no deadline runs while we do not read"); here: test_window_*
     a router's windows, all together        test_connection ("above half of all windows …"); here: test_all_windows
     parked without an owner                 unit/router/test_forwarding ("… parked for thirty seconds …");
                                             here: test_parked_without_an_owner
