@@ -111,10 +111,13 @@ def generation_of(name: str, seat: str) -> int:
     return int(found[2]) if found is not None and found[1] == seat else 0
 
 
-def _numbered(name: str) -> tuple[str, int, str]:
-    """Sorts ``shard-10`` behind ``shard-9``."""
-    stem, _, number = name.rpartition("-")
-    return (stem, int(number), "") if number.isascii() and number.isdigit() else (name, 0, name)
+def _numbered(name: str) -> tuple[str, tuple[int, ...], str]:
+    """Sorts ``shard-10`` behind ``shard-9``, and ``shard-2.10`` behind ``shard-2.9``."""
+    stem, _, numbers = name.rpartition("-")
+    parts = numbers.split(".")
+    if stem and all(part.isascii() and part.isdigit() for part in parts):
+        return stem, tuple(map(int, parts)), ""
+    return name, (), name
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from starlette.datastructures import Headers
 
-from roost.deploy.admin import make_app, refusal
+from roost.common.errors import ConfigError
+from roost.deploy.admin import MAX_BODY_BYTES, make_app, refusal
+from roost.deploy.changes import Change, ChangeRefused, Outcome
+from roost.deploy.config import UpConfig
+from roost.deploy.scaling import Scaling
+from roost.deploy.staffing import Staff
+from roost.deploy.status import ClusterStatus
 from tests.unit.deploy.test_status import PICTURE
 
 
@@ -17,12 +24,40 @@ class Api:
 
     def __init__(self) -> None:
         self.downs = 0
-        self._app = make_app(status=lambda: PICTURE, down=self._down, token="secret")
+        self.asked: list[tuple[Any, ...]] = []
+        self.change: Change | None = None
+        self.refuses: Exception | None = None
+        self._app = make_app(self, token="secret")
 
-    def _down(self) -> None:
+    # What a supervisor does.
+
+    def status(self) -> ClusterStatus:
+        return PICTURE
+
+    def ask_to_end(self) -> None:
         self.downs += 1
 
-    async def call(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
+    def scale(self, shards: int | None, routers: int | None) -> int:
+        return self._begin("scale", shards, routers)
+
+    def reload(self, app: str | None, canary_s: float) -> int:
+        return self._begin("reload", app, canary_s)
+
+    def _begin(self, *words: Any) -> int:
+        if self.refuses is not None:
+            raise self.refuses
+        self.asked.append(words)
+        return 7
+
+    def find_change(self, number: int) -> Change | None:
+        return self.change if number == 7 else None
+
+    async def post(self, path: str, body: str, token: str = "secret") -> tuple[int, str]:
+        return await self.call("POST", path, {"authorization": f"Bearer {token}"}, body.encode())
+
+    async def call(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> tuple[int, str]:
         given = {"host": "127.0.0.1:8788", **(headers or {})}
         scope = {
             "type": "http",
@@ -39,7 +74,7 @@ class Api:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -95,6 +130,61 @@ async def test_down_needs_the_token(api: Api) -> None:
     assert api.downs == 1
 
 
+async def test_changes_need_the_token(api: Api) -> None:
+    for path in ("/scale", "/reload"):
+        assert (await api.post(path, "{}", token="wrong"))[0] == 401
+        assert (await api.call("GET", path))[0] == 405
+    assert api.asked == []
+
+
+async def test_changes_begin_and_are_told_of(api: Api) -> None:
+    for path, body, words in (
+        ("/scale", '{"shards": 5}', ("scale", 5, None)),
+        ("/scale", '{"routers": 2, "shards": null}', ("scale", None, 2)),
+        ("/reload", "", ("reload", None, 2.0)),
+        ("/reload", '{"app": "x.py", "canary_s": 0.5}', ("reload", "x.py", 0.5)),
+    ):
+        status, text = await api.post(path, body)
+        assert (status, json.loads(text)) == (202, {"state": "changing", "change": 7})
+        assert api.asked[-1] == words
+    assert (await api.call("GET", "/changes/7"))[0] == 404
+    api.change = Scaling(Staff.first(UpConfig(shards=2)), shards=3, routers=None, descriptors=1000)
+    api.change.lines.append("starting shard-3")
+    status, text = await api.call("GET", "/changes/7")
+    found = json.loads(text)
+    assert (status, found["lines"], found["done"]) == (200, ["starting shard-3"], False)
+    api.change.outcome = Outcome("it cannot be", 72)
+    found = json.loads((await api.call("GET", "/changes/7"))[1])
+    assert (found["done"], found["sentence"], found["exit_code"]) == (True, "it cannot be", 72)
+    assert (await api.call("GET", "/changes/8"))[0] == 404
+
+
+async def test_why_a_change_cannot_begin(api: Api) -> None:
+    for error, status in ((ChangeRefused("another one is under way"), 409), (ConfigError("too many"), 400)):
+        api.refuses = error
+        assert await api.post("/scale", "{}") == (status, f"{error}\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sentence"),
+    [
+        ("/scale", "{", "the request's body is no JSON"),
+        ("/scale", "[]", "the request's body must be a JSON object"),
+        ("/scale", '{"shards": "5"}', "shards must be a number that is not negative, got '5'"),
+        ("/scale", '{"shards": true}', "shards must be a number that is not negative, got True"),
+        ("/scale", '{"routers": 1.5}', "routers must be a number that is not negative, got 1.5"),
+        ("/reload", '{"app": 5}', "app must be a string, got 5"),
+        ("/reload", '{"canary_s": -1}', "canary_s must be a number that is not negative, got -1"),
+        ("/reload", " " * (MAX_BODY_BYTES + 1), "the request's body is larger than"),
+    ],
+)
+async def test_a_wrong_body_is_named(api: Api, path: str, body: str, sentence: str) -> None:
+    status, text = await api.post(path, body)
+    assert status == 400
+    assert text.startswith(sentence)
+    assert api.asked == []
+
+
 async def test_metrics_are_labelled_and_typed(api: Api) -> None:
     status, text = await api.call("GET", "/metrics")
     assert status == 200
@@ -108,6 +198,9 @@ async def test_metrics_are_labelled_and_typed(api: Api) -> None:
         'roost_connections{kind="router",member="router-1"} 1200.0',
         "# TYPE roost_messages_in_total counter",
         'roost_messages_in_total{kind="router",member="router-1"} 5000.0',
+        'roost_member_seated{kind="shard",member="shard-1",seat="shard-1"} 1.0',
         "roost_map_version 5.0",
+        "roost_slots_in_transit 12.0",
+        "roost_change_under_way 1.0",
     ):
         assert line in lines

@@ -124,3 +124,72 @@ def test_exit_codes_in_words() -> None:
     assert how_it_ended(3) == "ended with exit code 3"
     assert how_it_ended(-signal.SIGSEGV) == "was ended by SIGSEGV"
     assert how_it_ended(-63) == "was ended by signal 63"
+
+
+def test_a_post_that_leaves_is_not_staffed_again() -> None:
+    post = serving()
+    post.leaving = True
+    assert not post.is_given_up(100.0, 10.0), "it may still have slots"
+    assert die(post, 1.0) == Done()
+    assert post.state is PostState.ENDED
+    assert post.is_given_up(1.0, 10.0), "nobody waits for its next process"
+
+
+def test_a_lost_shard_has_its_grace() -> None:
+    post = serving()
+    assert not post.is_given_up(1000.0, 10.0)
+    die(post, 1.0)
+    post.started(101, 1.0)
+    die(post, 5.0)
+    assert (post.is_given_up(10.9, 10.0), post.is_given_up(11.0, 10.0)) == (False, True), "from the first death on"
+    post.started(102, 12.0)
+    assert post.is_given_up(12.0, 10.0), "it is not back yet"
+    post.ready(Incarnation(9), 13.0)
+    assert not post.is_given_up(1000.0, 10.0)
+    die(post, 1000.0)
+    assert not post.is_given_up(1009.0, 10.0), "another death, another grace"
+
+
+def test_a_post_that_has_failed_is_not_waited_for() -> None:
+    post = serving()
+    die(post, 1.0)
+    post.started(101, 1.0)
+    post.ended(AppError.exit_code, "bad app", 2.0)
+    assert post.is_given_up(2.0, 10.0)
+
+
+def test_a_stale_process_is_replaced() -> None:
+    post = Post("router-1", MemberKind.ROUTER)
+    post.adopted(100, Incarnation(7), 5.0, since=1.0, is_stale=True)
+    assert (post.state, post.pid, post.incarnation, post.since, post.restarts) == ("ready", 100, 7, 1.0, 0)
+    post.retire(20.0)
+    assert (post.state, post.deadline) == ("retiring", 20.0)
+    assert post.ask_to_end(30.0, for_good=False)
+    assert (post.state, post.deadline) == ("ending", 30.0)
+    verdict = post.ended(None, "", 21.0)
+    assert verdict == Restart(0.0, "router-1 ended to be started with other settings")
+    post.started(101, 21.0)
+    assert not post.is_stale
+
+
+def test_the_end_of_the_cluster_is_the_end_of_a_stale_process_too() -> None:
+    post = Post("router-1", MemberKind.ROUTER)
+    post.adopted(100, Incarnation(7), 5.0, since=1.0, is_stale=True)
+    post.ask_to_end()
+    assert post.ended(None, "", 6.0) == Done()
+
+
+def test_an_adopted_process_that_ends_is_missed() -> None:
+    post = Post("shard-1", MemberKind.SHARD)
+    post.adopted(100, Incarnation(7), 5.0, since=1.0)
+    assert post.ended(None, "", 6.0) == Restart(0.0, "shard-1 ended")
+    assert post.due_at == 6.0
+
+
+def test_a_process_that_died_unwatched_is_started_again_and_not_for_the_first_time() -> None:
+    post = Post("shard-1", MemberKind.SHARD)
+    post.missed(5.0)
+    assert post.is_given_up(15.0, 10.0)
+    post.started(101, 5.0, 60.0)
+    assert (post.restarts, post.deadline) == (1, 65.0)
+    assert isinstance(post.ended(1, "", 6.0), Restart)

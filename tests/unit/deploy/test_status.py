@@ -34,9 +34,23 @@ SHARD = replace(
     slots=4096,
     counters={"objects_awake": 4, "objects_asleep": 6, "sockets": 1200, "events": 5000},
     rates={"events": 250.0},
+    seat="shard-1",
+    holds_seat=True,
 )
 DEAD = replace(SHARD, name="shard-2", state="failed", pid=0, slots=0, error="shard-2: no class", counters={}, rates={})
-PICTURE = ClusterStatus("running", "http://h:1", "http://h:2", "/data", "chat.py", 10, 3700.0, 5, (ROUTER, SHARD, DEAD))
+PICTURE = ClusterStatus(
+    "running",
+    "http://h:1",
+    "http://h:2",
+    "/data",
+    "chat.py",
+    10,
+    3700.0,
+    5,
+    (ROUTER, SHARD, DEAD),
+    12,
+    "scaling to 3 shards",
+)
 
 
 def test_rates_are_growth_over_time() -> None:
@@ -79,6 +93,12 @@ def test_the_picture_survives_json() -> None:
     assert ClusterStatus.from_dict(document) == PICTURE
 
 
+def test_the_terminal_says_nothing_of_changes_when_there_is_none() -> None:
+    out = io.StringIO()
+    Console(file=out, width=80).print(render(replace(PICTURE, slots_in_transit=0, change="")))
+    assert "now" not in out.getvalue()
+
+
 def test_something_else_is_no_picture() -> None:
     with pytest.raises(KeyError):
         ClusterStatus.from_dict({"state": "running"})
@@ -93,6 +113,7 @@ def test_the_terminal_shows_each_member_and_the_errors() -> None:
         "admin http://h:2 · supervisor 10 · map 5",
         "app   chat.py",
         "data  /data",
+        "now   scaling to 3 shards · 12 slots in transit",
         "1,200 connections · 4 objects awake, 6 asleep · 250 messages/s in",
         "shard-2: no class",
     ):

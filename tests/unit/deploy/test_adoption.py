@@ -1,0 +1,145 @@
+"""What becomes of the members that an earlier supervisor left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from roost.common.cluster_map import ClusterMap, MemberKind, without
+from roost.deploy.adoption import Adopted, adopt, in_map
+from roost.deploy.config import UpConfig
+from roost.deploy.members import LiveMember, same_orders
+from roost.deploy.post import PostState
+from roost.deploy.reloading import Reload
+from roost.deploy.staffing import shard_name
+from tests.unit.deploy.rig import Rig, started
+
+CONFIG = UpConfig(app="old.py", shards=2, routers=1)
+
+
+def cluster(config: UpConfig = CONFIG, shards: int = 2, routers: int = 1) -> Rig:
+    rig = started(shards, routers)
+    for post in rig.staff.posts.values():
+        is_shard = post.kind is MemberKind.SHARD
+        post.argv = tuple(config.shard_argv(post.name) if is_shard else config.router_argv(post.name))
+    return rig
+
+
+def living(rig: Rig, *dead: str) -> list[LiveMember]:
+    """What one finds of a cluster when its supervisor is gone."""
+    return [
+        LiveMember(post.name, post.pid, post.kind.value, (*post.argv, "--ready-fd=9"), True, 5.0)
+        for post in rig.staff.posts.values()
+        if post.pid and post.name not in dead
+    ]
+
+
+def take_over(rig: Rig, config: UpConfig = CONFIG, *dead: str, map_: ClusterMap | None = None) -> Adopted:
+    map_ = map_ or rig.map
+    return adopt(config, in_map(living(rig, *dead), map_), map_, 100.0)
+
+
+def test_what_was_told_the_same_is_taken_as_it_is() -> None:
+    rig = cluster()
+    found = take_over(rig, replace(CONFIG, shards=2))
+    assert not found.needs_reload
+    assert found.pids == {name: post.pid for name, post in rig.staff.posts.items()}
+    assert found.staff.seats == {"shard-1": "shard-1", "shard-2": "shard-2"}
+    for name, post in found.staff.posts.items():
+        assert (post.state, post.incarnation, post.since) == (PostState.READY, rig.staff.posts[name].incarnation, 95.0)
+        assert not post.leaving
+        assert not post.is_stale
+
+
+def test_only_who_is_in_the_map_with_its_name_and_process_serves() -> None:
+    rig = cluster()
+    map_ = without(rig.map, rig.staff.posts["router-1"].incarnation)
+    found = living(rig)
+    no_lock = [replace(live, holds_name=False) for live in found]
+    another = [replace(live, pid=live.pid + 50) for live in found]
+    assert {live.name for live, _ in in_map(found, map_)} == {"shard-1", "shard-2"}
+    assert in_map(no_lock, rig.map) == in_map(another, rig.map) == []
+
+
+def test_another_app_or_setting_of_the_shards_is_a_reload() -> None:
+    rig = cluster()
+    for config in (replace(CONFIG, app="new.py"), replace(CONFIG, var=("A=1",))):
+        found = take_over(rig, config)
+        assert found.needs_reload
+        assert found.staff.seats == {"shard-1": "shard-1", "shard-2": "shard-2"}
+        # One that dies meanwhile comes back as it was.
+        assert found.staff.posts["shard-1"].argv == rig.staff.posts["shard-1"].argv
+        assert not found.staff.posts["router-1"].is_stale
+
+
+def test_another_port_replaces_the_routers() -> None:
+    found = take_over(cluster(), replace(CONFIG, port=9999))
+    router = found.staff.posts["router-1"]
+    assert (router.is_stale, router.leaving) == (True, False)
+    assert "--port=9999" in router.argv
+    assert not found.needs_reload
+
+
+def test_who_is_too_many_leaves() -> None:
+    rig = cluster(shards=3, routers=2)
+    found = take_over(rig)
+    assert {name for name, post in found.staff.posts.items() if post.leaving} == {"shard-3", "router-2"}
+    assert found.staff.seats == {"shard-1": "shard-1", "shard-2": "shard-2"}
+
+
+def test_a_shard_that_died_unwatched_is_started_again_in_its_place() -> None:
+    rig = cluster()
+    found = take_over(rig, CONFIG, "shard-2", "router-1")
+    post = found.staff.posts["shard-2"]
+    assert (post.state, post.due_at, post.lost_at) == (PostState.WAITING, 100.0, 100.0)
+    assert found.staff.seats["shard-2"] == "shard-2"
+    assert "router-1" not in found.staff.posts, "it is missing, which is a matter of scaling"
+    old = take_over(rig, replace(CONFIG, app="new.py"), "shard-2").staff.posts["shard-2"]
+    assert "--name=shard-2" in old.argv
+    assert any(word.endswith("old.py") for word in old.argv), "as it was, until the reload has succeeded"
+    assert not any(word.startswith("--ready-fd") for word in old.argv)
+
+
+def reloading(rig: Rig) -> Reload:
+    change = Reload(rig.staff, config=CONFIG, app="x", canary_s=1.0, was_failing=False)
+    change.checked([], [])
+    rig.change = change
+    return change
+
+
+def test_an_interrupted_reload_is_taken_back() -> None:
+    rig = cluster()
+    rig.staff.config = CONFIG
+    reloading(rig)
+    rig.run(lambda: rig.owned().get("shard-1.2", 0) > 0)
+    found = take_over(rig)
+    assert found.staff.generation == 1
+    assert found.staff.seats == {"shard-1": "shard-1", "shard-2": "shard-2"}
+    assert {name for name, post in found.staff.posts.items() if post.leaving} == {"shard-1.2"}
+
+
+def test_a_reload_that_was_interrupted_at_its_end_is_completed() -> None:
+    rig = cluster()
+    rig.staff.config = CONFIG
+    reloading(rig)
+    rig.run(lambda: rig.staff.posts["shard-1"].leaving)
+    found = take_over(rig)
+    assert found.staff.generation == 2
+    assert found.staff.seats == {"shard-1": "shard-1.2", "shard-2": "shard-2.2"}
+    assert {name for name, post in found.staff.posts.items() if post.leaving} == {"shard-1", "shard-2"}
+    assert not found.needs_reload
+
+
+def test_a_shard_with_a_name_of_its_own_leaves() -> None:
+    rig = cluster()
+    post = rig.staff.add_shard("backend", 1)
+    rig.turn()
+    rig.enter(post)
+    found = take_over(rig)
+    assert {name for name, post in found.staff.posts.items() if post.leaving} == {"backend"}
+    assert shard_name("backend", 1) == "backend"
+
+
+def test_pipes_and_first_numbers_are_no_orders() -> None:
+    orders = ["--name=a", "--app=x"]
+    assert same_orders([*orders, "--ready-fd=7", "--initial-shards=2"], [*orders, "--initial-shards=5"])
+    assert not same_orders(orders, [*orders, "--vars=A=1"])

@@ -1,0 +1,230 @@
+"""Reloading in a cluster without processes: the order of its steps, and every way back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from roost.common.counters import Reading
+from roost.common.errors import AppError
+from roost.common.limits import SLOTS
+from roost.deploy.changes import MOVE_PATIENCE_S
+from roost.deploy.post import PostState
+from roost.deploy.reloading import GLANCE_S, Reload
+from tests.unit.deploy.rig import GRACE_S, Rig, disturb, started
+
+CANARY_S = 5.0
+
+
+def reload(rig: Rig, *, was_failing: bool = False, checked: bool = True) -> Reload:
+    change = Reload(
+        rig.staff,
+        config=replace(rig.staff.config, app="new.py"),
+        app="new.py",
+        canary_s=CANARY_S,
+        was_failing=was_failing,
+    )
+    if checked:
+        change.checked(["room"], ["room"])
+    rig.change = change
+    return change
+
+
+def until_canary(rig: Rig, **more: bool) -> Reload:
+    """The first successor has its slots and is watched."""
+    change = reload(rig, **more)
+    rig.run(lambda: any("is watched for" in line for line in change.lines))
+    return change
+
+
+def failures(rig: Rig, name: str, count: int) -> None:
+    rig.counters[name] = Reading(rig.staff.posts[name].pid, 0, 0, {"constructions_failed": count})
+
+
+def test_one_shard_after_the_other_and_the_old_ones_last() -> None:
+    rig = started(3)
+    shares = rig.owned()
+    change = rig.carry_out(reload(rig))
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
+    assert change.outcome.sentence.startswith(f"new.py runs on 3 shards: {SLOTS:,} slots moved in ")
+    assert rig.log[:3] == ["start shard-1.2", "start shard-2.2", "start shard-3.2"]
+    assert sorted(rig.log[3:]) == ["end shard-1", "end shard-2", "end shard-3"]
+    assert rig.owned() == {f"{name}.2": count for name, count in shares.items()}
+    assert rig.moved == SLOTS, "no slot moved twice"
+    assert (rig.staff.config.app, rig.staff.generation) == ("new.py", 2)
+    assert "--app=new.py" in rig.staff.posts["shard-1.2"].argv
+    rig.carry_out(reload(rig))
+    assert set(rig.owned()) == {"shard-1.3", "shard-2.3", "shard-3.3"}
+
+
+def test_the_first_one_is_watched_and_the_others_at_a_glance() -> None:
+    rig = started(2)
+    until_canary(rig)
+    began = rig.now
+    assert rig.owned()["shard-1"] == 0
+    assert rig.owned()["shard-2"] > 0, "the others wait for the canary"
+    rig.now = began + CANARY_S - 0.01
+    rig.turn()
+    assert "shard-2.2" not in rig.staff.posts
+    rig.now = began + CANARY_S
+    rig.turn()
+    assert "shard-2.2" in rig.staff.posts
+    rig.run(lambda: rig.owned().get("shard-2.2", 0) > 0)
+    rig.turn()
+    assert rig.staff.posts["shard-1"].state is PostState.READY, "the old ones live until all is done"
+    rig.now += GLANCE_S
+    rig.run()
+    assert set(rig.owned()) == {"shard-1.2", "shard-2.2"}
+
+
+def test_an_app_that_is_refused_touches_nothing() -> None:
+    for checked in (
+        lambda change: change.refused("it does not import"),
+        lambda change: change.checked(["hall"], ["room", "hall", "attic"]),
+    ):
+        rig = started(2)
+        change = reload(rig, checked=False)
+        rig.turn()
+        assert change.outcome is None, "it waits for the check"
+        checked(change)
+        assert not rig.turn()
+        assert change.outcome is not None
+        assert change.outcome.exit_code == AppError.exit_code
+        assert change.outcome.sentence in (
+            "nothing was changed: it does not import",
+            "nothing was changed: new.py has no class for 'attic' and 'room', which the cluster hosts now: the sockets "
+            "there would have nobody",
+        )
+        assert rig.log == []
+        assert (rig.staff.config.app, rig.staff.generation) == ("", 1)
+
+
+def rolled_back(rig: Rig, change: Reload, why: str) -> None:
+    shares = started(2).owned()
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == AppError.exit_code
+    assert change.outcome.sentence == f"rolled back, the old code goes on: {why}"
+    rig.change = None
+    rig.run()
+    assert rig.owned() == shares
+    assert set(rig.staff.posts) == {"shard-1", "shard-2", "router-1"}
+    assert (rig.staff.config.app, rig.staff.generation) == ("", 1)
+
+
+def test_constructors_that_begin_to_fail() -> None:
+    rig = started(2)
+    change = until_canary(rig)
+    failures(rig, "shard-1.2", 1)
+    rolled_back(rig, change, "constructors fail at shard-1.2 that did not before")
+    assert "died shard-1" not in rig.log
+
+
+def test_constructors_of_a_later_one() -> None:
+    rig = started(2)
+    change = until_canary(rig)
+    rig.now += CANARY_S
+    rig.run(lambda: rig.owned().get("shard-2.2", 0) > 0)
+    failures(rig, "shard-2.2", 1)
+    rolled_back(rig, change, "constructors fail at shard-2.2 that did not before")
+
+
+def test_constructors_that_failed_before_say_nothing() -> None:
+    rig = started(2)
+    change = until_canary(rig, was_failing=True)
+    failures(rig, "shard-1.2", 9)
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
+
+
+def test_a_successor_that_cannot_start() -> None:
+    rig = started(2)
+    change = reload(rig)
+    rig.turn()
+    rig.turn()
+    rig.die("shard-1.2", 72, "no class")
+    rolled_back(rig, change, "shard-1.2: no class")
+    assert rig.moved == 0
+
+
+def test_a_successor_that_dies_gives_everything_back_at_once() -> None:
+    rig = started(2)
+    change = until_canary(rig)
+    rig.die("shard-1.2")
+    rig.turn()
+    assert rig.owned() == started(2).owned(), "without a move: nobody is left to wait for"
+    assert not rig.map.next_owners
+    rolled_back(rig, change, "shard-1.2 was ended by SIGKILL")
+    assert rig.log.count("start shard-1.2") == 1
+
+
+def test_a_successor_that_dies_while_slots_come_to_it() -> None:
+    rig = started(2)
+    change = reload(rig)
+    rig.run(lambda: bool(rig.map.next_owners))
+    rig.die("shard-1.2")
+    rolled_back(rig, change, "shard-1.2 was ended by SIGKILL")
+
+
+def test_a_move_that_does_not_get_on() -> None:
+    rig = started(2)
+    change = reload(rig)
+    rig.run(lambda: bool(rig.map.next_owners))
+    rig.turn()
+    rig.now += MOVE_PATIENCE_S
+    rig.turn()
+    slots = started(2).owned()["shard-1"]
+    rolled_back(rig, change, f"the move does not get on: {slots:,} slots in transit")
+
+
+def test_a_predecessor_that_dies_comes_back_and_goes_on() -> None:
+    rig = started(2)
+    change = reload(rig)
+    rig.run(lambda: bool(rig.map.next_owners))
+    rig.die("shard-1")
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
+    assert set(rig.owned()) == {"shard-1.2", "shard-2.2"}
+
+
+def test_a_shard_that_had_failed_gets_a_successor() -> None:
+    """Its app was broken on disk, perhaps: a reload is how that is mended."""
+    rig = started(2)
+    shares = rig.owned()
+    rig.die("shard-1")
+    rig.turn()
+    rig.die("shard-1", AppError.exit_code, "no class")
+    rig.run()
+    assert rig.owned() == {"shard-2": SLOTS}
+    rig.log.clear()
+    change = rig.carry_out(reload(rig))
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0, change.outcome
+    assert rig.log[0] == "start shard-2.2", "first the one that has messages"
+    assert rig.owned() == {f"{name}.2": count for name, count in shares.items()}
+    assert set(rig.staff.posts) == {"shard-1.2", "shard-2.2", "router-1"}
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_happens_all_of_it_is_new_or_all_of_it_is_old(seed: int) -> None:
+    choose = random.Random(seed)
+    rig = started(3)
+    change = reload(rig)
+    for _ in range(choose.randint(5, 60)):
+        disturb(rig, choose)
+    for _ in range(30):
+        rig.now += GRACE_S
+        rig.run()
+        if change.outcome is not None and rig.settled():
+            break
+    assert change.outcome is not None, (change.lines, rig.log)
+    assert rig.settled(), (change.lines, rig.log)
+    end = ".2" if change.outcome.exit_code == 0 else ""
+    assert set(rig.owned()) == {f"shard-{number}{end}" for number in (1, 2, 3)}, change.outcome
+    assert rig.staff.config.app == ("new.py" if end else "")
+    assert all(rig.staff.posts[name].serves for name in rig.owned())
