@@ -73,6 +73,7 @@ class Outcome:
 
 def run(options: argparse.Namespace, size: Size, outcome: Outcome) -> None:
     """Run scenarios one after the other."""
+    size = dataclasses.replace(size, connections=options.connections or size.connections)
     for name in options.names or list(scenarios.ALL):
         with outcome.attempt(name):
             row = asyncio.run(scenarios.ALL[name](size))
@@ -138,6 +139,7 @@ def main() -> int:
         for name, command in {"run": run, "moves": moves, "crash": crash, "idle": idle}.items()
     }
     parsers["run"].add_argument("names", nargs="*", metavar="SCENARIO", help=f"of {', '.join(scenarios.ALL)}")
+    parsers["run"].add_argument("--connections", type=int, default=0, help="other than the usual number")
     for name, connections, rounds in (("moves", 1_000, 3), ("crash", 64, 5), ("idle", 10_000, 1)):
         parsers[name].add_argument("--connections", type=int, default=connections, help="default %(default)s")
         parsers[name].add_argument("--rounds", type=int, default=rounds, help="default %(default)s")
