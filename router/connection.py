@@ -274,6 +274,10 @@ class Connection(Outlet):
             return False
         return True
 
+    def answered_automatically(self, time: float) -> None:
+        """The shard has answered in the object's place at *time*, Unix seconds."""
+        self._auto_time = max(self._auto_time or time, time)
+
     def _respond(self) -> None:
         """Answer in the object's place; not after its close(), nor is the message passed on then."""
         if not self.writable:

@@ -154,6 +154,13 @@ class Receiver:
         """A shard has let go of slots."""
         self._forwarding.released(self._link, map_version, slots, connections, seqs)
 
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
+        """The shard has answered requests for an automatic response that this router did not know yet."""
+        for number, time in zip(connections, times, strict=True):
+            target = self._get(number)
+            if self._entry_of(target) is not None and target is not None:
+                target.answered_automatically(time)
+
     def object_state(self, state: ObjectState) -> None:
         """An object has set something for all its sockets."""
         entry = self._shared.objects.get(state.object_id)

@@ -199,9 +199,10 @@ class Host:
             return  # its next owner answers
         output, outbox, counter = self.output, socket.owner.outbox, socket.counter
         if not socket.closed_by_object:
-            socket.auto_response_time = time.time()
+            socket.auto_response_time = now = time.time()
             data = response.encode()
             outbox.record(peer, lambda writer: writer.send_one(counter, data, False), len(data))
+            outbox.record(peer, lambda writer: writer.auto_response_times([counter], [now]))  # for the passport
         output.ended.append((outbox, peer, counter, seq))
         output.plan()
 

@@ -11,7 +11,6 @@ Router to shard (*events*)::
     0x03 FAILED       u8 0 · u8 deliveries · u32 connection · u64 seq · u16 code · s16 description
     0x04 REQUEST      u32 request · u32 connection (0: plain HTTP) · id[32] · s16 namespace · s16 name · s16 method
                       · s32 url · headers · s32 body
-    0x05 AUTO_TIMES   u32 n · u32 connection[n] · f64 unix_time[n]
     0x06 RESTORE      u32 connection · u8 flags (1 hibernatable, 2 closed by the object, 4 has an auto-response time)
                       · u64 ordinal · u64 next_seq · f64 auto_response_time · id[32] · s16 namespace · s16 name
                       · s32 url · s16 protocol · tags · s16 attachment
@@ -34,6 +33,7 @@ Shard to router (*output*)::
 Either way::
 
     0x60 OBJECT_STATE id[32] · u64 revision · u32 event_timeout_ms (0: none) · u8 has_pair · s16 request · s16 response
+    0x61 AUTO_TIMES   u32 n · u32 connection[n] · f64 unix_time[n]
 
 ``headers`` is a u16 count of ``s16 name · s32 value``; ``tags`` a u8 count of ``s16``; an attachment of length 0xFFFF
 was never set. ``deliveries`` counts the times that an event has been sent before. Record types 0x70 to 0x7F are kept
@@ -45,10 +45,10 @@ from __future__ import annotations
 import struct
 import sys
 
-MESSAGE, CLOSED, FAILED, REQUEST, AUTO_TIMES, RESTORE, RESTORED = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
+MESSAGE, CLOSED, FAILED, REQUEST, RESTORE, RESTORED = 0x01, 0x02, 0x03, 0x04, 0x06, 0x07
 SEND, SEND_AGAIN, ACK, CLOSE, ATTACHMENT, RESPONSE = 0x41, 0x42, 0x43, 0x44, 0x45, 0x46
 HOLD, RELEASED = 0x47, 0x48
-OBJECT_STATE = 0x60
+OBJECT_STATE, AUTO_TIMES = 0x60, 0x61
 
 MESSAGE_HEAD = struct.Struct("<BBBIQI")
 END_HEAD = struct.Struct("<BBBIQHH")

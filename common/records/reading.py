@@ -223,6 +223,9 @@ def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
         sink.released(map_version, slots, cursor.numbers("I", cancelled), cursor.numbers("Q", cancelled))
     elif kind == OBJECT_STATE:
         sink.object_state(cursor.object_state())
+    elif kind == AUTO_TIMES:
+        _, count = cursor.unpack(COUNT_HEAD)
+        sink.auto_response_times(cursor.numbers("I", count), cursor.numbers("d", count))
     else:
         raise WireError(f"no shard sends a record of type {kind:#04x}")
 

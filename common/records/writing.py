@@ -97,6 +97,10 @@ class RecordWriter:
         )
         self._add(head + _s16(request.encode()) + _s16(response.encode()))
 
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
+        """When each of *connections* last got its auto-response, in Unix seconds."""
+        self._add(COUNT_HEAD.pack(AUTO_TIMES, len(connections)) + _packed("I", connections) + _packed("d", times))
+
 
 class EventWriter(RecordWriter):
     """Writes a router's records; the methods mirror ``EventSink``."""
@@ -138,10 +142,6 @@ class EventWriter(RecordWriter):
                 )
             )
         )
-
-    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
-        """When each of *connections* last got its auto-response, in Unix seconds."""
-        self._add(COUNT_HEAD.pack(AUTO_TIMES, len(connections)) + _packed("I", connections) + _packed("d", times))
 
     def restore(self, passport: Passport) -> None:
         """Attach a connection to its new owner."""

@@ -155,6 +155,7 @@ outputs = st.one_of(
     same("response", accepted_responses),
     holds(),
     released(),
+    numbered("auto_response_times", "I", "d"),
     same("object_state", object_states),
 )
 

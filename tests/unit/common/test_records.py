@@ -55,7 +55,7 @@ def test_the_layout_of_events() -> None:
         b"\x01\0\x02" + struct.pack("<IQI", 7, 9, 2) + b"hi"
         b"\x02\0\0" + struct.pack("<IQHH", 7, 10, 1006, 4) + b"gone"
         b"\x03\0\0" + struct.pack("<IQHH", 8, 1, 1002, 3) + b"bad"
-        b"\x05"
+        b"\x61"
         + struct.pack("<III", 2, 7, 8)
         + struct.pack("<dd", 1.5, 2.5)
         + b"\x07"

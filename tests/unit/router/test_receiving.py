@@ -151,15 +151,17 @@ def test_a_shard_that_does_not_own_an_object_is_not_believed(rig: Rig) -> None:
     rig.send([connection.number] * 2)
     rig.writer.close(connection.number, 1000, "")
     rig.writer.attachment(connection.number, b"forged")
+    rig.writer.auto_response_times([connection.number], [1.5])
     rig.writer.object_state(state(connection.entry.object_id))
     rig.deliver()
     rig.acknowledge(connection.number, 1, 1)
     assert transport.take() == b""
     assert connection.state is State.OPEN
     assert connection.attachment is None
+    assert connection.passport().auto_response_time is None
     assert connection.entry.state is None
     assert len(connection.window.events) == 1
-    assert rig.world.counters.stale_records == 6
+    assert rig.world.counters.stale_records == 7
 
 
 def test_acknowledgements_empty_the_window(rig: Rig) -> None:
@@ -207,6 +209,17 @@ def test_attachments_and_state_are_kept(rig: Rig) -> None:
     assert connection.passport().attachment == b"\x01"
     connection.data_received(text("ping"))
     assert transport.take() == data_frame(b"pong", False)
+
+
+def test_the_passport_has_the_time_of_an_automatic_response_that_the_shard_gave(rig: Rig) -> None:
+    connection, _ = rig.world.connect()
+    rig.writer.auto_response_times([connection.number, 77], [12.5, 13.5])
+    rig.deliver()
+    assert connection.passport().auto_response_time == 12.5
+    assert rig.world.counters.stale_records == 1
+    rig.writer.auto_response_times([connection.number], [11.5])
+    rig.deliver()
+    assert connection.passport().auto_response_time == 12.5, "the latest"
 
 
 def test_an_ordinary_answer(rig: Rig) -> None:

@@ -137,6 +137,9 @@ class Recorder:
     def released(self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]) -> None:
         self.records.append(("released", map_version, list(slots), list(zip(connections, seqs, strict=True))))
 
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
+        self.records.append(("auto_response_times", list(zip(connections, times, strict=True))))
+
     def object_state(self, state: ObjectState) -> None:
         self.records.append(("object_state", state.revision, state.event_timeout_ms, state.auto_response))
 

@@ -168,9 +168,12 @@ async def test_a_request_that_a_router_passed_on_before_it_knew_the_pair_is_answ
     for data in ("ping", b"ping", "ping!"):
         front.router.message(counter, data)
     await turns()
-    assert front.router.take("send") == [("send", [counter], "pong")]
-    assert world.instance().log[len(events) :] == [b"ping", "ping!"], "bytes and other texts are messages"
     socket = world.router.peer.sockets[counter]
+    assert front.router.take("send", "auto_response_times") == [
+        ("send", [counter], "pong"),
+        ("auto_response_times", [(counter, socket.auto_response_time)]),
+    ], "the passport must have the time, too"
+    assert world.instance().log[len(events) :] == [b"ping", "ping!"], "bytes and other texts are messages"
     assert socket.auto_response_time is not None
     WebSocket.of(socket).close(4000)
     front.router.message(counter, "ping")
