@@ -197,10 +197,9 @@ class Reload(Change):
     def _trouble(self, seen: Seen) -> str:
         """Why it cannot go on; empty when it can."""
         for post in self._successors.values():
-            if post.restarts > 0 or post.state not in (PostState.WAITING, PostState.STARTING, PostState.READY):
+            # An error: it has died, and its next process has not even been started.
+            if post.error or post.state not in (PostState.WAITING, PostState.STARTING, PostState.READY):
                 return post.error or f"{post.name} has ended"
-            if post.error:  # its next process is not started yet
-                return post.error
             if not self._was_failing and self._failures(post, seen.readings):
                 return f"constructors fail at {post.name} that did not before"
         if self._stage is Stage.MOVING and self._is_stuck(seen):

@@ -11,7 +11,7 @@ from roost.common.cluster_map import MemberKind
 from roost.common.ids import Incarnation, Slot
 from roost.common.limits import SLOTS
 from roost.deploy.post import Post, PostState
-from roost.deploy.reconciling import next_look, next_map, next_steps
+from roost.deploy.reconciling import is_settled, next_look, next_map, next_steps
 from roost.deploy.staffing import generation_of, in_order, shard_name
 from tests.unit.deploy.rig import GRACE_S, Rig, disturb, started
 
@@ -104,6 +104,39 @@ def test_nothing_moves_to_or_from_a_shard_in_its_grace() -> None:
     ones = {name: member.incarnation for name in rig.owned() if (member := rig.map.named(name))}
     assert set(new.next_owners.values()) == {ones["shard-1"]}
     assert {new.owners[slot] for slot in new.next_owners} == {ones["shard-3"]}
+
+
+def test_nothing_can_move_from_a_shard_in_its_grace() -> None:
+    rig = started(2)
+    post = rig.staff.add_shard("shard-3", 1)
+    rig.turn()
+    rig.enter(post)
+    rig.die("shard-2")
+    rig.staff.seats["shard-3"] = "shard-3"
+    new = next_map(rig.map, rig.staff, rig.now, GRACE_S)
+    assert new is not None
+    assert {new.members[new.owners[slot]].name for slot in new.next_owners} == {"shard-1"}
+    rig.run()
+    assert rig.settled()
+
+
+def test_a_cluster_is_not_settled_while_somebody_is_waited_for() -> None:
+    rig = started(2)
+    assert is_settled(rig.map, rig.staff)
+    rig.die("shard-1")
+    assert not is_settled(rig.map, rig.staff)
+    rig.now = GRACE_S
+    rig.turn()
+    assert is_settled(rig.map, rig.staff), "it goes on without the shard"
+    rig.enter(rig.staff.posts["shard-1"])
+    assert not is_settled(rig.map, rig.staff), "its share has to come back"
+    rig.run()
+    new = rig.staff.add_shard("shard-3", 1)
+    rig.turn()
+    rig.enter(new)
+    rig.staff.seats["shard-3"] = "shard-3"
+    rig.die("shard-3")
+    assert not is_settled(rig.map, rig.staff), "one that has no slots yet is waited for, too"
 
 
 def test_a_stranger_is_only_taken_out_when_it_is_known_to_be_gone() -> None:
