@@ -520,16 +520,15 @@ class Connection(Outlet):
         """Close for a reason of the router's own. The object is told at once, with the same code."""
         if self.expects_events:
             self._end(End(False, code, reason, False, 0))
-        if not self.writable:
-            return
-        self._write_close(code, reason)
-        if self.state is _CLOSED_BY_CLIENT:
-            self._to(Trigger.FINISHED)
-            self._end_tcp()
-        else:
-            self._to(Trigger.ROUTER_CLOSE)
-            self._set_deadline()
-        self.go_on()
+        if self.writable:
+            self._write_close(code, reason)
+            if self.state is _CLOSED_BY_CLIENT:
+                self._to(Trigger.FINISHED)
+                self._end_tcp()
+            else:
+                self._to(Trigger.ROUTER_CLOSE)
+                self._set_deadline()
+        self.go_on()  # nobody waits for its messages now, but its Close may be behind them
 
     # --- closing ---
 

@@ -873,6 +873,18 @@ def test_the_objects_close_waits_for_a_client_that_we_do_not_read(world: World) 
     assert transport.closed
 
 
+def test_what_waits_is_dropped_when_the_router_closes_one_that_the_object_has_closed(world: World) -> None:
+    """Its object is out of reach for too long: nobody wants its messages, and its Close is behind them."""
+    connection, transport = world.connect()
+    world.entry().held = True
+    connection.data_received(text("waits") + close(4000))
+    connection.object_closed(4000, "", False)
+    connection.close(1013, "out of reach")
+    assert world.link.take() == [closed(1, 1, 1013, "out of reach", False)]
+    assert transport.closed
+    assert world.shared.stopped == {}
+
+
 def test_closing_stops_the_pings(world: World) -> None:
     connection, transport = world.connect()
     world.pass_time(15)
