@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from roost.common.cluster_map import MemberKind
 from roost.common.ids import id_from_name, slot_of
+from roost.common.limits import MAX_DEATHS_OF_EVENT
 
 from .clients import Client, Stage
 from .cluster import Cluster, Member
@@ -90,8 +91,12 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
     if missing:
         yield f"messages {missing} were accepted and never handled"
     for number, each in messages.items():
-        if each[-1].ended_at < 0 or each[-1].cancelled:
+        if each[0].data == "kill":
+            if len(each) > MAX_DEATHS_OF_EVENT:
+                yield f"message {number} killed its shard {len(each)} times"
+        elif each[-1].ended_at < 0 or each[-1].cancelled:
             yield f"message {number} was not handled to its end at its last delivery"
+    poisoned = any(each.data == "kill" for each in runs if each.kind == "message")
     if not ends:
         yield "no close was delivered"
         return
@@ -100,7 +105,9 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
         if ends[-1].data != client.left and not (router is not None and router.may_end):
             yield f"it left with {client.left}, its object heard {ends[-1].data}"
     elif client.closed_by is None or not (
-        4000 <= client.closed_by < 5000 or (router is not None and router.may_end and client.closed_by in (1001, 1006))
+        4000 <= client.closed_by < 5000
+        or (client.closed_by == 1011 and poisoned)
+        or (router is not None and router.may_end and client.closed_by in (1001, 1006))
     ):
         yield f"the router closed it with {client.closed_by}"
     elif client.closed_by >= 4000 and ends[-1].data[:1] != (client.closed_by,):
@@ -136,9 +143,7 @@ def _label(each: Execution) -> int:
 
 def _repeats(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator[str]:
     """Deliveries of one event: again only after a crash or a cancelled handler, and marked as such."""
-    deaths = [
-        member.died_at for member in cluster.members.values() if member.kind is MemberKind.SHARD and member.killed
-    ]
+    deaths = [each.lost_at for each in cluster.members.values() if each.kind is MemberKind.SHARD and each.lost_at > 0]
     for index, each in enumerate(runs):
         what = f"{each.kind} {each.number}" if each.number else each.kind
         if index:
@@ -163,13 +168,13 @@ def _router_death(cluster: Cluster, client: Client, ends: list[Execution]) -> It
     if ends or client.left is not None or client.closed_by is not None:
         return
     removed_at = next(
-        (at for at, each in cluster.maps if at >= router.died_at and router.incarnation not in each.members), -1.0
+        (at for at, each in cluster.maps if at >= router.lost_at and router.incarnation not in each.members), -1.0
     )
     slot = slot_of(id_from_name("room", client.room))
     owners = {each.owners[slot] for at, each in _maps_within(cluster, client.opened_at, removed_at + AROUND_S)}
     moved = any(slot in each.next_owners for _, each in _maps_within(cluster, client.opened_at, removed_at + AROUND_S))
     owner = cluster.member_of(next(iter(owners)))
-    if len(owners) == 1 and not moved and owner is not None and not 0 < owner.died_at <= removed_at + AROUND_S:
+    if len(owners) == 1 and not moved and owner is not None and not 0 < owner.lost_at <= removed_at + AROUND_S:
         yield f"its router died, and its object at {owner.name} never heard of it"
 
 
@@ -262,7 +267,7 @@ def _automatic(run: Run) -> Iterator[str]:
 
 def _requests(run: Run) -> Iterator[str]:
     executions = run.cluster.history.executions
-    died = any(member.killed for member in run.cluster.members.values())
+    died = any(member.lost_at > 0 for member in run.cluster.members.values())
     for caller in run.callers:
         count = sum(1 for each in executions if each.kind == "fetch" and each.client == caller.number)
         if count > 1:

@@ -46,8 +46,8 @@ class Member:
         incarnation: Once it has joined the directory.
         epochs: How often a shard has let go of a slot.
         may_end: It has been told to end.
-        died_at: When it ended, in whatever way.
-        killed: It was killed, or ended where it should not.
+        died_at: When its process ended, in whatever way.
+        lost_at: When it was killed, or taken off the map alive; -1 if it was not.
     """
 
     kind: MemberKind
@@ -59,7 +59,7 @@ class Member:
     epochs: dict[int, int] = field(default_factory=dict)
     may_end: bool = False
     died_at: float = -1.0
-    killed: bool = False
+    lost_at: float = -1.0
 
 
 class Cluster:
@@ -146,7 +146,6 @@ class Cluster:
         """Start a shard."""
         process = self._new_process(name)
         member = self.members[process] = Member(MemberKind.SHARD, name, seat or name, process)
-        options: dict[str, Any] = {"seat": seat} if seat else {}
         config = ShardConfig(
             name=name,
             app="room",
@@ -155,7 +154,7 @@ class Cluster:
             hibernate_after_s=0.7,
             drain_timeout_s=2.0,
             initial_shards=self.store.initial_shards,
-            **options,
+            seat="" if seat == name else seat,
         )
 
         async def main() -> None:
@@ -204,7 +203,8 @@ class Cluster:
         """SIGKILL."""
         member = self.members[process]
         if process.alive:
-            member.killed = True
+            if member.lost_at < 0:
+                member.lost_at = self.now
             if self.history.tracing:
                 self.history.note(f"{process.name} is killed")
             self._gone(member)
@@ -232,6 +232,15 @@ class Cluster:
         else:
             watcher.at(self.now, tell)
 
+    def expelled(self, member: Member) -> None:
+        """A member has been taken off the map, whose process has not ended."""
+        member.lost_at = self.now
+        if self.history.tracing:
+            self.history.note(f"{member.name} is expelled")
+        for client in self.clients:
+            if client.router is member.process:
+                self.later(0.0, client.lose_router)
+
     def freeze(self, process: Process) -> None:
         """SIGSTOP."""
         if process.state is State.RUNNING:
@@ -246,10 +255,10 @@ class Cluster:
             if self.history.tracing:
                 self.history.note(f"{process.name} is thawed")
 
-    def terminate(self, process: Process) -> None:
-        """SIGTERM."""
+    def terminate(self, process: Process, number: int = signal.SIGTERM) -> None:
+        """SIGTERM, or SIGUSR1 for a router that is to retire."""
         self.members[process].may_end = True
-        handler = process.loop.signals.get(signal.SIGTERM)
+        handler = process.loop.signals.get(number)
         if handler is not None:
             process.at(self.now, handler)
         else:

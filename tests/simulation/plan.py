@@ -50,20 +50,30 @@ class Plan:
 
 
 FAULTS = {
-    "crash_shard": 5.0,
+    "crash_shard": 4.0,
     "lose_shard": 1.0,
-    "crash_router": 2.0,
-    "freeze_shard": 1.5,
-    "freeze_router": 1.0,
-    "cut_link": 2.0,
-    "lose_batches": 2.0,
-    "double_batches": 1.0,
-    "overtake": 1.0,
-    "slow_down": 1.0,
-    "lag": 2.0,
-    "fill_disk": 1.0,
-    "join_router": 1.0,
+    "crash_router": 1.5,
+    "freeze_shard": 1.0,
+    "freeze_router": 0.7,
+    "expel_shard": 1.0,
+    "expel_router": 0.5,
+    "lose_supervisor": 0.7,
+    "grow": 1.5,
+    "shrink": 1.5,
+    "reload": 1.5,
+    "move": 3.0,
+    "move_on": 2.0,
+    "crash_mover": 3.0,
+    "join_router": 1.5,
     "leave_router": 0.7,
+    "cut_link": 1.5,
+    "lose_batches": 1.5,
+    "double_batches": 0.7,
+    "overtake": 0.7,
+    "slow_down": 1.0,
+    "lag": 1.5,
+    "fill_disk": 1.0,
+    "say_kill": 0.6,
 }
 """Faults by how often they come."""
 
@@ -105,7 +115,7 @@ def draw(seed: int, faults: dict[str, float] = FAULTS) -> Plan:
         steps.append(Step(rng.uniform(0.5, plan.lasts_s), "call", rng.random(), rng.random()))
     for _ in range(rng.randint(0, 3)):
         steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
-    for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5))):
+    for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))):
         at = rng.uniform(QUIET_S, plan.lasts_s)
         if rng.random() < 0.3 and steps:
             at = max(QUIET_S, rng.choice(steps).at + rng.uniform(-0.02, 0.02))  # close beside something else

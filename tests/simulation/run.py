@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from roost.common.cluster_map import MemberKind
+from roost.common.ids import id_from_name, slot_of
 
 from . import checks, plan
 from .clients import Caller, Client, Stage
@@ -68,7 +70,11 @@ class Run:
     def go(self) -> list[str]:
         """Carry everything out; returns what was wrong."""
         cluster = self.cluster
-        self.supervisor.start(self.plan.routers, self.plan.shards)
+        for number in range(1, self.plan.shards + 1):
+            self.supervisor.seats[f"shard-{number}"] = f"shard-{number}"
+        for number in range(1, self.plan.routers + 1):
+            self.supervisor.add_router(f"router-{number}")
+        self.supervisor.begin()
         for step in self.plan.steps:
             cluster.later(step.at, self._do, step)
         cluster.later(self.plan.lasts_s + 0.6, self._heal)
@@ -97,6 +103,7 @@ class Run:
         cluster.store.lag_s.clear()
         for member in list(cluster.members.values()):
             cluster.thaw(member.process)
+        self.supervisor.begin()
         self._quiet_at = cluster.now
         cluster.later(LOOK_S, self._look, self._empty)
 
@@ -195,7 +202,7 @@ class Run:
     def _lose_shard(self, who: float, value: float) -> None:
         member = self._some(MemberKind.SHARD, who)
         if member is not None:
-            self.supervisor.lost_names.add(member.name)
+            self.supervisor.lost.add(member.name)
             self.cluster.kill(member.process)
 
     def _crash_router(self, who: float, value: float) -> None:
@@ -214,6 +221,64 @@ class Run:
 
     def _freeze_router(self, who: float, value: float) -> None:
         self._freeze(self._some(MemberKind.ROUTER, who), value)
+
+    def _expel(self, member: Member | None, who: float, value: float) -> None:
+        if member is not None:
+            self.cluster.freeze(member.process)
+            self.cluster.later(0.3 + 3 * value, self.supervisor.expel, member)
+            self.cluster.later(0.3 + 3 * value + 3 * who, self.cluster.thaw, member.process)
+
+    def _expel_shard(self, who: float, value: float) -> None:
+        self._expel(self._some(MemberKind.SHARD, who), who, value)
+
+    def _expel_router(self, who: float, value: float) -> None:
+        self._expel(self._some(MemberKind.ROUTER, who), who, value)
+
+    def _lose_supervisor(self, who: float, value: float) -> None:
+        self.supervisor.die()
+        if value < 0.5:
+            self.cluster.later(1 + 10 * value, self.supervisor.begin)
+
+    # --- moves ---
+
+    def _grow(self, who: float, value: float) -> None:
+        if len(self.supervisor.seats) < 4:
+            self.supervisor.add_shard()
+
+    def _shrink(self, who: float, value: float) -> None:
+        self.supervisor.remove_shard(_one_of(list(self.supervisor.seats.values()), who))
+
+    def _reload(self, who: float, value: float) -> None:
+        self.supervisor.replace_shard(_one_of(list(self.supervisor.seats.values()), who))
+
+    def _move(self, who: float, value: float) -> None:
+        """Rooms' slots go somewhere else, whatever is going on."""
+        shards = self.cluster.store.map.shards
+        if shards and self.cluster.store.map.has_owners:
+            moves = {}
+            for index, room in enumerate(self.plan.rooms):
+                if (who * (index + 3)) % 1 < 0.6:
+                    to = _one_of(list(shards), (value * (index + 7)) % 1)
+                    moves[slot_of(id_from_name("room", room))] = to.incarnation
+            self.supervisor.move(moves)
+
+    def _move_on(self, who: float, value: float) -> None:
+        """Several moves, one right after the other."""
+        for index in range(2 + int(3 * who)):
+            self.cluster.later(index * 0.05 * value, self._move, (who * (index + 2)) % 1, (value * (index + 5)) % 1)
+
+    def _crash_mover(self, who: float, value: float) -> None:
+        """A move, in which the one who lets go or the one who takes over dies."""
+        self._move(who, value)
+        current = self.cluster.store.map
+        if current.next_owners:
+            slot = _one_of(sorted(current.next_owners), who)
+            victim = current.owners[slot] if value < 0.5 else current.next_owners[slot]
+            member = self.cluster.member_of(victim)
+            if member is not None:
+                self.cluster.later(0.15 * ((who + value) % 1) ** 2, self.cluster.kill, member.process)
+
+    # --- the network, the disk ---
 
     def _cut_link(self, who: float, value: float) -> None:
         network = self.cluster.network
@@ -259,7 +324,7 @@ class Run:
         member = self._some(MemberKind.ROUTER, who)
         if member is not None and len(self.supervisor.routers) > 1 and member.name in self.supervisor.routers:
             del self.supervisor.routers[member.name]
-            self.cluster.terminate(member.process)
+            self.cluster.terminate(member.process, signal.SIGTERM if value < 0.5 else signal.SIGUSR1)
 
 
 def _one_of(things: list, who: float):  # type: ignore[no-untyped-def,type-arg]
@@ -276,7 +341,7 @@ class _Logs(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         history = self._cluster.history
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None and not isinstance(error, AsAsked):
+        if error is not None and not isinstance(error, AsAsked | SystemExit):
             history.fault(f"{record.getMessage()}: {error!r}")
         elif history.tracing:
             history.note(f"    {record.name} {record.levelname}: {record.getMessage()}")
