@@ -227,14 +227,18 @@ def targets(seats: Mapping[str, float]) -> tuple[str, ...]:
     """
     if not seats:
         raise ValueError("slots need at least one shard")
-    names = sorted(seats)  # whoever computes this must break a tie in the same way
+    return _targets(tuple(sorted(seats.items())))  # whoever computes this must break a tie in the same way
+
+
+@lru_cache(maxsize=16)
+def _targets(seats: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
     rows = []
-    for name in names:
-        weight = seats[name]
+    for name, weight in seats:
         if not (weight > 0 and math.isfinite(weight)):
             raise ValueError(f"the weight of {name!r} must be a positive number, got {weight!r}")
         draws = _draws(name)
         rows.append(draws if weight == 1 else tuple([draw / weight for draw in draws]))
+    names = [name for name, _ in seats]
     if len(rows) == 1:
         return (names[0],) * SLOTS
     return tuple([names[column.index(min(column))] for column in zip(*rows, strict=True)])

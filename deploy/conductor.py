@@ -25,7 +25,7 @@ from .changes import Change, ChangeRefused, Outcome, Seen
 from .config import UpConfig
 from .crew import Crew
 from .observation import Observation
-from .post import Abort, GiveUp, Post
+from .post import Abort, GiveUp, Post, PostState
 from .reconciling import next_look, next_map, next_steps
 from .staffing import Staff
 from .status import MemberStatus
@@ -190,11 +190,10 @@ class Conductor:
         for post in steps.start:
             self.crew.start(post)
         for post in steps.kill:
-            starting = post.restarts >= 0 and post.state.value == "starting"
-            limit_s = self._config.start_timeout if starting else self._config.drain_timeout
-            self.crew.kill(
-                post, f"was not ready within {limit_s:g} s" if starting else f"did not end within {limit_s:g} s"
-            )
+            if post.state is PostState.STARTING:
+                self.crew.kill(post, f"was not ready within {self._config.start_timeout:g} s")
+            else:
+                self.crew.kill(post, f"did not end within {self._config.drain_timeout:g} s")
         for post in steps.retire:
             reading = self.observation.reading(post)
             clients = reading.values.get("connections", 0) if reading is not None else 0

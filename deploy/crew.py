@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -47,6 +49,7 @@ class Crew:
         self._on_change = on_change
         self._on_lost = on_lost
         self._processes: dict[str, Process] = {}
+        self._killed: weakref.WeakSet[Process] = weakref.WeakSet()
         self._ending = False
 
     # --- one process --------------------------------------------------------------------------------------------
@@ -73,10 +76,12 @@ class Crew:
 
     def kill(self, post: Post, why: str) -> None:
         """End the post's process now."""
-        log.error("%s %s and is killed", post.name, why)
-        # Once: its end will be told.
-        post.deadline = float("inf")
-        self._processes[post.name].kill()
+        process = self._processes[post.name]
+        post.deadline = math.inf  # its end will be told
+        if process not in self._killed:
+            log.error("%s %s and is killed", post.name, why)
+            self._killed.add(process)
+        process.kill()
 
     def end(self, post: Post) -> None:
         """Tell the post's process to drain and end; it is killed when that takes too long."""
@@ -134,19 +139,23 @@ class Crew:
         self._ending = True
         await self._end([post for post in self._staff.posts.values() if post.kind is kind], deadline_s)
 
-    async def end_own(self, deadline_s: float) -> None:
-        """End the processes that this crew has started; adopted ones go on."""
+    async def end_all_but(self, keep: Callable[[Post], bool], deadline_s: float) -> None:
+        """End processes, but let those go on that *keep* names, without anybody who watches them."""
         self._ending = True
-        for process in self._processes.values():
-            if isinstance(process, AdoptedProcess):
+        leaving = []
+        for post in self._staff.posts.values():
+            process = self._processes.get(post.name)
+            if process is not None and keep(post):
                 process.let_go()
-        own = [post for post in self._staff.posts.values() if isinstance(self._processes.get(post.name), MemberProcess)]
-        await self._end(own, deadline_s)
+                del self._processes[post.name]
+            elif process is not None:
+                leaving.append(post)
+        await self._end(leaving, deadline_s)
 
     async def _end(self, posts: Iterable[Post], deadline_s: float) -> None:
         processes = []
         for post in posts:
-            post.deadline = float("inf")
+            post.deadline = math.inf
             if post.ask_to_end():
                 processes.append(self._processes[post.name])
         for process in processes:
@@ -161,15 +170,6 @@ class Crew:
                     log.warning("process %d did not end within %g s and is killed", process.pid, deadline_s)
                     process.kill()
             await asyncio.wait(late)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no process is left."""
-        return not self._processes
-
-    def has_own(self) -> bool:
-        """Whether a process is left that this crew has started."""
-        return any(isinstance(process, MemberProcess) for process in self._processes.values())
 
     def kill_all(self) -> None:
         """End everything now."""

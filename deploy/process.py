@@ -28,6 +28,7 @@ class Process(Protocol):
     def terminate(self) -> None: ...
     def retire(self) -> None: ...
     def kill(self) -> None: ...
+    def let_go(self) -> None: ...
 
 
 class MemberProcess:
@@ -97,6 +98,16 @@ class MemberProcess:
     def _signal(self, number: int) -> None:
         if self._process.returncode is None:
             self._process.send_signal(number)
+
+    def let_go(self) -> None:
+        """Stop watching it; it goes on, as after the death of this program."""
+        if self._process.returncode is None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            # Popen warns of a child that is left running; this one is left on purpose.
+            self._process.returncode = 0
+        if self._ready_fd >= 0:
+            self._close_pipe()
 
     def _read_report(self) -> None:
         try:

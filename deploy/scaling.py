@@ -21,6 +21,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ..common.cluster_map import MemberKind
+from ..common.counters import PUBLISH_INTERVAL_S
 from ..common.errors import ConfigError
 from .changes import EXIT_FAILED, Change, Outcome, Seen, growth, owners_changed
 from .post import Post, PostState
@@ -76,6 +77,7 @@ class Scaling(Change):
         self._stage = Stage.STARTING
         self._began_at: Seen | None = None
         self._settled_at: Seen | None = None
+        self._counted_at = 0.0
         self._told = 0
 
     def _step(self, seen: Seen) -> None:
@@ -124,6 +126,8 @@ class Scaling(Change):
                 )
             return
         self._settled_at = seen
+        # What moved last may not have been published by the routers yet.
+        self._counted_at = seen.now + (2 * PUBLISH_INTERVAL_S if self._new_seats or self._old_seats else 0)
         if self._new_seats or self._old_seats:
             self._say(self._moved())
         leaving = [self.staff.posts[name] for name in self._old_routers if name in self.staff.posts]
@@ -144,7 +148,7 @@ class Scaling(Change):
 
     def _retire(self, seen: Seen) -> None:
         # Each router has its own patience, after which it is told to end, then killed.
-        if any(post.name in self.staff.posts for post in self._leaving):
+        if any(post.name in self.staff.posts for post in self._leaving) or seen.now < self._counted_at:
             return
         assert self._began_at is not None
         shards, routers = len(self.staff.seats), len(self.staff.of_kind(MemberKind.ROUTER))

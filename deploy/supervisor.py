@@ -366,13 +366,19 @@ class Supervisor:
         if self._check is not None:
             self._check.kill()
         if self._adopted is not None:
-            await self._conductor.crew.end_own(ABORT_DEADLINE_S)
+            # The take-over has failed. Whoever serves goes on, also those that have replaced others by now.
+            await self._conductor.crew.end_all_but(self._serves_on, ABORT_DEADLINE_S)
             return
         for kind in (MemberKind.ROUTER, MemberKind.SHARD):
             await self._conductor.crew.end_all(kind, ABORT_DEADLINE_S)
         left = await asyncio.to_thread(end_everybody, self.config.run, ABORT_DEADLINE_S)
         if left:
             log.warning("ended what was left in the run folder: %s", ", ".join(left))
+
+    def _serves_on(self, post: Post) -> bool:
+        if not post.serves or post.leaving:
+            return False
+        return post.kind is MemberKind.ROUTER or self._conductor.staff.seats.get(post.seat) == post.name
 
     # --- what others may see ------------------------------------------------------------------------------------
 
