@@ -19,6 +19,7 @@ from roost.router.frames import data_frame
 from roost.router.http_connection import Front, HttpConnection
 from roost.router.output import Output
 from roost.router.receiving import Receiver
+from roost.router.send_buffers import SendBuffers
 from roost.router.states import State
 from tests.unit.router.fakes import NAMESPACE, FakeLink, FakeTransport, World, accepted, text
 
@@ -203,6 +204,22 @@ def test_a_slow_reader_gets_no_second_answer_until_it_has_taken_the_first(rig: R
     assert client.transport.paused
     client.protocol.resume_writing()
     assert len(rig.asked()) == 1
+
+
+def test_answers_that_are_not_taken_count_until_they_are_or_the_client_is_cut(rig: Rig) -> None:
+    client, account = rig.client(), SendBuffers(4 << 20, 1 << 20)
+    rig.world.shared.send_buffers = account
+    client.transport.taken = False
+    client.send(GET)
+    rig.answer(rig.asked()[0], body=bytes(500 << 10))
+    assert account.total > 500 << 10
+    client.transport.drain()
+    assert account.total == 0
+    client.send(GET)
+    rig.answer(rig.asked()[0], body=bytes(1 << 20))
+    assert client.transport.aborted
+    assert account.total == 0
+    assert rig.counters.send_buffers_cut == 1
 
 
 def test_one_that_never_takes_its_answer_is_cut_off(rig: Rig) -> None:
@@ -414,6 +431,21 @@ def test_too_much_behind_a_handshake_is_not_read_yet(rig: Rig) -> None:
     (request,) = rig.asked()
     rig.receiver.response(accepted(request=request.request))
     assert not client.transport.paused
+
+
+@pytest.mark.parametrize("waiting", [17 << 10, 65 << 10], ids=["by the limit for sockets", "by that for HTTP as well"])
+def test_one_that_is_slow_before_it_is_a_socket_is_slow_as_one(rig: Rig, waiting: int) -> None:
+    client = rig.client()
+    client.transport.taken = False
+    client.send(UPGRADE)
+    (request,) = rig.asked()
+    rig.receiver.response(accepted(request=request.request, headers=[(b"x-long", b"x" * waiting)]))
+    connection = client.transport.protocol
+    assert isinstance(connection, Connection)
+    assert len(rig.world.shared.send_buffers) == 1
+    client.transport.buffered = 5 << 20
+    connection.write(b"over the bound")
+    assert not connection.writable
 
 
 def test_a_refused_upgrade_is_answered_and_closed(rig: Rig) -> None:
