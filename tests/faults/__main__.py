@@ -86,7 +86,7 @@ def moves(options: argparse.Namespace, size: Size, outcome: Outcome) -> None:
     size = dataclasses.replace(size, connections=options.connections)
     for number in range(options.rounds):
         with outcome.attempt(f"round {number + 1}"):
-            for row in asyncio.run(scenarios.moved(size, options.routers)):
+            for row in asyncio.run(scenarios.moved(size, options.routers, options.handler)):
                 outcome.rows.append(row)
                 row.check(redelivered=False)
                 if row.pauses.p50 >= PAUSE_P50_S or row.pauses.worst >= PAUSE_WORST_S:
@@ -144,6 +144,9 @@ def main() -> int:
         parsers[name].add_argument("--connections", type=int, default=connections, help="default %(default)s")
         parsers[name].add_argument("--rounds", type=int, default=rounds, help="default %(default)s")
     parsers["moves"].add_argument("--routers", type=int, default=1, help="that share them, default %(default)s")
+    parsers["moves"].add_argument(
+        "--handler", choices=["busy", "ledger"], default="busy", help="one that takes 5 ms, or one that takes no time"
+    )
     for one in parsers.values():
         one.add_argument("--short", action="store_true", help="as the test-suite does it")
         one.add_argument("--markdown", type=Path, help="file for the table")

@@ -481,14 +481,14 @@ async def reloaded(size: Size) -> Row:
         return row
 
 
-async def moved(size: Size, routers: int) -> list[Row]:
+async def moved(size: Size, routers: int, namespace: str) -> list[Row]:
     """All connections are moved: by a second shard that comes, when it goes again, and by a reload."""
     # Objects whose slots a second shard takes over, all of them.
     owners = targets({"shard-1": 1.0, "shard-2": 1.0})
     names = (str(number) for number in itertools.count())
-    theirs = (name for name in names if owners[slot_of(id_from_name("busy", name))] == "shard-2")
+    theirs = (name for name in names if owners[slot_of(id_from_name(namespace, name))] == "shard-2")
     chosen = tuple(itertools.islice(theirs, max(1, size.connections // 10)))
-    group = Group("busy", size.connections, size.rate, names=chosen)
+    group = Group(namespace, size.connections, size.rate, names=chosen)
     rows = []
     async with Supervised(shards=1, routers=routers) as up, Load(up.port, group) as load:
         for what, command in {
