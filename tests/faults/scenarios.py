@@ -504,9 +504,8 @@ async def moved(size: Size, routers: int, namespace: str) -> list[Row]:
             now = Course(up, load, size.connections)
             await up.command(*command)
             await up.attached()
-            row = await now.row(f"{size.connections:,} connections moved {what}")
-            assert row.report.moved == size.connections, f"{row.report.moved} of {size.connections} have moved"
-            rows.append(row)
+            await load.until("an answer of another instance to each", lambda report: report.moved == size.connections)
+            rows.append(await now.row(f"{size.connections:,} connections moved {what}"))
     return rows
 
 
