@@ -7,6 +7,9 @@ How batches travel is for the subclasses of ``Endpoint`` in ``link`` to know.
 * Links that have something to send flush in one callback a turn, not in one each.
 * Sessions need a few milliseconds' clock while batches are unconfirmed. One timer of the endpoint serves them all, and
   only while one of them is busy.
+* A shard waits for the map that a batch names, since passports and RESTORED mean nothing without it. A router does not:
+  what a shard says counts by what is attached to its link, whatever the map. It would even do harm, as a batch that
+  waits is confirmed: if the shard ended before the map came, output would be lost that the shard thinks delivered.
 * Garbage (batches of unknown senders, of other clusters or incarnations, of none) is dropped, counted in
   ``wire_garbage`` and logged at most once a minute.
 * A group that does not parse is worse: the other end is a member, and broken. Its link is closed, and ``on_failed`` is
@@ -20,7 +23,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from .clock import Clock
 from .counters import Counters
@@ -35,6 +38,8 @@ TICK_S = 0.005
 """Seconds between two looks at the clock while a session is busy."""
 LOG_INTERVAL_S = 60.0
 """Seconds between two log lines of one kind about garbage."""
+_ANY_MAP = 1 << 32
+"""A version above all that a batch can name."""
 
 _log = logging.getLogger("roost.link")
 
@@ -125,6 +130,9 @@ class Endpoint(ABC, Generic[W]):
         on_failed: Called after a link was given up, with the reason. The link is closed already.
     """
 
+    waits_for_maps: ClassVar[bool]
+    """Whether a batch that names a newer map waits until this process has it."""
+
     def __init__(
         self,
         *,
@@ -147,6 +155,7 @@ class Endpoint(ABC, Generic[W]):
         self._unflushed: list[Link[W]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._map_version = 0
+        self._takes_to = 0 if self.waits_for_maps else _ANY_MAP
         self._logged: dict[str, tuple[float, int]] = {}
         self._closed = False
 
@@ -161,6 +170,9 @@ class Endpoint(ABC, Generic[W]):
     def map_version(self, version: int) -> None:
         if version > self._map_version:
             self._map_version = version
+            if not self.waits_for_maps:
+                return
+            self._takes_to = version
             # Not at once: the owner may be in the middle of taking the map over.
             self._loop.call_soon(self._release)
 
@@ -242,7 +254,7 @@ class Endpoint(ABC, Generic[W]):
         self._counters.batches_in += 1
         session = link.session
         try:
-            groups = session.receive(batch, self._map_version, now)
+            groups = session.receive(batch, self._takes_to, now)
         except WireError as error:
             self._garbage("batch", error)
             if session.failed:
@@ -291,7 +303,7 @@ class Endpoint(ABC, Generic[W]):
         for link in list(self._links.values()):
             session = link.session
             try:
-                groups = session.release(self._map_version, now)
+                groups = session.release(self._takes_to, now)
             except WireError as error:
                 self._garbage("batch", error)
                 self._fail(link, error)

@@ -184,6 +184,8 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         on_failed: Called after a link was given up, with the reason. The link is closed already.
     """
 
+    waits_for_maps = False
+
     def __init__(
         self,
         *,
@@ -277,6 +279,8 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
     Raises:
         StartupError: The address cannot be bound.
     """
+
+    waits_for_maps = True
 
     def __init__(
         self,

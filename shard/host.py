@@ -211,10 +211,10 @@ class Host:
         self.counters.events += 1
         self.counters.requests += 1
         slot = slot_of(request.object_id)
-        if not self.slots.admits(slot):
-            if self.slots.state(slot) is not SlotState.LEAVING:  # else it hears of the release
+        if not self.slots.takes_requests(slot, peer.incarnation):
+            if self.slots.state(slot) in (None, SlotState.RELEASED):
                 self._answer_released(peer, self.slots.version, [slot])
-            return
+            return  # and else it hears of the release, or has heard of it
         owner = self.object_for(request.object_id, request.namespace, request.name)
         if owner is None:
             self.refuse(peer, request, 404, f"there is no namespace {request.namespace!r} here")
@@ -228,7 +228,7 @@ class Host:
 
     def restore(self, peer: Peer, passport: Passport) -> None:
         """A connection that an earlier owner of its object had accepted."""
-        if not self.slots.admits(slot_of(passport.object_id)):
+        if not self.slots.takes_passports(slot_of(passport.object_id)):
             return  # the RESTORED behind it is answered
         owner = self.object_for(passport.object_id, passport.namespace, passport.name)
         if owner is None:

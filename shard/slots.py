@@ -118,10 +118,18 @@ class Slots:
         """The state of *slot*; ``None`` for another shard's."""
         return self._states.get(slot)
 
-    def admits(self, slot: Slot) -> bool:
-        """Whether events and passports of *slot* are taken: to be delivered now, or when all routers have restored."""
+    def takes_passports(self, slot: Slot) -> bool:
+        """Whether routers may restore connections of *slot*."""
         state = self._states.get(slot)
         return state is _OPEN or state is _CLOSED
+
+    def takes_requests(self, slot: Slot, router: Incarnation) -> bool:
+        """Whether a request of *router* for *slot* is to be carried out, now or when all routers have restored it.
+
+        One that comes before that router's RESTORED was sent during an earlier stay of the slot here. The router has
+        sent it again since.
+        """
+        return self.takes_passports(slot) and router not in self._missing.get(slot, ())
 
     def holds(self, owner: HostedObject) -> bool:
         """Whether *owner* must wait. If so, it is among those ``opened`` later."""

@@ -245,6 +245,15 @@ async def test_records_of_a_newer_map_wait_for_it(ends: Ends) -> None:
     assert ends.heard_by_shard.payloads == [b"needs 2", b"behind it"]
 
 
+async def test_a_router_takes_what_shards_say_under_any_map(ends: Ends) -> None:
+    """It confirms the batch, so the shard acknowledges the message behind it: the output must not wait, and be lost."""
+    _, to_router = ends.join()
+    ends.acceptor.map_version = 7
+    answer(to_router, b"hello")
+    await ends.until(lambda: to_router.session.confirmed == 1)
+    assert ends.heard_by_router.payloads == [b"hello"]
+
+
 async def test_a_group_that_does_not_parse_gives_the_link_up(ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
     to_shard, to_router = ends.join()
     say(to_shard, b"good")

@@ -50,13 +50,25 @@ def opened(slots: Slots) -> Slots:
 def test_a_slot_opens_when_the_last_router_has_restored_it(slots: Slots) -> None:
     waiting = owner()
     assert slots.holds(waiting)
-    assert slots.admits(OURS)
+    assert slots.takes_passports(OURS)
     assert slots.restored(A, 1, [OURS]).opened == []
     assert slots.restored(A, 1, [OURS]).opened == [], "twice does not stand for the other"
     assert (slots.owned, slots.waiting) == (1, 1)
     assert slots.restored(B, 1, [OURS]).opened == [waiting]
     assert not slots.holds(waiting)
     assert (slots.owned, slots.waiting) == (1, 0)
+
+
+def test_requests_of_a_router_count_from_its_restored_on(slots: Slots) -> None:
+    late = Incarnation(3)
+    assert not slots.takes_requests(OURS, A)
+    slots.restored(A, 1, [OURS])
+    assert slots.takes_requests(OURS, A)
+    assert not slots.takes_requests(OURS, B)
+    assert slots.takes_requests(OURS, late), "it has come after the slot: nobody waits for it"
+    slots.restored(B, 1, [OURS])
+    assert slots.takes_requests(OURS, B)
+    assert not slots.takes_requests(THEIRS, A)
 
 
 def test_objects_are_free_in_the_order_in_which_they_came(slots: Slots) -> None:
@@ -86,7 +98,8 @@ def test_a_slot_in_transit_leaves_is_released_and_is_gone(slots: Slots) -> None:
     opened(slots)
     assert slots.follow(a_map(2, to=OTHER), [A, B]).leaving == [OURS]
     assert slots.state(OURS) is SlotState.LEAVING
-    assert not slots.admits(OURS)
+    assert not slots.takes_passports(OURS)
+    assert not slots.takes_requests(OURS, A)
     assert slots.follow(a_map(3, to=OTHER), [A, B]).leaving == [], "once"
     slots.released([OURS])
     assert slots.owned == 0
