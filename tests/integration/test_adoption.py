@@ -168,6 +168,32 @@ async def test_an_app_that_cannot_take_over_changes_nothing(roost: Roost) -> Non
     assert roost.left_behind() == []
 
 
+async def test_a_take_over_that_fails_half_way_leaves_who_serves(roost: Roost) -> None:
+    other = roost.folder / "other.py"
+    other.write_text(APP.read_text() + "\nimport sys\nassert '--name=shard-2.2' not in sys.argv, 'no second one'\n")
+    await asyncio.to_thread(roost.start, APP, "--shards", 1)
+    left = await asyncio.to_thread(abandon, roost)
+    async with connect(f"ws://127.0.0.1:{roost.port}/echo/a") as socket:
+        # To a file: the successor goes on, and holds whatever it got.
+        said = roost.folder / "said"
+        with said.open("w") as output:
+            up = await asyncio.create_subprocess_exec(
+                *roost.words(*roost.up_words(other, "--shards", 2)), stdout=output, stderr=output
+            )
+            assert await up.wait() == AppError.exit_code
+        last = said.read_text().splitlines()[-1]
+        assert "nothing was changed: shard-2.2: " in last
+        assert "no second one" in last
+        assert "what ran before goes on" in last
+        now = live_members(roost.run)
+        assert set(now) == {"router-1", "shard-1.2"}, "the reload had succeeded"
+        assert now["router-1"] == left["router-1"]
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+    assert client.down(roost.data, timeout_s=10.0).endswith("router-1, shard-1.2")
+    assert not roost.run.exists()
+
+
 async def test_a_shard_that_does_not_come_back_loses_its_slots(roost: Roost) -> None:
     app = roost.folder / "app.py"
     app.write_text(APP.read_text())
