@@ -55,7 +55,7 @@ def in_map(members: Collection[LiveMember], map_: ClusterMap) -> list[tuple[Live
     found = []
     for live in members:
         member = map_.named(live.name) if live.holds_name else None
-        if member is not None and member.pid == live.pid:
+        if member is not None and member.pid == live.pid and live.kind == member.kind:
             found.append((live, member))
     return found
 

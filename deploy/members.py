@@ -1,8 +1,8 @@
 """Finding the members that live in a run folder, whoever started them.
 
-Two things tell of one: it holds the lock on its name, and its command line names the run folder. The first is the
-proof that it is a member; the second also finds one that is just starting, or a process that checks an app, and says
-what it was told.
+Two things tell of one: it holds the lock on its name, and its command line is a member's and names the run folder. The
+latter also finds one that is just starting, or a process that checks an app. A lock alone proves nothing: a process
+that user code has forked inherits it, and goes on holding it when the pid in it may be anybody's.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class LiveMember:
     Attributes:
         name: Its name; empty for one that is no member (it checks an app).
         pid: The process.
-        kind: What stands behind ``roost.`` in its command line, such as ``router``; empty when that is not known.
-        argv: Its arguments; empty when they are not known.
+        kind: What stands behind ``roost.`` in its command line, such as ``router``.
+        argv: Its arguments.
         holds_name: Whether it has the lock on its name.
         age_s: Seconds since its start; 0 when that is not known.
     """
@@ -45,8 +45,10 @@ def find_members(run: Path) -> list[LiveMember]:
     found: dict[int, LiveMember] = {}
     for path in sorted(run.glob("*.lock")):
         pid = holder_of(run, path.stem)
-        if pid is not None and path.stem != SUPERVISOR:
-            kind, argv = _read_command(pid)
+        if pid is None or path.stem == SUPERVISOR:
+            continue
+        kind, argv = _read_command(pid)
+        if kind:
             found[pid] = LiveMember(path.stem, pid, kind, argv, True, _age_s(pid))
     ours = f"--run={run.resolve()}"
     for folder in Path("/proc").glob("[0-9]*"):
@@ -68,8 +70,8 @@ def is_still(run: Path, live: LiveMember) -> bool:
 
 
 def is_router(member: LiveMember) -> bool:
-    """Whether it is a router: they are to be ended first. Of one whose command line is unknown the name decides."""
-    return member.kind == "router" or (not member.kind and member.name.startswith("router"))
+    """Whether it is a router: they are to be ended first."""
+    return member.kind == "router"
 
 
 def same_orders(argv: Sequence[str], others: Sequence[str]) -> bool:

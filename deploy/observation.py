@@ -32,6 +32,7 @@ class Observation:
         self._rates: dict[str, Rates] = {}
         self._liveness: dict[str, tuple[int, Liveness]] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._unreadable: set[str] = set()
 
     @property
     def readings(self) -> Mapping[str, Reading]:
@@ -46,8 +47,11 @@ class Observation:
             except FileNotFoundError:
                 continue
             except (OSError, WireError) as error:
-                log.warning("the counters of %s cannot be read: %s", post.name, error)
+                if post.name not in self._unreadable:
+                    log.warning("the counters of %s cannot be read: %s", post.name, error)
+                self._unreadable.add(post.name)
                 continue
+            self._unreadable.discard(post.name)
             self._readings[post.name] = reading
             self._rates.setdefault(post.name, Rates()).add(now, reading.pid, reading.values)
 

@@ -57,7 +57,8 @@ def test_only_who_is_in_the_map_with_its_name_and_process_serves() -> None:
     no_lock = [replace(live, holds_name=False) for live in found]
     another = [replace(live, pid=live.pid + 50) for live in found]
     assert {live.name for live, _ in in_map(found, map_)} == {"shard-1", "shard-2"}
-    assert in_map(no_lock, rig.map) == in_map(another, rig.map) == []
+    stranger = [replace(live, kind="", argv=()) for live in found]
+    assert in_map(no_lock, rig.map) == in_map(another, rig.map) == in_map(stranger, rig.map) == []
 
 
 def test_another_app_or_setting_of_the_shards_is_a_reload() -> None:
