@@ -47,6 +47,7 @@ class Size:
         idle: Sockets that say nothing in the scenario of idle ones.
         full_s: How long the disk stays full after a death.
         grace_s: The cluster's grace time for a dead shard.
+        reloads: How often the same app is reloaded before others are.
         canary_s: How long a reload watches its first shard.
         storm_s: How long slots are moved and shards killed at random.
         seed: For what is drawn by lot.
@@ -61,6 +62,7 @@ class Size:
     idle: int
     full_s: float
     grace_s: float
+    reloads: int
     canary_s: float
     storm_s: float
     seed: int = 1
@@ -70,12 +72,13 @@ SHORT = Size(
     connections=80,
     rate=5.0,
     kills=4,
-    every_s=1.5,
+    every_s=1.0,
     steady_s=0.5,
     thaws_s=(),
     idle=500,
     full_s=2.0,
     grace_s=1.5,
+    reloads=0,
     canary_s=0.5,
     storm_s=4.0,
 )
@@ -89,6 +92,7 @@ FULL = Size(
     idle=10_000,
     full_s=15.0,  # longer than the grace time of a dead shard, shorter than connections wait for an owner
     grace_s=GRACE_S,
+    reloads=3,
     canary_s=CANARY_S,
     storm_s=60.0,
 )
@@ -453,31 +457,32 @@ async def routers_scaled(size: Size) -> Row:
 async def reloaded(size: Size) -> Row:
     """``roost reload`` with the same app, with a broken one, which is refused, and with another version."""
     async with Supervised(shards=2, routers=2) as up, course(up, size) as now:
-        up.enter("reload the same app")
-        before = up.members()
-        await up.command("reload", "--canary", size.canary_s)
-        await up.attached()
-        after = up.members()
+        reload = ("reload", "--canary", size.canary_s)
+        generations = [up.members("shard-")]
+        for number in range(size.reloads):
+            up.enter(f"reload the same app, {number + 1} of {size.reloads}")
+            await up.command(*reload)
+            await up.attached()
+            generations.append(up.members("shard-"))
         up.enter("reload an app that does not import")
-        text = up.app.read_text()
+        text, before = up.app.read_text(), up.members()
         up.app.write_text(text + "\nimport no_such_module\n")
-        said = await up.command("reload", "--canary", size.canary_s, code=AppError.exit_code)
+        said = await up.command(*reload, code=AppError.exit_code)
         assert "no_such_module" in said, said
-        assert up.members() == after, "it is refused before any shard is touched"
+        assert up.members() == before, "it is refused before any shard is touched"
         up.enter("reload another version")
         up.app.write_text(text.replace("VERSION = 1", "VERSION = 2"))
-        await up.command("reload", "--canary", size.canary_s)
+        await up.command(*reload)
         await up.attached()
+        generations.append(up.members("shard-"))
         await now.load.flowing()
         old = (await now.load.report()).versions["1"]
-        row = await now.row("reloaded: the same app, a broken one (refused), another version")
+        same = f"the same app {size.reloads} times, " if size.reloads else ""
+        row = await now.row(f"reloaded: {same}a broken one (refused), another version")
         assert row.report.versions["1"] == old, "the old version answers nothing any more"
         assert row.report.versions["2"] > 0
-        shards = [
-            {pid for name, pid in found.items() if name.startswith("shard")} for found in (before, after, up.members())
-        ]
-        assert not shards[0] & shards[1], "each shard has a successor"
-        assert not shards[1] & shards[2]
+        for earlier, later in itertools.pairwise(generations):
+            assert not {*earlier.values()} & {*later.values()}, "each shard has a successor"
         return row
 
 
