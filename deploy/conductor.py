@@ -153,19 +153,8 @@ class Conductor:
         if self._next_map(self.map) is None and not self._directory_fails:
             return
         try:
-            while True:
-                steps: list[ClusterMap] = []
-
-                def change(current: ClusterMap, steps: list[ClusterMap] = steps) -> ClusterMap | None:
-                    steps.clear()
-                    new = self._next_map(current)
-                    if new is not None:
-                        steps.append(new)
-                    return new
-
-                update(self._directory, change)
-                if not steps:
-                    break
+            while self._advance():
+                pass
             self._directory_fails = False
             self._watch.look()
         except DirectoryError as error:
@@ -173,6 +162,19 @@ class Conductor:
             if not self._directory_fails:
                 log.error("the cluster map stays as it is for now: %s", error)
             self._directory_fails = True
+
+    def _advance(self) -> bool:
+        """Change the map by one step; returns whether there was one to take."""
+        advanced = False
+
+        def change(current: ClusterMap) -> ClusterMap | None:
+            nonlocal advanced
+            new = self._next_map(current)
+            advanced = new is not None
+            return new
+
+        update(self._directory, change)
+        return advanced
 
     def _next_map(self, current: ClusterMap) -> ClusterMap | None:
         return next_map(current, self.staff, self._clock.now(), self._config.grace, self._strangers_gone)
