@@ -309,7 +309,10 @@ async def router_killed(size: Size) -> Row:
 
 
 async def supervisor_killed(size: Size) -> Row:
-    """SIGKILL to the supervisor, then to a shard: routers give its slots away. The next ``roost up`` adopts."""
+    """SIGKILL to the supervisor, then to a shard: routers give its slots away. The next ``roost up`` adopts.
+
+    Some clients leave while nobody owns their objects: these hear of it all the same, once.
+    """
     async with (
         Supervised(shards=2, routers=2, options=("--grace", str(size.grace_s))) as up,
         course(up, size) as now,
@@ -317,15 +320,20 @@ async def supervisor_killed(size: Size) -> Row:
         up.enter("kill the supervisor")
         await up.kill_supervisor()
         await now.load.flowing()
-        up.enter("kill shard-1 with no supervisor alive")
-        killed_at = time.monotonic()
-        dead = up.map().named("shard-1")
-        assert dead is not None
-        await up.kill("shard-1")
-        await until("routers to give its slots away", lambda: dead.incarnation not in up.map().members, DEADLINE_S)
+        leaving = 6
+        async with Load(up.port, Group("ledger", leaving, names=up.names_on("ledger", "shard-1", leaving))):
+            up.enter("kill shard-1 with no supervisor alive")
+            dead = up.map().named("shard-1")
+            assert dead is not None
+            killed_at = time.monotonic()
+            await up.kill("shard-1")
+            assert dead.incarnation in up.map().members, "its slots wait for it"
+        up.enter("wait for routers to give its slots away")
+        await until("its end in the map", lambda: dead.incarnation not in up.map().members, DEADLINE_S)
         given_s = time.monotonic() - killed_at
         await up.attached()
         await now.load.flowing()
+        await until("a close event for each client that left", lambda: len(up.noted()) >= leaving, DEADLINE_S)
         up.enter("roost up again")
         others = up.members()
         await up.up()
@@ -333,9 +341,12 @@ async def supervisor_killed(size: Size) -> Row:
         await up.attached()
         assert others.items() <= up.members().items(), "what ran is adopted, not replaced"
         assert len({*up.map().owners}) == 2, "the new shard has its share"
-        return await now.row(
-            "the supervisor killed, then a shard, then `roost up`", f"slots given away after {given_s:.1f} s"
+        row = await now.row(
+            "the supervisor killed, then a shard, then `roost up`", f"slots given away in {given_s:.1f} s"
         )
+        left = sorted((code, clean) for _, code, _, clean, _ in up.noted())
+        assert left == [(1000, True)] * leaving, f"one close event for each of the {leaving} that left, got {left}"
+        return row
 
 
 # --- clients and disks ----------------------------------------------------------------------------------------------

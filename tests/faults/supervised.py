@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import resource
@@ -21,6 +22,7 @@ from roost.common.cluster_map import ClusterMap
 from roost.common.config import run_folder
 from roost.common.counters import read_counters
 from roost.common.directory import FILE_NAME, SqliteDirectory
+from roost.common.ids import id_from_name, slot_of
 from roost.deploy import client
 from roost.deploy.run_folder import live_members
 from tests.cluster import DEFECTS, ON_PURPOSE, REPOSITORY, free_port
@@ -217,6 +219,15 @@ class Supervised:
             return directory.map()
         finally:
             directory.close()
+
+    def names_on(self, namespace: str, shard: str, count: int) -> tuple[str, ...]:
+        """Names of *count* objects that *shard* hosts now."""
+        found = self.map()
+        member = found.named(shard)
+        assert member is not None, f"there is no {shard}"
+        names = map(str, range(100_000))
+        theirs = (n for n in names if found.owners[slot_of(id_from_name(namespace, n))] == member.incarnation)
+        return tuple(itertools.islice(theirs, count))
 
     def counters(self, name: str) -> dict[str, int]:
         """What a member has published last."""
