@@ -232,7 +232,7 @@ async def test_a_stopped_shard_is_killed_and_replaced(roost: Roost) -> None:
     stopped_at = time.monotonic()
     await asyncio.to_thread(wait_for, "a word", lambda: roost.member("shard-1")["state"] == "blocked")
     await asyncio.to_thread(wait_for, "its end", lambda: not lives(before["pid"]))
-    assert 4 < time.monotonic() - stopped_at < 10
+    assert 4 < time.monotonic() - stopped_at < 20
     await asyncio.to_thread(wait_for, "the next one", lambda: roost.member("shard-1")["state"] == "ready")
     assert await asyncio.to_thread(roost.get, "/web/a") == 200
     assert await asyncio.to_thread(roost.end) == 0
