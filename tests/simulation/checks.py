@@ -8,7 +8,7 @@ said where it is excused.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from roost.common.cluster_map import MemberKind
@@ -50,16 +50,31 @@ def at_the_end(run: Run) -> list[str]:
 
 
 def _by_client(run: Run) -> dict[int, list[Execution]]:
-    """The executions of each client's events, in order. Those of a shard that had been given up count only where the
-    event was handled nowhere else: routers may have believed them, being as late as that shard."""
-    alive = {(each.kind, each.client, each.number) for each in run.cluster.history.executions if not each.stale}
+    """The executions of each client's events, in order.
+
+    Those at a shard that had been taken off the map count as long as no other shard was active: routers that were as
+    late as that shard may have believed them. What came after that was dropped everywhere.
+    """
+    history = run.cluster.history
+    begun: dict[int, list[Tenure]] = defaultdict(list)
+    for tenure in history.tenures.values():
+        if tenure.first_at >= 0:
+            begun[tenure.slot].append(tenure)
     runs: dict[int, list[Execution]] = defaultdict(list)
-    for each in run.cluster.history.executions:
-        if each.kind in ("message", "close", "error") and (
-            not each.stale or (each.kind, each.client, each.number) not in alive
-        ):
-            runs[each.client].append(each)
+    for each in history.executions:
+        if each.kind not in ("message", "close", "error"):
+            continue
+        if each.stale:
+            since = max(each.tenure.first_at, _expelled_at(run.cluster, each.tenure))
+            if any(since < other.first_at <= each.at for other in begun[each.tenure.slot] if other is not each.tenure):
+                continue
+        runs[each.client].append(each)
     return runs
+
+
+def _expelled_at(cluster: Cluster, tenure: Tenure) -> float:
+    member = cluster.member_of(tenure.shard)
+    return member.lost_at if member is not None else -1.0
 
 
 def _crashed(cluster: Cluster, tenure: Tenure) -> bool:
@@ -81,7 +96,7 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
             ends.append(each)
     for each in messages.values():
         yield from _repeats(cluster, client, each)
-    yield from _repeats(cluster, client, ends)
+    yield from _repeats(cluster, client, ends, _cut_short(runs))
     if client.opened_at < 0:
         return  # it has no connection that it knows of
     if client.router_died:
@@ -141,14 +156,22 @@ def _label(each: Execution) -> int:
     return each.number
 
 
-def _repeats(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator[str]:
+def _cut_short(runs: list[Execution]) -> set[Tenure]:
+    """Where a handler was cancelled by a move. Then the end of its connection comes again, too, behind that event: the
+    new owner has to learn of it, however soon its own handler had ended."""
+    return {each.tenure for each in runs if each.cancelled}
+
+
+def _repeats(
+    cluster: Cluster, client: Client, runs: list[Execution], excused: Collection[Tenure] = ()
+) -> Iterator[str]:
     """Deliveries of one event: again only after a crash or a cancelled handler, and marked as such."""
     deaths = [each.lost_at for each in cluster.members.values() if each.kind is MemberKind.SHARD and each.lost_at > 0]
     for index, each in enumerate(runs):
         what = f"{each.kind} {each.number}" if each.number else each.kind
         if index:
             before = runs[index - 1]
-            if not before.cancelled and not _crashed(cluster, before.tenure):
+            if not before.cancelled and before.tenure not in excused and not _crashed(cluster, before.tenure):
                 yield f"{what} was handled at {before.tenure.key} and again at {each.tenure.key}: nothing had crashed"
             if not each.redelivered:
                 yield f"{what} was handled at {before.tenure.key} and again at {each.tenure.key}, unmarked"

@@ -16,6 +16,7 @@ from typing import Any
 from roost.common.counters import Counters
 from roost.common.endpoint import Endpoint, Link, W
 from roost.common.ids import Incarnation
+from roost.common.link import Acceptor, Dialer
 from roost.common.records import EventWriter, OutputWriter
 
 from .loops import STEP_S, Process, Scheduler
@@ -178,6 +179,8 @@ class _SimEndpoint(Endpoint[W]):
 class SimDialer(_SimEndpoint[EventWriter]):
     """A router's end, in the place of ``common.link.Dialer``."""
 
+    waits_for_maps = Dialer.waits_for_maps
+
     def connect(self, remote: Incarnation, endpoint: str) -> Link[EventWriter]:
         """Begin the session with a shard."""
         return self._new_link(remote, EventWriter())
@@ -198,6 +201,8 @@ class _Writer(OutputWriter):
 
 class SimAcceptor(_SimEndpoint[OutputWriter]):
     """A shard's end, in the place of ``common.link.Acceptor``."""
+
+    waits_for_maps = Acceptor.waits_for_maps
 
     on_released: Callable[[Sequence[int]], None] | None = None
     """Called with slots that the shard lets go of, as it says so."""

@@ -20,7 +20,7 @@ from .outside import replaced
 from .room import AsAsked
 from .supervisor import Supervisor
 
-SETTLE_S = 90.0
+SETTLE_S = 60.0
 """Simulated seconds after the last fault within which everything must be as if there had been none."""
 LOOK_S = 0.25
 """Seconds between two looks whether that is so."""

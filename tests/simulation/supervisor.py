@@ -232,10 +232,10 @@ class Supervisor:
     def expel(self, member: Member) -> None:
         """Somebody takes a member off the map that has not ended: one on another machine, say, that does not answer."""
         cluster = self._cluster
+        if not member.process.alive or member.incarnation not in cluster.store.map.members:
+            return  # somebody else was faster
 
         def change(current: ClusterMap) -> ClusterMap | None:
-            if member.incarnation not in current.members:
-                return None
             if member.kind is MemberKind.ROUTER:
                 return without(current, member.incarnation)
             return inherited(current, member.incarnation)

@@ -1,0 +1,167 @@
+"""Defects planted on purpose, which the simulation must find: else its silence would prove nothing.
+
+Each one removes a rule of the design from the real code while a run lasts. ``SEEDS`` says how many seeds it may take
+at most until a check complains; ``test_planted`` holds it to that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+from roost.common.session import HEADER_BYTES, Session
+from roost.router.connection import Connection
+from roost.router.receiving import Receiver
+from roost.router.slots import Slots as RouterSlots
+from roost.router.window import Window
+from roost.shard.events import RouterEvents
+from roost.shard.peers import Peer
+from roost.shard.release import Release
+from roost.shard.slots import Slots as ShardSlots
+
+Plant = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def _acknowledge_at_once(self: Peer, counter: int, seq: int, waits: object) -> bool:
+    self.acknowledge(counter, seq)
+    return True
+
+
+def ack_before_confirmation() -> contextlib.AbstractContextManager[Any]:
+    """An event is acknowledged before the other routers have confirmed the output that came of it."""
+    return mock.patch.object(Peer, "acknowledge_after", _acknowledge_at_once)
+
+
+@contextlib.contextmanager
+def no_owner_check() -> Iterator[None]:
+    """Routers believe any shard, whether or not the slot is attached to it."""
+
+    def entry_of(self: Receiver, connection: Connection | None) -> Any:
+        return None if connection is None else connection.entry
+
+    def send(self: Receiver, connections: Sequence[int], data: bytes, binary: bool) -> None:
+        self._send_to_many(connections, data, binary)
+
+    def acknowledge(self: Receiver, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None:
+        for number, first, last in zip(connections, firsts, lasts, strict=True):
+            connection = self._get(number)
+            if connection is not None and connection.acknowledge(first, last):
+                connection.handler_ended()
+
+    with (
+        mock.patch.object(Receiver, "_entry_of", entry_of),
+        mock.patch.object(Receiver, "send", send),
+        mock.patch.object(Receiver, "acknowledge", acknowledge),
+    ):
+        yield
+
+
+def no_restored_barrier() -> contextlib.AbstractContextManager[Any]:
+    """A shard delivers the events of a slot as they come, without waiting for any router's RESTORED."""
+    follow = ShardSlots.follow
+    return mock.patch.object(ShardSlots, "follow", lambda self, cluster_map, routers: follow(self, cluster_map, ()))
+
+
+def close_not_kept() -> contextlib.AbstractContextManager[Any]:
+    """The close of a client that goes while its shard is away is forgotten."""
+    end = Connection._end
+
+    def forgetful(self: Connection, event: Any) -> None:
+        if self.entry.link is None:
+            self.forget_events()
+        else:
+            end(self, event)
+
+    return mock.patch.object(Connection, "_end", forgetful)
+
+
+def ack_for_unknown_connection() -> contextlib.AbstractContextManager[Any]:
+    """A shard acknowledges events of connections that it does not know, as if it had handled them."""
+    message = RouterEvents.message
+
+    def obliging(self: RouterEvents, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
+        if connection not in self._peer.sockets:
+            self._peer.acknowledge(connection, seq)
+            self._host.output.plan()
+        message(self, connection, seq, deliveries, data)
+
+    return mock.patch.object(RouterEvents, "message", obliging)
+
+
+def attached_to_who_let_go() -> contextlib.AbstractContextManager[Any]:
+    """A router attaches a slot again to the very shard that has just let go of it."""
+    return mock.patch.object(RouterSlots, "may_attach", lambda self, slot, current, tick: True)
+
+
+def released_before_acks() -> contextlib.AbstractContextManager[Any]:
+    """A shard lets go of a slot without waiting until the acknowledgements of what it handled have left."""
+
+    def let_go(self: Release) -> None:
+        settling, self._settling = self._settling, []
+        if settling:
+            self._let_go([slot for slots, _ in settling for slot in slots])
+
+    return mock.patch.object(Release, "_let_go_of_settled", let_go)
+
+
+def cancelled_not_named() -> contextlib.AbstractContextManager[Any]:
+    """RELEASED does not name the events whose handlers were cancelled."""
+    return mock.patch.object(Release, "drop", lambda self, job: None)
+
+
+def moved_as_if_crashed() -> contextlib.AbstractContextManager[Any]:
+    """Events that come again because of a live move are marked as redelivered."""
+    return mock.patch.object(Window, "take_back", lambda self, begun: None)
+
+
+def duplicates_not_dropped() -> contextlib.AbstractContextManager[Any]:
+    """A session hands out batches again that it has had."""
+    receive = Session._receive_other
+
+    def gullible(self: Session, batch: bytes, number: int, *rest: Any) -> list[bytes]:
+        again = 0 < number <= self.received and len(batch) > HEADER_BYTES and rest[2] == 0
+        groups = receive(self, batch, number, *rest)
+        return [*groups, batch[HEADER_BYTES:]] if again else groups
+
+    return mock.patch.object(Session, "_receive_other", gullible)
+
+
+def attachment_not_kept() -> contextlib.AbstractContextManager[Any]:
+    """Routers do not put attachments into passports."""
+    return mock.patch.object(Receiver, "attachment", lambda self, connection, attachment: None)
+
+
+def handlers_not_awaited() -> contextlib.AbstractContextManager[Any]:
+    """A shard lets go of an object while its handlers still run."""
+    from roost.shard.activation import Activation
+
+    return mock.patch.object(Activation, "has_come_to_rest", True)
+
+
+def state_not_told() -> contextlib.AbstractContextManager[Any]:
+    """Routers do not tell a new owner what the object had set."""
+    from roost.common.records import EventWriter
+
+    return mock.patch.object(EventWriter, "object_state", lambda self, state: None)
+
+
+PLANTS: dict[str, Plant] = {
+    plant.__name__: plant
+    for plant in (
+        ack_before_confirmation,
+        no_owner_check,
+        no_restored_barrier,
+        close_not_kept,
+        ack_for_unknown_connection,
+        attached_to_who_let_go,
+        released_before_acks,
+        cancelled_not_named,
+        moved_as_if_crashed,
+        duplicates_not_dropped,
+        attachment_not_kept,
+        handlers_not_awaited,
+        state_not_told,
+    )
+}
