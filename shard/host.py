@@ -143,9 +143,10 @@ class Host:
 
     def _lose(self, peer: Peer) -> None:
         """The router has left the map: its connections are gone (1006), and nobody waits for it any more."""
-        self.output.lose(peer)
+        # The closes first: objects that leave may only be waiting for this router.
         for socket in list(peer.sockets.values()):
             self._vanish(socket)
+        self.output.lose(peer)
         self._apply(self.slots.lost_router(peer.incarnation))
 
     def _let_start(self, owners: list[HostedObject]) -> None:

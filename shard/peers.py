@@ -155,6 +155,12 @@ class Peer:
                 owed.add(waiting.peer)
         return owed
 
+    def ask_for_a_sign(self) -> None:
+        """Send something to be confirmed: acknowledgements of nothing."""
+        nothing = _Acks()
+        self.writer.acknowledge(nothing.counters, nothing.firsts, nothing.lasts)
+        self.link.flush()
+
     def write_acks(self) -> bool:
         """Write the acknowledgements owed, as one record behind all output; says whether there were any."""
         acks = self._acks

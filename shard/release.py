@@ -10,7 +10,9 @@ For each slot that the map sends away:
    let itself be cancelled is given up ``LAST_STEPS_S`` later: such events are not acknowledged, come again at the next
    owner, and RELEASED names them.
 3. Outboxes leave, and the acknowledgements of all that has ended are written. With several routers these may have to
-   wait until others have confirmed (``peers``), so the release waits for the same.
+   wait until others have confirmed (``peers``), so the release waits for that. It waits for a confirmation of every
+   router in any case, as a sign of life: should one be dead without anybody's knowing yet, the closes of its
+   connections have to be delivered here, and after the release nobody would know of them.
 4. RELEASED goes out on every link, behind all that; the objects are forgotten; and the next map is proposed.
 
 Each slot goes as soon as it can, together with those that can at the same moment: an idle object does not wait for a
@@ -171,10 +173,10 @@ class Release:
         ended = [slot for slot in self._ended if slot not in stalled]
         self._ended = list(stalled)  # tried again when routers have confirmed something
         if ended:
+            for peer in output.peers:
+                peer.ask_for_a_sign()
             # An acknowledgement waits for batches that have been sent by now, if at all.
-            peers = output.peers
-            waits = {peer: peer.link.session.sent for peer in peers} if len(peers) > 1 else {}
-            self._settling.append((ended, waits))
+            self._settling.append((ended, {peer: peer.link.session.sent for peer in output.peers}))
         self._let_go_of_settled()
         output.on_progress = self._go_on if self._ended or self._settling else None
 

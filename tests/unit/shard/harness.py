@@ -120,7 +120,8 @@ class Recorder:
         self.records.append(("send", list(connections), data if binary else data.decode()))
 
     def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None:
-        self.records.append(("ack", sorted(zip(connections, firsts, lasts, strict=True))))
+        if connections:  # else it is only to be confirmed
+            self.records.append(("ack", sorted(zip(connections, firsts, lasts, strict=True))))
 
     def close(self, connection: int, code: int, reason: str, final: bool) -> None:
         self.records.append(("close", connection, code, reason, final))
@@ -153,6 +154,7 @@ class FakeLink:
         self.session = SimpleNamespace(sent=0, confirmed=0)
         self.blocked = False
         self.closed = False
+        self.prompt = False  # each batch is confirmed in the next turn
         self.on_confirmed: Callable[[Any], None] | None = None
         self.on_unblocked: Callable[[Any], None] | None = None
         self.groups: list[bytes] = []
@@ -162,6 +164,8 @@ class FakeLink:
         if not self.closed:
             self.session.sent += len(groups)
             self.groups += groups
+            if self.prompt and groups:
+                asyncio.get_running_loop().call_soon(self.confirm)
 
     flush_soon = flush
 

@@ -71,10 +71,12 @@ def fresh_log() -> None:
     Lobby.__name__ = Lobby.__qualname__ = "Room"
 
 
-async def a_world(routers: int = 1, **config: Any) -> tuple[World, int]:
+async def a_world(routers: int = 1, *, prompt: bool = True, **config: Any) -> tuple[World, int]:
+    """A shard with a connection; *prompt* routers confirm everything at once."""
     world = World(Lobby, routers=routers, **config)
     counter = await world.router.connect()
     for router in world.routers:
+        router.link.prompt = prompt
         router.link.confirm()
         router.take()
     return world, counter
@@ -125,6 +127,7 @@ async def test_what_waits_is_dropped_unacknowledged() -> None:
 
     Blocked.__name__ = "Room"
     world = World(Blocked)
+    world.router.link.prompt = True
     counter = await world.router.connect()
     world.router.take()
     world.router.message(counter, "first")
@@ -226,8 +229,34 @@ async def test_promises_are_kept() -> None:
 
 
 @on_virtual_time
+async def test_every_router_gives_a_sign_of_life_first() -> None:
+    world, _ = await a_world(prompt=False)
+    world.send_away()
+    await asyncio.sleep(60)
+    assert world.router.take() == []
+    world.router.link.confirm()
+    await turns()
+    assert released(world.router) == [([LOBBY], [])]
+
+
+@on_virtual_time
+async def test_a_router_that_dies_instead_has_its_closes_delivered() -> None:
+    world, _ = await a_world(routers=2)
+    frozen = world.routers[1]
+    await frozen.connect()
+    frozen.link.prompt = False
+    world.send_away()
+    await asyncio.sleep(60)
+    assert world.released == []
+    world.lose(frozen)
+    await turns(20)
+    assert [entry[:2] for entry in Lobby.log] == [("close", 1006)]
+    assert world.released == [LOBBY]
+
+
+@on_virtual_time
 async def test_acknowledgements_that_wait_for_another_router_go_first() -> None:
-    world, counter = await a_world(routers=2)
+    world, counter = await a_world(routers=2, prompt=False)
     other = world.routers[1]
     await other.connect()
     other.link.confirm()
@@ -247,7 +276,7 @@ async def test_acknowledgements_that_wait_for_another_router_go_first() -> None:
 
 @on_virtual_time
 async def test_a_confirmation_that_no_callback_has_told_of_yet_counts() -> None:
-    world, counter = await a_world(routers=2)
+    world, counter = await a_world(routers=2, prompt=False)
     other = world.routers[1]
     await other.connect()
     other.link.confirm()
@@ -255,9 +284,11 @@ async def test_a_confirmation_that_no_callback_has_told_of_yet_counts() -> None:
     world.router.message(counter, "all hello")
     await turns()
     world.router.take()
-    for router in world.routers:
-        router.link.session.confirmed = router.link.session.sent  # a batch was read, its link's callback comes later
     world.send_away()
+    await turns()
+    # A batch of each was read; the first link's callback comes before the second one's.
+    other.link.session.confirmed = other.link.session.sent
+    world.router.link.confirm()
     await turns()
     assert [record[0] for record in world.router.take()] == ["ack", "released"]
 

@@ -49,6 +49,7 @@ def whole() -> None:
 def moved() -> World:
     """A shard that has just got the object with a socket, and a message for it."""
     world = World(Fragile, restored=False)
+    world.router.link.prompt = True
     world.router.restore(5)
     world.router.message(5, "first")
     world.router.restored()
