@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -15,8 +16,9 @@ import random
 import re
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from roost.common.cluster_map import ClusterMap, moving, targets
 from roost.common.directory import FILE_NAME, SqliteDirectory
@@ -242,15 +244,16 @@ async def idle_sockets(size: Size) -> Row:
             return Row(what, before.open, report, report.pauses, took_s, notes, figures)
 
 
-async def moved_and_killed(size: Size) -> Row:
-    """Slots on their way to and fro between three shards all the time, and every now and then one of these is killed.
+async def moved_and_killed(size: Size, *, routers_too: bool = False) -> Row:
+    """Slots on their way to and fro between three shards all the time, and every now and then one of these is killed,
+    or a router.
 
-    The test itself proposes the maps and starts the dead shards again: no supervisor, which would put things in order.
+    The test itself proposes the maps and starts the dead again: no supervisor, which would put things in order.
     """
     lots = random.Random(size.seed)
-    what = f"slots moved at random and shards killed at random for {size.storm_s:g} s"
-    with Cluster(APP, routers=2, shards=3, shard={"hibernate_after_s": 0.3}) as cluster:
-        async with Load(cluster.port, *mixed(size)) as load:
+    victims = ["shard-1", "shard-2", "shard-3", *(["router-1", "router-2", "router-3"] if routers_too else [])]
+    with Cluster(APP, routers=3, shards=3, shard={"hibernate_after_s": 0.3}) as cluster:
+        async with Load(cluster.port, *mixed(size), reconnect=routers_too) as load:
             await load.begin()
             await load.flowing()
             await load.mark()
@@ -263,16 +266,21 @@ async def moved_and_killed(size: Size) -> Row:
                     current = directory.map()
                     if not current.next_owners or lots.random() < 0.3:
                         moves += directory.propose(moving(current, some_moves(current, lots)))
-                    if lots.random() < 0.1:
+                    if lots.random() < 0.15:
                         kills += 1
-                        name = lots.choice(["shard-1", "shard-2", "shard-3"])
-                        await asyncio.to_thread(cluster.kill, name)
-                        await asyncio.to_thread(cluster.start, "shard", name)
+                        name = lots.choice(victims)
+                        # A dead router that a supervisor takes off the map, or its successor by coming.
+                        takes_off = name.startswith("router") and lots.random() < 0.5
+                        await asyncio.to_thread(cluster.kill_router if takes_off else cluster.kill, name)
+                        await asyncio.to_thread(cluster.start, name.split("-")[0], name)
                     await asyncio.sleep(lots.uniform(0.05, 0.3))
                 await until("all moves to end", lambda: not directory.map().next_owners, DEADLINE_S)
+            await load.until("who was cut off to be back", lambda report: report.open == before.open)
             await load.flowing()
             took_s = time.monotonic() - began
             pauses = (await load.report()).pauses
+            who = "shards and routers" if routers_too else "shards"
+            what = f"slots moved at random and {who} killed at random for {size.storm_s:g} s"
             return Row(what, before.open, await load.settle(), pauses, took_s, f"{moves} moves, {kills} kills")
 
 
@@ -525,12 +533,13 @@ async def moved(size: Size, routers: int, namespace: str) -> list[Row]:
     return rows
 
 
-ALL = {
+ALL: Mapping[str, Callable[[Size], Coroutine[Any, Any, Row]]] = {
     "scaled": scaled,
     "routers-scaled": routers_scaled,
     "reloaded": reloaded,
     "shards-killed": shards_killed,
     "moved-and-killed": moved_and_killed,
+    "moved-and-all-killed": functools.partial(moved_and_killed, routers_too=True),
     "shard-stopped": shard_stopped,
     "router-killed": router_killed,
     "supervisor-killed": supervisor_killed,
