@@ -31,7 +31,7 @@ from tests.faults import scenarios
 from tests.faults.scenarios import FULL, SHORT, Size
 from tests.faults.table import Row, as_markdown, as_text
 
-CLOSING = ("router-killed", "routers-scaled", "moved-and-all-killed")
+CLOSING = ("router-killed", "router-stopped", "routers-scaled", "moved-and-all-killed")
 """Scenarios in which a router ends, which closes its clients' sockets."""
 
 PAUSE_P50_S, PAUSE_WORST_S = 0.2, 1.0

@@ -298,22 +298,42 @@ def some_moves(current: ClusterMap, lots: random.Random) -> dict[Slot, Incarnati
 # --- deaths of others -----------------------------------------------------------------------------------------------
 
 
+VANISHED = (1006, "WebSocket disconnected without sending Close frame.", False)
+"""What an object hears of a client whose router has died."""
+
+
 async def router_killed(size: Size) -> Row:
     """SIGKILL to a router: its clients come back elsewhere, and its connections have one close event each."""
     async with Supervised(shards=2, routers=2) as up, course(up, size, reconnect=True) as now:
         up.enter("kill router-1")
         pid = await up.kill("router-1")
         await up.again("router-1", pid)
-        ended = (await now.load.report()).ended
-        await now.load.until("its clients to come back", lambda report: report.reconnected == len(report.ended) > 0)
-        up.enter(f"close events of the connections {ended}")
-        await until("a close event for each", lambda: len(up.noted()) >= len(ended), DEADLINE_S)
-        row = await now.row("a router killed", f"its {len(ended)} clients came back; one close event (1006) for each")
-        wanted = sorted(
-            (who, 1006, "WebSocket disconnected without sending Close frame.", False) for who in row.report.ended
-        )
-        assert sorted(note[:4] for note in up.noted()) == wanted, "one close event for each of its connections"
-        return row
+        return await all_told_of(now, "a router killed")
+
+
+async def router_stopped(size: Size) -> Row:
+    """SIGSTOP to a router while slots begin to move: the move waits until it is found and killed, so that whoever has
+    its connections hears of their end."""
+    async with Supervised(shards=2, routers=2) as up, course(up, size, reconnect=True) as now:
+        up.enter("stop router-1 and scale")
+        pid = up.members()["router-1"]
+        os.kill(pid, signal.SIGSTOP)
+        await up.command("scale", "--shards", 4)
+        await up.again("router-1", pid)
+        await up.attached()
+        return await all_told_of(now, "a router stopped (SIGSTOP) while 2 shards become 4")
+
+
+async def all_told_of(now: Course, what: str) -> Row:
+    """Of the connections of a router that has died: their clients are back, and each had one close event."""
+    now.up.enter("its clients come back")
+    report = await now.load.until("its clients", lambda found: found.reconnected == len(found.ended) > 0)
+    now.up.enter(f"close events of the connections {report.ended}")
+    await until("a close event for each", lambda: len(now.up.noted()) >= len(report.ended), DEADLINE_S)
+    row = await now.row(what, f"its {len(report.ended)} clients came back; one close event (1006) for each")
+    told = sorted(note[:4] for note in now.up.noted())
+    assert told == sorted((who, *VANISHED) for who in row.report.ended), f"one close event for each, got {told}"
+    return row
 
 
 async def supervisor_killed(size: Size) -> Row:
@@ -542,6 +562,7 @@ ALL: Mapping[str, Callable[[Size], Coroutine[Any, Any, Row]]] = {
     "moved-and-all-killed": functools.partial(moved_and_killed, routers_too=True),
     "shard-stopped": shard_stopped,
     "router-killed": router_killed,
+    "router-stopped": router_stopped,
     "supervisor-killed": supervisor_killed,
     "slow-clients": slow_clients,
     "disk-full": disk_full,
