@@ -7,12 +7,13 @@ import http.client
 import json
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..common.config import run_folder
-from ..common.errors import RoostError
+from ..common.directory import FILE_NAME, SqliteDirectory
+from ..common.errors import DirectoryError, RoostError
 from ..common.startup import holder_of
 from .leftovers import end_everybody, watched
 from .members import find_members
@@ -182,7 +183,8 @@ def down(data: Path, *, timeout_s: float, run: Path | None = None) -> str:
     try:
         address = find(data, run)
     except NoCluster:
-        ended = end_everybody(run, min(timeout_s, LEFT_DEADLINE_S))
+        with _directory_open(data):
+            ended = end_everybody(run, min(timeout_s, LEFT_DEADLINE_S))
         if not ended:
             raise
         if find_members(run):
@@ -197,3 +199,15 @@ def down(data: Path, *, timeout_s: float, run: Path | None = None) -> str:
         if pidfd is not None and not select.select([pidfd], [], [], timeout_s)[0]:
             raise ClusterUnreachable(f"the cluster in {data} still drains after {timeout_s:g} s")
     return f"the cluster in {data} has ended"
+
+
+@contextlib.contextmanager
+def _directory_open(data: Path) -> Iterator[None]:
+    """Be the last one to close the directory, as a supervisor is: members that end in the same moment each see the
+    other, and leave SQLite's side files to nobody."""
+    with contextlib.ExitStack() as held:
+        path = data / FILE_NAME
+        if path.exists():
+            with contextlib.suppress(DirectoryError):  # then it stays as it is
+                held.callback(SqliteDirectory(path).close)
+        yield
