@@ -81,9 +81,9 @@ class Release:
                 self._busy[slot] = busy
             else:
                 self._ended.append(slot)
-        late = [slot for slot in slots if slot in self._busy]
-        if late:
-            self._after(self._handlers_s, lambda: self._cancel(late))
+        busy_now = [owner for slot in slots for owner in self._busy.get(slot, ())]
+        if busy_now:
+            self._limit(busy_now)
         self._plan()
 
     def wait_for(self, owner: HostedObject) -> None:
@@ -94,7 +94,10 @@ class Release:
         for slots, _ in self._settling:
             if slot in slots:
                 slots.remove(slot)
-        self._busy.setdefault(slot, set()).add(owner)
+        busy = self._busy.setdefault(slot, set())
+        if owner not in busy:
+            busy.add(owner)
+            self._limit([owner])
 
     def look_at(self, owner: HostedObject) -> None:
         """Something of *owner*, which leaves, has ended."""
@@ -130,19 +133,26 @@ class Release:
 
     # --- what has not ended in time ---
 
-    def _still_busy(self, slots: list[Slot]) -> list[HostedObject]:
-        return [owner for slot in slots for owner in self._busy.get(slot, ())]
+    # By object, not by slot: a slot that comes back and leaves again has other objects, whose time begins anew.
 
-    def _cancel(self, slots: list[Slot]) -> None:
-        for owner in self._still_busy(slots):
+    def _limit(self, owners: list[HostedObject]) -> None:
+        self._after(self._handlers_s, lambda: self._cancel(owners))
+
+    def _still_busy(self, owners: list[HostedObject]) -> list[HostedObject]:
+        return [owner for owner in owners if owner in self._busy.get(owner.slot, ())]
+
+    def _cancel(self, owners: list[HostedObject]) -> None:
+        owners = self._still_busy(owners)
+        for owner in owners:
             log.warning(
                 "%s moves: what it does has taken more than %g s and is cancelled", owner.label, self._handlers_s
             )
             owner.cancel_all(MOVES)
-        self._after(LAST_STEPS_S, lambda: self._give_up(slots))
+        if owners:
+            self._after(LAST_STEPS_S, lambda: self._give_up(owners))
 
-    def _give_up(self, slots: list[Slot]) -> None:
-        for owner in self._still_busy(slots):
+    def _give_up(self, owners: list[HostedObject]) -> None:
+        for owner in self._still_busy(owners):
             log.error(
                 "%s moves: its code goes on in spite of being cancelled, which has no effect any more", owner.label
             )

@@ -374,6 +374,24 @@ async def test_a_slot_that_goes_to_itself_is_taken_up_again() -> None:
 
 
 @on_virtual_time
+async def test_a_slot_that_leaves_again_has_its_whole_time_again() -> None:
+    world, counter = await a_world(move_timeout_s=5.0)
+    world.router.message(counter, "sleep 1")
+    await turns()
+    world.send_away(to=SHARD)
+    await asyncio.sleep(1.5)
+    world.hand_over()
+    world.router.restore(counter, ordinal=1)
+    world.router.events.restored(world.version, [LOBBY])
+    world.router.message(counter, "sleep 4.5")
+    await turns()
+    world.router.take()
+    world.send_away(to=SHARD)
+    await asyncio.sleep(5)  # longer than the five seconds of the first time
+    assert [record[0] for record in world.router.take()] == ["send", "ack", "released"]
+
+
+@on_virtual_time
 async def test_events_of_moved_connections_are_dropped_without_a_word() -> None:
     world, counter = await a_world()
     world.send_away()
