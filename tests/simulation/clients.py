@@ -186,6 +186,7 @@ class Client:
         self.left: tuple[int, str, bool] | None = None
         self.left_at = -1.0
         self.closed_by: int | None = None
+        self.closed_at = -1.0
         self.status = 0
         self.router_died = False
         self._cluster = cluster
@@ -323,6 +324,7 @@ class Client:
             self._cluster.history.note(f"client {self.number} is closed: {code} {payload[2:]!r}")
         if self.left is None:
             self.closed_by = code
+            self.closed_at = self._cluster.now
             self.stage = Stage.CLOSING
             # Like a browser: it answers with the same code and waits for the router to end TCP.
             self._cluster.later(0.01 * self._rng.random(), self._answer, payload)

@@ -63,6 +63,7 @@ FAULTS = {
     "reload": 1.5,
     "move": 3.0,
     "move_on": 2.0,
+    "bounce": 2.0,
     "crash_mover": 3.0,
     "join_router": 1.5,
     "leave_router": 0.7,

@@ -11,15 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+from roost.common.endpoint import Link
+from roost.common.ids import Incarnation, Slot
+from roost.common.records import EventWriter
 from roost.common.session import HEADER_BYTES, Session
 from roost.router.connection import Connection
 from roost.router.receiving import Receiver
 from roost.router.slots import Slots as RouterSlots
 from roost.router.window import Window
 from roost.shard.events import RouterEvents
+from roost.shard.hosted import HostedObject
 from roost.shard.peers import Peer
 from roost.shard.release import Release
 from roost.shard.slots import Slots as ShardSlots
+from roost.shard.slots import SlotState
+
+from .network import SimDialer
 
 Plant = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -36,7 +43,22 @@ def ack_before_confirmation() -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def no_owner_check() -> Iterator[None]:
-    """Routers believe any shard, whether or not the slot is attached to it."""
+    """Routers believe any shard, whether or not the slot is attached to it, and go on listening to one whose link they
+    have closed. (The latter is a part of it: what is not heard need not be checked.)"""
+    closed: dict[tuple[SimDialer, Incarnation], Link[Any]] = {}
+    arrived = SimDialer.arrived
+
+    def detach(self: SimDialer, link: Link[Any]) -> None:
+        link.closed = False
+        closed[self, link.remote] = link
+
+    def listen(self: SimDialer, sender: Incarnation, batch: bytes) -> None:
+        link = closed.get((self, sender))
+        if link is None:
+            arrived(self, sender, batch)
+        elif not self._closed:
+            self._deliver(link, batch, self._now())
+            self._received(link)
 
     def entry_of(self: Receiver, connection: Connection | None) -> Any:
         return None if connection is None else connection.entry
@@ -54,6 +76,8 @@ def no_owner_check() -> Iterator[None]:
         mock.patch.object(Receiver, "_entry_of", entry_of),
         mock.patch.object(Receiver, "send", send),
         mock.patch.object(Receiver, "acknowledge", acknowledge),
+        mock.patch.object(SimDialer, "_detach", detach),
+        mock.patch.object(SimDialer, "arrived", listen),
     ):
         yield
 
@@ -135,15 +159,25 @@ def attachment_not_kept() -> contextlib.AbstractContextManager[Any]:
 
 def handlers_not_awaited() -> contextlib.AbstractContextManager[Any]:
     """A shard lets go of an object while its handlers still run."""
-    from roost.shard.activation import Activation
+    return mock.patch.object(HostedObject, "try_to_leave", lambda self: True)
 
-    return mock.patch.object(Activation, "has_come_to_rest", True)
+
+def old_requests_taken() -> contextlib.AbstractContextManager[Any]:
+    """A shard carries out a request that a router had sent before the slot left and came back."""
+
+    def takes(self: ShardSlots, slot: Slot, router: Incarnation) -> bool:
+        return self.state(slot) in (SlotState.CLOSED, SlotState.OPEN)
+
+    return mock.patch.object(ShardSlots, "takes_requests", takes)
+
+
+def output_waits_for_maps() -> contextlib.AbstractContextManager[Any]:
+    """A router holds output back until it has the shard's map, and loses it when the shard ends before that."""
+    return mock.patch.object(SimDialer, "waits_for_maps", True)
 
 
 def state_not_told() -> contextlib.AbstractContextManager[Any]:
     """Routers do not tell a new owner what the object had set."""
-    from roost.common.records import EventWriter
-
     return mock.patch.object(EventWriter, "object_state", lambda self, state: None)
 
 
@@ -162,6 +196,8 @@ PLANTS: dict[str, Plant] = {
         duplicates_not_dropped,
         attachment_not_kept,
         handlers_not_awaited,
+        old_requests_taken,
+        output_waits_for_maps,
         state_not_told,
     )
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from roost.common.cluster_map import MemberKind
-from roost.common.ids import id_from_name, slot_of
+from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
 
 from . import checks, plan
 from .clients import Caller, Client, Stage
@@ -266,6 +266,28 @@ class Run:
         """Several moves, one right after the other."""
         for index in range(2 + int(3 * who)):
             self.cluster.later(index * 0.05 * value, self._move, (who * (index + 2)) % 1, (value * (index + 5)) % 1)
+
+    def _bounce(self, who: float, value: float) -> None:
+        """A room's slot goes away and comes back, while its routers' batches get lost and its clients talk."""
+        current = self.cluster.store.map
+        slot = slot_of(id_from_name("room", _one_of(self.plan.rooms, who)))
+        others = [member.incarnation for member in current.shards if member.incarnation != current.owners[slot]]
+        if others and current.has_owners:
+            self._weather(0.6, loss=0.2 + 0.5 * value)
+            home = current.owners[slot]
+            self.supervisor.move({slot: _one_of(others, value)})
+            self.cluster.later(0.02, self._bounce_back, slot, home, 50)
+            for index in range(4):
+                self.cluster.later(0.03 * index * value, self._say, "echo", (who * (index + 3)) % 1, value)
+                self.cluster.later(0.03 * index * who, self._call, (who * (index + 3)) % 1, value)
+
+    def _bounce_back(self, slot: Slot, home: Incarnation, tries: int) -> None:
+        current = self.cluster.store.map
+        if current.owners[slot] == home or slot in current.next_owners:
+            if tries:
+                self.cluster.later(0.02, self._bounce_back, slot, home, tries - 1)
+        elif home in current.members:
+            self.supervisor.move({slot: home})
 
     def _crash_mover(self, who: float, value: float) -> None:
         """A move, in which the one who lets go or the one who takes over dies."""
