@@ -213,17 +213,22 @@ class Process:
         loop.close()
         for task in tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine = task.get_coro()
-            try:
-                coroutine.close()  # type: ignore[union-attr]
-            except (RuntimeError, ValueError):
-                # Its last steps try to wait or to plan something: there is no loop any more.
-                pass
-            except BaseException:  # noqa: BLE001
-                pass
+            _close(task.get_coro())
         if self.task is not None and self.task.done() and not self.task.cancelled():
             self.task.exception()
         self.task = None
+
+
+def _close(coroutine: Any) -> None:
+    """End a coroutine where it stands. Its last steps may wait again and again, or try what a dead process cannot."""
+    for _ in range(100):
+        try:
+            coroutine.close()
+            return
+        except RuntimeError:
+            continue  # it has waited once more, or asked a closed loop for something
+        except BaseException:
+            return  # it is over
 
 
 class Scheduler:
