@@ -7,6 +7,7 @@ connection of its own. Until it succeeds the slots rest: their sockets and what 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Collection
 from functools import partial
@@ -39,19 +40,39 @@ class Handover:
         self._incarnation = incarnation
         self._on_done = on_done
         self._slots: set[Slot] = set()
+        self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
 
     def add(self, slots: Collection[Slot]) -> None:
         """Hand *slots* over; those of several calls together, if that is sooner."""
         self._slots.update(slots)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="handover")
+            self._begin()
+
+    def _begin(self) -> None:
+        # In the runtime's own context: an object's code may just have ended, whose task this must not be.
+        self._task = self._context.run(asyncio.get_running_loop().create_task, self._run())
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.critical("%d slots are not handed over before the next ones are", len(self._slots), exc_info=error)
 
     async def _run(self) -> None:
+        try:
+            while self._slots:
+                slots = tuple(self._slots)
+                version = await self._until_proposed(slots)
+                self._slots.difference_update(slots)
+                self._on_done(slots, version)
+        finally:
+            self._task = None  # here, not when the loop comes to tell: what is added next must find nobody at work
+
+    async def _until_proposed(self, slots: Collection[Slot]) -> int:
         loop = asyncio.get_running_loop()
         failing = False
-        while self._slots:
-            slots = tuple(self._slots)
+        while True:
             try:
                 version = await loop.run_in_executor(None, self._propose, slots)
             except DirectoryError as error:
@@ -62,10 +83,7 @@ class Handover:
                 continue
             if failing:
                 log.warning("the directory can be written again")
-            failing = False
-            self._slots.difference_update(slots)
-            self._on_done(slots, version)
-        self._task = None
+            return version
 
     def _propose(self, slots: Collection[Slot]) -> int:
         directory = SqliteDirectory(self._path)
@@ -76,6 +94,7 @@ class Handover:
 
     async def aclose(self) -> None:
         """Stop. What has not been handed over goes to its next owner once this shard is known to have ended."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])

@@ -12,6 +12,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..common.cluster_map import ClusterMap
@@ -82,7 +83,8 @@ class Host:
         self.objects = Objects()
         self.release = Release(self, loop, config.move_timeout_s)
         self.runner = Runner(loop, self._suspended, self._ended, last_words)
-        self.output = Output(loop.call_soon, counters)
+        # In the runtime's context: output is planned by objects' code, and what a flush sets off is not theirs.
+        self.output = Output(partial(loop.call_soon, context=self.context), counters)
         self.is_closing = False
         self.watching = ""
         self._classes = classes

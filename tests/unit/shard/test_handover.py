@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from roost.common.cluster_map import Member, MemberKind
 from roost.common.directory import FILE_NAME, SqliteDirectory, enter, update
 from roost.common.ids import Incarnation, Slot
 from roost.shard import handover
+from roost.shard.current import current
 from roost.shard.handover import Handover
+from roost.shard.host import _task_of_object
 from tests.waiting import until
 
 A, B = Incarnation(1), Incarnation(2)
@@ -69,6 +73,33 @@ async def test_a_directory_in_trouble_is_asked_again(
     await until("the slots to be handed over", lambda: bool(done))
     assert directory.map().owners[3] == B
     assert caplog.text.count("wait to be handed over") == 1
+    await proposing.aclose()
+
+
+async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory: SqliteDirectory) -> None:
+    """Else it would be cancelled with the object's tasks when that one leaves as well."""
+    adopted: list[asyncio.Task[Any]] = []
+    asyncio.get_running_loop().set_task_factory(_task_of_object)
+    context = contextvars.copy_context()
+    context.run(current.set, SimpleNamespace(label="room/lobby", adopt=adopted.append))
+    done = asyncio.Event()
+    proposing = Handover(directory.path, A, lambda *_: done.set())
+    context.run(proposing.add, SLOTS)
+    async with asyncio.timeout(5):
+        await done.wait()
+    assert adopted == []
+    await proposing.aclose()
+
+
+async def test_an_error_that_nobody_expects_is_told(
+    directory: SqliteDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("on purpose")
+
+    proposing = Handover(directory.path, A, fail)
+    proposing.add(SLOTS)
+    await until("the error to be logged", lambda: "not handed over" in caplog.text)
     await proposing.aclose()
 
 

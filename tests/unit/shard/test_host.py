@@ -15,6 +15,7 @@ from roost.common.last_words import LastWords, RunningEvent, read_last_words
 from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS
 from roost.common.records import AcceptMode, ObjectState
 from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from roost.shard.current import current
 from roost.shard.events import LastEvents
 from tests.unit.shard.harness import FakeLink, Room, Router, World, on_virtual_time, turns
 
@@ -772,6 +773,21 @@ def test_a_fake_link_counts_what_left() -> None:
     link.writer.hold(LOBBY, True)
     link.flush()
     assert (link.session.sent, link.take()) == (1, [("hold", LOBBY, True)])
+
+
+@on_virtual_time
+async def test_output_leaves_in_the_runtimes_context_whoever_sent_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lobby(Echo): ...
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    contexts: list[Any] = []
+    flush = world.router.link.flush
+    monkeypatch.setattr(world.router.link, "flush", lambda: (contexts.append(current.get()), flush()))
+    world.router.message(counter, "x")
+    await turns()
+    assert contexts
+    assert set(contexts) == {None}, "a task that begins there would be taken for one of the object's"
 
 
 # --- last words ---------------------------------------------------------------------------------------------------
