@@ -89,6 +89,8 @@ class History:
         tenures: By key and slot.
         accepted_at: When a router took a payload for a client from a link; by router, client and payload.
         attached: Attachment that each client's socket was given last.
+        faults: What must never happen and has.
+        releases: How many RELEASED records routers were given.
         events: The event log, when asked for.
         tracing: Whether it is.
     """
@@ -100,6 +102,7 @@ class History:
         self.accepted_at: dict[tuple[int, bytes], float] = {}
         self.attached: dict[int, Any] = {}
         self.faults: list[str] = []
+        self.releases = 0
         self.events: list[str] = []
         self.tracing = tracing
 

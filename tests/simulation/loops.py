@@ -32,7 +32,7 @@ THREAD_S = 0.01
 """Simulated seconds until a thread has done what it was given, at most."""
 STEP_S = 1e-7
 """What makes one moment later than another: timers of the very same moment have no order."""
-MAX_TURNS = 100_000
+MAX_TURNS = 30_000
 """Turns after which a run counts as one that goes in circles."""
 
 

@@ -18,6 +18,7 @@ from roost.common.endpoint import Endpoint, Link, W
 from roost.common.ids import Incarnation
 from roost.common.link import Acceptor, Dialer
 from roost.common.records import EventWriter, OutputWriter
+from roost.common.session import HEADER_BYTES
 
 from .loops import STEP_S, Process, Scheduler
 
@@ -52,6 +53,8 @@ class Network:
     Attributes:
         weather: Applies to each batch as it is sent.
         cut: Pairs whose connection is broken.
+        deaf: Shards to which only a share of what routers have to say gets through, by the share that is lost. What a
+            session says of itself does: so the other way goes on as if nothing were wrong.
         carried: Batches that arrived.
         lost: Batches that did not.
     """
@@ -59,6 +62,7 @@ class Network:
     def __init__(self, scheduler: Scheduler, rng: random.Random) -> None:
         self.weather = Weather()
         self.cut: set[Pair] = set()
+        self.deaf: dict[Incarnation, float] = {}
         self.carried = self.lost = 0
         self._scheduler = scheduler
         self._rng = rng
@@ -111,7 +115,8 @@ class Network:
     def _send(self, sender: Incarnation, target: SimDialer | SimAcceptor, batch: bytes) -> None:
         rng, weather = self._rng, self.weather
         draw = rng.random
-        if weather.loss and draw() < weather.loss:
+        deaf = self.deaf.get(target.local, 0.0) if len(batch) > HEADER_BYTES else 0.0
+        if (weather.loss and draw() < weather.loss) or (deaf and draw() < deaf):
             self.lost += 1
             return
         at = self._scheduler.now + 0.00005 + weather.delay_s * draw() ** 3

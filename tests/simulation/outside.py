@@ -42,6 +42,8 @@ WALL_S = 1_700_000_000.0
 """Unix time at the scheduler's 0."""
 LAST_WORDS_BYTES = 56
 """Size of a shard's note."""
+MANY_RELEASES = 2_000
+"""RELEASED records that come in a run at most; a run of the longest plan has some hundreds."""
 NEVER_S = 1e9
 """The pause between two looks for a new map: the store says when to look."""
 LAG_S = 0.05
@@ -358,6 +360,12 @@ class NotingReceiver(Receiver):
     def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
         self._history.accepted(self._router, data)
         super().send(connections, data, binary)
+
+    def released(self, *record: Any) -> None:
+        self._history.releases += 1
+        if self._history.releases > MANY_RELEASES:
+            raise RuntimeError("shards let go of slots again and again")
+        super().released(*record)
 
 
 _COMMON: dict[str, Any] = {

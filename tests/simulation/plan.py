@@ -65,6 +65,7 @@ FAULTS = {
     "move_on": 2.0,
     "bounce": 2.0,
     "crash_mover": 3.0,
+    "crash_unseen": 1.5,
     "join_router": 1.5,
     "leave_router": 0.7,
     "cut_link": 1.5,
@@ -77,6 +78,16 @@ FAULTS = {
     "say_kill": 0.6,
 }
 """Faults by how often they come."""
+
+THEMES = (
+    ("bounce", "move", "overtake", "double_batches"),
+    ("expel_shard", "expel_router", "crash_mover", "move"),
+    ("move_on", "crash_mover", "crash_unseen", "lag", "reload"),
+    ("crash_router", "join_router", "leave_router", "crash_shard", "move"),
+    ("crash_shard", "lose_shard", "cut_link", "slow_down"),
+    ("grow", "shrink", "reload", "fill_disk", "lose_supervisor", "crash_shard"),
+)
+"""What some runs are full of: faults that are hard on each other."""
 
 VERBS = {
     "echo": 6.0,
@@ -116,7 +127,12 @@ def draw(seed: int, faults: dict[str, float] = FAULTS) -> Plan:
         steps.append(Step(rng.uniform(0.5, plan.lasts_s), "call", rng.random(), rng.random()))
     for _ in range(rng.randint(0, 3)):
         steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
-    for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))):
+    if rng.random() < 0.3:
+        theme = rng.choice(THEMES)
+        count, faults = rng.randint(3, 7), dict.fromkeys(theme, 1.0)
+    else:
+        count = rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))
+    for _ in range(count):
         at = rng.uniform(QUIET_S, plan.lasts_s)
         if rng.random() < 0.3 and steps:
             at = max(QUIET_S, rng.choice(steps).at + rng.uniform(-0.02, 0.02))  # close beside something else

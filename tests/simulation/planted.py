@@ -78,6 +78,7 @@ def no_owner_check() -> Iterator[None]:
         mock.patch.object(Receiver, "acknowledge", acknowledge),
         mock.patch.object(SimDialer, "_detach", detach),
         mock.patch.object(SimDialer, "arrived", listen),
+        mock.patch.object(SimDialer, "knows", lambda self, remote: True),
     ):
         yield
 

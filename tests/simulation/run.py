@@ -97,6 +97,7 @@ class Run:
         if cluster.history.tracing:
             cluster.history.note("--- no more faults")
         cluster.network.weather = Weather()
+        cluster.network.deaf.clear()
         for pair in sorted(cluster.network.cut):
             cluster.network.heal(pair)
         cluster.store.full = False
@@ -224,9 +225,13 @@ class Run:
 
     def _expel(self, member: Member | None, who: float, value: float) -> None:
         if member is not None:
+            expelled_s, thawed_s = 0.3 + 3 * value, 0.3 + 3 * value + 2 * who**2
+            # It may go on for a while before it learns that it was expelled.
+            self.cluster.store.lag_s[member.name] = 3 * (thawed_s - expelled_s) + 0.1
             self.cluster.freeze(member.process)
-            self.cluster.later(0.3 + 3 * value, self.supervisor.expel, member)
-            self.cluster.later(0.3 + 3 * value + 3 * who, self.cluster.thaw, member.process)
+            self.cluster.later(expelled_s, self.supervisor.expel, member)
+            self.cluster.later(thawed_s, self.cluster.thaw, member.process)
+            self.cluster.later(thawed_s, self.cluster.store.lag_s.pop, member.name, None)
 
     def _expel_shard(self, who: float, value: float) -> None:
         self._expel(self._some(MemberKind.SHARD, who), who, value)
@@ -268,24 +273,25 @@ class Run:
             self.cluster.later(index * 0.05 * value, self._move, (who * (index + 2)) % 1, (value * (index + 5)) % 1)
 
     def _bounce(self, who: float, value: float) -> None:
-        """A room's slot goes away and comes back, while its routers' batches get lost and its clients talk."""
-        current = self.cluster.store.map
+        """A room's slot goes away and comes back, while most of what is sent to its shard gets lost on the way."""
+        current, network = self.cluster.store.map, self.cluster.network
         slot = slot_of(id_from_name("room", _one_of(self.plan.rooms, who)))
-        others = [member.incarnation for member in current.shards if member.incarnation != current.owners[slot]]
+        home = current.owners[slot]
+        others = [member.incarnation for member in current.shards if member.incarnation != home]
         if others and current.has_owners:
-            self._weather(0.6, loss=0.2 + 0.5 * value)
-            home = current.owners[slot]
-            self.supervisor.move({slot: _one_of(others, value)})
-            self.cluster.later(0.02, self._bounce_back, slot, home, 50)
-            for index in range(4):
-                self.cluster.later(0.03 * index * value, self._say, "echo", (who * (index + 3)) % 1, value)
-                self.cluster.later(0.03 * index * who, self._call, (who * (index + 3)) % 1, value)
+            network.deaf[home] = 0.3 + 0.7 * value
+            self.cluster.later(0.15 + 0.3 * who, network.deaf.pop, home, None)
+            for index in range(5):
+                self.cluster.later(0.02 * index * value, self._say, "echo", (who * (index + 3)) % 1, value)
+                self.cluster.later(0.02 * index * who, self._call, (who * (index + 3)) % 1, value)
+            self.cluster.later(0.03 * who, self.supervisor.move, {slot: _one_of(others, value)})
+            self.cluster.later(0.05, self._bounce_back, slot, home, 50)
 
     def _bounce_back(self, slot: Slot, home: Incarnation, tries: int) -> None:
         current = self.cluster.store.map
         if current.owners[slot] == home or slot in current.next_owners:
             if tries:
-                self.cluster.later(0.02, self._bounce_back, slot, home, tries - 1)
+                self.cluster.later(0.01, self._bounce_back, slot, home, tries - 1)
         elif home in current.members:
             self.supervisor.move({slot: home})
 
@@ -299,6 +305,16 @@ class Run:
             member = self.cluster.member_of(victim)
             if member is not None:
                 self.cluster.later(0.15 * ((who + value) % 1) ** 2, self.cluster.kill, member.process)
+
+    def _crash_unseen(self, who: float, value: float) -> None:
+        """A move that a router does not hear of for a while, and the death of a shard soon after."""
+        router = self._some(MemberKind.ROUTER, who)
+        if router is not None:
+            self._lag_of(router.name, 1.0 + 2 * value)
+            self._move(who, value)
+            for index in range(4):
+                self.cluster.later(0.02 + 0.03 * index, self._say, "cast", (who * (index + 3)) % 1, value)
+            self.cluster.later(0.05 + 0.15 * value, self._crash_shard, (who * 7) % 1, value)
 
     # --- the network, the disk ---
 
@@ -329,9 +345,12 @@ class Run:
         self._weather(0.2 + 2 * who, delay_s=0.3 * value)
 
     def _lag(self, who: float, value: float) -> None:
-        member = _one_of(list(self.cluster.members.values()), who)
-        self.cluster.store.lag_s[member.name] = 3 * value
-        self.cluster.later(3.0, self.cluster.store.lag_s.pop, member.name, None)
+        self._lag_of(_one_of(list(self.cluster.members.values()), who).name, 3 * value)
+
+    def _lag_of(self, name: str, seconds: float) -> None:
+        """A process hears of new maps late."""
+        self.cluster.store.lag_s[name] = seconds
+        self.cluster.later(3.0, self.cluster.store.lag_s.pop, name, None)
 
     def _fill_disk(self, who: float, value: float) -> None:
         self.cluster.store.full = True
