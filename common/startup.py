@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -47,10 +48,20 @@ def launch(cls: type[ConfigT], argv: Sequence[str], *, prog: str, serve: Callabl
     try:
         config = parse(cls, argv, prog=prog)
         install_logging(config.log_level, config.name)
+        os.register_at_fork(after_in_child=_become_an_ordinary_process)
         serve(config)
     except Exception as error:
         return report_error(ready_fd, error)
     return 0
+
+
+def _become_an_ordinary_process() -> None:
+    """In a process that users' code has forked: signals are its own again. The event loop's handlers would write to a
+    pipe that it shares with the member, and so tell the member to end."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _ready_fd_in(argv: Sequence[str]) -> int:
@@ -135,12 +146,23 @@ def raise_descriptor_limit() -> int:
 
 
 class HeldName:
-    """A lock on a name in the run folder, held until ``release()`` or the end of the process, however it ends."""
+    """A lock on a name in the run folder, held until ``release()`` or the end of the process, however it ends.
+
+    Processes that this one forks (users' code may) do not hold it: they may outlive this one, and its successor must be
+    able to take the name.
+    """
 
     def __init__(self, path: Path, fd: int, folder_fd: int) -> None:
         self.path = path
         self._fd = fd
         self._folder_fd = folder_fd
+        os.register_at_fork(after_in_child=self._let_go)
+
+    def _let_go(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            os.close(self._folder_fd)
+            self._fd = self._folder_fd = -1
 
     def release(self) -> None:
         """Let the name go and tidy up: the last one out removes the run folder."""
@@ -149,9 +171,7 @@ class HeldName:
         # Unlinked while locked: who opened the old file meanwhile sees, once it has the lock, that it is not the one
         # at the path any more, and starts over.
         self.path.unlink(missing_ok=True)
-        os.close(self._fd)
-        os.close(self._folder_fd)
-        self._fd = self._folder_fd = -1
+        self._let_go()
         try:
             self.path.parent.rmdir()
         except OSError:

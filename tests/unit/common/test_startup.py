@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -215,3 +216,69 @@ def test_a_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(ConfigError, match="only its owner"):
         startup.hold_name(tmp_path / "run", "x")
+
+
+# --- what users' code may do --------------------------------------------------------------------------------------
+
+FORKS = """
+import os, sys, time
+from pathlib import Path
+from roost.common.startup import hold_name
+held = hold_name(Path(sys.argv[1]), "shard-1")
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_forked_child_does_not_keep_the_name_of_its_dead_parent(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen([sys.executable, "-c", FORKS, str(run)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            with pytest.raises(DataFolderInUse):
+                startup.hold_name(run, "shard-1")
+            parent.kill()
+            parent.wait()
+            assert is_alive(child)
+            startup.hold_name(run, "shard-1").release()
+        finally:
+            parent.kill()
+            os.kill(child, signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").exists()
+
+
+SIGNALLED = """
+import asyncio, os, signal, sys
+from dataclasses import dataclass
+from roost.common.config import MemberConfig
+from roost.common.startup import launch
+
+async def serve():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: print("told to end", flush=True))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, b"x")
+        signal.pause()
+        os._exit(0)
+    os.read(reading, 1)
+    os.kill(child, signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    print("the child was ended by", os.WTERMSIG(status), flush=True)
+    await asyncio.sleep(0.2)
+
+launch(MemberConfig, ["--name=x"], prog="x", serve=lambda config: asyncio.run(serve()))
+"""
+
+
+def test_a_signal_for_a_forked_child_is_none_for_its_parent() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], stdout=subprocess.PIPE, text=True, timeout=20, check=True)
+    assert done.stdout == f"the child was ended by {signal.SIGTERM.value}\n"
