@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from roost.common.cluster_map import ClusterMap, MemberKind
+from roost.common.cluster_map import NOBODY, ClusterMap, MemberKind
 from roost.common.errors import RoostError
 from roost.common.ids import Incarnation
 from roost.router.app import Router
@@ -55,7 +55,7 @@ class Member:
     seat: str
     process: Process
     app: Any = None
-    incarnation: Incarnation = Incarnation(0)
+    incarnation: Incarnation = NOBODY
     epochs: dict[int, int] = field(default_factory=dict)
     may_end: bool = False
     died_at: float = -1.0

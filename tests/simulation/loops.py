@@ -220,15 +220,21 @@ class Process:
 
 
 def _close(coroutine: Any) -> None:
-    """End a coroutine where it stands. Its last steps may wait again and again, or try what a dead process cannot."""
-    for _ in range(100):
-        try:
-            coroutine.close()
-            return
-        except RuntimeError:
-            continue  # it has waited once more, or asked a closed loop for something
-        except BaseException:
-            return  # it is over
+    """End a coroutine where it stands, and those that it awaits before it: each may wait again in its last steps, or
+    try what a dead process cannot."""
+    awaited = []
+    while coroutine is not None and hasattr(coroutine, "close"):
+        awaited.append(coroutine)
+        coroutine = getattr(coroutine, "cr_await", None)
+    for each in reversed(awaited):
+        for _ in range(100):
+            try:
+                each.close()
+                break
+            except RuntimeError:
+                continue  # it has waited once more, or asked a closed loop for something
+            except BaseException:
+                break  # it is over
 
 
 class Scheduler:

@@ -18,8 +18,8 @@ from unittest import mock
 
 from roost.common import last_words
 from roost.common.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.directory import MapWatch
 from roost.common.counters import Reading
+from roost.common.directory import MapWatch
 from roost.common.errors import DirectoryError, StartupError
 from roost.common.ids import Incarnation
 from roost.common.last_words import LastWords, RunningEvent

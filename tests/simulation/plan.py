@@ -79,14 +79,14 @@ FAULTS = {
 }
 """Faults by how often they come."""
 
-THEMES = (
-    ("bounce", "move", "overtake", "double_batches"),
-    ("expel_shard", "expel_router", "crash_mover", "move"),
-    ("move_on", "crash_mover", "crash_unseen", "lag", "reload"),
-    ("crash_router", "join_router", "leave_router", "crash_shard", "move"),
-    ("crash_shard", "lose_shard", "cut_link", "slow_down"),
-    ("grow", "shrink", "reload", "fill_disk", "lose_supervisor", "crash_shard"),
-)
+THEMES = {
+    "bounces": ("bounce", "move", "overtake", "double_batches"),
+    "expulsions": ("expel_shard", "expel_router", "crash_mover", "move"),
+    "moves": ("move_on", "crash_mover", "crash_unseen", "lag", "reload"),
+    "routers": ("crash_router", "join_router", "leave_router", "crash_shard", "move"),
+    "crashes": ("crash_shard", "lose_shard", "cut_link", "slow_down"),
+    "scaling": ("grow", "shrink", "reload", "fill_disk", "lose_supervisor", "crash_shard"),
+}
 """What some runs are full of: faults that are hard on each other."""
 
 VERBS = {
@@ -104,8 +104,13 @@ VERBS = {
 """What clients ask for by how often."""
 
 
-def draw(seed: int, faults: dict[str, float] = FAULTS) -> Plan:
-    """The plan of a seed."""
+def draw(seed: int, theme: str = "") -> Plan:
+    """The plan of a seed.
+
+    Args:
+        seed: The seed.
+        theme: One of ``THEMES`` that the run is to be full of; by default some runs have one.
+    """
     rng = random.Random(f"{seed} plan")
     plan = Plan(
         routers=rng.choice((1, 2, 2, 2, 3)),
@@ -127,11 +132,10 @@ def draw(seed: int, faults: dict[str, float] = FAULTS) -> Plan:
         steps.append(Step(rng.uniform(0.5, plan.lasts_s), "call", rng.random(), rng.random()))
     for _ in range(rng.randint(0, 3)):
         steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
-    if rng.random() < 0.3:
-        theme = rng.choice(THEMES)
-        count, faults = rng.randint(3, 7), dict.fromkeys(theme, 1.0)
-    else:
-        count = rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))
+    if not theme and rng.random() < 0.3:
+        theme = rng.choice(list(THEMES))
+    faults = dict.fromkeys(THEMES[theme], 1.0) if theme else FAULTS
+    count = rng.randint(3, 7) if theme else rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))
     for _ in range(count):
         at = rng.uniform(QUIET_S, plan.lasts_s)
         if rng.random() < 0.3 and steps:

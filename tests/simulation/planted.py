@@ -1,6 +1,6 @@
 """Defects planted on purpose, which the simulation must find: else its silence would prove nothing.
 
-Each one removes a rule of the design from the real code while a run lasts. ``SEEDS`` says how many seeds it may take
+Each one removes a rule of the design from the real code while a run lasts. ``PLANTS`` says how many seeds it may take
 at most until a check complains; ``test_planted`` holds it to that.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -28,7 +29,7 @@ from roost.shard.slots import SlotState
 
 from .network import SimDialer
 
-Plant = Callable[[], contextlib.AbstractContextManager[Any]]
+Planting = contextlib.AbstractContextManager[Any]
 
 
 def _acknowledge_at_once(self: Peer, counter: int, seq: int, waits: object) -> bool:
@@ -36,7 +37,7 @@ def _acknowledge_at_once(self: Peer, counter: int, seq: int, waits: object) -> b
     return True
 
 
-def ack_before_confirmation() -> contextlib.AbstractContextManager[Any]:
+def ack_before_confirmation() -> Planting:
     """An event is acknowledged before the other routers have confirmed the output that came of it."""
     return mock.patch.object(Peer, "acknowledge_after", _acknowledge_at_once)
 
@@ -78,18 +79,18 @@ def no_owner_check() -> Iterator[None]:
         mock.patch.object(Receiver, "acknowledge", acknowledge),
         mock.patch.object(SimDialer, "_detach", detach),
         mock.patch.object(SimDialer, "arrived", listen),
-        mock.patch.object(SimDialer, "knows", lambda self, remote: True),
+        mock.patch.object(SimDialer, "knows", return_value=True),
     ):
         yield
 
 
-def no_restored_barrier() -> contextlib.AbstractContextManager[Any]:
+def no_restored_barrier() -> Planting:
     """A shard delivers the events of a slot as they come, without waiting for any router's RESTORED."""
     follow = ShardSlots.follow
     return mock.patch.object(ShardSlots, "follow", lambda self, cluster_map, routers: follow(self, cluster_map, ()))
 
 
-def close_not_kept() -> contextlib.AbstractContextManager[Any]:
+def close_not_kept() -> Planting:
     """The close of a client that goes while its shard is away is forgotten."""
     end = Connection._end
 
@@ -102,7 +103,7 @@ def close_not_kept() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(Connection, "_end", forgetful)
 
 
-def ack_for_unknown_connection() -> contextlib.AbstractContextManager[Any]:
+def ack_for_unknown_connection() -> Planting:
     """A shard acknowledges events of connections that it does not know, as if it had handled them."""
     message = RouterEvents.message
 
@@ -115,12 +116,12 @@ def ack_for_unknown_connection() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(RouterEvents, "message", obliging)
 
 
-def attached_to_who_let_go() -> contextlib.AbstractContextManager[Any]:
+def attached_to_who_let_go() -> Planting:
     """A router attaches a slot again to the very shard that has just let go of it."""
-    return mock.patch.object(RouterSlots, "may_attach", lambda self, slot, current, tick: True)
+    return mock.patch.object(RouterSlots, "may_attach", return_value=True)
 
 
-def released_before_acks() -> contextlib.AbstractContextManager[Any]:
+def released_before_acks() -> Planting:
     """A shard lets go of a slot without waiting until the acknowledgements of what it handled have left."""
 
     def let_go(self: Release) -> None:
@@ -131,17 +132,17 @@ def released_before_acks() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(Release, "_let_go_of_settled", let_go)
 
 
-def cancelled_not_named() -> contextlib.AbstractContextManager[Any]:
+def cancelled_not_named() -> Planting:
     """RELEASED does not name the events whose handlers were cancelled."""
-    return mock.patch.object(Release, "drop", lambda self, job: None)
+    return mock.patch.object(Release, "drop", return_value=None)
 
 
-def moved_as_if_crashed() -> contextlib.AbstractContextManager[Any]:
+def moved_as_if_crashed() -> Planting:
     """Events that come again because of a live move are marked as redelivered."""
-    return mock.patch.object(Window, "take_back", lambda self, begun: None)
+    return mock.patch.object(Window, "take_back", return_value=None)
 
 
-def duplicates_not_dropped() -> contextlib.AbstractContextManager[Any]:
+def duplicates_not_dropped() -> Planting:
     """A session hands out batches again that it has had."""
     receive = Session._receive_other
 
@@ -153,17 +154,17 @@ def duplicates_not_dropped() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(Session, "_receive_other", gullible)
 
 
-def attachment_not_kept() -> contextlib.AbstractContextManager[Any]:
+def attachment_not_kept() -> Planting:
     """Routers do not put attachments into passports."""
-    return mock.patch.object(Receiver, "attachment", lambda self, connection, attachment: None)
+    return mock.patch.object(Receiver, "attachment", return_value=None)
 
 
-def handlers_not_awaited() -> contextlib.AbstractContextManager[Any]:
+def handlers_not_awaited() -> Planting:
     """A shard lets go of an object while its handlers still run."""
-    return mock.patch.object(HostedObject, "try_to_leave", lambda self: True)
+    return mock.patch.object(HostedObject, "try_to_leave", return_value=True)
 
 
-def old_requests_taken() -> contextlib.AbstractContextManager[Any]:
+def old_requests_taken() -> Planting:
     """A shard carries out a request that a router had sent before the slot left and came back."""
 
     def takes(self: ShardSlots, slot: Slot, router: Incarnation) -> bool:
@@ -172,33 +173,48 @@ def old_requests_taken() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(ShardSlots, "takes_requests", takes)
 
 
-def output_waits_for_maps() -> contextlib.AbstractContextManager[Any]:
+def output_waits_for_maps() -> Planting:
     """A router holds output back until it has the shard's map, and loses it when the shard ends before that."""
     return mock.patch.object(SimDialer, "waits_for_maps", True)
 
 
-def state_not_told() -> contextlib.AbstractContextManager[Any]:
+def state_not_told() -> Planting:
     """Routers do not tell a new owner what the object had set."""
-    return mock.patch.object(EventWriter, "object_state", lambda self, state: None)
+    return mock.patch.object(EventWriter, "object_state", return_value=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A defect that can be planted.
+
+    Attributes:
+        plant: Plants it, for as long as the context lasts.
+        seeds: Seeds within which it is found, from the first one on.
+        theme: What their runs are full of, for one that needs several things to happen at once.
+    """
+
+    plant: Callable[[], Planting]
+    seeds: int
+    theme: str = ""
 
 
 PLANTS: dict[str, Plant] = {
-    plant.__name__: plant
-    for plant in (
-        ack_before_confirmation,
-        no_owner_check,
-        no_restored_barrier,
-        close_not_kept,
-        ack_for_unknown_connection,
-        attached_to_who_let_go,
-        released_before_acks,
-        cancelled_not_named,
-        moved_as_if_crashed,
-        duplicates_not_dropped,
-        attachment_not_kept,
-        handlers_not_awaited,
-        old_requests_taken,
-        output_waits_for_maps,
-        state_not_told,
+    plant.__name__: Plant(plant, *found)
+    for plant, *found in (
+        (ack_before_confirmation, 200, "crashes"),
+        (no_owner_check, 200, "expulsions"),
+        (no_restored_barrier, 200),
+        (close_not_kept, 200),
+        (ack_for_unknown_connection, 500, "bounces"),
+        (attached_to_who_let_go, 200),
+        (released_before_acks, 500),
+        (cancelled_not_named, 500),
+        (moved_as_if_crashed, 100),
+        (duplicates_not_dropped, 200),
+        (attachment_not_kept, 50),
+        (handlers_not_awaited, 100),
+        (old_requests_taken, 100, "bounces"),
+        (output_waits_for_maps, 200, "moves"),
+        (state_not_told, 100),
     )
 }

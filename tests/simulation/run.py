@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -34,14 +35,14 @@ class Outcome:
         seed: Which run.
         faults: What was wrong, in words; empty if nothing was.
         took_s: Simulated seconds.
-        messages: Messages that routers took from clients.
+        tally: How much of what there was.
         events: The event log, if asked for.
     """
 
     seed: int
     faults: list[str]
-    took_s: float
-    messages: int
+    took_s: float = 0.0
+    tally: Counter[str] = field(default_factory=Counter)
     events: list[str] = field(default_factory=list)
 
 
@@ -51,11 +52,11 @@ class Run:
     Args:
         seed: The seed.
         tracing: Keep an event log.
-        drawn: The plan, if not that of the seed.
+        theme: What the run is to be full of; see ``plan``.
     """
 
-    def __init__(self, seed: int, *, tracing: bool = False, drawn: plan.Plan | None = None) -> None:
-        self.plan = drawn or plan.draw(seed)
+    def __init__(self, seed: int, *, tracing: bool = False, theme: str = "") -> None:
+        self.plan = plan.draw(seed, theme)
         self.cluster = Cluster(seed, initial_shards=self.plan.shards, tracing=tracing)
         self.supervisor = Supervisor(self.cluster)
         self.clients: list[Client] = []
@@ -388,7 +389,30 @@ class _Logs(logging.Handler):
             history.note(f"    {record.name} {record.levelname}: {record.getMessage()}")
 
 
-def simulate(seed: int, *, tracing: bool = False, drawn: plan.Plan | None = None) -> Outcome:
+def _tally(run: Run) -> Counter[str]:
+    cluster, history = run.cluster, run.cluster.history
+    lost = [member for member in cluster.members.values() if member.lost_at > 0]
+    return Counter(
+        {
+            "messages": sum(len(client.accepted) for client in run.clients),
+            "replies": sum(len(client.arrived) for client in run.clients),
+            "executions": len(history.executions),
+            "executions redelivered": sum(each.redelivered for each in history.executions),
+            "executions at expelled shards": sum(each.stale for each in history.executions),
+            "executions cancelled": sum(each.cancelled for each in history.executions),
+            "maps": len(cluster.maps),
+            "releases": history.releases,
+            "shards lost": sum(member.kind is MemberKind.SHARD for member in lost),
+            "routers lost": sum(member.kind is MemberKind.ROUTER for member in lost),
+            "members expelled alive": sum(0 < member.lost_at < member.died_at for member in lost),
+            "batches carried": cluster.network.carried,
+            "batches lost": cluster.network.lost,
+            "writes refused": cluster.store.refused,
+        }
+    )
+
+
+def simulate(seed: int, *, tracing: bool = False, theme: str = "") -> Outcome:
     """Run one seed."""
     collecting = gc.isenabled()
     gc.disable()
@@ -396,7 +420,7 @@ def simulate(seed: int, *, tracing: bool = False, drawn: plan.Plan | None = None
     before = logger.level, logger.propagate
     try:
         with replaced():
-            run = Run(seed, tracing=tracing, drawn=drawn)
+            run = Run(seed, tracing=tracing, theme=theme)
             logs = _Logs(run.cluster)
             logger.setLevel(logging.INFO if tracing else logging.ERROR)
             logger.propagate = False
@@ -409,9 +433,7 @@ def simulate(seed: int, *, tracing: bool = False, drawn: plan.Plan | None = None
                 logger.removeHandler(logs)
                 logger.setLevel(before[0])
                 logger.propagate = before[1]
-        history = run.cluster.history
-        messages = sum(len(client.accepted) for client in run.clients)
-        return Outcome(seed, faults, run.cluster.now - START_S, messages, history.events)
+        return Outcome(seed, faults, run.cluster.now - START_S, _tally(run), run.cluster.history.events)
     finally:
         if collecting:
             gc.enable()
