@@ -2,7 +2,8 @@
 
 A **turn** reads the counters, lets the change under way look, changes the map, and starts and ends processes; each part
 decides in pure code (``changes``, ``reconciling``, ``observation``). Turns come a second apart, ten times a second
-while a change is under way, and at once when a process or the map has changed.
+while a change is under way, and at once when a process or the map has changed. The parts of a turn stand alone: an
+error in one of them, a defect of ours, keeps neither the others nor the next turn from coming.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Conductor:
         self._timer: asyncio.TimerHandle | None = None
         self._planned = False
         self._directory_fails = False
+        self._failing: set[str] = set()
         self._closed = False
 
     # --- turns --------------------------------------------------------------------------------------------------
@@ -132,24 +134,49 @@ class Conductor:
         # First the next turn, so that an error in this one does not end it all.
         self._timer = self._loop.call_later(TICK_S if self._change is None else CHANGE_TICK_S, self._turn)
         if due or self._change is not None:
-            self.observation.read(self.staff.posts.values(), now)
+            self._attempt("reading the counters", self.observation.read, self.staff.posts.values(), now)
         if due:
             self._judge_at = now + TICK_S
-            self._look_for_strangers()
-            for post, verdict in self.observation.judge(self.staff.posts.values(), now):
-                self.crew.kill(post, WHY_KILLED[verdict])
+            self._attempt("looking for strangers", self._look_for_strangers)
+            self._attempt("judging the members", self._judge, now)
         if self._change is not None:
-            self._change.step(Seen(now, self.map, self.observation.readings))
-            self._report_change()
-        self._change_map(now)
-        self._take_steps(now)
+            self._attempt("the change", self._step_change, self._change, now)
+        self._attempt("the map", self._change_map)
+        self._attempt("the processes", self._take_steps, now)
         wait_s = next_look(self.staff, now)
-        if wait_s < self._timer.when() - self._loop.time():
+        # A step that is due has just been tried; when it failed, it is not tried again before the next turn.
+        if 0 < wait_s < self._timer.when() - self._loop.time():
             self._timer.cancel()
             self._timer = self._loop.call_later(wait_s, self._turn)
         self._turned.set()
 
-    def _change_map(self, now: float) -> None:
+    def _attempt(self, part: str, do: Callable[..., None], *arguments: object) -> None:
+        """Do one part of a turn; an error in it is logged when it is new."""
+        try:
+            do(*arguments)
+        except Exception as error:
+            if part not in self._failing:
+                log.exception("%s: unexpected %s", part, type(error).__name__)
+            self._failing.add(part)
+        else:
+            self._failing.discard(part)
+
+    def _judge(self, now: float) -> None:
+        for post, verdict in self.observation.judge(self.staff.posts.values(), now):
+            self.crew.kill(post, WHY_KILLED[verdict])
+
+    def _step_change(self, change: Change, now: float) -> None:
+        try:
+            change.step(Seen(now, self.map, self.observation.readings))
+        except Exception as error:
+            # Whoever holds a seat by now keeps it, and nobody is left over.
+            change.call_off(f"unexpected {type(error).__name__}: {error}; the cluster goes on with what it has")
+            self.staff.dismiss_spares()
+            raise
+        finally:
+            self._report_change()
+
+    def _change_map(self) -> None:
         if self._next_map(self.map) is None and not self._directory_fails:
             return
         try:
@@ -190,23 +217,28 @@ class Conductor:
     def _take_steps(self, now: float) -> None:
         steps = next_steps(self.staff, self.map, now)
         for post in steps.start:
-            self.crew.start(post)
+            self._attempt(f"starting {post.name}", self.crew.start, post)
         for post in steps.kill:
-            if post.state is PostState.STARTING:
-                self.crew.kill(post, f"was not ready within {self._config.start_timeout:g} s")
-            else:
-                self.crew.kill(post, f"did not end within {self._config.drain_timeout:g} s")
+            late = (
+                f"was not ready within {self._config.start_timeout:g} s"
+                if post.state is PostState.STARTING
+                else f"did not end within {self._config.drain_timeout:g} s"
+            )
+            self._attempt(f"killing {post.name}", self.crew.kill, post, late)
         for post in steps.retire:
-            reading = self.observation.reading(post)
-            clients = reading.values.get("connections", 0) if reading is not None else 0
-            self.crew.retire(post, clients / self.staff.config.retire_rate + self._config.drain_timeout)
+            self._attempt(f"retiring {post.name}", self._retire, post)
         for post in steps.end:
-            self.crew.end(post)
+            self._attempt(f"ending {post.name}", self.crew.end, post)
         for post in steps.forget:
             del self.staff.posts[post.name]
-            self.observation.forget(post)
+            self._attempt(f"forgetting {post.name}", self.observation.forget, post)
         if steps.forget or steps.end or steps.retire:
             self.soon()
+
+    def _retire(self, post: Post) -> None:
+        reading = self.observation.reading(post)
+        clients = reading.values.get("connections", 0) if reading is not None else 0
+        self.crew.retire(post, clients / self.staff.config.retire_rate + self._config.drain_timeout)
 
     # --- changes ------------------------------------------------------------------------------------------------
 
@@ -267,15 +299,16 @@ class Conductor:
     def _report_change(self) -> None:
         change = self._change
         assert change is not None
-        for line in change.lines[self._said :]:
+        lines, self._said = change.lines[self._said :], len(change.lines)
+        if change.outcome is not None:
+            self._change = None
+            self._change_ended.set()
+        for line in lines:
             self._announce(f"  {line}")
-        self._said = len(change.lines)
         if change.outcome is not None:
             self._announce(f"  {change.outcome.sentence}")
             if change.outcome.exit_code:
                 log.error("%s has failed: %s", change.title, change.outcome.sentence)
-            self._change = None
-            self._change_ended.set()
 
     async def until_staffed(self) -> None:
         """Wait until every post serves and is in the map, and none is to be given up or replaced."""

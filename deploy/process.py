@@ -138,8 +138,10 @@ class MemberProcess:
             self._read_report()  # what it said last
         if self._ready_fd >= 0:
             self._close_pipe()
-        self._on_end(self, exit_code, self._error)
-        self.gone.set()
+        try:
+            self._on_end(self, exit_code, self._error)
+        finally:
+            self.gone.set()
 
     def _close_pipe(self) -> None:
         self._loop.remove_reader(self._ready_fd)
@@ -190,8 +192,10 @@ class AdoptedProcess:
 
     def _ended(self) -> None:
         self.let_go()
-        self._on_end(self)
-        self.gone.set()
+        try:
+            self._on_end(self)
+        finally:
+            self.gone.set()
 
     def let_go(self) -> None:
         """Stop watching it; it goes on."""

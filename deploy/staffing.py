@@ -87,6 +87,11 @@ class Staff:
             if not post.pid:
                 post.ask_to_end()
 
+    def dismiss_spares(self) -> None:
+        """Shards that hold no seat are to be given up."""
+        holders = set(self.seats.values())
+        self.dismiss([post for post in self.of_kind(MemberKind.SHARD) if post.name not in holders])
+
 
 def seat_name(number: int) -> str:
     """The seat of a number: ``shard-1`` …"""

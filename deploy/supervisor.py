@@ -46,6 +46,7 @@ from .scaling import Scaling
 from .source_watch import SourceWatch
 from .staffing import Staff, listed
 from .status import ClusterStatus, duration
+from .voice import Voice, leave_output
 
 log = logging.getLogger("roost.supervisor")
 
@@ -66,7 +67,7 @@ class Supervisor:
 
     Args:
         config: What to run.
-        announce: Takes each line that a person should see.
+        announce: Takes each line that a person should see; it may fail.
         clock: The time.
     """
 
@@ -74,7 +75,7 @@ class Supervisor:
         self, config: UpConfig, *, announce: Callable[[str], None] = print, clock: Clock | None = None
     ) -> None:
         self.config = config
-        self._announce = announce
+        self._announce = Voice(announce)
         self._clock = clock or SystemClock()
         self._started_at = self._clock.now()
         self._state = "starting"
@@ -362,9 +363,14 @@ class Supervisor:
     async def _end_all_now(self) -> None:
         """No member is left behind, whatever has happened; but those that were found serving when this start failed."""
         self._state = "ending"
-        self._conductor.stop()
-        if self._check is not None:
-            self._check.kill()
+        try:
+            self._conductor.stop()
+            if self._check is not None:
+                self._check.kill()
+        finally:
+            await self._end_members_now()
+
+    async def _end_members_now(self) -> None:
         if self._adopted is not None:
             # The take-over has failed. Whoever serves goes on, also those that have replaced others by now.
             await self._conductor.crew.end_all_but(self._serves_on, ABORT_DEADLINE_S)
@@ -431,6 +437,8 @@ def serve(config: UpConfig, *, announce: Callable[[str], None] = print) -> int:
         asyncio.run(Supervisor(config, announce=announce).run())
     except (RoostError, OSError) as error:
         return report_error(config.ready_fd, error)
+    finally:
+        leave_output()
     return 0
 
 

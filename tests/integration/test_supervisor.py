@@ -30,6 +30,7 @@ from roost.common.errors import (
     StartupError,
 )
 from roost.common.limits import SLOTS
+from roost.deploy import client
 from roost.deploy.run_folder import live_members
 from tests.cluster import REPOSITORY
 from tests.integration.roost import DEADLINE_S, Roost, lives, processes_of, wait_for
@@ -159,6 +160,61 @@ async def test_a_signal_drains_it(roost: Roost, signum: int) -> None:
         assert await ending == 0
     assert roost.left_behind() == []
     assert not any(lives(pid) for pid in pids)
+
+
+def test_a_cluster_that_nobody_can_hear_goes_on(roost: Roost) -> None:
+    with open("/dev/full", "w") as full:
+        roost.up = subprocess.Popen(
+            roost.words(*roost.up_words("--shards", 1)), stdout=full, stderr=full, cwd=REPOSITORY, text=True
+        )
+    wait_for("the start", lambda: live_members(roost.run).keys() >= {"router-1", "shard-1"})
+    wait_for("the admin API", lambda: roost.command("status").returncode == 0)
+    wait_for("the end of the start", lambda: roost.status()["state"] == "running")
+    assert client.scale(roost.data, shards=2, routers=None, say=lambda line: None).startswith("2 shards and 1 router")
+    before = roost.member("shard-1")["pid"]
+    os.kill(before, signal.SIGKILL)
+    wait_for("its return", lambda: roost.member("shard-1")["pid"] not in (0, before))
+    assert roost.command("down").returncode == 0
+    assert roost.up.wait(DEADLINE_S) == 0
+    assert roost.left_behind() == []
+
+
+async def test_the_end_of_its_terminal_drains_it(roost: Roost) -> None:
+    ours = start_in_terminal(roost, "--shards", 1)
+    assert roost.up is not None
+    said = b""
+    while b"roost serves at" not in said:
+        said += await asyncio.to_thread(os.read, ours, 4096)
+    async with connect(f"ws://127.0.0.1:{roost.port}/chat-room/lobby") as socket:
+        os.close(ours)
+        assert await asyncio.to_thread(roost.up.wait, DEADLINE_S) == 0
+        await within("the Close", socket.wait_closed(), 5)
+        assert socket.close_code == 1001
+    assert roost.left_behind() == []
+
+
+def start_in_terminal(roost: Roost, *words: object) -> int:
+    """``roost up`` in a terminal of its own; returns our end of it."""
+    ours, theirs = os.openpty()
+    roost.up = subprocess.Popen(
+        [sys.executable, "-c", OWN_TERMINAL, *roost.words(*roost.up_words(*words))[1:]],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        cwd=REPOSITORY,
+        text=True,
+    )
+    os.close(theirs)
+    return ours
+
+
+OWN_TERMINAL = (
+    "import fcntl, os, sys, termios\n"
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
+)
+"""A program that takes the terminal at its stdin for its own, so that it hears of its end."""
 
 
 # --- deaths -------------------------------------------------------------------------------------------------------

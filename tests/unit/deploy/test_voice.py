@@ -1,0 +1,41 @@
+"""A supervisor whose words reach nobody goes on with its work."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from roost.deploy.voice import Voice
+
+
+def test_a_line_that_cannot_be_said_is_logged_once_until_one_gets_through(caplog: pytest.LogCaptureFixture) -> None:
+    said: list[str] = []
+    broken: list[Exception] = []
+
+    def say(line: str) -> None:
+        if broken:
+            raise broken.pop()
+        said.append(line)
+
+    voice = Voice(say)
+    voice("one")
+    for error in (BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError(errno.ENOSPC, "No space left"), ValueError()):
+        broken.append(error)
+        voice("lost")
+    assert [record.getMessage() for record in caplog.records] == [
+        "nobody can be told any more what happens: [Errno 32] Broken pipe"
+    ]
+    voice("two")
+    assert said == ["one", "two"]
+    broken.append(OSError(errno.ENOSPC, "No space left"))
+    voice("lost")
+    assert len(caplog.records) == 2
+
+
+def test_an_error_of_another_kind_is_a_defect() -> None:
+    def say(line: str) -> None:
+        raise TypeError(line)
+
+    with pytest.raises(TypeError):
+        Voice(say)("x")
