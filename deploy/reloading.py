@@ -28,13 +28,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
+from ..common.cluster_map import ClusterMap
 from ..common.counters import Reading
 from ..common.errors import AppError
 from .changes import EXIT_FAILED, Change, Outcome, Seen, growth, owners_changed
 from .config import UpConfig
 from .post import Post, PostState
 from .reconciling import is_settled
-from .staffing import Staff, counted, in_order, listed
+from .staffing import Staff, counted, in_order, latest_generation, listed
 
 CANARY_S = 2.0
 """Seconds for which the first successor is watched before the others follow."""
@@ -66,19 +67,23 @@ class Reload(Change):
 
     Args:
         staff: The staff.
+        map_: The map: names that are in it are not taken again.
         config: What successors are told.
         app: The app in words.
         canary_s: Seconds to watch the first successor.
         was_failing: Whether constructors of the present code fail just now, so that new failures say nothing.
     """
 
-    def __init__(self, staff: Staff, *, config: UpConfig, app: str, canary_s: float, was_failing: bool) -> None:
+    def __init__(
+        self, staff: Staff, map_: ClusterMap, *, config: UpConfig, app: str, canary_s: float, was_failing: bool
+    ) -> None:
         super().__init__(f"reloading {app}", staff)
         self.config = config
         self._app = app
         self._canary_s = canary_s
         self._was_failing = was_failing
-        self._generation = staff.generation + 1
+        # Shards of a reload that was taken back, or interrupted, may still be on their way out.
+        self._generation = 1 + max(staff.generation, staff.latest_generation, latest_generation(map_.shards))
         # Seats whose shard serves first: a canary among messages finds more.
         self._order = in_order(staff.seats)
         self._order.sort(key=lambda seat: not staff.posts[staff.seats[seat]].serves)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..common.cluster_map import MemberKind
+from ..common.cluster_map import Member, MemberKind
 from .config import UpConfig
 from .post import Post
 
@@ -78,6 +78,11 @@ class Staff:
         """The shards that hold the seats, in the seats' order."""
         return [self.posts[name] for _, name in sorted(self.seats.items(), key=lambda item: _numbered(item[0]))]
 
+    @property
+    def latest_generation(self) -> int:
+        """The highest one of which there is a shard, whether it holds a seat or not."""
+        return latest_generation(post for post in self.posts.values() if post.kind is MemberKind.SHARD)
+
     def dismiss(self, posts: Iterable[Post]) -> None:
         """Posts are to be given up, and their seats with them if they still hold them."""
         for post in posts:
@@ -114,6 +119,11 @@ def generation_of(name: str, seat: str) -> int:
         return 1
     found = _GENERATION.fullmatch(name)
     return int(found[2]) if found is not None and found[1] == seat else 0
+
+
+def latest_generation(shards: Iterable[Post | Member]) -> int:
+    """The highest generation of some shards; 0 for none."""
+    return max((generation_of(shard.name, shard.seat) for shard in shards), default=0)
 
 
 def _numbered(name: str) -> tuple[str, tuple[int, ...], str]:

@@ -310,6 +310,7 @@ class Supervisor:
         conductor.read()
         change = Reload(
             conductor.staff,
+            conductor.map,
             config=config,
             app=config.app_in_words,
             canary_s=canary_s,

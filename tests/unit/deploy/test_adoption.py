@@ -101,7 +101,7 @@ def test_a_shard_that_died_unwatched_is_started_again_in_its_place() -> None:
 
 
 def reloading(rig: Rig) -> Reload:
-    change = Reload(rig.staff, config=CONFIG, app="x", canary_s=1.0, was_failing=False)
+    change = Reload(rig.staff, rig.map, config=CONFIG, app="x", canary_s=1.0, was_failing=False)
     change.checked([], [])
     rig.change = change
     return change

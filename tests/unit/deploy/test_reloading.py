@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from roost.common import cluster_map
+from roost.common.cluster_map import Member, MemberKind
 from roost.common.counters import Reading
 from roost.common.errors import AppError
+from roost.common.ids import Incarnation
 from roost.common.limits import SLOTS
 from roost.deploy.changes import MOVE_PATIENCE_S
 from roost.deploy.post import PostState
@@ -21,6 +24,7 @@ CANARY_S = 5.0
 def reload(rig: Rig, *, was_failing: bool = False, checked: bool = True) -> Reload:
     change = Reload(
         rig.staff,
+        rig.map,
         config=replace(rig.staff.config, app="new.py"),
         app="new.py",
         canary_s=CANARY_S,
@@ -208,6 +212,26 @@ def test_a_shard_that_had_failed_gets_a_successor() -> None:
     assert rig.log[0] == "start shard-2.2", "first the one that has messages"
     assert rig.owned() == {f"{name}.2": count for name, count in shares.items()}
     assert set(rig.staff.posts) == {"shard-1.2", "shard-2.2", "router-1"}
+
+
+def test_names_that_are_still_held_are_not_taken_again() -> None:
+    rig = started(2)
+    until_canary(rig)
+    # Interrupted here; whoever takes over puts the old shards back into their seats, and begins anew.
+    rig.change = None
+    rig.staff.dismiss([rig.staff.posts["shard-1.2"]])
+    rig.staff.seats["shard-1"] = "shard-1"
+    change = reload(rig)
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
+    assert set(rig.staff.posts) == {"shard-1.3", "shard-2.3", "router-1"}
+    assert rig.settled()
+    # A shard without a post, in the map still, has its name as well.
+    stranger = Member("shard-2.7", MemberKind.SHARD, Incarnation(99), pid=9, seat="shard-2")
+    rig.map = cluster_map.entered(rig.map, stranger, 1)
+    change = reload(rig)
+    rig.run(lambda: "starting shard-1.8" in change.lines)
 
 
 @pytest.mark.parametrize("seed", range(25))
