@@ -11,9 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from roost.common.cluster_map import MemberKind
+from roost.common.cluster_map import ClusterMap, MemberKind
 from roost.common.ids import id_from_name, slot_of
 from roost.common.limits import MAX_DEATHS_OF_EVENT, MAX_DEATHS_OF_OBJECT
+from roost.common.records import Passport
+from roost.router.connection import Connection
+from roost.shard.attachments import deserialize
+from roost.shard.sockets import Socket
 
 from .clients import Client, Stage
 from .cluster import Cluster, Member
@@ -27,7 +31,6 @@ __all__ = ["after", "at_the_end", "unsettled"]
 
 AROUND_S = 1.0
 """Seconds around a router's death within which its clients' owner must not change for the close to be certain."""
-
 HELD_FOR_DEAD_S = 7.0
 """The same for its own death: it may have been frozen already."""
 
@@ -37,6 +40,7 @@ def after(run: Run) -> list[str]:
     runs = _by_client(run)
     return [
         *_activity(run),
+        *_broadcasts(run),
         *_replies(run, runs),
         *_passports(run),
         *_automatic(run),
@@ -205,7 +209,7 @@ def _router_death(cluster: Cluster, client: Client, ends: list[Execution]) -> It
         yield f"its router died, and its object at {owner.name} never heard of it"
 
 
-def _maps_within(cluster: Cluster, begin: float, end: float) -> Iterator[tuple[float, object]]:
+def _maps_within(cluster: Cluster, begin: float, end: float) -> Iterator[tuple[float, ClusterMap]]:
     """The maps that held at some time from *begin* to *end*."""
     for index, (at, each) in enumerate(cluster.maps):
         until = cluster.maps[index + 1][0] if index + 1 < len(cluster.maps) else float("inf")
@@ -247,6 +251,34 @@ def _activity(run: Run) -> Iterator[str]:
 
 
 # --- replies ------------------------------------------------------------------------------------------------------
+
+
+def _broadcasts(run: Run) -> Iterator[str]:
+    """An object that sends to all its sockets knows them all, also when it has just come to another shard."""
+    cluster = run.cluster
+    rooms = {client.number: client.room for client in run.clients}
+    for each in cluster.history.executions:
+        if each.data != "cast" or each.stale:
+            continue
+        reached = {target for target, _ in each.sends}
+        for client in run.clients:
+            if (
+                client.room == rooms[each.client]
+                and client.number not in reached
+                and _was_there(cluster, client, each.at)
+            ):
+                yield (
+                    f"client {client.number} was not among the sockets at {each.tenure.key} when message "
+                    f"{each.client}/{each.number} went to all"
+                )
+
+
+def _was_there(cluster: Cluster, client: Client, at: float) -> bool:
+    """Whether a client's connection was certainly open at some time: nobody has begun to close it, its router lives."""
+    router = cluster.members.get(client.router) if client.router is not None else None
+    if router is None or client.closed_by is not None or not 0 < client.opened_at < at:
+        return False
+    return (client.left_at < 0 or at < client.left_at) and (router.lost_at < 0 or at < router.lost_at)
 
 
 def _replies(run: Run, runs: dict[int, list[Execution]]) -> Iterator[str]:
@@ -351,28 +383,24 @@ def _passports(run: Run) -> Iterator[str]:
         yield f"shards have {total} sockets, routers {known} connections"
 
 
-def _is(socket, router: Member, number: int) -> bool:  # type: ignore[no-untyped-def]
-    return bool(socket.peer.incarnation == router.incarnation and socket.counter == number)
+def _is(socket: Socket, router: Member, number: int) -> bool:
+    return socket.peer is not None and socket.peer.incarnation == router.incarnation and socket.counter == number
 
 
-def _differences(cluster, client, connection, passport, socket) -> Iterator[str]:  # type: ignore[no-untyped-def]
+def _differences(
+    cluster: Cluster, client: Client, connection: Connection, passport: Passport, socket: Socket
+) -> Iterator[str]:
     for name in ("ordinal", "tags", "attachment", "url", "protocol", "closed_by_object", "auto_response_time"):
         at_router, at_shard = getattr(passport, name), getattr(socket, name)
         if at_router != at_shard:
             yield f"{name} is {at_router!r} at the router, {at_shard!r} at the shard"
     if list(socket.tags) != ([client.tag] if client.tag else []):
         yield f"its tags are {socket.tags}, it asked for {client.tag!r}"
-    value = socket.owner.sockets and _attachment(socket)
+    value = deserialize(socket.attachment)
     if value != cluster.history.attached[client.number]:
         yield f"its attachment is {value}, the room set {cluster.history.attached[client.number]} last"
     if passport.next_seq != connection.window.next_seq or socket.closed_by_object or socket.ending or socket.gone:
         yield "it is open, and the shard holds it for closed"
-
-
-def _attachment(socket):  # type: ignore[no-untyped-def]
-    from roost.shard.attachments import deserialize
-
-    return deserialize(socket.attachment)
 
 
 def _nothing_left(run: Run) -> Iterator[str]:

@@ -101,6 +101,7 @@ class History:
         self.tenures: dict[tuple[str, int], Tenure] = {}
         self.accepted_at: dict[tuple[int, bytes], float] = {}
         self.attached: dict[int, Any] = {}
+        self._active: dict[int, Tenure] = {}
         self.faults: list[str] = []
         self.releases = 0
         self.events: list[str] = []
@@ -163,6 +164,7 @@ class History:
         if not process.alive:
             return run  # the rest of the turn in which it was killed: there was none
         if not stale:
+            self._active[tenure.slot] = tenure
             if tenure.first_at < 0:
                 tenure.first_at = self.now
             tenure.last_at = self.now
@@ -179,6 +181,13 @@ class History:
             run.cancelled = cancelled
             if self.tracing:
                 self.note(f"[{run.tenure.key}] {run.kind} {run.client}/{run.number} ended{' cancelled' * cancelled}")
+
+    def attach(self, run: Execution, value: Any) -> None:
+        """A handler has given its client's socket an attachment."""
+        # At a shard that is off the map, this counts as long as nobody else has become active: routers may be as late
+        # as that shard. If they are not, the event is handled again.
+        if run.tenure.process.alive and (not run.stale or self._active.get(run.tenure.slot) is run.tenure):
+            self.attached[run.client] = value
 
     def payload(self, run: Execution, label: str) -> tuple[int, str]:
         """A new payload of that handler: its number, and its text, which no other payload has."""

@@ -82,7 +82,7 @@ FAULTS = {
 THEMES = {
     "bounces": ("bounce", "move", "overtake", "double_batches"),
     "expulsions": ("expel_shard", "expel_router", "crash_mover", "move"),
-    "moves": ("move_on", "crash_mover", "crash_unseen", "lag", "reload"),
+    "moves": ("move_on", "crash_mover", "crash_unseen", "lag", "reload", "join_router"),
     "routers": ("crash_router", "join_router", "leave_router", "crash_shard", "move"),
     "crashes": ("crash_shard", "lose_shard", "cut_link", "slow_down"),
     "scaling": ("grow", "shrink", "reload", "fill_disk", "lose_supervisor", "crash_shard"),

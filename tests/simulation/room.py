@@ -124,8 +124,7 @@ class Room(DurableObject):
     def _attach(self, run: Execution, ws: WebSocket) -> None:
         value = {"client": run.client, "last": run.number}
         ws.serialize_attachment(value)
-        if not run.stale:
-            current_cluster().history.attached[run.client] = value
+        current_cluster().history.attach(run, value)
 
     def do_echo(self, run: Execution, ws: WebSocket) -> None:
         self._say(run, [ws], "echo")
