@@ -142,7 +142,7 @@ class History:
             epoch = member.epochs.get(slot, 0)
             tenure = self.tenures.get((f"{member.incarnation}.{epoch}", slot))
             if tenure is not None:
-                tenure.released = True
+                tenure.released = self._is_member(tenure.shard)  # else it is held for dead, whatever it says
             member.epochs[slot] = epoch + 1
         if self.tracing:
             self.note(f"{process.name} lets go of {len(slots)} slots")
@@ -159,7 +159,7 @@ class History:
     ) -> Execution:
         """A handler begins."""
         tenure = self.tenure(process, object_id)
-        stale = not process.alive or tenure.shard not in self._cluster.store.map.members
+        stale = not process.alive or not self._is_member(tenure.shard)
         run = Execution(kind, client, number, data, tenure, redelivered, self.now, stale)
         if not process.alive:
             return run  # the rest of the turn in which it was killed: there was none
@@ -186,8 +186,12 @@ class History:
         """A handler has given its client's socket an attachment."""
         # At a shard that is off the map, this counts as long as nobody else has become active: routers may be as late
         # as that shard. If they are not, the event is handled again.
-        if run.tenure.process.alive and (not run.stale or self._active.get(run.tenure.slot) is run.tenure):
+        tenure = run.tenure
+        if tenure.process.alive and (self._is_member(tenure.shard) or self._active.get(tenure.slot) is tenure):
             self.attached[run.client] = value
+
+    def _is_member(self, shard: Incarnation) -> bool:
+        return shard in self._cluster.store.map.members
 
     def payload(self, run: Execution, label: str) -> tuple[int, str]:
         """A new payload of that handler: its number, and its text, which no other payload has."""
