@@ -3,9 +3,9 @@
 What lives is compared with what this start wants::
 
     member that lives and is in the map                                     becomes
-    router with the name and the arguments that are wanted                  its post's process
-    router with a wanted name and other arguments                           the same, stale: it retires, another follows
-    any other router                                                        a post that leaves
+    router in a wanted seat, with the arguments that are wanted             its post's process
+    router in a wanted seat, with other arguments                           the same, stale: scaling replaces it
+    any other router, and all but one in a seat                             a post that leaves
     shard of the generation that is taken over, in a wanted seat            holds its seat; with other arguments than
                                                                             wanted, a reload follows
     any other shard                                                         a post that leaves
@@ -32,7 +32,7 @@ from ..common.ids import Incarnation
 from .config import UpConfig
 from .members import LiveMember, same_orders, without_ready_fd
 from .post import Post
-from .staffing import Staff, generation_of, router_name, seat_name
+from .staffing import Staff, generation_of, router_name, router_seat, seat_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +74,19 @@ def adopt(config: UpConfig, serving: Collection[tuple[LiveMember, Member]], map_
     alive = {member.incarnation for _, member in serving}
     staff.generation = _generation(map_, alive)
     wanted_seats = {seat_name(number) for number in range(1, config.shards + 1)}
-    wanted_routers = {router_name(number) for number in range(1, config.routers + 1)}
+    routers = _routers(config, [live for live, member in serving if member.kind is MemberKind.ROUTER])
     old_orders: tuple[str, ...] = ()
     for live, member in serving:
         if member.kind is MemberKind.ROUTER:
             argv = config.router_argv(live.name)
-            post = Post(live.name, member.kind, argv)
-            is_stale = live.name in wanted_routers and not same_orders(live.argv, argv)
-            post.leaving = live.name not in wanted_routers
+            post = Post(live.name, member.kind, argv, seat=router_seat(live.name))
+            post.leaving = live.name not in routers
+            if not post.leaving and not same_orders(live.argv, argv):
+                # Until another one has taken its place, whatever is started again is what it was.
+                post.is_stale, post.argv = True, without_ready_fd(live.argv)
         else:
             argv = config.shard_argv(live.name, member.seat)
             post = Post(live.name, member.kind, argv, seat=member.seat)
-            is_stale = False
             if generation_of(live.name, member.seat) == staff.generation and member.seat in wanted_seats:
                 staff.seats[member.seat] = live.name
                 if not same_orders(live.argv, argv):
@@ -93,7 +94,7 @@ def adopt(config: UpConfig, serving: Collection[tuple[LiveMember, Member]], map_
                     post.argv = old_orders = without_ready_fd(live.argv)
             else:
                 post.leaving = True
-        post.adopted(live.pid, member.incarnation, now, since=now - live.age_s, is_stale=is_stale)
+        post.adopted(live.pid, member.incarnation, now, since=now - live.age_s)
         staff.posts[post.name] = post
         pids[post.name] = live.pid
     for member in map_.shards:
@@ -105,6 +106,18 @@ def adopt(config: UpConfig, serving: Collection[tuple[LiveMember, Member]], map_
             post.missed(now)
             staff.seats[member.seat] = post.name
     return Adopted(staff, pids, bool(old_orders))
+
+
+def _routers(config: UpConfig, living: Collection[LiveMember]) -> set[str]:
+    """The routers that stay: one for each seat, rather one that was told what is wanted, rather a later one."""
+    wanted = {router_name(number) for number in range(1, config.routers + 1)}
+    best: dict[str, tuple[bool, int, str]] = {}
+    for live in living:
+        seat = router_seat(live.name)
+        if seat in wanted:
+            fits = same_orders(live.argv, config.router_argv(live.name))
+            best[seat] = max(best.get(seat, (False, 0, "")), (fits, generation_of(live.name, seat), live.name))
+    return {name for _, _, name in best.values()}
 
 
 def _generation(map_: ClusterMap, alive: Collection[Incarnation]) -> int:

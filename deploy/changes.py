@@ -5,23 +5,26 @@ a process or on the map itself: the reconciling does that, and goes on with it h
 under way at a time.
 
 A change sees the cluster through ``Seen``, ten times a second and whenever something happens. Every wait for others has
-a deadline: a start by the post's own patience, a move by ``MOVE_PATIENCE_S`` without any progress.
+a deadline: a start by the post's own patience, a move or an end by ``MOVE_PATIENCE_S`` without progress. **Progress**
+is that fewer slots are in transit, or fewer posts on their way out, or fewer clients at those; a new map alone is none:
+a member that dies again and again makes one every two seconds.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..common.cluster_map import NOBODY, ClusterMap
 from ..common.counters import Reading
 from ..common.errors import RoostError
+from .post import Post
 from .staffing import Staff
 
 MOVE_PATIENCE_S = 60.0
-"""Seconds without a new map after which a change stops waiting for slots; handlers have 5 s, a hung shard 30 s."""
+"""Seconds without progress after which a change stops waiting for slots; handlers have 5 s, a hung shard 30 s."""
 EXIT_FAILED = 1
 """Exit code of a command whose change failed."""
 
@@ -43,6 +46,10 @@ class Seen:
     now: float
     map: ClusterMap
     readings: Mapping[str, Reading] = field(default_factory=dict)
+
+
+_Life = tuple[str, int]
+"""A member's name and its process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +79,30 @@ class Change(ABC):
         self.staff = staff
         self.lines: list[str] = []
         self.outcome: Outcome | None = None
-        self._began: Seen | None = None
-        self._moves_began: Seen | None = None
-        self._progress = -1
+        self._first: dict[_Life, Reading] | None = None
+        self._last: dict[_Life, Reading] = {}
+        self._to_do: tuple[int, ...] = ()
         self._progressed_at = 0.0
 
     def step(self, seen: Seen) -> None:
         """Go as far as what is seen allows."""
         if self.outcome is not None:
             return
-        if self._began is None:
-            self._began = seen
+        # By life, and kept: the file of a member that leaves goes before all is counted.
+        self._last |= {(name, reading.pid): reading for name, reading in seen.readings.items()}
+        if self._first is None:
+            self._first, self._progressed_at = dict(self._last), seen.now
+        to_do = self._count_to_do(seen)
+        if any(now < before for now, before in zip(to_do, self._to_do, strict=False)):
             self._progressed_at = seen.now
-        if seen.map.version != self._progress:
-            self._progress, self._progressed_at = seen.map.version, seen.now
+        self._to_do = to_do
         self._step(seen)
+
+    def _count_to_do(self, seen: Seen) -> tuple[int, ...]:
+        leaving = [post.name for post in self.staff.posts.values() if post.leaving]
+        readings = [seen.readings[name] for name in leaving if name in seen.readings]
+        clients = sum(reading.values.get("connections", 0) for reading in readings)
+        return len(seen.map.next_owners), len(leaving), clients
 
     @abstractmethod
     def _step(self, seen: Seen) -> None: ...
@@ -110,9 +126,24 @@ class Change(ABC):
     def _say(self, line: str) -> None:
         self.lines.append(line)
 
-    def _is_stuck(self, seen: Seen) -> bool:
-        """Whether slots do not get on."""
-        return seen.now - self._progressed_at >= MOVE_PATIENCE_S
+    def _is_stuck(self, seen: Seen, *, ends: bool = False) -> bool:
+        """Whether nothing gets on.
+
+        Args:
+            seen: The cluster now.
+            ends: Members are to end, and have their own time for it before they are killed.
+        """
+        # Twice: a router has it once to retire and once to drain.
+        ending_s = 2 * self.staff.config.drain_timeout if ends else 0.0
+        return seen.now - self._progressed_at >= MOVE_PATIENCE_S + ending_s
+
+    def _are_gone(self, posts: Iterable[Post]) -> bool:
+        """Whether none of these posts is there any more."""
+        return not any(self.staff.posts.get(post.name) is post for post in posts)
+
+    def _grown(self, counter: str) -> int:
+        """By how much a total of all members has grown since the change began."""
+        return growth(self._first or {}, self._last, counter)
 
     def _wait_anew(self, seen: Seen) -> None:
         """Another stage begins: its patience, too."""
@@ -138,11 +169,10 @@ def owners_changed(before: ClusterMap, after: ClusterMap, *, within_seats: bool)
     return sum(one != other for one, other in zip(seats_of_slots(before), seats_of_slots(after), strict=True))
 
 
-def growth(before: Mapping[str, Reading], after: Mapping[str, Reading], counter: str) -> int:
-    """By how much a total of all members has grown; a process that was not there before began at 0."""
+def growth(before: Mapping[_Life, Reading], after: Mapping[_Life, Reading], counter: str) -> int:
+    """By how much a total of all processes has grown; one that was not there before began at 0."""
     grown = 0
-    for name, reading in after.items():
-        earlier = before.get(name)
-        start = earlier.values.get(counter, 0) if earlier is not None and earlier.pid == reading.pid else 0
-        grown += max(0, reading.values.get(counter, 0) - start)
+    for life, reading in after.items():
+        earlier = before.get(life)
+        grown += reading.values.get(counter, 0) - (earlier.values.get(counter, 0) if earlier is not None else 0)
     return grown

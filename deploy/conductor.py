@@ -311,9 +311,9 @@ class Conductor:
                 log.error("%s has failed: %s", change.title, change.outcome.sentence)
 
     async def until_staffed(self) -> None:
-        """Wait until every post serves and is in the map, and none is to be given up or replaced."""
+        """Wait until every post serves and is in the map, and none is to be given up."""
         while not all(
-            post.serves and post.incarnation in self.map.members and not post.leaving and not post.is_stale
+            post.serves and post.incarnation in self.map.members and not post.leaving
             for post in self.staff.posts.values()
         ):
             self._turned.clear()

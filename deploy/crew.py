@@ -86,7 +86,7 @@ class Crew:
     def end(self, post: Post) -> None:
         """Tell the post's process to drain and end; it is killed when that takes too long."""
         process = self._processes.get(post.name)
-        if post.ask_to_end(self._clock.now() + self._config.drain_timeout, for_good=not post.is_stale) and process:
+        if post.ask_to_end(self._clock.now() + self._config.drain_timeout) and process:
             process.terminate()
 
     def retire(self, post: Post, patience_s: float) -> None:

@@ -14,8 +14,8 @@ Theory of operation::
                                   ▲
                                   └── out of patience ── RETIRING ◄── retire() ── READY (a router)
 
-A post that ``leaves`` is not staffed any more: a process of it that dies is not missed. One whose process ``is_stale``
-is staffed anew, with the post's present arguments, as soon as that process has ended.
+A post that ``leaves`` is not staffed any more: a process of it that dies is not missed. A ``FAILED`` one may be tried
+again (``try_again``) when somebody asks for it.
 
 The first start of a post is different from later ones: nobody depends on it yet, so whatever fails gives it up with one
 sentence. Later, a member that fails to come back must not take down those that serve.
@@ -108,7 +108,7 @@ class Post:
         error: Why the last process died; empty once the next one serves.
         exit_code: What a start that failed for good ended with.
         leaving: The post is to be given up, once its process may end.
-        is_stale: The present process was started with other arguments than ``argv``, and is to be replaced.
+        is_stale: It was taken over with other arguments than are wanted now: a change puts another one in its place.
         due_at: When the next process is to be started, in WAITING.
         deadline: When patience with the present process ends, in STARTING, RETIRING and ENDING.
         lost_at: When the last process that served died; ``None`` while one serves.
@@ -146,7 +146,6 @@ class Post:
         self.state, self.pid, self.since = PostState.STARTING, pid, now
         self.deadline = now + patience_s
         self.restarts += 1
-        self.is_stale = False
         self._ready_at = None
 
     def ready(self, incarnation: Incarnation, now: float) -> None:
@@ -156,7 +155,7 @@ class Post:
             self.state, self.error, self._served, self._ready_at = PostState.READY, "", True, now
             self.deadline, self.lost_at = math.inf, None
 
-    def adopted(self, pid: int, incarnation: Incarnation, now: float, *, since: float, is_stale: bool = False) -> None:
+    def adopted(self, pid: int, incarnation: Incarnation, now: float, *, since: float) -> None:
         """A process that was there before holds it.
 
         Args:
@@ -164,11 +163,10 @@ class Post:
             incarnation: Its incarnation.
             now: Monotonic seconds.
             since: When that process was started.
-            is_stale: It has other arguments than it should.
         """
         assert self.state is PostState.WAITING, self.state
         self.state, self.pid, self.incarnation, self.since = PostState.READY, pid, incarnation, since
-        self.restarts, self._served, self._ready_at, self.is_stale = 0, True, now, is_stale
+        self.restarts, self._served, self._ready_at = 0, True, now
 
     def missed(self, now: float) -> None:
         """It was held by a process that died before anybody watched: its next start is not its first."""
@@ -179,18 +177,20 @@ class Post:
         assert self.state is PostState.READY, self.state
         self.state, self.deadline = PostState.RETIRING, deadline
 
-    def ask_to_end(self, deadline: float = math.inf, *, for_good: bool = True) -> bool:
+    def try_again(self, now: float) -> None:
+        """It is staffed again, though that had failed for good."""
+        assert self.state is PostState.FAILED, self.state
+        self.state, self.due_at = PostState.WAITING, now
+
+    def ask_to_end(self, deadline: float = math.inf) -> bool:
         """Its process must end.
 
         Args:
             deadline: When its process must have ended by itself.
-            for_good: No other process is to follow; otherwise one does when the present one ``is_stale``.
 
         Returns:
             Whether there is a process to be told.
         """
-        if for_good:
-            self.is_stale = False
         if self.pid:
             self.state, self.deadline = PostState.ENDING, deadline
             return True
@@ -209,11 +209,9 @@ class Post:
         was, self.pid, self.incarnation, self.deadline = self.state, 0, Incarnation(0), math.inf
         if self._served and self.lost_at is None:
             self.lost_at = now
-        if self.leaving or (was in (PostState.ENDING, PostState.RETIRING) and not self.is_stale):
+        if self.leaving or was in (PostState.ENDING, PostState.RETIRING):
             self.state = PostState.ENDED
             return Done()
-        if self.is_stale:
-            return self._again(0.0, f"{self.name} ended to be started with other settings", now)
         why = f"{self.name}: {error}" if error else f"{self.name} {how_it_ended(exit_code)}"
         if was is PostState.STARTING and not error:
             why += " before it was ready"

@@ -31,8 +31,8 @@ any        WAITING, due                                                         
 any        STARTING, out of patience                                                              kill it
 shard      READY, leaving                it owns no slot and none is on its way to it             tell it to end
 shard      STARTING, leaving             the same                                                 tell it to end
-router     READY, leaving                it is the last one of those, and none retires now        let it retire
-router     READY, stale                  the same, and no other one is on its way                 let it retire
+router     READY, leaving                it is the last one of those, none retires now, one that  let it retire
+                                         stays serves, and none that stays is on its way
 router     STARTING, leaving                                                                      tell it to end
 router     RETIRING, out of patience                                                              tell it to end
 any        ENDING, out of patience                                                                kill it
@@ -169,10 +169,11 @@ def next_steps(staff: Staff, current: ClusterMap, now: float) -> Steps:
     """
     steps = Steps()
     routers = [post for post in staff.posts.values() if post.kind is MemberKind.ROUTER]
-    # One after the other: the rate at which clients are sent away is the cluster's. A stale router's place is taken
-    # by its next process before another one goes, so that somebody listens all the time.
+    # One after the other: the rate at which clients are sent away is the cluster's. And not while those that stay are
+    # not all there, so that somebody listens all the time.
     retiring = any(post.state is PostState.RETIRING for post in routers)
-    on_their_way = any(post.state in _ON_THEIR_WAY for post in routers)
+    staying = [post for post in routers if not post.leaving]
+    relieved = any(post.serves for post in staying) and not any(post.state in _ON_THEIR_WAY for post in staying)
     for name in reversed(in_order(staff.posts)):
         post = staff.posts[name]
         match post.state:
@@ -183,7 +184,7 @@ def next_steps(staff: Staff, current: ClusterMap, now: float) -> Steps:
             case PostState.STARTING if post.leaving and not _is_needed(post, current):
                 steps.end.append(post)
             case PostState.READY if post.kind is MemberKind.ROUTER:
-                if not retiring and (post.leaving or (post.is_stale and not on_their_way)):
+                if post.leaving and relieved and not retiring:
                     retiring = True
                     steps.retire.append(post)
             case PostState.READY if post.leaving and not _is_needed(post, current):
@@ -197,7 +198,7 @@ def next_steps(staff: Staff, current: ClusterMap, now: float) -> Steps:
     return steps
 
 
-_ON_THEIR_WAY = (PostState.WAITING, PostState.STARTING, PostState.ENDING)
+_ON_THEIR_WAY = (PostState.WAITING, PostState.STARTING)
 
 
 def _is_needed(post: Post, current: ClusterMap) -> bool:

@@ -31,7 +31,7 @@ from enum import Enum
 from ..common.cluster_map import ClusterMap
 from ..common.counters import Reading
 from ..common.errors import AppError
-from .changes import EXIT_FAILED, Change, Outcome, Seen, growth, owners_changed
+from .changes import EXIT_FAILED, Change, Outcome, Seen, owners_changed
 from .config import UpConfig
 from .post import Post, PostState
 from .reconciling import is_settled
@@ -188,14 +188,18 @@ class Reload(Change):
         self._stage = Stage.ENDING
 
     def _end(self, seen: Seen) -> None:
-        if any(post.name in self.staff.posts for post in self._predecessors.values()) and not self._is_stuck(seen):
+        left = [post.name for post in self._predecessors.values() if self.staff.posts.get(post.name) is post]
+        if left and not self._is_stuck(seen, ends=True):
             return
         assert self._before is not None
-        closed = growth(self._before.readings, seen.readings, "standard_closed")
-        self.outcome = Outcome(
+        sentence = (
             f"{self._app} runs on {counted(len(self._order), 'shard')}: {counted(self._moved, 'slot')} moved in "
-            f"{seen.now - self._before.now:.1f} s; {counted(closed, 'socket')} under accept() closed with 1012"
+            f"{seen.now - self._before.now:.1f} s; {counted(self._grown('standard_closed'), 'socket')} under accept() "
+            "closed with 1012"
         )
+        if left:
+            sentence += f"; {listed(left)} has not ended yet, and the cluster goes on with it"
+        self.outcome = Outcome(sentence, EXIT_FAILED if left else 0)
 
     # --- the way back -------------------------------------------------------------------------------------------
 
@@ -226,10 +230,9 @@ class Reload(Change):
         self._stage = Stage.RETURNING
 
     def _return(self, seen: Seen) -> None:
-        gone = not any(post.name in self.staff.posts for post in self._successors.values())
-        if gone and is_settled(seen.map, self.staff):
+        if self._are_gone(self._successors.values()) and is_settled(seen.map, self.staff):
             self.outcome = Outcome(f"rolled back, the old code goes on: {self._why}", AppError.exit_code)
-        elif self._is_stuck(seen):
+        elif self._is_stuck(seen, ends=not seen.map.next_owners):
             self.outcome = Outcome(
                 f"{self._why}; the way back does not get on, {counted(len(seen.map.next_owners), 'slot')} in transit; "
                 "the cluster goes on with it",

@@ -8,12 +8,16 @@ A **seat** is a share of the slots. Shards in one seat succeed each other: ``sha
 ``shard-1``, and a reload puts ``shard-1.2`` in its place, then ``shard-1.3``. The number is the **generation**: all
 shards that were made by one reload, or have been started since, have the same one. A shard that holds a post and no
 seat owns nothing, or is about to.
+
+Routers have their numbers for a seat and own nothing by it: one that takes another's place is named in the same way,
+``router-1.2``, as the two serve side by side for a while.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import count
 
 from ..common.cluster_map import Member, MemberKind
 from .config import UpConfig
@@ -60,9 +64,10 @@ class Staff:
         name = shard_name(seat, generation)
         return self._add(Post(name, MemberKind.SHARD, (config or self.config).shard_argv(name, seat), seat=seat))
 
-    def add_router(self, name: str) -> Post:
-        """A new post for a router."""
-        return self._add(Post(name, MemberKind.ROUTER, self.config.router_argv(name)))
+    def add_router(self, seat: str) -> Post:
+        """A new post for a router, with the first name of that seat that is not taken."""
+        name = next(name for number in count(1) if (name := shard_name(seat, number)) not in self.posts)
+        return self._add(Post(name, MemberKind.ROUTER, self.config.router_argv(name), seat=seat))
 
     def _add(self, post: Post) -> Post:
         assert post.name not in self.posts, post.name
@@ -104,12 +109,12 @@ def seat_name(number: int) -> str:
 
 
 def router_name(number: int) -> str:
-    """The router of a number: ``router-1`` …"""
+    """The router, and the seat, of a number: ``router-1`` …"""
     return f"router-{number}"
 
 
 def shard_name(seat: str, generation: int) -> str:
-    """The name of a seat's shard: ``shard-1``, then ``shard-1.2`` …"""
+    """The name of a seat's shard, or router: ``shard-1``, then ``shard-1.2`` …"""
     return seat if generation == 1 else f"{seat}.{generation}"
 
 
@@ -124,6 +129,12 @@ def generation_of(name: str, seat: str) -> int:
 def latest_generation(shards: Iterable[Post | Member]) -> int:
     """The highest generation of some shards; 0 for none."""
     return max((generation_of(shard.name, shard.seat) for shard in shards), default=0)
+
+
+def router_seat(name: str) -> str:
+    """The seat of a router, which its name tells alone: ``router-1`` of ``router-1.2``."""
+    found = _GENERATION.fullmatch(name)
+    return found[1] if found is not None else name
 
 
 def _numbered(name: str) -> tuple[str, tuple[int, ...], str]:

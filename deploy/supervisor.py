@@ -33,7 +33,6 @@ from ..common.startup import hold_name, install_logging, raise_descriptor_limit,
 from . import ports
 from .admin import AdminServer, make_app
 from .adoption import Adopted, adopt, in_map
-from .app_check import AppCheck
 from .changes import Change, ChangeRefused, Outcome
 from .conductor import Conductor
 from .config import ADMIN_HOST, CHAT_EXAMPLE, UpConfig
@@ -46,6 +45,7 @@ from .scaling import Scaling
 from .source_watch import SourceWatch
 from .staffing import Staff, listed
 from .status import ClusterStatus, duration
+from .trial import Trial
 from .voice import Voice, leave_output
 
 log = logging.getLogger("roost.supervisor")
@@ -82,7 +82,7 @@ class Supervisor:
         self._descriptors = 0
         self._admin = ""
         self._adopted: Adopted | None = None
-        self._check: AppCheck | None = None
+        self._trial: Trial | None = None
 
     # --- the whole life -----------------------------------------------------------------------------------------
 
@@ -176,6 +176,11 @@ class Supervisor:
 
     async def _take_over(self, adopted: Adopted) -> None:
         """Make the members that were found what they should be."""
+        if any(post.is_stale for post in adopted.staff.posts.values()):
+            self._announce("  the routers were told something else: others take their places, one by one")
+            refused = await Trial.of_router(self.config, begun=self._keep_trial)
+            if refused is not None:
+                self._done(Outcome(f"nothing was changed: {refused[0]}", refused[1]))
         if adopted.needs_reload:
             self._announce("  the shards were told something else: their successors take over")
             self._done(await self._conductor.carry_out(self._reload(self.config, CANARY_S)))
@@ -327,8 +332,11 @@ class Supervisor:
             change.refused(why, exit_code)
             conductor.soon()
 
-        self._check = AppCheck(config, on_fine=fine, on_refused=refused)
+        self._keep_trial(Trial.of_app(config, on_fine=fine, on_refused=refused))
         return change
+
+    def _keep_trial(self, trial: Trial) -> None:
+        self._trial = trial
 
     @contextlib.asynccontextmanager
     async def _watch_source(self) -> AsyncIterator[None]:
@@ -366,8 +374,8 @@ class Supervisor:
         self._state = "ending"
         try:
             self._conductor.stop()
-            if self._check is not None:
-                self._check.kill()
+            if self._trial is not None:
+                self._trial.kill()
         finally:
             await self._end_members_now()
 

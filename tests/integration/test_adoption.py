@@ -11,12 +11,13 @@ from pathlib import Path
 
 from websockets.asyncio.client import connect
 
-from roost.common.errors import AppError
+from roost.common.errors import AppError, ConfigError
 from roost.common.limits import SLOTS
 from roost.deploy import client
 from roost.deploy.run_folder import live_members
 from tests.integration.roost import Roost, lives, processes_of, wait_for
 from tests.integration.talkers import talking
+from tests.waiting import within
 
 APP = Path(__file__).with_name("app.py")
 
@@ -63,10 +64,18 @@ async def test_what_runs_becomes_what_is_wanted_now(roost: Roost) -> None:
     await asyncio.to_thread(roost.start, APP, "--shards", 3, "--routers", 2)
     left = await asyncio.to_thread(abandon, roost)
     words = [other, "--shards", 2, "--routers", 1, "--set", "router.ping_interval_s=7"]
-    async with connect(f"ws://127.0.0.1:{roost.port}/echo/a"):
-        await asyncio.to_thread(roost.start, *words)
+    starting = asyncio.create_task(asyncio.to_thread(roost.start, *words))
+    async with connect(f"ws://127.0.0.1:{roost.port}/echo/a") as socket:
+        while not starting.done():
+            # Whatever retires, somebody listens.
+            _, writer = await asyncio.open_connection("127.0.0.1", roost.port)
+            writer.close()
+            await asyncio.sleep(0.005)
+        await starting
+        await within("the Close", socket.wait_closed(), 5)
+        assert socket.close_code == 1001
     now = pids(roost)
-    assert set(now) == {"router-1", "shard-1.2", "shard-2.2"}
+    assert set(now) == {"router-1.2", "shard-1.2", "shard-2.2"}
     assert not {*now.values()} & {*left.values()}, "other settings, other processes"
     assert sum(roost.owned().values()) == SLOTS
     assert set(roost.owned()) == {"shard-1.2", "shard-2.2"}
@@ -156,6 +165,10 @@ async def test_an_app_that_cannot_take_over_changes_nothing(roost: Roost) -> Non
     broken.write_text("import no_such_module\n")
     await asyncio.to_thread(roost.start, APP, "--shards", 1)
     left = await asyncio.to_thread(abandon, roost)
+    wrong = await asyncio.to_thread(roost.command, *roost.up_words(APP, "--set", "router.nonsense=1", "--shards", 2))
+    assert wrong.returncode == ConfigError.exit_code
+    assert "unrecognized arguments: --nonsense=1" in wrong.stderr.splitlines()[-1]
+    assert live_members(roost.run) == left
     done = await asyncio.to_thread(roost.command, *roost.up_words(broken, "--shards", 2))
     assert done.returncode == AppError.exit_code
     assert "no_such_module" in done.stderr.splitlines()[-1]

@@ -106,7 +106,7 @@ class Rig:
             post.retire(self.now + 30.0)
         for post in steps.end:
             self.log.append(f"end {post.name}")
-            post.ask_to_end(self.now + 15.0, for_good=not post.is_stale)
+            post.ask_to_end(self.now + 15.0)
         for post in steps.forget:
             del self.staff.posts[post.name]
         return done or bool(steps.start or steps.kill or steps.retire or steps.end or steps.forget)

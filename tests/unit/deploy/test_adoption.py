@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from roost.common.cluster_map import ClusterMap, MemberKind, without
+from roost.common.errors import ConfigError
 from roost.deploy.adoption import Adopted, adopt, in_map
+from roost.deploy.changes import Outcome
 from roost.deploy.config import UpConfig
 from roost.deploy.members import LiveMember, same_orders
 from roost.deploy.post import PostState
 from roost.deploy.reloading import Reload
+from roost.deploy.scaling import Scaling
 from roost.deploy.staffing import shard_name
 from tests.unit.deploy.rig import Rig, started
 
@@ -76,8 +79,48 @@ def test_another_port_replaces_the_routers() -> None:
     found = take_over(cluster(), replace(CONFIG, port=9999))
     router = found.staff.posts["router-1"]
     assert (router.is_stale, router.leaving) == (True, False)
-    assert "--port=9999" in router.argv
+    assert "--port=8787" in router.argv, "as it was, until another one has taken its place"
     assert not found.needs_reload
+    rig = cluster()
+    rig.staff.posts["router-1"].is_stale = True
+    rig.staff.config = replace(CONFIG, port=9999)
+    change = rig.carry_out(Scaling(rig.staff, shards=None, routers=1, descriptors=10_000))
+    assert rig.log == ["start router-1.2", "retire router-1"]
+    assert "--port=9999" in rig.staff.posts["router-1.2"].argv
+    assert change.outcome is not None
+    assert change.outcome.sentence.startswith("2 shards and 1 router: ")
+    # Whoever takes over next finds one router, in the first one's place.
+    again = take_over(rig, replace(CONFIG, port=9999))
+    assert [(post.name, post.leaving) for post in again.staff.of_kind(MemberKind.ROUTER)] == [("router-1.2", False)]
+
+
+def test_a_router_that_cannot_take_anothers_place_leaves_it_there() -> None:
+    rig = cluster(routers=2)
+    for name in ("router-1", "router-2"):
+        rig.staff.posts[name].is_stale = True
+    rig.change = change = Scaling(rig.staff, shards=None, routers=2, descriptors=10_000)
+    rig.turn()
+    rig.turn()
+    rig.die("router-2.2", ConfigError.exit_code, "no such setting")
+    rig.run()
+    assert change.outcome == Outcome("nothing was changed: router-2.2: no such setting", ConfigError.exit_code)
+    assert {post.name for post in rig.staff.posts.values() if post.serves} >= {"router-1", "router-2"}
+    assert not any(line in ("retire router-1", "retire router-2") for line in rig.log)
+
+
+def test_of_two_routers_in_one_place_one_stays() -> None:
+    rig = cluster()
+    rig.staff.config = replace(CONFIG, port=9999)
+    rig.staff.add_router("router-1")
+    rig.turn()
+    rig.enter_all()
+    for config, stays in (
+        (CONFIG, "router-1"),
+        (rig.staff.config, "router-1.2"),
+        (replace(CONFIG, port=1), "router-1.2"),
+    ):
+        staff = take_over(rig, config).staff
+        assert {post.name for post in staff.of_kind(MemberKind.ROUTER)} == {stays}
 
 
 def test_who_is_too_many_leaves() -> None:

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from roost.common.cluster_map import MemberKind
-from roost.common.errors import AppError, DataFolderInUse, PortTaken, StartupError
+from roost.common.errors import AppError, ConfigError, DataFolderInUse, PortTaken, StartupError
 from roost.common.ids import Incarnation
 from roost.deploy.post import Abort, Done, GiveUp, Post, PostState, Restart, Verdict, how_it_ended
 
@@ -158,25 +158,28 @@ def test_a_post_that_has_failed_is_not_waited_for() -> None:
     assert post.is_given_up(2.0, 10.0)
 
 
-def test_a_stale_process_is_replaced() -> None:
+def test_a_router_retires_and_then_has_to_end() -> None:
     post = Post("router-1", MemberKind.ROUTER)
-    post.adopted(100, Incarnation(7), 5.0, since=1.0, is_stale=True)
+    post.adopted(100, Incarnation(7), 5.0, since=1.0)
     assert (post.state, post.pid, post.incarnation, post.since, post.restarts) == ("ready", 100, 7, 1.0, 0)
     post.retire(20.0)
     assert (post.state, post.deadline) == ("retiring", 20.0)
-    assert post.ask_to_end(30.0, for_good=False)
+    assert post.ask_to_end(30.0)
     assert (post.state, post.deadline) == ("ending", 30.0)
-    verdict = post.ended(None, "", 21.0)
-    assert verdict == Restart(0.0, "router-1 ended to be started with other settings")
-    post.started(101, 21.0)
-    assert not post.is_stale
+    assert post.ended(None, "", 21.0) == Done()
 
 
-def test_the_end_of_the_cluster_is_the_end_of_a_stale_process_too() -> None:
+def test_one_that_has_failed_may_be_tried_again() -> None:
     post = Post("router-1", MemberKind.ROUTER)
-    post.adopted(100, Incarnation(7), 5.0, since=1.0, is_stale=True)
-    post.ask_to_end()
-    assert post.ended(None, "", 6.0) == Done()
+    post.adopted(100, Incarnation(7), 5.0, since=1.0)
+    post.ended(None, "", 6.0)
+    post.started(101, 6.0)
+    assert isinstance(post.ended(ConfigError.exit_code, "no such setting", 7.0), GiveUp)
+    post.try_again(9.0)
+    assert (post.state, post.due_at) == ("waiting", 9.0)
+    post.started(102, 9.0)
+    post.ready(Incarnation(8), 9.5)
+    assert (post.serves, post.error) == (True, "")
 
 
 def test_an_adopted_process_that_ends_is_missed() -> None:

@@ -186,19 +186,26 @@ def test_routers_retire_one_after_the_other_the_last_first() -> None:
     assert len(rig.map.routers) == 7
 
 
-def test_a_stale_router_is_replaced_before_the_next_one_goes() -> None:
+def test_no_router_retires_before_all_that_stay_are_there() -> None:
     rig = started(1, 2)
-    for name in ("router-1", "router-2"):
-        rig.staff.posts[name].is_stale = True
+    rig.staff.dismiss([rig.staff.posts["router-2"]])
+    rig.die("router-1")
     rig.turn()
-    assert rig.log == ["retire router-2"]
-    rig.end("router-2")
+    assert rig.log == ["died router-1", "start router-1"]
+    rig.enter(rig.staff.posts["router-1"])
     rig.turn()
+    assert rig.log[-1] == "retire router-2"
+
+
+def test_the_last_router_does_not_retire() -> None:
+    rig = started(1, 2)
+    rig.staff.dismiss([rig.staff.posts["router-2"]])
+    rig.die("router-1")
     rig.turn()
-    assert rig.log == ["retire router-2", "start router-2"], "router-1 serves until it is there"
+    rig.die("router-1", 71, "a wrong setting")
     rig.run()
-    assert rig.log == ["retire router-2", "start router-2", "retire router-1", "start router-1"]
-    assert not any(post.is_stale for post in rig.staff.posts.values())
+    assert rig.staff.posts["router-1"].state is PostState.FAILED
+    assert rig.staff.posts["router-2"].serves
 
 
 def test_patience_ends_in_steps() -> None:
