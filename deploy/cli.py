@@ -18,7 +18,7 @@ from ..common.startup import report_error
 from . import client
 from .background import log_path, start_in_background
 from .config import UpConfig
-from .reloading import CANARY_S
+from .reloading import CANARY_S, LONGEST_CANARY_S
 from .status import render
 from .supervisor import serve
 
@@ -142,7 +142,12 @@ def reload(
         str | None, typer.Argument(help="the new app; the one that runs when it is not given", show_default=False)
     ] = None,
     canary: Annotated[
-        float, typer.Option(help="seconds to watch the first shard with the new code before the others follow", min=0)
+        float,
+        typer.Option(
+            help="seconds to watch the first shard with the new code before the others follow",
+            min=0,
+            max=LONGEST_CANARY_S,
+        ),
     ] = CANARY_S,
     data: Annotated[Path, _DATA] = _DEFAULT["data"],
     run: Annotated[Path | None, _RUN] = None,

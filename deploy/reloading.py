@@ -30,7 +30,7 @@ from enum import Enum
 
 from ..common.cluster_map import ClusterMap
 from ..common.counters import Reading
-from ..common.errors import AppError
+from ..common.errors import AppError, ConfigError
 from .changes import EXIT_FAILED, Change, Outcome, Seen, owners_changed
 from .config import UpConfig
 from .post import Post, PostState
@@ -39,6 +39,8 @@ from .staffing import Staff, counted, in_order, latest_generation, listed
 
 CANARY_S = 2.0
 """Seconds for which the first successor is watched before the others follow."""
+LONGEST_CANARY_S = 3_600.0
+"""The longest time for that: no other change can begin meanwhile, and none can be called off."""
 GLANCE_S = 0.6
 """The same for each of the others: two publications of its counters."""
 FAILED_CONSTRUCTIONS = "constructions_failed"
@@ -72,12 +74,17 @@ class Reload(Change):
         app: The app in words.
         canary_s: Seconds to watch the first successor.
         was_failing: Whether constructors of the present code fail just now, so that new failures say nothing.
+
+    Raises:
+        ConfigError: It cannot be watched for so long.
     """
 
     def __init__(
         self, staff: Staff, map_: ClusterMap, *, config: UpConfig, app: str, canary_s: float, was_failing: bool
     ) -> None:
         super().__init__(f"reloading {app}", staff)
+        if not 0 <= canary_s <= LONGEST_CANARY_S:  # nor what is no number
+            raise ConfigError(f"canary must be 0 to {LONGEST_CANARY_S:,g} s, got {canary_s:g}")
         self.config = config
         self._app = app
         self._canary_s = canary_s

@@ -17,7 +17,10 @@ log = logging.getLogger("roost.supervisor")
 SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
 """Folders whose files are nobody's source; hidden ones are not looked into either."""
 LOOK_MS = 1_000
-"""Milliseconds between two looks whether it is still this app's folder that is to be watched."""
+"""Milliseconds between two looks whether it is still this folder that is to be watched: a reload may have changed the
+app, and somebody may have put another folder in its place, which a watch does not notice."""
+RETRY_S = 1.0
+"""Seconds until the next try when a folder cannot be watched, or a reload not be begun."""
 
 
 def is_source(folder: PurePath, path: PurePath) -> bool:
@@ -64,6 +67,8 @@ class SourceWatch:
         self._reload = reload
         self._announce = announce
         self._stop = asyncio.Event()
+        self._watched: tuple[Path, _Identity] | None = None
+        self._said = ""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -78,17 +83,24 @@ class SourceWatch:
                 await task
 
     async def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
+        while not self._stop.is_set():
+            try:
                 await self._watch(source_folder(self._app()))
-        except Exception as error:
-            # Without it the cluster goes on as well; whoever edits should know.
-            log.error("source files are not watched any more: %s", error, exc_info=not isinstance(error, OSError))
-            self._announce(f"source files are not watched any more: {error}")
+            except Exception as error:
+                # Without it the cluster goes on as well; whoever edits should know.
+                if str(error) != self._said:
+                    log.error("source files cannot be watched: %s", error, exc_info=not isinstance(error, OSError))
+                    self._announce(f"source files cannot be watched just now: {error}")
+                self._said = str(error)
+                await asyncio.sleep(RETRY_S)
 
     async def _watch(self, folder: Path) -> None:
-        """Reload at each change in *folder*, as long as it is the app's."""
-        self._announce(f"roost reloads when a Python file in {folder} is saved")
+        """Reload at each change in *folder*, as long as it is the app's and the same one."""
+        before, identity = self._watched, _identity(folder)
+        self._watched = folder, identity
+        if before is None or before[0] != folder or self._said:
+            self._announce(f"roost reloads when a Python file in {folder} is saved")
+        self._said = ""
         changes = watchfiles.awatch(
             folder,
             watch_filter=lambda _, path: is_source(folder, PurePath(path)),
@@ -96,11 +108,26 @@ class SourceWatch:
             rust_timeout=LOOK_MS,
             yield_on_timeout=True,
         )
-        # What is saved during a reload is noted meanwhile, and comes with the next round.
-        async for changed in changes:
-            if changed:
-                names = sorted({PurePath(path).name for _, path in changed})
-                self._announce(f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} changed")
-                await self._reload()
-            if source_folder(self._app()) != folder:
-                return
+        async with contextlib.aclosing(changes):
+            was_replaced = before is not None and before[0] == folder and before[1] != identity
+            # What is saved during a reload is noted meanwhile, and comes with the next round.
+            async for changed in changes:
+                if was_replaced:
+                    self._announce(f"{folder} was replaced")
+                elif changed:
+                    names = sorted({PurePath(path).name for _, path in changed})
+                    self._announce(f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} changed")
+                if was_replaced or changed:
+                    was_replaced = False
+                    await self._reload()
+                if source_folder(self._app()) != folder or _identity(folder) != identity:
+                    return
+
+
+_Identity = tuple[int, int]
+
+
+def _identity(folder: Path) -> _Identity:
+    """Which folder it is that stands at this path now."""
+    info = folder.stat()
+    return info.st_dev, info.st_ino

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from roost.common import cluster_map
-from roost.common.cluster_map import Member, MemberKind
+from roost.common.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.counters import Reading
-from roost.common.errors import AppError
+from roost.common.errors import AppError, ConfigError
 from roost.common.ids import Incarnation
 from roost.common.limits import SLOTS
 from roost.deploy.changes import MOVE_PATIENCE_S
@@ -212,6 +212,13 @@ def test_a_shard_that_had_failed_gets_a_successor() -> None:
     assert rig.log[0] == "start shard-2.2", "first the one that has messages"
     assert rig.owned() == {f"{name}.2": count for name, count in shares.items()}
     assert set(rig.staff.posts) == {"shard-1.2", "shard-2.2", "router-1"}
+
+
+@pytest.mark.parametrize("canary_s", [-1.0, 3_600.1, float("inf"), float("nan")])
+def test_nobody_is_watched_for_ever(canary_s: float) -> None:
+    staff = started(1).staff
+    with pytest.raises(ConfigError, match=rf"^canary must be 0 to 3,600 s, got {canary_s:g}$"):
+        Reload(staff, ClusterMap(), config=staff.config, app="x", canary_s=canary_s, was_failing=False)
 
 
 def test_names_that_are_still_held_are_not_taken_again() -> None:

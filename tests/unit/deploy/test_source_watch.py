@@ -1,12 +1,17 @@
-"""Which files are an app's source."""
+"""Which files are an app's source, and that their folder is watched whatever happens to it."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from roost.deploy.source_watch import is_source, source_folder
+from roost.deploy import source_watch
+from roost.deploy.source_watch import SourceWatch, is_source, source_folder
+from tests.waiting import until
 
 FOLDER = PurePosixPath("/home/.me/app")
 
@@ -45,3 +50,73 @@ def test_the_folder_of_an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert source_folder("rooms_of_this_test.chat") == package
     assert source_folder("single_of_this_test") == tmp_path
     assert source_folder("no_such_module_at_all") == tmp_path
+
+
+@contextlib.asynccontextmanager
+async def watching(folder: Path, said: list[str], fails: list[Exception]) -> AsyncIterator[list[None]]:
+    """Watch; yields the reloads so far."""
+    reloads: list[None] = []
+
+    async def reload() -> None:
+        if fails:
+            raise fails.pop()
+        reloads.append(None)
+
+    watch = SourceWatch(app=lambda: str(folder / "main.py"), reload=reload, announce=said.append)
+    async with watch.running():
+        await until("the watch", lambda: bool(said))
+        await asyncio.sleep(0.1)  # the watch has told of itself before it is there
+        yield reloads
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(source_watch, "LOOK_MS", 50)
+    monkeypatch.setattr(source_watch, "RETRY_S", 0.05)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").write_text("1")
+    return tmp_path / "app"
+
+
+def put_aside(folder: Path) -> None:
+    folder.rename(folder.with_name("old"))
+
+
+def put_back(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "main.py").write_text("2")
+
+
+async def test_a_folder_that_is_replaced_is_watched_on(folder: Path) -> None:
+    said: list[str] = []
+    async with watching(folder, said, []) as reloads:
+        put_aside(folder)
+        put_back(folder)
+        await until("a reload", lambda: len(reloads) >= 1)
+        await asyncio.sleep(0.2)
+        so_far = len(reloads)
+        (folder / "main.py").write_text("3")
+        await until("another one", lambda: len(reloads) > so_far)
+    assert f"{folder} was replaced" in said
+
+
+async def test_a_folder_that_is_missing_for_a_while_is_waited_for(folder: Path) -> None:
+    said: list[str] = []
+    async with watching(folder, said, []) as reloads:
+        put_aside(folder)
+        await until("a word", lambda: any("cannot be watched just now" in line for line in said))
+        await asyncio.sleep(0.2)
+        put_back(folder)
+        await until("a reload", lambda: len(reloads) >= 1)
+    assert len([line for line in said if "cannot be watched just now" in line]) == 1
+
+
+async def test_a_reload_that_cannot_begin_is_not_the_end(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said: list[str] = []
+    async with watching(folder, said, [RuntimeError("not now")]) as reloads:
+        (folder / "main.py").write_text("2")
+        await until("a word", lambda: "source files cannot be watched just now: not now" in said)
+        await until("the next watch", lambda: said[-1].startswith("roost reloads when"))
+        await asyncio.sleep(0.1)
+        (folder / "main.py").write_text("3")
+        await until("a reload", lambda: len(reloads) >= 1)
