@@ -172,6 +172,14 @@ class Activation:
         """Whether *job* may start in the present state."""
         return self.state is ActivationState.ACTIVE or (self.state is ActivationState.LEAVING and job.peer is None)
 
+    def give_up(self) -> None:
+        """Stop waiting for what still runs: it has no effect any more."""
+        self.end()
+        self._blockers = 0
+        self.jobs.clear()
+        self.tasks.clear()
+        self.promises.clear()
+
     def end(self) -> None:
         """The object is reset, or has moved: this life is over."""
         self.state = ActivationState.RESET

@@ -30,7 +30,7 @@ from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
 from ..common.records import OutputWriter, read_events
-from ..common.startup import hold_name, raise_descriptor_limit, report_ready
+from ..common.startup import UNEXPECTED_EXIT_CODE, hold_name, raise_descriptor_limit, report_ready
 from .config import ShardConfig
 from .counters import ShardCounters
 from .events import LastEvents, RouterEvents
@@ -100,6 +100,7 @@ class Shard:
             handover = Handover(config.data / FILE_NAME, me.incarnation, self._handed_over)
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
+            host.on_broken = partial(os._exit, UNEXPECTED_EXIT_CODE)
             self._acceptor = acceptor = Acceptor(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
@@ -165,7 +166,7 @@ class Shard:
         """The next owners have *slots* from now on."""
         assert self._host is not None
         assert self._watch is not None
-        self._host.slots.handed_over(slots, map_version)
+        self._host.handed_over(slots, map_version)
         self._watch.look()
 
     def _group(self, link: Link[OutputWriter], group: bytes) -> None:

@@ -11,8 +11,7 @@ import contextlib
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..common.cluster_map import ClusterMap
@@ -63,6 +62,7 @@ class Host:
         runner: Takes jobs through users' code.
         output: Outboxes and acknowledgements, and the routers they go to.
         is_closing: The shard ends.
+        on_broken: Called when the shard cannot go on; is to end the process at once.
         watching: What runs besides jobs, for the watchdog; empty if nothing does.
     """
 
@@ -83,9 +83,9 @@ class Host:
         self.objects = Objects()
         self.release = Release(self, loop, config.move_timeout_s)
         self.runner = Runner(loop, self._suspended, self._ended, last_words)
-        # In the runtime's context: output is planned by objects' code, and what a flush sets off is not theirs.
-        self.output = Output(partial(loop.call_soon, context=self.context), counters)
+        self.output = Output(self._at_turns_end, counters)
         self.is_closing = False
+        self.on_broken: Callable[[], None] = lambda: None
         self.watching = ""
         self._classes = classes
         self._loop = loop
@@ -108,6 +108,19 @@ class Host:
         self._last_revision += 1
         return self._last_revision
 
+    def _at_turns_end(self, write: Callable[[], None]) -> None:
+        # In the runtime's context: output is planned by objects' code, and what a flush sets off is not theirs.
+        self._loop.call_soon(self._or_break, write, context=self.context)
+
+    def _or_break(self, write: Callable[[], None]) -> None:
+        """Write output. If that fails in the middle (there is no memory left, say), nobody knows what has left: then
+        this process must end at once, for a crash is what all others can deal with."""
+        try:
+            write()
+        except Exception as error:
+            log.critical("output was cut off in the middle: this shard ends", exc_info=error)
+            self.on_broken()
+
     # --- the map ---
 
     def follow(self, cluster_map: ClusterMap, links: Mapping[Incarnation, Link[OutputWriter]]) -> None:
@@ -129,6 +142,10 @@ class Host:
                 f"map {cluster_map.version} gives {len(change.lost)} slots away that were not released"
             )
         self._apply(change)
+
+    def handed_over(self, slots: Collection[Slot], map_version: int) -> None:
+        """The map of that version gave *slots*, which were released, to their next owners."""
+        self._apply(self.slots.handed_over(slots, map_version))
 
     def _apply(self, change: Change) -> None:
         self._let_start(change.opened)
@@ -264,6 +281,13 @@ class Host:
         change = self.slots.restored(peer.incarnation, map_version, slots)
         for version, strangers in change.answers.items():
             self._answer_released(peer, version, strangers)
+        for slot in change.outdated:
+            for owner in self.objects.in_slot(slot):
+                owner.forget_router(peer)
+        for slot in slots:
+            for owner in self.objects.in_slot(slot):
+                if owner.held:
+                    owner.tell_held(peer)  # it has dropped what it was told before it had attached the slot
         self._apply(change)
 
     @staticmethod
@@ -332,7 +356,7 @@ class Host:
                 if not output.planned:
                     output.plan()
                 elif len(ended) >= output.early_at:
-                    output.flush_early()
+                    self._or_break(output.flush_early)
         self._finish(job)
 
     def _finish(self, job: Job) -> None:
@@ -497,13 +521,14 @@ class Host:
         """
         self.is_closing = True
         self.release.close()
+        for owner in self.objects:
+            owner.stop_retrying()
         if self._sleep_timer is not None:
             self._sleep_timer.cancel()
         end = self._loop.time() + deadline_s
         await self._handlers_ended(end)
         tasks: set[asyncio.Future[Any]] = set()
         for owner in self.objects:
-            owner.stop_retrying()
             if owner.activation is not None:
                 for job in owner.activation.jobs:
                     self.cancel(job, "the shard ends")

@@ -171,8 +171,8 @@ class HostedObject:
 
     def pump(self) -> None:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
-        if self.host.slots.holds(self):
-            return
+        if self.host.slots.holds(self) or (self.restored and self.host.is_closing):
+            return  # at the end nothing is constructed that would be reset if that failed
         while self.mailbox and self._retry_timer is None:
             woken = self.activation is None
             if woken and not self._wake():
@@ -348,6 +348,22 @@ class HostedObject:
             self.activation.leave()
         self.pump()
 
+    def forget_router(self, peer: Peer) -> None:
+        """What *peer* has restored and sent belongs to an earlier stay of the slot; it will do so again. For an object
+        that has not begun."""
+        waiting = []
+        while self.mailbox:
+            waiting.append(self.mailbox.take())
+        for job in waiting:
+            if job.peer is peer:
+                job.has_ended = True
+                self.finished(job)
+            else:
+                self.mailbox.put(job.source, job)
+        for socket in [socket for socket in self.sockets if socket.peer is peer]:
+            socket.gone = True
+            self.forget(socket)
+
     def _drop(self, job: Job) -> None:
         """Forget *job* without having run it: its event comes again at the object's next owner."""
         job.has_ended = True
@@ -375,15 +391,16 @@ class HostedObject:
                 task.cancel()
 
     def give_up(self, reason: str) -> None:
-        """What still runs does not count any more: this life is over for it."""
+        """What still runs, or waits, does not count any more: this life is over. A close that comes after this (of a
+        router that has died) begins another one."""
         activation = self.activation
         if activation is not None:
-            activation.end()
             for job in list(activation.jobs):
                 self.host.give_up(job, reason)
-            activation.jobs.clear()
-            activation.tasks.clear()
-            activation.promises.clear()
+            activation.give_up()
+            self._drop_activation()
+        while self.mailbox:
+            self.host.abandon(self.mailbox.take(), reason)
 
     def let_go(self) -> None:
         """Another shard has the object from now on: nothing that is left of it here has any effect."""
@@ -529,6 +546,7 @@ class HostedObject:
                     self.host.user_error(f"{self.label} block_concurrency_while", error)
                 self.reset("block_concurrency_while failed")
                 raise ObjectReset("the object was reset: block_concurrency_while failed") from error
+            activation.unblock()
             raise
         if activation.unblock() and activation is self.activation:
             self.pump()

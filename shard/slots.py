@@ -65,12 +65,14 @@ class Change:
         leaving: Slots to be released.
         lost: Slots that the map has given away without our having released them: the others hold this shard for dead.
         answers: What to answer a router with ``RELEASED``: the slots by the map version to name.
+        outdated: Those of them that are ours: what this router has restored there is to be forgotten.
     """
 
     opened: list[HostedObject] = field(default_factory=list)
     leaving: list[Slot] = field(default_factory=list)
     lost: list[Slot] = field(default_factory=list)
     answers: dict[int, list[Slot]] = field(default_factory=dict)
+    outdated: list[Slot] = field(default_factory=list)
 
 
 class Slots:
@@ -88,7 +90,10 @@ class Slots:
         "_followed",
         "_in_transit",
         "_incarnation",
+        "_map",
         "_missing",
+        "_released_at",
+        "_routers",
         "_states",
         "_waiting",
         "version",
@@ -100,7 +105,10 @@ class Slots:
         self._missing: dict[Slot, set[Incarnation]] = {}  # routers that a CLOSED slot waits for
         self._waiting: dict[Slot, dict[HostedObject, None]] = {}
         self._in_transit: frozenset[Slot] = frozenset()  # those of ours
+        self._map = ClusterMap()
+        self._routers: frozenset[Incarnation] = frozenset()
         self._floors: dict[Slot, int] = {}
+        self._released_at: dict[Slot, int] = {}  # the map that a RELEASED slot was released under
         self._followed: tuple[object, object] | None = None  # owners and next owners of the last map
         self.version = 0
 
@@ -148,17 +156,21 @@ class Slots:
         change, me, states = Change(), self._incarnation, self._states
         next_owners = cluster_map.next_owners
         before, self.version = self.version, cluster_map.version
-        if (cluster_map.owners, next_owners) == self._followed:
+        self._map, self._routers = cluster_map, frozenset(routers)
+        handed_over = any(self._was_handed_over(slot) for slot in self._released_at)
+        if (cluster_map.owners, next_owners) == self._followed and not handed_over:
             return change  # members have come or gone
         self._followed = cluster_map.owners, next_owners
         self._in_transit = frozenset(slot for slot in next_owners if cluster_map.owners[slot] == me)
         for number, owner in enumerate(cluster_map.owners):
             slot = Slot(number)
             state = states.get(slot)
-            if state is _RELEASED and (owner != me or slot not in next_owners):
-                # It was in transit from us in the map before this one, so it has been handed over since.
-                self._floors[slot] = max(self._floors.get(slot, 0), before + 1)
-                del states[slot]
+            if state is _RELEASED and (owner != me or slot not in next_owners or self._was_handed_over(slot)):
+                # It was in transit from us in the map before this one, so it has been handed over since. Or we know
+                # that it was, and it has come back and is to leave again, by maps that we have not seen.
+                if not self._was_handed_over(slot):
+                    self._floors[slot] = before + 1
+                del states[slot], self._released_at[slot]
                 state = None
             if owner != me:
                 if state is not None:
@@ -184,6 +196,7 @@ class Slots:
                 change.answers.setdefault(self.version, []).append(slot)
             elif map_version < self._floors.get(slot, 0):
                 change.answers.setdefault(self._floors[slot] - 1, []).append(slot)
+                change.outdated.append(slot)
             else:
                 self._has_restored(router, slot, change)
         return change
@@ -216,8 +229,18 @@ class Slots:
         for slot in slots:
             assert self._states[slot] is _LEAVING, slot
             self._states[slot] = _RELEASED
+            self._released_at[slot] = self.version
 
-    def handed_over(self, slots: Iterable[Slot], map_version: int) -> None:
-        """The map of that version gave *slots*, which we had released, to their next owners."""
+    def handed_over(self, slots: Iterable[Slot], map_version: int) -> Change:
+        """The map of that version gave *slots*, which we had released, to their next owners.
+
+        The map that we follow may be a later one, in which they have come back and are to leave again.
+        """
         for slot in slots:
             self._floors[slot] = max(self._floors.get(slot, 0), map_version)
+        if self._map.version < map_version:
+            return Change()  # that map is yet to come
+        return self.follow(self._map, self._routers)
+
+    def _was_handed_over(self, slot: Slot) -> bool:
+        return self._floors.get(slot, 0) > self._released_at[slot]

@@ -407,7 +407,7 @@ class World:
         released = list(self.released)
         self.released.clear()
         self.publish()
-        self.host.slots.handed_over(released, self.version)
+        self.host.handed_over(released, self.version)
 
     def bring_back(self, *names: str) -> None:
         """The map in which this shard owns the slots of *names* again."""

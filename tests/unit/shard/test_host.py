@@ -790,6 +790,40 @@ async def test_output_leaves_in_the_runtimes_context_whoever_sent_it(monkeypatch
     assert set(contexts) == {None}, "a task that begins there would be taken for one of the object's"
 
 
+@on_virtual_time
+async def test_output_that_was_cut_off_ends_the_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lobby(Echo): ...
+
+    def fail() -> None:
+        raise MemoryError
+
+    world = World(Lobby)
+    counter = await world.router.connect()
+    broken: list[bool] = []
+    world.host.on_broken = lambda: broken.append(True)
+    monkeypatch.setattr(world.router.link, "flush", fail)
+    world.router.message(counter, "x")
+    await turns()
+    assert broken
+
+
+@on_virtual_time
+async def test_a_router_that_attaches_later_hears_that_an_object_is_held() -> None:
+    class Slow(Echo):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            await asyncio.sleep(60)
+
+    world = World(Slow, routers=2, restored=False)
+    here, there = world.routers
+    here.restore(5)
+    for _ in range(MAILBOX_EVENTS + 1):
+        here.message(5, "x")
+    here.restored()
+    assert there.take("hold") == [("hold", LOBBY, True)], "it drops that, having attached nothing yet"
+    there.restored()
+    assert there.take("hold") == [("hold", LOBBY, True)]
+
+
 # --- last words ---------------------------------------------------------------------------------------------------
 
 

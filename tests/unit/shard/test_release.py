@@ -391,6 +391,63 @@ async def test_a_slot_that_leaves_again_has_its_whole_time_again() -> None:
     assert [record[0] for record in world.router.take()] == ["send", "ack", "released"]
 
 
+@pytest.mark.parametrize("how", ["raises", "takes long"])
+@on_virtual_time
+async def test_a_blocking_callback_that_fails_does_not_hold_the_slot(how: str) -> None:
+    class Blocking(Lobby):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            await self.ctx.block_concurrency_while(self.callback)
+
+        async def callback(self) -> None:
+            await asyncio.sleep(1 if how == "raises" else 60)
+            raise ValueError("on purpose")
+
+    Blocking.__name__ = "Room"
+    world = World(Blocking, move_timeout_s=5.0)
+    world.router.link.prompt = True
+    counter = await world.router.connect()
+    world.router.message(counter, "x")
+    await turns()
+    world.send_away()
+    await asyncio.sleep(20)
+    assert world.released == [LOBBY]
+
+
+@on_virtual_time
+async def test_a_close_that_comes_after_all_was_given_up_is_delivered_and_the_slot_goes() -> None:
+    world, counter = await a_world(routers=2, move_timeout_s=1.0)
+    dying = world.routers[1]
+    await dying.connect()
+    dying.link.prompt = False
+    world.router.message(counter, "stubborn 30")
+    await turns()
+    world.send_away()
+    await asyncio.sleep(5)
+    assert world.released == [], "it waits for a sign of the other router"
+    world.lose(dying)
+    await asyncio.sleep(1)
+    assert [entry[:2] for entry in Lobby.log if entry[0] == "close"] == [("close", 1006)]
+    assert world.released == [LOBBY]
+
+
+@on_virtual_time
+async def test_what_a_router_restored_for_an_earlier_stay_is_forgotten() -> None:
+    world, counter = await a_world()
+    world.send_away()
+    await turns()
+    before = world.version
+    world.hand_over()
+    world.bring_back()
+    for version, deliveries in ((before, 0), (world.version, 0)):
+        world.router.restore(counter, ordinal=1)
+        world.router.events.message(counter, 1, deliveries, "hello")
+        world.router.events.restored(version, [LOBBY])
+    await turns()
+    assert Lobby.log == [("begin", "hello", False), ("end", "hello")]
+    assert world.counters.sockets == 1
+    assert list(world.router.peer.objects.values()) == [1]
+
+
 @on_virtual_time
 async def test_events_of_moved_connections_are_dropped_without_a_word() -> None:
     world, counter = await a_world()

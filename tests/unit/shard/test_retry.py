@@ -37,6 +37,8 @@ class Fragile(Room):
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         self.log.append(message)
+        if message == "sleep":
+            await asyncio.sleep(2)
 
 
 @pytest.fixture(autouse=True)
@@ -106,12 +108,21 @@ async def test_an_object_that_moves_on_is_not_tried_any_more() -> None:
     assert (Fragile.tries, Fragile.log) == (tries, [])
 
 
+@pytest.mark.parametrize("busy", [True, False])
 @on_virtual_time
-async def test_the_end_of_the_shard_ends_the_tries() -> None:
+async def test_the_end_of_the_shard_ends_the_tries(busy: bool) -> None:
     world = moved()
     await asyncio.sleep(1)
+    if busy:
+        Fragile.broken = False
+        counter = await world.router.connect("busy")
+        world.router.message(counter, "sleep")
+        await turns()
+        Fragile.broken = True
+        world.router.take()
     tries = Fragile.tries
     world.router.link.confirm()
-    await world.host.aclose(1.0)
+    await world.host.aclose(3.0)
     await asyncio.sleep(10)
     assert Fragile.tries == tries
+    assert not [record for record in world.router.take() if record[0] == "close" or (5, 1, 1) in record[1]]

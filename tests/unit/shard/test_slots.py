@@ -172,6 +172,22 @@ def test_a_slot_whose_next_owner_is_its_owner_is_let_go_of_and_taken_up_again(sl
     assert slots.state(OURS) is SlotState.OPEN
 
 
+@pytest.mark.parametrize("told_first", [True, False])
+def test_a_slot_that_came_back_and_leaves_again_by_maps_that_nobody_saw(slots: Slots, told_first: bool) -> None:
+    opened(slots)
+    slots.follow(a_map(2, to=OTHER), [A, B])
+    slots.released([OURS])
+    if told_first:
+        assert slots.handed_over([OURS], 3).leaving == []
+    slots.follow(a_map(6, to=OTHER), [A, B])  # 3: theirs, 4: on its way back, 5: ours
+    if not told_first:
+        assert slots.state(OURS) is SlotState.RELEASED, "as far as it knows"
+        slots.handed_over([OURS], 3)
+    assert slots.state(OURS) is SlotState.CLOSED
+    slots.restored(A, 6, [OURS])
+    assert slots.restored(B, 6, [OURS]).leaving == [OURS]
+
+
 def test_a_map_that_takes_what_was_not_released_is_told_of(slots: Slots) -> None:
     opened(slots)
     assert slots.follow(a_map(2, OTHER), [A, B]).lost == [OURS]
