@@ -217,18 +217,28 @@ class Dialer(_ZmqEndpoint[EventWriter]):
 
         Raises:
             ValueError: There is a link to that incarnation, or *endpoint* is no address.
+            OSError: The system has no descriptor or memory left for it.
         """
         link = self._new_link(remote, EventWriter())
-        socket = self._new_socket(zmq.DEALER)
+        try:
+            self._channels[link] = self._channel_to(endpoint, link)
+        except BaseException:
+            del self._links[remote]
+            raise
+        return link
+
+    def _channel_to(self, endpoint: str, link: Link[EventWriter]) -> _Channel:
+        try:
+            socket = self._new_socket(zmq.DEALER)
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, f"no socket can be made: {error}") from error
         try:
             socket.setsockopt(zmq.ROUTING_ID, routing_id(self._local))
             socket.connect(endpoint)
         except zmq.ZMQError as error:
             socket.close()
-            del self._links[remote]
             raise ValueError(f"{endpoint!r} is no address to connect to: {error}") from error
-        self._channels[link] = _Channel(self._loop, socket, lambda: self._drain(link))
-        return link
+        return _Channel(self._loop, socket, lambda: self._drain(link))
 
     def _transmit(self, link: Link[EventWriter]) -> None:
         channel = self._channels[link]

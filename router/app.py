@@ -275,8 +275,8 @@ class Router:
         counters.send_buffer_bytes = self._shared.send_buffers.total
         if self._retiring and not self._stop.is_set():
             self._retire_further()
-        if self._front.draining and not self._front.open and not counters.connections:
-            self._drained.set()
+        if self._front.draining and not self._front.open and not len(self._shared.connections):
+            self._drained.set()  # ghosts included: their objects have heard of the end
 
     def _stop_ticking(self) -> None:
         if self._timer is not None:
@@ -330,7 +330,7 @@ class Router:
         try:
             await asyncio.wait_for(self._drained.wait(), self._config.drain_timeout_s)
         except TimeoutError:
-            log.info("%d clients have not answered", self.counters.connections)
+            log.info("%d clients have not answered, or their objects not yet", len(shared.connections))
         self._abort_clients()
         await asyncio.sleep(0)  # the links send what the objects have to hear of that
 

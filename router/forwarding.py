@@ -103,6 +103,7 @@ class Forwarding:
         self._links: dict[Incarnation, OwnerLink] = {}
         self._shards: dict[Incarnation, Member] = {}  # those of _links, also after the map has dropped them
         self._broken: set[Incarnation] = set()
+        self._unconnected = False  # some shard of the map has no link
         self._held: dict[ObjectId, OwnerLink] = {}
         self._deaths = Deaths()
         # Parked slots to look at; and whether that is planned for the next turn of the loop.
@@ -273,13 +274,16 @@ class Forwarding:
                     if connection.known:
                         connection.window.take_back(begun.get(connection.number, ()))
                 self._park(entry, link, "the object moves to another process")
-            again += self.requests.sent_of(slot)
+            waiting = self.requests.sent_of(slot)
+            for request in waiting:
+                request.parked_at = table.parked[slot]
+            again += waiting
         self._drop_holds(link, set(parked))
-        self._wait_again(again, tick)
+        self._wait_again(again)
         self._candidates.update(dict.fromkeys(parked))
         self._attach_candidates()
 
-    def _wait_again(self, requests: list[Request], tick: int) -> None:
+    def _wait_again(self, requests: list[Request]) -> None:
         """Requests that an owner had and did not begin."""
         wanted = []
         for request in requests:
@@ -287,7 +291,7 @@ class Forwarding:
                 wanted.append(request)
             elif request.connection is not None:
                 request.connection.refuse()  # its client is gone, and no object has heard of it
-        for request in self.requests.park_again(wanted, tick):
+        for request in self.requests.park_again(wanted):
             self._fail(request, Unavailable(f"{MAX_PARKED_REQUESTS} requests wait for their objects already"))
 
     def link_broke(self, link: OwnerLink) -> None:
@@ -321,14 +325,25 @@ class Forwarding:
         self._broken &= alive
         for link in [link for incarnation, link in self._links.items() if incarnation not in alive]:
             self._end(link, died=True)
-        for member in shards:
-            if member.incarnation not in self._links and member.incarnation not in self._broken:
-                self._links[member.incarnation] = self._connect(member)
-                self._shards[member.incarnation] = member
+        self._connect_all()
         # Only what is parked can change: with all slots attached a new map costs next to nothing.
         if self._slots.parked:
             self._candidates.update(dict.fromkeys(self._slots.parked))
             self._attach_candidates()
+
+    def _connect_all(self) -> None:
+        """Make the links that are lacking; what fails now (no descriptor is left, say) is tried again each second."""
+        self._unconnected = False
+        for member in self._map.shards:
+            if member.incarnation not in self._links and member.incarnation not in self._broken:
+                try:
+                    link = self._connect(member)
+                except (OSError, ValueError) as error:
+                    self._unconnected = True
+                    log.error("there is no link to %s (%d) for now: %s", member.name, member.incarnation, error)
+                    continue
+                self._links[member.incarnation] = link
+                self._shards[member.incarnation] = member
 
     # --- parking ---
 
@@ -424,7 +439,7 @@ class Forwarding:
             if owner not in attached:
                 attached[owner] = []
                 poisoned[owner] = self._deaths.poisoned(self._shards[owner].seat)
-            self._slots.attach(slot, link, current.version)
+            self._slots.attach(slot, link, current.version, shared.wheel.tick)
             attached[owner].append(slot)
             for entry in entries:
                 left -= self._restore(entry, link, poisoned[owner])
@@ -542,8 +557,7 @@ class Forwarding:
         for owner, (slots, connections) in self._tally.items():
             log.info("attached to shard %d: %d slots with %d connections", owner, slots, connections)
         self._tally.clear()
-        self._candidates.update(dict.fromkeys(self._slots.let_go))  # some may have been in transit for long
-        self._attach_candidates()
+        # First who has waited too long: what is tried below may only be tried in vain once more.
         before = shared.wheel.tick - self._parked_ticks
         for request in self.requests.parked_before(before):
             self._fail(request, Unavailable("the object cannot be reached at present; try again later"))
@@ -552,6 +566,12 @@ class Forwarding:
             for entry in shared.objects.in_slot(slot):
                 for connection in list(entry.connections.values()):
                     connection.close(TRY_AGAIN_LATER, "the object cannot be reached at present")
+        self._candidates.update(dict.fromkeys(self._slots.let_go))  # some may have been in transit for long
+        self._attach_candidates()
+        if self._unconnected:
+            self._connect_all()
+            self._candidates.update(dict.fromkeys(self._slots.parked))
+            self._attach_candidates()
 
 
 def _is_standard(connection: Connection) -> bool:

@@ -79,21 +79,30 @@ class GuardWatch:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
-            guarding = holder_of(self._run, SUPERVISOR) is None
-            if guarding != self._guarding:
-                self._guarding = guarding
-                log.warning("no supervisor lives: watching the others" if guarding else "a supervisor lives again")
-            if not guarding:
-                self._guard.rest()
-                continue
             try:
-                await asyncio.to_thread(self._look, self._map)
-            except (DirectoryError, OSError) as error:
+                await self._step()
+            except Exception as error:
+                # Whatever it is (a full disk, no descriptor, no thread): it must not be the end of watching.
                 if not self._failing:
-                    log.error("dead members cannot be taken out of the map, trying again: %s", error)
+                    known = isinstance(error, DirectoryError | OSError)
+                    log.error(
+                        "the other members cannot be watched, trying again: %s",
+                        error,
+                        exc_info=None if known else error,
+                    )
                 self._failing = True
             else:
                 self._failing = False
+
+    async def _step(self) -> None:
+        guarding = holder_of(self._run, SUPERVISOR) is None
+        if guarding != self._guarding:
+            self._guarding = guarding
+            log.warning("no supervisor lives: watching the others" if guarding else "a supervisor lives again")
+        if guarding:
+            await asyncio.to_thread(self._look, self._map)
+        else:
+            self._guard.rest()
 
     # --- in the thread ---
 

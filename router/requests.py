@@ -139,16 +139,15 @@ class Requests:
             request.link = None
         return requests
 
-    def park_again(self, requests: list[Request], tick: int) -> list[Request]:
-        """Let requests wait that an owner had and did not begin, ahead of those that have waited before.
+    def park_again(self, requests: list[Request]) -> list[Request]:
+        """Let requests wait that an owner had and did not begin, ahead of those that have waited before. Since when
+        they wait (``parked_at``) is the caller's to say.
 
         Returns:
             Those that there is no room for.
         """
         room = max(MAX_PARKED_REQUESTS - len(self._parked), 0)
         again = {request.record.request: request for request in requests[:room]}
-        for request in again.values():
-            request.parked_at = tick
         self._parked = {**again, **self._parked}
         return requests[room:]
 

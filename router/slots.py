@@ -29,7 +29,7 @@ class Slots:
         parked: The parked ones, each with the tick since when.
     """
 
-    __slots__ = ("_as_of", "_released", "links", "parked")
+    __slots__ = ("_as_of", "_released", "_tried", "links", "parked")
 
     def __init__(self, tick: int) -> None:
         self.links: list[OwnerLink | None] = [None] * SLOTS
@@ -37,6 +37,9 @@ class Slots:
         self._as_of = array("Q", bytes(8 * SLOTS))
         # For a slot that is parked because its owner let go of it: who that was, and the map that it had.
         self._released: dict[int, tuple[Incarnation, int]] = {}
+        # For one that is attached, out of patience, to the owner that had let go of it: since when it was parked, and
+        # when it was attached. Should that owner still not have it, this has been one long wait.
+        self._tried: dict[int, tuple[int, int]] = {}
 
     @property
     def attached(self) -> int:
@@ -47,9 +50,14 @@ class Slots:
         """Those attached to *link*."""
         return [slot for slot, attached in enumerate(self.links) if attached is link]
 
-    def attach(self, slot: int, link: OwnerLink, map_version: int) -> None:
+    def attach(self, slot: int, link: OwnerLink, map_version: int, tick: int = 0) -> None:
         """A parked slot gets an owner, as map *map_version* says."""
-        del self.parked[slot]
+        since = self.parked.pop(slot)
+        released = self._released.get(slot)
+        if released is not None and released[0] == link.remote:
+            self._tried[slot] = since, tick
+        else:
+            self._tried.pop(slot, None)
         self.links[slot] = link
         self._as_of[slot] = map_version
         # How it came to be parked does not matter to the next time: maps only go forward from this one.
@@ -78,7 +86,8 @@ class Slots:
         """
         if not 0 <= slot < SLOTS or self.links[slot] is not link or map_version < self._as_of[slot]:
             return False
-        self.park(slot, tick)
+        since, _ = self._tried.get(slot, (tick, 0))
+        self.park(slot, since)
         self._released[slot] = link.remote, map_version
         return True
 
@@ -96,7 +105,8 @@ class Slots:
             return True
         if current.version <= released[1]:
             return False
-        return slot not in current.next_owners or tick - self.parked[slot] >= TRANSIT_PATIENCE
+        _, tried = self._tried.get(slot, (0, self.parked[slot]))
+        return slot not in current.next_owners or tick - tried >= TRANSIT_PATIENCE
 
     @property
     def let_go(self) -> list[int]:

@@ -100,7 +100,7 @@ class Shard:
             handover = Handover(config.data / FILE_NAME, me.incarnation, self._handed_over)
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
-            host.on_broken = partial(os._exit, UNEXPECTED_EXIT_CODE)
+            host.on_broken = self._crash
             self._acceptor = acceptor = Acceptor(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
@@ -171,6 +171,10 @@ class Shard:
 
     def _group(self, link: Link[OutputWriter], group: bytes) -> None:
         read_events(group, self._sinks[link])
+
+    @staticmethod
+    def _crash() -> None:
+        os._exit(UNEXPECTED_EXIT_CODE)  # at once: whatever would still be said might be wrong
 
     def _link_failed(self, link: Link[OutputWriter], error: Exception) -> None:
         # Nothing can be resumed with that router: what both sides know of each other differs now. A new incarnation

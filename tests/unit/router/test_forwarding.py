@@ -339,6 +339,44 @@ def test_each_new_owner_starts_the_time_anew(rig: Rig) -> None:
     assert connection.state is State.OPEN
 
 
+def test_a_release_that_cannot_be_handed_over_is_one_long_wait(rig: Rig) -> None:
+    """Out of patience the slot is attached again and again to its owner, which does not have it: no new beginning."""
+    connection, _ = rig.connect()
+    slot = connection.entry.slot
+    rig.take_map(cluster(2, shard(1), shard(2), moving={slot: 2}))
+    _, asker = rig.ask()
+    rig.receiver(1).released(2, [slot], [], [])
+    for version in range(3, 36):
+        rig.take_map(cluster(version, shard(1), shard(2), moving={slot: 2}))
+        rig.world.pass_time(1)
+        connection.data_received(text("alive"))
+        rig.forwarding.on_second()
+        rig.receiver(1).released(version, [slot], [], [])
+    assert [record[0] for record in rig.links[1].take()].count("restored") > 1, "it was offered again"
+    assert [got[:2] for got in asker.got] == [("failed", 503)]
+    assert connection.state is State.CLOSED_BY_ROUTER
+
+
+def test_a_link_that_cannot_be_made_is_made_later_and_keeps_no_other_from_its_slots(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = rig.forwarding._connect
+
+    def without_descriptors(_: object) -> None:
+        raise OSError(24, "too many open files")
+
+    rig.take_map(cluster(2, owners=[0] * SLOTS))
+    owners = [2 + slot % 2 for slot in range(SLOTS)]
+    monkeypatch.setattr(
+        rig.forwarding, "_connect", lambda member: (without_descriptors if member.incarnation == 2 else connect)(member)
+    )
+    rig.take_map(cluster(3, shard(2), shard(3), owners=owners))
+    assert rig.forwarding.attached == SLOTS // 2
+    monkeypatch.setattr(rig.forwarding, "_connect", connect)
+    rig.forwarding.on_second()
+    assert rig.forwarding.attached == SLOTS
+
+
 def test_members_are_matched_by_incarnation_not_by_name(rig: Rig) -> None:
     renamed = replace(shard(1), name="other")
     rig.take_map(cluster(2, renamed))

@@ -178,3 +178,22 @@ async def test_after_closing_nothing_is_done(cluster: Cluster) -> None:
     await cluster.watch.aclose()
     await asyncio.sleep(0.2)
     assert router.incarnation in cluster.directory.map().members
+
+
+async def test_no_error_ends_the_watch(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("cannot start a thread, on purpose")
+
+    router = cluster.enter("router-2", MemberKind.ROUTER, os.getpid())
+    cluster.watch.take_map(cluster.directory.map())
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "holder_of", fail)
+        cluster.watch.start()
+        await until("the error to be logged", lambda: "cannot be watched" in caplog.text)
+    try:
+        await cluster.map_where(router)
+    finally:
+        await cluster.watch.aclose()
+    assert caplog.text.count("cannot be watched") == 1
