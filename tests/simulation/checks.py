@@ -34,6 +34,9 @@ AROUND_S = 1.0
 HELD_FOR_DEAD_S = 7.0
 """The same for its own death: it may have been frozen already."""
 
+ON_THE_WAY_S = 3.0
+"""Seconds that a RELEASED may take to its routers, over a bad link: its shard may die before that."""
+
 
 def after(run: Run) -> list[str]:
     """Check a cluster at rest, whose clients are there."""
@@ -89,8 +92,11 @@ def _expelled_at(cluster: Cluster, tenure: Tenure) -> float:
 
 
 def _crashed(cluster: Cluster, tenure: Tenure) -> bool:
-    """Whether the tenure ended without a release."""
-    return not tenure.released and (not tenure.process.alive or tenure.shard not in cluster.store.map.members)
+    """Whether the tenure ended without a release that every router has heard of."""
+    if tenure.process.alive and tenure.shard in cluster.store.map.members:
+        return False
+    lost_at = cluster.members[tenure.process].lost_at
+    return tenure.released_at < 0 or 0 < lost_at < tenure.released_at + ON_THE_WAY_S
 
 
 # --- events -------------------------------------------------------------------------------------------------------

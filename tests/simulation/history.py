@@ -33,7 +33,7 @@ class Tenure:
         last_at: The same of the last one.
         sends: For each client what was sent to it, in order.
         sent: How many payloads were made.
-        released: It ended politely.
+        released_at: When it ended politely, as far as the shard can say; -1 if it did not.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Tenure:
     last_at: float = -1.0
     sends: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     sent: int = 0
-    released: bool = False
+    released_at: float = -1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -141,8 +141,8 @@ class History:
         for slot in slots:
             epoch = member.epochs.get(slot, 0)
             tenure = self.tenures.get((f"{member.incarnation}.{epoch}", slot))
-            if tenure is not None:
-                tenure.released = self._is_member(tenure.shard)  # else it is held for dead, whatever it says
+            if tenure is not None and self._is_member(tenure.shard):  # else it is held for dead, whatever it says
+                tenure.released_at = self.now
             member.epochs[slot] = epoch + 1
         if self.tracing:
             self.note(f"{process.name} lets go of {len(slots)} slots")
