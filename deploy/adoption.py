@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from ..common.cluster_map import ClusterMap, Member, MemberKind
 from ..common.ids import Incarnation
 from .config import UpConfig
-from .members import LiveMember, same_orders, without_ready_fd
+from .members import LiveMember
+from .orders import same_orders
 from .post import Post
 from .staffing import Staff, generation_of, router_name, router_seat, seat_name
 
@@ -81,17 +82,17 @@ def adopt(config: UpConfig, serving: Collection[tuple[LiveMember, Member]], map_
             argv = config.router_argv(live.name)
             post = Post(live.name, member.kind, argv, seat=router_seat(live.name))
             post.leaving = live.name not in routers
-            if not post.leaving and not same_orders(live.argv, argv):
+            if not post.leaving and not same_orders(live.kind, live.argv, argv):
                 # Until another one has taken its place, whatever is started again is what it was.
-                post.is_stale, post.argv = True, without_ready_fd(live.argv)
+                post.is_stale, post.argv = True, live.argv
         else:
             argv = config.shard_argv(live.name, member.seat)
             post = Post(live.name, member.kind, argv, seat=member.seat)
             if generation_of(live.name, member.seat) == staff.generation and member.seat in wanted_seats:
                 staff.seats[member.seat] = live.name
-                if not same_orders(live.argv, argv):
+                if not same_orders(live.kind, live.argv, argv):
                     # Until the reload has succeeded, whatever is started again is what it was.
-                    post.argv = old_orders = without_ready_fd(live.argv)
+                    post.argv = old_orders = live.argv
             else:
                 post.leaving = True
         post.adopted(live.pid, member.incarnation, now, since=now - live.age_s)
@@ -115,7 +116,7 @@ def _routers(config: UpConfig, living: Collection[LiveMember]) -> set[str]:
     for live in living:
         seat = router_seat(live.name)
         if seat in wanted:
-            fits = same_orders(live.argv, config.router_argv(live.name))
+            fits = same_orders(live.kind, live.argv, config.router_argv(live.name))
             best[seat] = max(best.get(seat, (False, 0, "")), (fits, generation_of(live.name, seat), live.name))
     return {name for _, _, name in best.values()}
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..common.clock import Clock
 from ..common.cluster_map import MemberKind
 from ..common.ids import Incarnation
+from ..common.startup import holder_of
 from .config import UpConfig
 from .post import Abort, Done, GiveUp, Post, Restart
 from .process import AdoptedProcess, MemberProcess, Process
@@ -70,9 +71,16 @@ class Crew:
     def adopt(self, post: Post) -> None:
         """Watch the process that the post has already."""
         try:
-            self._processes[post.name] = AdoptedProcess(post.pid, on_end=self._on_adopted_end)
+            process = AdoptedProcess(post.pid, on_end=self._on_adopted_end)
         except ProcessLookupError:
             self._judge(post, None, "")
+            return
+        # After opening: from here on it means the process that holds the name now, whoever gets the pid later.
+        if holder_of(self._config.run, post.name) != post.pid:
+            process.let_go()
+            self._judge(post, None, "")
+            return
+        self._processes[post.name] = process
 
     def kill(self, post: Post, why: str) -> None:
         """End the post's process now."""

@@ -14,7 +14,7 @@ from ..common.processes import KILL_DEADLINE_S
 from .members import LiveMember, find_members, is_router, is_still
 
 ROUNDS = 3
-"""Looks for members that were just starting while the others were ended."""
+"""Looks for members that were just starting while the others were ended, and for what these have left."""
 
 
 def end_everybody(run: Path, deadline_s: float) -> list[str]:
@@ -32,29 +32,35 @@ def end_everybody(run: Path, deadline_s: float) -> list[str]:
         found = find_members(run)
         if not found:
             break
-        ended += [live.name or f"process {live.pid}" for live in found]
-        end_leftovers(run, found, deadline_s)
+        # What a member's code has forked is left to that member. The next round finds what is left of it.
+        pids = {live.pid for live in found}
+        now = [live for live in found if live.forked_from not in pids]
+        ended += [live.name if live.name and not live.forked_from else f"process {live.pid}" for live in now]
+        end_leftovers(run, now, deadline_s)
     return ended
 
 
 def end_leftovers(run: Path, members: Collection[LiveMember], deadline_s: float) -> None:
     """End some members: routers first, so that shards still run the close handlers for their clients.
 
-    Blocks for as long as that takes.
+    Forks are killed: what they would do at a SIGTERM is not known, and nobody waits for it. Blocks for as long as all
+    that takes.
     """
     for routers in (True, False):
         with contextlib.ExitStack() as held:
-            descriptors = []
+            descriptors: list[int] = []
+            forks: list[int] = []
             for live in members:
                 if is_router(live) is routers:
                     descriptor = held.enter_context(watched(live.pid))
                     # After opening: the descriptor means this process, whoever gets the pid later.
                     if descriptor is not None and is_still(run, live):
-                        descriptors.append(descriptor)
+                        (forks if live.forked_from else descriptors).append(descriptor)
+            _signal(forks, signal.SIGKILL)
             _signal(descriptors, signal.SIGTERM)
             late = _await_all(descriptors, deadline_s)
             _signal(late, signal.SIGKILL)
-            _await_all(late, KILL_DEADLINE_S)
+            _await_all([*late, *forks], KILL_DEADLINE_S)
 
 
 def _signal(descriptors: Collection[int], number: int) -> None:

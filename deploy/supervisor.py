@@ -37,7 +37,8 @@ from .changes import Change, ChangeRefused, Outcome
 from .conductor import Conductor
 from .config import ADMIN_HOST, CHAT_EXAMPLE, UpConfig
 from .leftovers import end_everybody, end_leftovers
-from .members import LiveMember, find_members
+from .members import LiveMember, find_members, is_router
+from .orders import told
 from .post import Abort, GiveUp, Post, PostState
 from .reloading import CANARY_S, FAILED_CONSTRUCTIONS, Reload
 from .run_folder import SUPERVISOR, Address, sweep, write_address
@@ -102,7 +103,7 @@ class Supervisor:
         with contextlib.ExitStack() as held:
             held.callback(hold_name(config.run, SUPERVISOR).release)
             living = find_members(config.run)
-            serves_port = any({f"--port={config.port}", f"--host={config.host}"} <= {*live.argv} for live in living)
+            serves_port = any(self._listens_here(live) for live in living)
             held.callback(ports.Reservation(config.host, config.port, shared=serves_port).close)
             listening = held.enter_context(ports.listen_alone(ADMIN_HOST, config.admin_port))
             directory = self._open_directory()
@@ -205,6 +206,11 @@ class Supervisor:
 
     # --- who is there -------------------------------------------------------------------------------------------
 
+    def _listens_here(self, live: LiveMember) -> bool:
+        wanted = told("router", self.config.router_argv(live.name))
+        found = told("router", live.argv)
+        return is_router(live) and all(found[name] == wanted[name] for name in ("host", "port"))
+
     def _open_directory(self) -> SqliteDirectory:
         try:
             return SqliteDirectory(self.config.data / FILE_NAME, initial_shards=self.config.shards)
@@ -233,8 +239,8 @@ class Supervisor:
         """End processes that serve nobody: they were starting, or trying an app, when their supervisor was killed."""
         pids = {live.pid for live, _ in serving}
         for live in living:
-            if live.pid in pids:
-                continue
+            if live.pid in pids or live.forked_from in pids:
+                continue  # it serves, or is the affair of one that does
             if not live.holds_name:
                 end_leftovers(self.config.run, [live], ABORT_DEADLINE_S)
             elif not kill_member(self.config.run, live.name, live.pid):

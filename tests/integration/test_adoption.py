@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import time
+import urllib.request
 from pathlib import Path
 
 from websockets.asyncio.client import connect
@@ -158,6 +160,64 @@ def command_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return ""
+
+
+FORKING = """
+import os, time
+from roost.shard import DurableObject, Response
+class Fork(DurableObject):
+    async def fetch(self, request):
+        pid = os.fork()
+        if not pid:
+            time.sleep(1000)
+        return Response(str(pid))
+"""
+
+
+async def test_what_users_code_has_forked_is_left_to_it_and_goes_with_the_cluster(roost: Roost) -> None:
+    app = roost.folder / "app.py"
+    app.write_text(FORKING)
+    await asyncio.to_thread(roost.start, app, "--shards", 1)
+    forks = [int(await asyncio.to_thread(read, roost, f"/fork/{n}")) for n in range(2)]
+    left = await asyncio.to_thread(abandon, roost)
+    await asyncio.to_thread(roost.start, app, "--shards", 1)
+    assert pids(roost) == left
+    assert all(lives(pid) for pid in forks)
+    # One that outlives its shard does not keep the next one from coming.
+    os.kill(left["shard-1"], signal.SIGKILL)
+    await asyncio.to_thread(
+        wait_for, "the next one", lambda: roost.member("shard-1")["pid"] not in (0, left["shard-1"])
+    )
+    await asyncio.to_thread(wait_for, "its start", lambda: roost.member("shard-1")["state"] == "ready")
+    assert roost.member("shard-1")["restarts"] == 1
+    await asyncio.to_thread(abandon, roost)
+    said = await asyncio.to_thread(client.down, roost.data, timeout_s=10.0)
+    assert said.startswith(f"ended the members that were left in {roost.data}: router-1, shard-1")
+    assert not any(lives(pid) for pid in forks)
+    assert roost.left_behind() == []
+
+
+def read(roost: Roost, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{roost.port}{path}", timeout=30) as response:
+        return str(response.read().decode())
+
+
+async def test_members_that_were_started_by_hand_are_taken_over(roost: Roost) -> None:
+    members = []
+    for words in (
+        ["roost.shard", "--name", "shard-1", "--app", APP, "--log-level", "warning"],
+        ["roost.router", "--name=router-1", "--port", roost.port, "--log-level", "warning"],
+    ):
+        words = [sys.executable, "-m", *map(str, words), "--data", "data"]
+        members.append(await asyncio.create_subprocess_exec(*words, cwd=roost.folder))
+    await asyncio.to_thread(wait_for, "the members", lambda: len(live_members(roost.run)) == 2)
+    await asyncio.to_thread(wait_for, "the map", lambda: roost.owned() == {"shard-1": SLOTS})
+    await asyncio.to_thread(wait_for, "the router", lambda: len(roost.map().routers) == 1)
+    await asyncio.to_thread(roost.start, APP, "--shards", 1)
+    assert pids(roost) == {"shard-1": members[0].pid, "router-1": members[1].pid}
+    assert await asyncio.to_thread(roost.end) == 0
+    assert [await member.wait() for member in members] == [0, 0]
+    assert roost.left_behind() == []
 
 
 async def test_an_app_that_cannot_take_over_changes_nothing(roost: Roost) -> None:

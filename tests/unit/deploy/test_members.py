@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from roost.common.startup import hold_name
 from roost.deploy.leftovers import end_everybody
-from roost.deploy.members import LiveMember, find_members, is_still, without_ready_fd
+from roost.deploy.members import find_members, is_still
 
 SLEEP = """
 import signal, sys, time
@@ -33,9 +34,9 @@ class Pretenders:
         self.run = run
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, module: str, name: str) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-c", SLEEP, "-m", module, f"--run={self.run}", f"--name={name}"]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    def start(self, module: str, name: str, program: str = SLEEP, run: str = "") -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-c", program, "-m", module, f"--run={run or self.run}", "--name", name]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True, cwd=self.run)
         assert process.stdout is not None
         process.stdout.readline()
         self.started.append(process)
@@ -43,7 +44,8 @@ class Pretenders:
 
     def end(self) -> None:
         for process in self.started:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its forks as well
             process.communicate()
 
 
@@ -75,18 +77,20 @@ def test_command_lines_tell_of_members_that_hold_no_name(pretenders: Pretenders)
     assert not is_still(pretenders.run, found[2])
 
 
-def test_locks_tell_of_members_that_do_not_name_the_run_folder(pretenders: Pretenders) -> None:
+def test_locks_tell_who_holds_its_name(pretenders: Pretenders) -> None:
     run = pretenders.run / "run"
     held = hold_name(run, "shard-1")
     assert find_members(run) == [], "this process holds the name, and is no member by its command line"
-    shard = pretenders.start("roost.shard", "x")
+    shard = pretenders.start("roost.shard", "shard-1", run="run")
     held.path.write_text(str(shard.pid))
     (found,) = find_members(run)
     assert (found.name, found.pid, found.kind, found.holds_name) == ("shard-1", shard.pid, "shard", True)
+    assert found.argv == ("--name=shard-1", f"--data={pretenders.run / '.roost'}", f"--run={run}")
     assert is_still(run, found)
     held.release()
     assert not is_still(run, found)
-    assert find_members(run) == []
+    (found,) = find_members(run)
+    assert not found.holds_name
 
 
 def test_everybody_is_ended_the_deaf_ones_too(pretenders: Pretenders) -> None:
@@ -102,6 +106,47 @@ def test_everybody_is_ended_the_deaf_ones_too(pretenders: Pretenders) -> None:
     assert find_members(pretenders.run) == []
 
 
-def test_the_pipe_of_a_start_is_not_for_the_next_one() -> None:
-    assert without_ready_fd(["--name=a", "--ready-fd=7", "--app=x"]) == ("--name=a", "--app=x")
-    assert LiveMember("a", 1, "shard", (), True).age_s == 0.0
+FORKING = """
+import os, sys, time
+child = os.fork()
+print(child or os.getpid(), flush=True)
+time.sleep(60)
+"""
+"""Prints the pid of the fork, which goes on by itself."""
+
+
+def test_what_a_member_has_forked_is_no_member(pretenders: Pretenders) -> None:
+    shard = pretenders.start("roost.shard", "shard-1", FORKING)
+    alone = pretenders.start("roost.shard", "shard-2", FORKING)
+    alone.kill()
+    alone.wait()
+    forks = {live.forked_from: live.pid for live in find_members(pretenders.run) if live.forked_from}
+    assert set(forks) == {shard.pid, alone.pid}
+    first, *_ = find_members(pretenders.run)
+    assert (first.pid, first.forked_from) == (shard.pid, 0)
+    # It goes after its member, without a chance to do something at a SIGTERM.
+    assert end_everybody(pretenders.run, 5.0) == [
+        "shard-1",
+        f"process {forks[alone.pid]}",
+        f"process {forks[shard.pid]}",
+    ]
+    assert find_members(pretenders.run) == []
+
+
+def test_what_has_started_a_member_is_none(pretenders: Pretenders) -> None:
+    """The init of a container has the member's words in its own command line."""
+    init = pretenders.start("roost.shard", "shard-1", FORKING)
+    held = hold_name(pretenders.run, "shard-1")
+    (fork,) = (live.pid for live in find_members(pretenders.run) if live.forked_from == init.pid)
+    held.path.write_text(str(fork))
+    assert [(live.pid, live.holds_name) for live in find_members(pretenders.run)] == [(fork, True)]
+    held.release()
+
+
+def test_a_lock_with_a_pid_of_another_member_is_not_believed(pretenders: Pretenders) -> None:
+    held = hold_name(pretenders.run, "shard-1")
+    other = pretenders.start("roost.shard", "shard-2")
+    held.path.write_text(str(other.pid))
+    (found,) = find_members(pretenders.run)
+    assert (found.name, found.holds_name) == ("shard-2", False)
+    held.release()
