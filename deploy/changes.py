@@ -141,9 +141,10 @@ class Change(ABC):
         """Whether none of these posts is there any more."""
         return not any(self.staff.posts.get(post.name) is post for post in posts)
 
-    def _grown(self, counter: str) -> int:
-        """By how much a total of all members has grown since the change began."""
-        return growth(self._first or {}, self._last, counter)
+    def _grown(self, counter: str, name: str = "", pid: int = 0) -> int:
+        """By how much a total has grown since the change began: of all members, of one, or of one process."""
+        lives = {life: found for life, found in self._last.items() if name in ("", life[0]) and pid in (0, life[1])}
+        return growth(self._first or {}, lives, counter)
 
     def _wait_anew(self, seen: Seen) -> None:
         """Another stage begins: its patience, too."""

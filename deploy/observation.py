@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..common.counters import Reading, read_counters
 from ..common.errors import WireError
 from ..common.liveness import Liveness, Verdict
 from .post import Post, PostState
-from .status import Rates
+from .status import FAILED_CONSTRUCTIONS, Rates
 
 log = logging.getLogger("roost.supervisor")
 
@@ -33,6 +34,7 @@ class Observation:
         self._liveness: dict[str, tuple[int, Liveness]] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._unreadable: set[str] = set()
+        self._failed_at: dict[str, float] = {}
 
     @property
     def readings(self) -> Mapping[str, Reading]:
@@ -52,6 +54,13 @@ class Observation:
                 self._unreadable.add(post.name)
                 continue
             self._unreadable.discard(post.name)
+            before = self._readings.get(post.name)
+            failed = (
+                before.values.get(FAILED_CONSTRUCTIONS, 0) if before is not None and before.pid == reading.pid else 0
+            )
+            # Those of the first reading may be from just before.
+            if reading.values.get(FAILED_CONSTRUCTIONS, 0) > failed:
+                self._failed_at[post.name] = now
             self._readings[post.name] = reading
             self._rates.setdefault(post.name, Rates()).add(now, reading.pid, reading.values)
 
@@ -96,8 +105,12 @@ class Observation:
         rates = self._rates.get(post.name)
         return rates.per_second() if rates is not None else {}
 
+    def has_failed(self, post: Post, since: float) -> bool:
+        """Whether a constructor has raised at the post, or may have, since that time."""
+        return self._failed_at.get(post.name, -math.inf) >= since
+
     def forget(self, post: Post) -> None:
         """A post is given up; its figures go, its file as well."""
-        for held in (self._readings, self._rates, self._liveness, self._verdicts):
+        for held in (self._readings, self._rates, self._liveness, self._verdicts, self._failed_at):
             held.pop(post.name, None)
         (self._run / f"{post.name}.counters").unlink(missing_ok=True)

@@ -15,9 +15,9 @@ Theory of operation::
     STARTING, MOVING, WATCHING ── trouble ──► RETURNING  all seats go back to the predecessors, successors are dismissed
                                               all gone, settled ──► FAILED: the old code goes on
 
-*Trouble* is a successor that does not start, dies, or whose constructors fail while those of its predecessors did not;
-and a move that does not get on. Objects keep their sockets meanwhile: a shard tries a failing constructor again for
-30 s before it resets an object that has moved.
+*Trouble* is a successor that does not start, dies, or at which constructors fail while at the predecessors none has in
+the minute before and since; and a move that does not get on. Objects keep their sockets meanwhile: a shard tries a
+failing constructor again for 30 s before it resets an object that has moved.
 
 Predecessors live until all is done, owning nothing, so that a rollback needs no start. A seat whose shard is not there
 (it died and could not be started again, the reason to reload, perhaps) gets a successor all the same.
@@ -25,17 +25,17 @@ Predecessors live until all is done, owning nothing, so that a rollback needs no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import Enum
 
 from ..common.cluster_map import ClusterMap
-from ..common.counters import Reading
 from ..common.errors import AppError, ConfigError
 from .changes import EXIT_FAILED, Change, Outcome, Seen, owners_changed
 from .config import UpConfig
 from .post import Post, PostState
 from .reconciling import is_settled
 from .staffing import Staff, counted, in_order, latest_generation, listed
+from .status import FAILED_CONSTRUCTIONS
 
 CANARY_S = 2.0
 """Seconds for which the first successor is watched before the others follow."""
@@ -43,8 +43,9 @@ LONGEST_CANARY_S = 3_600.0
 """The longest time for that: no other change can begin meanwhile, and none can be called off."""
 GLANCE_S = 0.6
 """The same for each of the others: two publications of its counters."""
-FAILED_CONSTRUCTIONS = "constructions_failed"
-"""The shards' counter of constructors that raised."""
+QUIET_S = 60.0
+"""Seconds before a reload in which no constructor of the present code may have failed, if failures of the new code are
+to say something."""
 
 
 class Stage(Enum):
@@ -73,7 +74,8 @@ class Reload(Change):
         config: What successors are told.
         app: The app in words.
         canary_s: Seconds to watch the first successor.
-        was_failing: Whether constructors of the present code fail just now, so that new failures say nothing.
+        was_failing: Whether constructors of the present code have failed within ``QUIET_S``, so that failures of the
+            new code say nothing.
 
     Raises:
         ConfigError: It cannot be watched for so long.
@@ -216,16 +218,20 @@ class Reload(Change):
             # An error: it has died, and its next process has not even been started.
             if post.error or post.state not in (PostState.WAITING, PostState.STARTING, PostState.READY):
                 return post.error or f"{post.name} has ended"
-            if not self._was_failing and self._failures(post, seen.readings):
-                return f"constructors fail at {post.name} that did not before"
+        failed = {post.name: count for post in self._successors.values() if (count := self._failures(post, post.pid))}
+        if failed and not self._was_failing and not any(map(self._failures, self._predecessors.values())):
+            return (
+                f"{counted(sum(failed.values()), 'constructor')} failed at {listed(failed)}, and none at "
+                f"{listed(post.name for post in self._predecessors.values())} in the minute before and since"
+            )
         if self._stage is Stage.MOVING and self._is_stuck(seen):
             return f"the move does not get on: {counted(len(seen.map.next_owners), 'slot')} in transit"
         return ""
 
-    @staticmethod
-    def _failures(post: Post, readings: Mapping[str, Reading]) -> int:
-        reading = readings.get(post.name)
-        return reading.values.get(FAILED_CONSTRUCTIONS, 0) if reading is not None and reading.pid == post.pid else 0
+    def _failures(self, post: Post, pid: int = 0) -> int:
+        """Constructors that have failed at a post since the reload began, or at one process of it: a file with an
+        earlier one's figures may be left under a successor's name."""
+        return self._grown(FAILED_CONSTRUCTIONS, post.name, pid)
 
     def _turn_back(self, why: str, seen: Seen) -> None:
         self._why = why

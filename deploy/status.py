@@ -15,6 +15,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+FAILED_CONSTRUCTIONS = "constructions_failed"
+"""The shards' counter of constructors that raised."""
 RATE_WINDOW_S = 5.0
 """Seconds over which a rate is averaged."""
 

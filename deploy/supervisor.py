@@ -40,7 +40,7 @@ from .leftovers import end_everybody, end_leftovers
 from .members import LiveMember, find_members, is_router
 from .orders import told
 from .post import Abort, GiveUp, Post, PostState
-from .reloading import CANARY_S, FAILED_CONSTRUCTIONS, Reload
+from .reloading import CANARY_S, QUIET_S, Reload
 from .run_folder import SUPERVISOR, Address, sweep, write_address
 from .scaling import Scaling
 from .source_watch import SourceWatch
@@ -326,7 +326,7 @@ class Supervisor:
             app=config.app_in_words,
             canary_s=canary_s,
             was_failing=any(
-                conductor.observation.rates(post).get(FAILED_CONSTRUCTIONS, 0) for post in conductor.staff.holders
+                conductor.observation.has_failed(post, self._clock.now() - QUIET_S) for post in conductor.staff.holders
             ),
         )
 

@@ -18,6 +18,7 @@ from roost.deploy.post import Post
 
 class Figures(Counters):
     events: int
+    constructions_failed: int
 
 
 @pytest.fixture
@@ -92,3 +93,22 @@ def test_a_damaged_file_is_told_of_and_what_is_forgotten_is_gone(
     assert caplog.text.count("the counters of shard-1 cannot be read") == 1
     seen.forget(post)
     assert not list(tmp_path.iterdir())
+
+
+def test_when_a_constructor_has_failed_last(tmp_path: Path, post: Post) -> None:
+    seen = Observation(tmp_path, stall_kill_s=3.0, is_running=lambda pid: True)
+    figures = Figures()
+    figures.constructions_failed = 7
+    file = CounterFile(tmp_path / "shard-1.counters", figures)
+    file.publish()
+    assert not seen.has_failed(post, 0.0)
+    seen.read([post], 100.0)
+    assert seen.has_failed(post, 100.0), "nobody knows when those were"
+    seen.read([post], 170.0)
+    assert not seen.has_failed(post, 110.0)
+    figures.constructions_failed += 1
+    file.publish()
+    seen.read([post], 171.0)
+    assert seen.has_failed(post, 171.0)
+    assert not seen.has_failed(post, 171.1)
+    file.close()

@@ -123,7 +123,9 @@ def test_constructors_that_begin_to_fail() -> None:
     rig = started(2)
     change = until_canary(rig)
     failures(rig, "shard-1.2", 1)
-    rolled_back(rig, change, "constructors fail at shard-1.2 that did not before")
+    rolled_back(
+        rig, change, "1 constructor failed at shard-1.2, and none at shard-1, shard-2 in the minute before and since"
+    )
     assert "died shard-1" not in rig.log
 
 
@@ -132,8 +134,10 @@ def test_constructors_of_a_later_one() -> None:
     change = until_canary(rig)
     rig.now += CANARY_S
     rig.run(lambda: rig.owned().get("shard-2.2", 0) > 0)
-    failures(rig, "shard-2.2", 1)
-    rolled_back(rig, change, "constructors fail at shard-2.2 that did not before")
+    failures(rig, "shard-2.2", 3)
+    rolled_back(
+        rig, change, "3 constructors failed at shard-2.2, and none at shard-1, shard-2 in the minute before and since"
+    )
 
 
 def test_constructors_that_failed_before_say_nothing() -> None:
@@ -143,6 +147,38 @@ def test_constructors_that_failed_before_say_nothing() -> None:
     rig.run()
     assert change.outcome is not None
     assert change.outcome.exit_code == 0
+
+
+def test_constructors_that_fail_at_the_old_code_as_well_say_nothing() -> None:
+    rig = started(2)
+    failures(rig, "shard-2", 4)  # some time ago
+    change = until_canary(rig)
+    failures(rig, "shard-2", 5)
+    rig.turn()
+    failures(rig, "shard-1.2", 9)
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
+
+
+def test_a_file_that_an_earlier_successor_has_left_says_nothing() -> None:
+    rig = started(2)
+    change = reload(rig)
+    rig.run(lambda: "shard-1.2" in rig.staff.posts)
+    rig.counters["shard-1.2"] = Reading(9, 0, 0, {"constructions_failed": 5})
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
+
+
+def test_constructors_that_failed_long_ago_do_not_excuse_those_of_the_new_code() -> None:
+    rig = started(2)
+    failures(rig, "shard-2", 4)
+    change = until_canary(rig)
+    failures(rig, "shard-1.2", 1)
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == AppError.exit_code
 
 
 def test_a_successor_that_cannot_start() -> None:
