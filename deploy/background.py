@@ -12,7 +12,9 @@ from pathlib import Path
 
 from ..common.config import to_argv
 from ..common.errors import StartupError
+from ..common.startup import holder_of
 from .config import UpConfig
+from .run_folder import SUPERVISOR
 
 LOG_FILE = "roost.log"
 OLD_LOG_BYTES = 16 << 20
@@ -43,7 +45,8 @@ def start_in_background(config: UpConfig) -> int:
     """
     log = log_path(config)
     config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > OLD_LOG_BYTES:
+    # Not under a cluster that runs: this start will be refused.
+    if holder_of(config.run, SUPERVISOR) is None and log.exists() and log.stat().st_size > OLD_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
     reading, writing = os.pipe()
     try:

@@ -68,7 +68,10 @@ def find(data: Path, run: Path | None = None) -> Address:
     members = live_members(run)
     if members:
         who = ", ".join(f"{name} (process {pid})" for name, pid in members.items())
-        raise NoCluster(f"the cluster in {data} has lost its supervisor and serves without one: {who}")
+        raise NoCluster(
+            f"the cluster in {data} has lost its supervisor and serves without one: {who}; `roost up` with its options "
+            "takes it over, `roost down` ends it"
+        )
     raise NoCluster(f"no cluster runs in the data folder {data}")
 
 
@@ -163,7 +166,11 @@ def _change(address: Address, path: str, body: object, say: Callable[[str], None
         said = len(found["lines"])
         if found["done"]:
             break
-        time.sleep(PROGRESS_INTERVAL_S)
+        try:
+            time.sleep(PROGRESS_INTERVAL_S)
+        except KeyboardInterrupt:
+            say("the change goes on without this command; `roost status` shows it")
+            raise
     if found["exit_code"]:
         raise ChangeFailed(found["sentence"], found["exit_code"])
     return str(found["sentence"])

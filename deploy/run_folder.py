@@ -40,12 +40,13 @@ def write_address(run: Path, address: Address) -> None:
 
 def read_address(run: Path) -> Address | None:
     """The address of the supervisor that lives now; ``None`` when there is none, or it has not got that far yet."""
-    if holder_of(run, SUPERVISOR) is None:
-        return None
     try:
-        return Address(**json.loads((run / _FILE).read_text()))
+        found = Address(**json.loads((run / _FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+    # One that was killed has left its file, and another one may hold the name by now: the token is not for whoever
+    # listens at the old port.
+    return found if holder_of(run, SUPERVISOR) == found.pid else None
 
 
 def live_members(run: Path) -> dict[str, int]:

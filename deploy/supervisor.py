@@ -29,7 +29,14 @@ from ..common.directory import FILE_NAME, SqliteDirectory
 from ..common.errors import DataFolderInUse, DirectoryError, RoostError, StartupError
 from ..common.ids import Incarnation
 from ..common.processes import kill_member
-from ..common.startup import hold_name, install_logging, raise_descriptor_limit, report_error, report_ready
+from ..common.startup import (
+    UNEXPECTED_EXIT_CODE,
+    hold_name,
+    install_logging,
+    raise_descriptor_limit,
+    report_error,
+    report_ready,
+)
 from . import ports
 from .admin import AdminServer, make_app
 from .adoption import Adopted, adopt, in_map
@@ -83,6 +90,7 @@ class Supervisor:
         self._descriptors = 0
         self._admin = ""
         self._adopted: Adopted | None = None
+        self._called_off = False
         self._trial: Trial | None = None
 
     # --- the whole life -----------------------------------------------------------------------------------------
@@ -176,7 +184,7 @@ class Supervisor:
         self._adopted = None  # from now on they are ours, whatever comes
 
     async def _take_over(self, adopted: Adopted) -> None:
-        """Make the members that were found what they should be."""
+        """Make the members that were found what they should be; a signal calls that off."""
         if any(post.is_stale for post in adopted.staff.posts.values()):
             self._announce("  the routers were told something else: others take their places, one by one")
             refused = await Trial.of_router(self.config, begun=self._keep_trial)
@@ -267,6 +275,17 @@ class Supervisor:
             if self._state == "ending":
                 self._announce("roost was told twice: it kills what still runs")
                 self._conductor.crew.kill_all()
+            return
+        if self._adopted is not None:
+            # Whoever interrupts the take-over does not want what served before to end.
+            self._called_off = True
+            self._fail(
+                StartFailed(
+                    "the take-over was called off; what serves goes on without a supervisor: `roost up` takes it over, "
+                    f"`roost down --data {self.config.data}` ends it",
+                    UNEXPECTED_EXIT_CODE,
+                )
+            )
             return
         self.ask_to_end()
 
@@ -397,6 +416,8 @@ class Supervisor:
             log.warning("ended what was left in the run folder: %s", ", ".join(left))
 
     def _serves_on(self, post: Post) -> bool:
+        if self._called_off:
+            return post.state in (PostState.READY, PostState.RETIRING)
         if not post.serves or post.leaving:
             return False
         return post.kind is MemberKind.ROUTER or self._conductor.staff.seats.get(post.seat) == post.name

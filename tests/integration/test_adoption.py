@@ -234,11 +234,31 @@ async def test_an_app_that_cannot_take_over_changes_nothing(roost: Roost) -> Non
     assert "no_such_module" in done.stderr.splitlines()[-1]
     assert "what ran before goes on" in done.stderr.splitlines()[-1]
     assert live_members(roost.run) == left
+    # Whoever loses patience does not lose the cluster.
+    broken.write_text("import time\ntime.sleep(1000)\n")
+    roost.up = await asyncio.to_thread(interrupted, roost, broken)
+    assert roost.up.returncode == 1
+    assert live_members(roost.run) == left
+    lost = await asyncio.to_thread(roost.command, "status")
+    assert lost.stderr.endswith("; `roost up` with its options takes it over, `roost down` ends it\n")
     assert roost.get("/web/a") == 200
     await asyncio.to_thread(roost.start, APP, "--shards", 1)
     assert pids(roost) == left
     assert await asyncio.to_thread(roost.end) == 0
     assert roost.left_behind() == []
+
+
+def interrupted(roost: Roost, app: Path) -> subprocess.Popen[str]:
+    """``roost up``, and Ctrl-C while it takes over."""
+    up = subprocess.Popen(roost.words(*roost.up_words(app)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert up.stdout is not None
+    while "the shards were told something else" not in up.stdout.readline():
+        assert up.poll() is None
+    wait_for("the trial", lambda: len(processes_of(roost.data)) == 4)
+    up.send_signal(signal.SIGINT)
+    _, stderr = up.communicate(timeout=10)
+    assert "the take-over was called off; what serves goes on without a supervisor" in stderr
+    return up
 
 
 async def test_a_take_over_that_fails_half_way_leaves_who_serves(roost: Roost) -> None:

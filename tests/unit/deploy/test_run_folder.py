@@ -1,0 +1,70 @@
+"""How commands find a supervisor, and what they say when it is not there or takes its time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roost.common.errors import DataFolderInUse
+from roost.common.startup import HeldName, hold_name
+from roost.deploy import client
+from roost.deploy.background import OLD_LOG_BYTES, BackgroundStartFailed, log_path, start_in_background
+from roost.deploy.config import UpConfig
+from roost.deploy.run_folder import SUPERVISOR, Address, read_address, write_address
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[HeldName]:
+    made = hold_name(tmp_path / "run", SUPERVISOR)
+    yield made
+    made.release()
+
+
+def address(pid: int) -> Address:
+    return Address(pid, "127.0.0.1", 1, "token", "http://127.0.0.1:2")
+
+
+def test_only_the_supervisor_that_lives_is_asked(tmp_path: Path, held: HeldName) -> None:
+    run = tmp_path / "run"
+    assert read_address(run) is None
+    write_address(run, address(os.getpid()))
+    assert read_address(run) == address(os.getpid())
+    # The file of one that was killed, while the next one starts.
+    write_address(run, address(os.getpid() + 1))
+    assert read_address(run) is None
+    with pytest.raises(client.ClusterUnreachable, match="is starting or ending"):
+        client.find(tmp_path, run)
+
+
+def test_a_refused_start_leaves_the_log_of_the_cluster_that_runs(tmp_path: Path, held: HeldName) -> None:
+    config = UpConfig(data=tmp_path / "data", run=tmp_path / "run", admin_port=0)
+    config.data.mkdir()
+    with log_path(config).open("wb") as log:
+        log.truncate(OLD_LOG_BYTES + 1)
+    with pytest.raises(BackgroundStartFailed) as caught:
+        start_in_background(config)
+    assert caught.value.exit_code == DataFolderInUse.exit_code
+    assert [path.name for path in config.data.iterdir()] == ["roost.log"]
+    assert log_path(config).stat().st_size > OLD_LOG_BYTES
+
+
+def test_whoever_interrupts_the_command_hears_that_the_change_goes_on(
+    tmp_path: Path, held: HeldName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(address: Address, method: str, path: str, body: object = None) -> Any:
+        return {"change": 1} if method == "POST" else {"lines": ["one"], "done": False}
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    write_address(tmp_path / "run", address(os.getpid()))
+    monkeypatch.setattr(client, "ask", ask)
+    monkeypatch.setattr("time.sleep", interrupt)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        client.scale(tmp_path, shards=1, routers=None, say=said.append, run=tmp_path / "run")
+    assert said == ["one", "the change goes on without this command; `roost status` shows it"]
