@@ -31,7 +31,7 @@ from roost.common.errors import (
 )
 from roost.common.limits import SLOTS
 from roost.deploy import client
-from roost.deploy.run_folder import live_members
+from roost.deploy.run_folder import live_members, read_address
 from tests.cluster import REPOSITORY
 from tests.integration.roost import DEADLINE_S, Roost, lives, processes_of, wait_for
 from tests.waiting import within
@@ -167,8 +167,7 @@ def test_a_cluster_that_nobody_can_hear_goes_on(roost: Roost) -> None:
         roost.up = subprocess.Popen(
             roost.words(*roost.up_words("--shards", 1)), stdout=full, stderr=full, cwd=REPOSITORY, text=True
         )
-    wait_for("the start", lambda: live_members(roost.run).keys() >= {"router-1", "shard-1"})
-    wait_for("the admin API", lambda: roost.command("status").returncode == 0)
+    wait_for("the admin API", lambda: read_address(roost.run))
     wait_for("the end of the start", lambda: roost.status()["state"] == "running")
     assert client.scale(roost.data, shards=2, routers=None, say=lambda line: None).startswith("2 shards and 1 router")
     before = roost.member("shard-1")["pid"]
