@@ -1,7 +1,7 @@
 """``python -m roost.router.check``: takes a router's arguments, says whether a router could run with them, and ends.
 
-It reports on the same pipe, ``--ready-fd``: ``{"ready": true}``, or the error with which that router would not start. So
-new settings are tried before any router is touched.
+It reports on the same pipe, ``--ready-fd``: ``{"ready": true}``, or the error with which that router would not start.
+So new settings are tried before any router is touched.
 """
 
 from __future__ import annotations
