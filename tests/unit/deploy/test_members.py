@@ -107,8 +107,10 @@ def test_everybody_is_ended_the_deaf_ones_too(pretenders: Pretenders) -> None:
 
 
 FORKING = """
-import os, sys, time
+import os, signal, sys, time
 child = os.fork()
+if not child:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(child or os.getpid(), flush=True)
 time.sleep(60)
 """
@@ -125,12 +127,14 @@ def test_what_a_member_has_forked_is_no_member(pretenders: Pretenders) -> None:
     first, *_ = find_members(pretenders.run)
     assert (first.pid, first.forked_from) == (shard.pid, 0)
     # It goes after its member, without a chance to do something at a SIGTERM.
+    began = time.monotonic()
     assert end_everybody(pretenders.run, 5.0) == [
         "shard-1",
         f"process {forks[alone.pid]}",
         f"process {forks[shard.pid]}",
     ]
     assert find_members(pretenders.run) == []
+    assert time.monotonic() - began < 4
 
 
 def test_what_has_started_a_member_is_none(pretenders: Pretenders) -> None:
