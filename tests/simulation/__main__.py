@@ -54,8 +54,8 @@ def _begin() -> None:
 def runs(options: argparse.Namespace) -> Iterator[Outcome]:
     """The outcomes of as many seeds as the options ask for, or as there is time for."""
     end = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
-    last = options.first + options.seeds
-    work = ((at, min(CHUNK, last - at), options.plant, options.theme) for at in range(options.first, last, CHUNK))
+    last, chunk = options.first + options.seeds, 2 if options.until_found else CHUNK
+    work = ((at, min(chunk, last - at), options.plant, options.theme) for at in range(options.first, last, chunk))
     with multiprocessing.get_context("fork").Pool(options.workers or os.cpu_count() or 1, _begin) as pool:
         for outcomes in pool.imap(_chunk, work):
             yield from outcomes

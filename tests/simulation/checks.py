@@ -79,7 +79,7 @@ def _by_client(run: Run) -> dict[int, list[Execution]]:
         if each.kind not in ("message", "close", "error"):
             continue
         if each.stale:
-            since = max(each.tenure.first_at, _expelled_at(run.cluster, each.tenure))
+            since = max(each.tenure.began_at, _expelled_at(run.cluster, each.tenure))
             if any(since < other.first_at <= each.at for other in begun[each.tenure.slot] if other is not each.tenure):
                 continue
         runs[each.client].append(each)
@@ -248,7 +248,7 @@ def _activity(run: Run) -> Iterator[str]:
         for key, slot, _, text in client.arrived:
             tenure = history.tenures[key, slot]
             at = history.accepted_at[router.incarnation, text.encode()]
-            later = [each for each in by_slot[slot] if each is not tenure and tenure.first_at < each.first_at < at]
+            later = [each for each in by_slot[slot] if each is not tenure and tenure.began_at < each.first_at < at]
             if later:
                 yield (
                     f"slot {slot}: output of {key} for client {client.number} was accepted at {at - 1000:.3f}, when "
@@ -263,14 +263,17 @@ def _broadcasts(run: Run) -> Iterator[str]:
     """An object that sends to all its sockets knows them all, also when it has just come to another shard."""
     cluster = run.cluster
     rooms = {client.number: client.room for client in run.clients}
+    closed: set[int] = set()
     for each in cluster.history.executions:
+        if each.data == "bye":
+            closed.add(each.client)  # by the object: nothing can be sent there any more
         if each.data != "cast" or each.stale:
             continue
         reached = {target for target, _ in each.sends}
         for client in run.clients:
             if (
                 client.room == rooms[each.client]
-                and client.number not in reached
+                and client.number not in reached | closed
                 and _was_there(cluster, client, each.at)
             ):
                 yield (

@@ -29,8 +29,8 @@ class Tenure:
         slot: The slot.
         shard: The incarnation.
         process: The shard's process.
-        first_at: When the first event was delivered in it.
-        last_at: The same of the last one.
+        began_at: When the first handler ran in it.
+        first_at: When the first one ran while its shard was on the map; -1 if none has.
         sends: For each client what was sent to it, in order.
         sent: How many payloads were made.
         released_at: When it ended politely, as far as the shard can say; -1 if it did not.
@@ -40,8 +40,8 @@ class Tenure:
     slot: int
     shard: Incarnation
     process: Process
+    began_at: float
     first_at: float = -1.0
-    last_at: float = -1.0
     sends: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     sent: int = 0
     released_at: float = -1.0
@@ -130,7 +130,7 @@ class History:
         key = f"{member.incarnation}.{member.epochs.get(slot, 0)}"
         tenure = self.tenures.get((key, slot))
         if tenure is None:
-            tenure = self.tenures[key, slot] = Tenure(key, slot, member.incarnation, process)
+            tenure = self.tenures[key, slot] = Tenure(key, slot, member.incarnation, process, self.now)
         return tenure
 
     def released(self, process: Process, slots: Sequence[int]) -> None:
@@ -167,7 +167,6 @@ class History:
             self._active[tenure.slot] = tenure
             if tenure.first_at < 0:
                 tenure.first_at = self.now
-            tenure.last_at = self.now
         self.executions.append(run)
         if self.tracing:
             marks = " again" * redelivered + " stale" * stale
