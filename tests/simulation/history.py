@@ -29,8 +29,7 @@ class Tenure:
         slot: The slot.
         shard: The incarnation.
         process: The shard's process.
-        began_at: When the first handler ran in it.
-        first_at: When the first one ran while its shard was on the map; -1 if none has.
+        first_at: When the first handler ran in it while its shard was on the map; -1 if none has.
         sends: For each client what was sent to it, in order.
         sent: How many payloads were made.
         released_at: When it ended politely, as far as the shard can say; -1 if it did not.
@@ -40,7 +39,6 @@ class Tenure:
     slot: int
     shard: Incarnation
     process: Process
-    began_at: float
     first_at: float = -1.0
     sends: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     sent: int = 0
@@ -130,7 +128,7 @@ class History:
         key = f"{member.incarnation}.{member.epochs.get(slot, 0)}"
         tenure = self.tenures.get((key, slot))
         if tenure is None:
-            tenure = self.tenures[key, slot] = Tenure(key, slot, member.incarnation, process, self.now)
+            tenure = self.tenures[key, slot] = Tenure(key, slot, member.incarnation, process)
         return tenure
 
     def released(self, process: Process, slots: Sequence[int]) -> None:
