@@ -8,7 +8,7 @@ routers' sinks note when they accept output; clients note what arrives.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +131,7 @@ class History:
             tenure = self.tenures[key, slot] = Tenure(key, slot, member.incarnation, process)
         return tenure
 
-    def released(self, process: Process, slots: Sequence[int]) -> None:
+    def released(self, process: Process, slots: Collection[int]) -> None:
         """*process* says that it lets go of *slots*."""
         if not process.alive:
             return

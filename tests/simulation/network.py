@@ -9,7 +9,6 @@ connection keep their order; nobody is told of a loss; a batch of a sender that 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,30 +190,14 @@ class SimDialer(_SimEndpoint[EventWriter]):
         return self._new_link(remote, EventWriter())
 
 
-class _Writer(OutputWriter):
-    """Tells when slots are let go of."""
-
-    def __init__(self, acceptor: SimAcceptor) -> None:
-        super().__init__()
-        self._acceptor = acceptor
-
-    def released(self, map_version: int, slots: Sequence[int], *events: Sequence[int]) -> None:
-        if self._acceptor.on_released is not None:
-            self._acceptor.on_released(slots)
-        super().released(map_version, slots, *events)
-
-
 class SimAcceptor(_SimEndpoint[OutputWriter]):
     """A shard's end, in the place of ``common.link.Acceptor``."""
 
     waits_for_maps = Acceptor.waits_for_maps
 
-    on_released: Callable[[Sequence[int]], None] | None = None
-    """Called with slots that the shard lets go of, as it says so."""
-
     def add_peer(self, remote: Incarnation) -> Link[OutputWriter]:
         """Begin the session with a router."""
-        return self._new_link(remote, _Writer(self))
+        return self._new_link(remote, OutputWriter())
 
     def remove_peer(self, remote: Incarnation) -> None:
         """End the session with a router."""

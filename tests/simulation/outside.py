@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +21,7 @@ from roost.common.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.counters import Reading
 from roost.common.directory import MapWatch
 from roost.common.errors import DirectoryError, StartupError
-from roost.common.ids import Incarnation
+from roost.common.ids import Incarnation, Slot
 from roost.common.last_words import LastWords, RunningEvent
 from roost.router import app as router_app
 from roost.router import guard_watch as router_guard
@@ -31,6 +31,7 @@ from roost.router.receiving import Receiver
 from roost.shard import app as shard_app
 from roost.shard import handover as shard_handover
 from roost.shard import host as shard_host
+from roost.shard.handover import Handover
 
 from .loops import Process, SimLoop
 from .network import SimAcceptor, SimDialer
@@ -329,7 +330,6 @@ def _dialer(*, loop: SimLoop, **options: Any) -> SimDialer:
 def _acceptor(*, loop: SimLoop, endpoint: str, **options: Any) -> SimAcceptor:
     process = loop.process
     made = SimAcceptor(process.cluster.network, process, loop=loop, **options)
-    made.on_released = lambda slots: process.cluster.history.released(process, slots)
     made.network.register(made)
     return made
 
@@ -344,6 +344,15 @@ class _Os(ModuleType):
     def __init__(self) -> None:
         super().__init__("os")
         self.getpid = _getpid
+
+
+class NotingHandover(Handover):
+    """Notes what its shard lets go of."""
+
+    def add(self, slots: Collection[Slot]) -> None:
+        process = current_process()
+        process.cluster.history.released(process, slots)
+        super().add(slots)
 
 
 class NotingReceiver(Receiver):
@@ -397,6 +406,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
     shard_app: {
         **_COMMON,
         "Acceptor": _acceptor,
+        "Handover": NotingHandover,
         "Watchdog": Nothing,
         "LastWords": SimLastWords,
         "forget_old": lambda run, name: None,
