@@ -25,6 +25,9 @@ from .staffing import Staff
 
 MOVE_PATIENCE_S = 60.0
 """Seconds without progress after which a change stops waiting for slots; handlers have 5 s, a hung shard 30 s."""
+CALM_S = 0.5
+"""Seconds between the start of new members and the moves to them. A start takes a core for as long; where there is none
+to spare, others fall behind with their messages, and the pause of a move should not come on top of that."""
 EXIT_FAILED = 1
 """Exit code of a command whose change failed."""
 

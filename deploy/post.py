@@ -140,6 +140,10 @@ class Post:
         """Whether it has a process that does its work."""
         return self.state is PostState.READY
 
+    def has_served_for(self, seconds: float, now: float) -> bool:
+        """Whether it serves, and has for so long."""
+        return self.serves and self._ready_at is not None and now - self._ready_at >= seconds
+
     def started(self, pid: int, now: float, patience_s: float = math.inf) -> None:
         """A process was started for it, and has *patience_s* seconds to get ready."""
         assert self.state is PostState.WAITING, self.state

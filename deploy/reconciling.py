@@ -16,8 +16,11 @@ a dead shard that owns nothing and that nobody waits for         without it
 a dead shard, slots, nobody waits for it, another one serves     its slots go to the others (``inherited``)
 no slot has an owner, and all seats' shards serve                the first assignment
 slots that belong to another serving shard than their owner,     marked as in transit (``moving``): their owners, which
-their owner serves, not in transit                               must serve, hand them over
+their owner serves, not in transit, ``MOVES_AT_ONCE`` at most     must serve, hand them over
 ===============================================================  ===================================================
+
+Slots move in portions: a slot is away for as long as its whole portion takes to let go of and to attach, so a smaller
+one pauses its sockets for less.
 
 *Nobody waits* for a shard whose post is leaving, failed or gone, or whose grace has passed. Slots of a shard in its
 grace stay with it, and none move to it meanwhile.
@@ -45,12 +48,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ..common import cluster_map
 from ..common.cluster_map import ClusterMap, Member, MemberKind
 from ..common.ids import Incarnation, Slot
 from .post import Post, PostState
 from .staffing import Staff, in_order
+
+MOVES_AT_ONCE = 1_024
+"""Slots in transit at a time. The next ones set out when half of these have arrived, not one by one: each time costs
+every process the reading of a map."""
 
 
 @dataclass(slots=True)
@@ -132,13 +140,14 @@ def moves_wanted(current: ClusterMap, staff: Staff) -> dict[Slot, Incarnation]:
         member = current.named(name)
         if member is not None:
             seats[seat] = member.incarnation
-    if not seats:
+    if not seats or len(current.next_owners) > MOVES_AT_ONCE // 2:
         return {}
     for post in staff.posts.values():
         if post.serves:
             serving.add(post.incarnation)
     moves = cluster_map.balancing(current, seats)
-    return {slot: to for slot, to in moves.items() if to in serving and current.owners[slot] in serving}
+    possible = {slot: to for slot, to in moves.items() if to in serving and current.owners[slot] in serving}
+    return dict(islice(possible.items(), MOVES_AT_ONCE - len(current.next_owners)))
 
 
 def is_settled(current: ClusterMap, staff: Staff) -> bool:

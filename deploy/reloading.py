@@ -5,7 +5,7 @@ Theory of operation::
     CHECKING ── a process loads the app: refused, or it lacks a namespace that is hosted now ──► FAILED, nothing touched
     │ fine
     ▼
-    STARTING   a successor for the next seat          ready ──► it gets the seat: the slots move to it
+    STARTING   a successor for the next seat          ready, and calm ──► it gets the seat: the slots move to it
     MOVING     its slots on their way                 settled
     WATCHING   the first one for ``canary_s``, the others for ``GLANCE_S``       ──► the next seat: STARTING
     │ all seats done
@@ -30,7 +30,7 @@ from enum import Enum
 
 from ..common.cluster_map import ClusterMap
 from ..common.errors import AppError, ConfigError
-from .changes import EXIT_FAILED, Change, Outcome, Seen, owners_changed
+from .changes import CALM_S, EXIT_FAILED, Change, Outcome, Seen, owners_changed
 from .config import UpConfig
 from .post import Post, PostState
 from .reconciling import is_settled
@@ -162,7 +162,7 @@ class Reload(Change):
             self._successors[seat] = post
             self._say(f"starting {post.name}")
         post = self._successors[self._seat]
-        if post.serves:
+        if post.has_served_for(CALM_S, seen.now):
             self.staff.seats[post.seat] = post.name
             self._wait_anew(seen)
             self._stage = Stage.MOVING

@@ -2,7 +2,7 @@
 
 Theory of operation::
 
-    STARTING   new posts are staffed, failed    all serve ──► the new shards get seats, shards that are too many
+    STARTING   new posts are staffed, failed    all serve ──► after ``CALM_S`` the new shards get seats, those too many
                ones are tried again                          lose theirs: slots begin to move
     │ a new one cannot start ──► the new posts are dismissed, nothing has moved: FAILED
     ▼
@@ -26,7 +26,7 @@ from enum import Enum
 
 from ..common.cluster_map import MemberKind
 from ..common.counters import PUBLISH_INTERVAL_S
-from .changes import EXIT_FAILED, Change, ChangeRefused, Outcome, Seen, owners_changed
+from .changes import CALM_S, EXIT_FAILED, Change, ChangeRefused, Outcome, Seen, owners_changed
 from .post import Post, PostState
 from .reconciling import is_settled
 from .staffing import Staff, counted, in_order, listed, router_name, seat_name, shard_name
@@ -104,7 +104,7 @@ class Scaling(Change):
             self.staff.dismiss(self._new)
             self.outcome = Outcome(f"nothing was changed: {lost[0].error}", lost[0].exit_code or EXIT_FAILED)
             return
-        if not all(post.serves for post in self._new):
+        if not all(post.has_served_for(CALM_S, seen.now) for post in self._new):
             return
         # Those that do not come back do not keep the others from it, however long they take.
         if any(post.state in _ON_THEIR_WAY for post in self._retried) and not self._is_stuck(seen):

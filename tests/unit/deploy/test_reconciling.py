@@ -11,7 +11,7 @@ from roost.common.cluster_map import MemberKind
 from roost.common.ids import Incarnation, Slot
 from roost.common.limits import SLOTS
 from roost.deploy.post import Post, PostState
-from roost.deploy.reconciling import is_settled, next_look, next_map, next_steps
+from roost.deploy.reconciling import MOVES_AT_ONCE, is_settled, next_look, next_map, next_steps
 from roost.deploy.staffing import generation_of, in_order, shard_name
 from tests.unit.deploy.rig import GRACE_S, Rig, disturb, started
 
@@ -155,15 +155,40 @@ def test_a_leaving_shard_ends_when_it_owns_nothing_and_nothing_comes() -> None:
     rig.staff.dismiss([leaving])
     rig.turn()
     assert rig.log == []
-    assert set(rig.map.next_owners) == set(rig.map.slots_of(leaving.incarnation))
-    # One slot is still on its way to it.
     slot = next(iter(rig.map.next_owners))
-    rig.hand_over()
+    while rig.hand_over() and leaving.incarnation in rig.map.owners:
+        assert next_steps(rig.staff, rig.map, 0.0).end == []
+        rig.turn()
+    # One slot is on its way to it.
     back = cluster_map.moving(rig.map, {slot: leaving.incarnation})
     assert next_steps(rig.staff, back, 0.0).end == []
     assert next_steps(rig.staff, rig.map, 0.0).end == [leaving]
     rig.run()
     assert "shard-2" not in rig.staff.posts
+    assert rig.owned() == {"shard-1": SLOTS}
+
+
+def test_slots_move_in_portions() -> None:
+    """The pause of each is that of its portion; and a few that take long do not keep the others from setting out."""
+    rig = started(2)
+    rig.staff.dismiss([leaving := rig.staff.posts["shard-2"]])
+    rig.turn()
+    first = list(rig.map.next_owners)
+    assert len(first) == MOVES_AT_ONCE
+
+    def arrive(slots: list[Slot]) -> None:
+        after = cluster_map.handed_over(rig.map, leaving.incarnation, slots)
+        assert after is not None
+        rig.map = after
+        rig.turn()
+
+    arrive(first[: MOVES_AT_ONCE // 2 - 1])
+    assert len(rig.map.next_owners) == MOVES_AT_ONCE // 2 + 1, "not one by one"
+    arrive(first[MOVES_AT_ONCE // 2 - 1 : -10])
+    assert set(first[-10:]) < set(rig.map.next_owners)
+    assert len(rig.map.next_owners) == MOVES_AT_ONCE
+    rig.run()
+    assert rig.settled()
     assert rig.owned() == {"shard-1": SLOTS}
 
 

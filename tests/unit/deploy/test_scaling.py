@@ -12,7 +12,7 @@ from roost.common.cluster_map import targets
 from roost.common.counters import Reading
 from roost.common.errors import ConfigError, DescriptorsTooFew, RoostError
 from roost.common.limits import SLOTS
-from roost.deploy.changes import MOVE_PATIENCE_S, ChangeRefused, Seen, growth
+from roost.deploy.changes import CALM_S, MOVE_PATIENCE_S, ChangeRefused, Seen, growth
 from roost.deploy.config import UpConfig
 from roost.deploy.post import PostState
 from roost.deploy.scaling import Scaling
@@ -51,6 +51,9 @@ def test_new_shards_get_slots_only_when_all_are_ready() -> None:
         rig.turn()
     assert not rig.map.next_owners
     rig.enter(rig.staff.posts["shard-3"])
+    rig.turn()
+    assert not rig.map.next_owners, "their starts have made others late, perhaps"
+    rig.now += CALM_S
     rig.turn()
     assert rig.map.next_owners
 
