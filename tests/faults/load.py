@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from tests.cluster import REPOSITORY
-from tests.waiting import within
+from tests.program import Program
 
 OPEN_DEADLINE_S = 60.0
 ANSWER_DEADLINE_S = 10.0
@@ -121,21 +118,12 @@ class Load:
         self.last: Report | None = None
 
     async def __aenter__(self) -> Load:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.faults.clients",
-            *self._words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=REPOSITORY,
-            limit=1 << 20,
-        )
+        self._program = await Program.start("the clients", "tests.faults.clients", *self._words)
         try:
-            said = await self._answer("its connections", OPEN_DEADLINE_S)
+            said = await self._program.answer("its connections", OPEN_DEADLINE_S)
             assert said["open"] == self.connections
         except BaseException as error:
-            await self._end(error)
+            await self._program.end(error)
             raise
         return self
 
@@ -146,31 +134,10 @@ class Load:
             await self._ask("end")
         elif self.last is not None:
             error.add_note(f"the clients' last report: {self.last}")
-        await self._end(error)
-
-    async def _end(self, error: BaseException | None) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            await within("the clients' end", self._process.wait())
-        except AssertionError:
-            self._process.kill()
-            await self._process.wait()
-            if error is None:
-                raise
+        await self._program.end(error)
 
     async def _ask(self, *words: object, seconds: float = ANSWER_DEADLINE_S) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(" ".join(map(str, words)).encode() + b"\n")
-        return await self._answer(f"the clients to answer {words[0]!r}", seconds)
-
-    async def _answer(self, what: str, seconds: float) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = await within(what, self._process.stdout.readline(), seconds)
-        if not line:
-            raise AssertionError(f"the clients have failed (exit code {await self._process.wait()}): see their error")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return await self._program.ask(" ".join(map(str, words)), f"the clients to answer {words[0]!r}", seconds)
 
     async def begin(self) -> None:
         """Let the connections talk."""
