@@ -35,6 +35,8 @@ class ShardCounters(Counters):
     """Handlers ended because they took too long."""
     constructions_failed: int
     """Constructors of objects that have raised."""
+    sockets_refused: int
+    """Sockets that were not accepted because their object has as many as one may have."""
     resets: int
     """Objects reset."""
     hibernations: int

@@ -428,7 +428,7 @@ class HostedObject:
 
     def accept_hibernatable(self, handle: WebSocket, tags: tuple[str, ...]) -> None:
         """Accept the server end of a pair for hibernation."""
-        self.sockets.check_room()
+        self._check_room(len(self.sockets), "hibernatable")
         socket = self._accept(handle, hibernatable=True, tags=tags)
         self.sockets.add(socket)
 
@@ -437,9 +437,13 @@ class HostedObject:
         handle.check_acceptable()
         if self.standard is None:
             self.standard = set()
-        if len(self.standard) >= MAX_WEBSOCKETS_PER_OBJECT:
-            raise TooManyWebSockets(MAX_WEBSOCKETS_PER_OBJECT, "non-hibernatable")
+        self._check_room(len(self.standard), "non-hibernatable")
         self.standard.add(self._accept(handle, hibernatable=False))
+
+    def _check_room(self, held: int, kind: str) -> None:
+        if held >= MAX_WEBSOCKETS_PER_OBJECT:
+            self.host.counters.sockets_refused += 1
+            raise TooManyWebSockets(MAX_WEBSOCKETS_PER_OBJECT, kind)
 
     def _accept(self, handle: WebSocket, *, hibernatable: bool, tags: tuple[str, ...] = ()) -> Socket:
         socket = Socket(self, hibernatable=hibernatable, ordinal=self.host.next_ordinal(), tags=tags)

@@ -16,9 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..common.errors import TooManyWebSockets
-from ..common.limits import MAX_WEBSOCKETS_PER_OBJECT
-
 if TYPE_CHECKING:
     from .hosted import HostedObject
     from .peers import Peer
@@ -171,13 +168,6 @@ class Sockets:
 
     def __contains__(self, socket: Socket) -> bool:
         return self._all.sockets.get(socket.ordinal) is socket
-
-    def check_room(self) -> None:
-        """Raises:
-        TooManyWebSockets: There are 32,768 (seed).
-        """
-        if len(self._all.sockets) >= MAX_WEBSOCKETS_PER_OBJECT:
-            raise TooManyWebSockets(MAX_WEBSOCKETS_PER_OBJECT, "hibernatable")
 
     def add(self, socket: Socket) -> None:
         """Take *socket* into all indexes; its ordinal is not among them."""

@@ -1,4 +1,5 @@
-"""What all tests share: reports from objects, and the logs of running clusters when a test fails."""
+"""What all tests share: reports from objects, the logs of running clusters when a test fails, and the option that asks
+for the tests of the limit."""
 
 from __future__ import annotations
 
@@ -18,6 +19,21 @@ hypothesis.settings.register_profile("roost", deadline=None)
 hypothesis.settings.load_profile("roost")
 
 _POSITIONS = pytest.StashKey[dict[str, dict[str, int]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--limit", action="store_true", help="run the tests that open tens of thousands of sockets, and no others"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """They take both processors and 10 GB for a minute or two: nobody should meet them who has not asked."""
+    wanted = bool(config.getoption("--limit"))
+    left_out = [item for item in items if (item.get_closest_marker("limit") is not None) is not wanted]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_configure() -> None:

@@ -39,7 +39,6 @@ def fill(probe: app.Probe, kind: str) -> list[Any]:
     return [len(probe.ctx.get_web_sockets()), "no error"]
 
 
-@pytest.mark.limit
 async def test_32768_sockets_are_accepted_and_the_next_is_refused(room: Room) -> None:
     count, error = await room.run(fill, kind="hibernatable")
     assert count == 32_768
@@ -47,14 +46,12 @@ async def test_32768_sockets_are_accepted_and_the_next_is_refused(room: Room) ->
     assert await room.run(app.count) == 0, "none was returned, so none is left"
 
 
-@pytest.mark.limit
 async def test_the_32769th_standard_socket_is_refused(room: Room) -> None:
     count, error = await room.run(fill, kind="standard")
     assert count == 0
     assert "32768" in error
 
 
-@pytest.mark.limit
 async def test_listing_sockets_in_close_handlers_stays_linear(room_in: Callable[[str], Room]) -> None:
     """Four times the sockets take about four times the time, not sixteen times."""
     room = room_in("crowd")

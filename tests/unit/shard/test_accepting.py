@@ -5,10 +5,48 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from roost.common.errors import OutboxFull
+import pytest
+
+from roost.common.errors import OutboxFull, TooManyWebSockets
+from roost.common.limits import MAX_WEBSOCKETS_PER_OBJECT
 from roost.shard import Request, Response, WebSocket, WebSocketPair
 from tests.unit.shard.clients import GONE, Rec, shard
 from tests.unit.shard.harness import on_virtual_time, turns
+
+# --- as many as there may be ------------------------------------------------------------------------------------------
+
+
+class Full(Rec):
+    """Has as many sockets of a kind as there may be before it accepts one more."""
+
+    async def fetch(self, request: Request) -> Response:
+        for number in range(MAX_WEBSOCKETS_PER_OBJECT + 1):
+            client, server = WebSocketPair()
+            try:
+                self.take(server, request.query["kind"])
+            except TooManyWebSockets as error:
+                return Response(f"{number} {error}", status=503)
+        return Response(status=101, web_socket=client)
+
+    def take(self, server: WebSocket, kind: str) -> None:
+        if kind == "non-hibernatable":
+            server.accept()
+        else:
+            self.ctx.accept_web_socket(server)
+
+
+@pytest.mark.parametrize("kind", ["hibernatable", "non-hibernatable"])
+def test_the_32769th_socket_is_refused_and_counted(kind: str) -> None:
+    @on_virtual_time
+    async def run() -> None:
+        world, front, _ = shard(Full)
+        answer = await front.fetch(f"kind={kind}")
+        assert answer.status == 503
+        assert answer.body == f"32768 an object can hold at most 32768 {kind} WebSockets".encode()
+        assert world.counters.sockets_refused == 1
+
+    run()
+
 
 # --- sockets whose client end is not returned -------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from roost.common.errors import TooManyWebSockets
-from roost.common.limits import MAX_WEBSOCKETS_PER_OBJECT
 from roost.shard.sockets import Socket, Sockets
 from roost.shard.web_socket import WebSocket
 from tests.unit.shard.harness import socket_of
@@ -80,16 +78,6 @@ def test_equal_tags_share_one_tuple() -> None:
     sockets.add(one)
     sockets.add(other)
     assert one.tags is other.tags
-
-
-def test_32768_sockets_and_no_more() -> None:
-    sockets = Sockets(WebSocket.of)
-    for ordinal in range(MAX_WEBSOCKETS_PER_OBJECT):
-        sockets.check_room()
-        sockets.add(socket_of(ordinal=ordinal))
-    with pytest.raises(TooManyWebSockets) as raised:
-        sockets.check_room()
-    assert raised.value.limit == 32_768
 
 
 @pytest.mark.parametrize(
