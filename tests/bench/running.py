@@ -26,7 +26,7 @@ _LIBRARIES = ("pyzmq", "uvloop", "websockets", "httptools")
 
 @dataclass(frozen=True)
 class Roost:
-    """A cluster of one router and one shard.
+    """A cluster of one shard and one router, or several.
 
     Attributes:
         port: The public port.
@@ -53,29 +53,38 @@ def roost(
     router: Sequence[str] = (),
     log_level: str = "warning",
     python: str = sys.executable,
+    app: Path = HERE / "echo_app.py",
+    routers: int = 1,
 ) -> Iterator[Roost]:
-    """A running cluster with the app of the benchmarks.
+    """A running cluster with the app of the benchmarks, or another.
 
     Args:
         shard: More arguments for the shard.
         router: More arguments for the router.
         log_level: What both may log.
         python: The interpreter, and with it the environment, whose roost is run.
+        app: The user's file.
+        routers: How many routers share the port.
     """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="roost-bench-") as folder:
         run = Path(folder) / "run"
         common = [f"--data={folder}/data", f"--run={run}", f"--log-level={log_level}"]
         processes: dict[str, subprocess.Popen[bytes]] = {}
+        pending: list[int] = []
         try:
-            processes["shard-1"], shard_ready = _start(
-                python, "shard", [*common, f"--app={HERE / 'echo_app.py'}", *shard]
-            )
-            processes["router-1"], router_ready = _start(python, "router", [*common, f"--port={port}", *router])
-            for ready in (shard_ready, router_ready):
-                _await_ready(ready)
+            processes["shard-1"], ready = _start(python, "shard-1", [*common, f"--app={app}", *shard])
+            pending.append(ready)
+            for number in range(1, routers + 1):
+                name = f"router-{number}"
+                processes[name], ready = _start(python, name, [*common, f"--port={port}", *router])
+                pending.append(ready)
+            while pending:
+                _await_ready(pending.pop())
             yield Roost(port, {name: process.pid for name, process in processes.items()}, run)
         finally:
+            for ready in pending:
+                os.close(ready)
             for process in reversed(processes.values()):
                 process.terminate()
                 try:
@@ -85,11 +94,12 @@ def roost(
                     process.wait()
 
 
-def _start(python: str, kind: str, argv: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+def _start(python: str, name: str, argv: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+    kind = name.partition("-")[0]
     ours, theirs = os.pipe()
     try:
         process = subprocess.Popen(
-            [python, "-m", f"roost.{kind}", f"--name={kind}-1", f"--ready-fd={theirs}", *argv],
+            [python, "-m", f"roost.{kind}", f"--name={name}", f"--ready-fd={theirs}", *argv],
             pass_fds=(theirs,),
         )
     finally:
