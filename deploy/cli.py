@@ -18,6 +18,8 @@ from ..common.startup import report_error
 from . import client
 from .background import log_path, start_in_background
 from .config import UpConfig
+from .loadtest.command import EXIT_CODES as LOAD_EXIT_CODES
+from .loadtest.command import load
 from .reloading import CANARY_S, LONGEST_CANARY_S
 from .status import render
 from .supervisor import serve
@@ -165,6 +167,8 @@ def down(
     """Drain and stop a running cluster; clients get a Close 1001."""
     _say(client.down(data, timeout_s=timeout, run=run))
 
+
+app.command(epilog=LOAD_EXIT_CODES)(load)
 
 _PASS_ON: dict[str, Any] = {
     "add_help_option": False,

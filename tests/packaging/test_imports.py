@@ -15,7 +15,9 @@ SHELLS = {
     "common": "clock counters directory endpoint link processes startup",
     "router": "__main__ app death_watch guard_watch http_connection",
     "shard": "__main__ activation app context handover host hosted jobs release watchdog",
-    "deploy": "admin background client conductor crew leftovers ports process source_watch supervisor trial",
+    "deploy": "admin background client conductor crew leftovers ports process source_watch supervisor trial "
+    "loadtest/alarm loadtest/connection loadtest/coordinator loadtest/machine loadtest/running loadtest/seat "
+    "loadtest/worker",
 }
 """Modules that act. All others decide and do nothing else: time, bytes and records come as arguments."""
 ACTING = {

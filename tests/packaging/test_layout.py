@@ -56,12 +56,23 @@ def test_type_checkers_find_the_same_files() -> None:
         assert (LINKS / name).is_symlink()
         assert (LINKS / name).resolve() == REPOSITORY / name
     files = {path.name for path in (REPOSITORY / "deploy").glob("*.py")} | {"py.typed"}
+    files |= {path.parent.name for path in (REPOSITORY / "deploy").glob("*/__init__.py")}
     links = {path.name: path.resolve() for path in (LINKS / "deploy").iterdir() if path.is_symlink()}
     assert links == {name: REPOSITORY / "deploy" / name for name in files}
 
 
 @pytest.mark.parametrize(
-    "script", ["deploy/up", "deploy/status", "deploy/scale", "deploy/reload", "deploy/down", "deploy/test", ".ci/run"]
+    "script",
+    [
+        "deploy/up",
+        "deploy/status",
+        "deploy/scale",
+        "deploy/reload",
+        "deploy/down",
+        "deploy/load",
+        "deploy/test",
+        ".ci/run",
+    ],
 )
 def test_scripts_can_be_run(script: str) -> None:
     path = REPOSITORY / script
@@ -78,7 +89,8 @@ def test_every_dependency_is_pinned() -> None:
         assert match, f"not a name and a version: {line!r}"
         pins[_normal(match[1])] = match[2]
     project = PYPROJECT["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["dev"], *extras["load"]]
     names = {_normal(re.split(r"[<>=!~;\[ ]", requirement, maxsplit=1)[0]) for requirement in wanted}
     assert names <= set(pins)
 

@@ -1,0 +1,116 @@
+"""What a run looks like in a terminal: the live picture, and the summary at the end."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .config import IDLE
+from .histogram import Histogram
+from .result import SENDING, Books
+
+
+def milliseconds(value_us: float) -> str:
+    """A time for people."""
+    return f"{value_us / 1000:,.2f} ms" if value_us < 100_000 else f"{value_us / 1e6:,.2f} s"
+
+
+def live(books: Books, word: str) -> RenderableType:
+    """The picture while it runs."""
+    now = max(books.seconds, default=0)
+    # The last whole second: the present one has begun only.
+    second = books.seconds.get(now - 1) or books.seconds.get(now)
+    wrong = books.total("bad")
+    failed, closed = sum(books.reasons("failed").values()), sum(books.reasons("closed").values())
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        Text(word, "bold"),
+        f"{books.total('open'):,} of {books.config.connections:,} open",
+        Text(f"{failed:,} failed", "red" if failed else "dim"),
+        Text(f"{closed:,} closed by the server", "red" if closed else "dim"),
+    )
+    if second is not None and books.config.mode != IDLE:
+        table.add_row(
+            "",
+            f"{second.sent:,} sent/s",
+            f"{second.received:,} received/s",
+            Text(f"{wrong:,} wrong", "red" if wrong else "dim"),
+        )
+        for name, histogram in (("echo", second.echo), ("delivery", second.delivery)):
+            if histogram.counts:
+                table.add_row(
+                    "",
+                    name,
+                    f"p50 {milliseconds(histogram.percentile(50))}",
+                    f"p99 {milliseconds(histogram.percentile(99))}",
+                )
+    return table
+
+
+def summary(books: Books) -> RenderableType:
+    """What came out."""
+    config = books.config
+    lines: list[RenderableType] = [Text()]
+    head = f"{books.opened:,} of {config.connections:,} connections opened in {books.opened_s:,.1f} s"
+    if books.total("exchanged"):
+        head += f", {books.total('exchanged'):,} exchanged"
+    lines.append(Text(head))
+    if config.mode != IDLE:
+        span_s = max(0.001, books.done_s - books.begun_s)
+        lines.append(
+            Text(
+                f"{books.total('sent'):,} messages sent ({books.total('sent') / span_s:,.0f}/s), "
+                f"{books.total('received'):,} received ({books.total('received') / span_s:,.0f}/s)"
+            )
+        )
+    first, last = books.fan_out()
+    rows = [
+        ("connect", books.histograms["connect"]),
+        ("echo", books.histograms["echo"]),
+        ("echo, service time", books.histograms["echo_service"]),
+        ("delivery of a broadcast", books.histograms["delivery"]),
+        ("… to its first receiver", first),
+        ("… to its last receiver", last),
+        ("sent late by", books.histograms["late"]),
+    ]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("latency", no_wrap=True)
+    for title in ("count", "p50", "p90", "p99", "p99.9", "max"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title, histogram in rows:
+        if histogram.counts:
+            table.add_row(title, *_cells(histogram))
+    lines += [Text(), table, Text()]
+    cpus = ", ".join(f"{process.cpu(SENDING):.0%}" for process in books.processes)
+    fan = [process.fan_cpu for process in books.processes if process.fan_span_us]
+    in_broadcasts = f" ({', '.join(f'{share:.0%}' for share in fan)} while broadcasts came in)" if fan else ""
+    lag = max(process.lag_us for process in books.processes)
+    lines.append(
+        Text(f"load tester: {cpus} of a core{in_broadcasts}, its loop at most {milliseconds(lag)} late", "dim")
+    )
+    memory = books.memory_per_connection()
+    if memory:
+        parts = ", ".join(f"{kind}s {size / 1000:,.1f} kB" for kind, size in sorted(memory.items()))
+        lines.append(Text(f"server: {sum(memory.values()) / 1000:,.1f} kB a connection ({parts})"))
+    lines += [Text(f"note: {note}", "yellow") for note in books.notes()]
+    faults = books.faults()
+    for sentence in books.findings.examples[:5] if faults else ():
+        lines.append(Text(f"  {sentence}", "red"))
+    if faults:
+        lines.append(Text("FAILED: " + ", ".join(faults), "bold red"))
+    else:
+        lines.append(Text(_praise(books), "bold green"))
+    return Group(*lines)
+
+
+def _praise(books: Books) -> str:
+    if books.config.mode == IDLE:
+        return "ok: all connections were opened and stayed open"
+    return "ok: every message came once, in order and as it was sent"
+
+
+def _cells(histogram: Histogram) -> list[str]:
+    percents = (50.0, 90.0, 99.0, 99.9, 100.0)
+    values = histogram.percentiles(percents)
+    return [f"{histogram.total:,}", *(milliseconds(values[percent]) for percent in percents)]
