@@ -12,6 +12,7 @@ arrived seconds                         says when it has come to all
 tell text below                         connections with a number less than ``below`` send a message
 ask text every seconds                  every ``every``-th connection sends a message and waits for ``"number text"``
 close code seconds                      all connections close, and wait for the answer and the end of TCP
+closed seconds                          says when all have been closed by the other side
 report                                  what there is, and what went wrong
 ======================================= ===============================================================================
 
@@ -93,7 +94,7 @@ class Part:
         self._twice = 0
         self._asked: dict[int, float] = {}
         self._question = ""
-        self._close_code = 0
+        self._closing: set[int] = set()  # those that have sent their Close
         self._codes: dict[int, int] = {}
         self._ended: Counter[int] = Counter()
         self._strange = 0
@@ -194,7 +195,7 @@ class Part:
 
     def do_close(self, code: int, seconds: float) -> dict[str, Any]:
         """Close all connections."""
-        self._close_code = code
+        self._closing = set(self._open)
         frame = masked_frame(struct.pack(">H", code), _CLOSE)
         began, among = time.monotonic(), len(self._open)
         self._send_on(list(self._open), lambda fd: frame)
@@ -202,6 +203,11 @@ class Part:
             lambda: not self._open, seconds, lambda: f"{len(self._open):,} of {among:,} connections were not closed"
         )
         return {"closed": among, "began_at": began, "ended_at": time.monotonic()}
+
+    def do_closed(self, seconds: float) -> dict[str, Any]:
+        """Wait until the other side has closed all connections."""
+        self._until(lambda: not self._open, seconds, lambda: f"{len(self._open):,} connections are still open")
+        return {"ended_at": time.monotonic()}
 
     def do_report(self) -> dict[str, Any]:
         """What there is."""
@@ -333,7 +339,7 @@ class Part:
             os.write(fd, masked_frame(payload, _PONG))
         elif opcode == _CLOSE:
             self._codes[fd] = struct.unpack(">H", payload[:2])[0] if payload else 1005
-            if not self._close_code:
+            if fd not in self._closing:
                 os.write(fd, masked_frame(payload[:2], _CLOSE))
         elif opcode == _TEXT and payload == self._payload:
             if fd in self._missing:
@@ -357,6 +363,7 @@ class Part:
         self._rest.pop(fd, None)
         self._asked.pop(fd, None)
         self._missing.discard(fd)
+        self._closing.discard(fd)
         self._ended[self._codes.pop(fd, VANISHED)] += 1
 
     def _note(self, what: str) -> None:

@@ -165,6 +165,12 @@ class Crowd:
         self.count = 0
         return max(one["ended_at"] for one in said) - min(one["began_at"] for one in said)
 
+    async def closed(self, seconds: float) -> float:
+        """Wait until the other side has closed all; gives when the last TCP has ended (monotonic)."""
+        said = await self._ask_all("closed", seconds)
+        self.count = 0
+        return max(float(one["ended_at"]) for one in said)
+
     async def seen(self) -> Seen:
         """What they have seen so far."""
         said = await self._ask_all("report")

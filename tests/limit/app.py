@@ -17,7 +17,7 @@ _closes: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
 class Hall(DurableObject):
     """Opened with ``?who=``, a connection's messages are answered with that number before them; ``say TEXT`` goes to
-    all. A plain request tells what there is, and with ``?say=`` says something to all."""
+    all. A plain request tells what there is; with ``?say=`` it says something to all, with ``?close=`` closes all."""
 
     def __init__(self, ctx: Any, env: Any) -> None:
         super().__init__(ctx, env)
@@ -39,9 +39,12 @@ class Hall(DurableObject):
         began = time.perf_counter()
         sockets = self.ctx.get_web_sockets()
         listed = time.perf_counter()
-        text = request.query.get("say")
+        text, code = request.query.get("say"), request.query.get("close")
         if text is not None:
             self.say(text)
+        if code is not None:
+            for ws in sockets:
+                ws.close(int(code), "everybody out")
         return Response.json(
             {
                 "sockets": len(sockets),
