@@ -4,7 +4,8 @@ A ``Link`` is one session with the writer that collects its records: whoever wri
 at the end of the loop's turn they leave as one group. What comes in is handed to ``on_group``, whole groups in order.
 How batches travel is for the subclasses of ``Endpoint`` in ``link`` to know.
 
-* Links that have something to send flush in one callback a turn, not in one each.
+* Links that have something to send flush in one callback a turn, not in one each. A message that comes alone, as the
+  last one did, leaves at once instead: waiting for the turn's end, it would meet no other and cost a turn.
 * Sessions need a few milliseconds' clock while batches are unconfirmed. One timer of the endpoint serves them all, and
   only while one of them is busy.
 * A shard waits for the map that a batch names, since passports and RESTORED mean nothing without it. A router does not:
@@ -34,6 +35,10 @@ from .session import Session
 
 W = TypeVar("W", bound=RecordWriter)
 
+ALONE_S = 50e-6
+"""Seconds without a flush before a message that is taken to be alone: the next one of the same turn comes sooner."""
+ALONE_PARTS = 2
+"""Parts of a group that holds one message."""
 TICK_S = 0.005
 """Seconds between two looks at the clock while a session is busy."""
 LOG_INTERVAL_S = 60.0
@@ -94,6 +99,18 @@ class Link(Generic[W]):
             self._scheduled = True
             self._endpoint.plan_flush(self)
 
+    def flush_message(self) -> None:
+        """Send what the writer holds: now, if it is a message that probably stays alone in this turn, else at its end.
+
+        For who has just written a client's message, and has nothing to do before it leaves.
+        """
+        if not self._scheduled:
+            if self._endpoint.expects_one():
+                self._endpoint.flush(self)
+            else:
+                self._scheduled = True
+                self._endpoint.plan_flush(self)
+
     def flush(self) -> None:
         """Send what the writer holds now."""
         self._endpoint.flush(self)
@@ -127,7 +144,10 @@ class Endpoint(ABC, Generic[W]):
         clock: Monotonic time.
         on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
         counters: Where batches and garbage are counted.
-        on_failed: Called after a link was given up, with the reason. The link is closed already.
+        on_failed: Called soon after a link was given up, with the reason. The link is closed already.
+
+    Attributes:
+        on_drained: Called after each run of groups that were handed out.
     """
 
     waits_for_maps: ClassVar[bool]
@@ -152,7 +172,10 @@ class Endpoint(ABC, Generic[W]):
         self._on_failed = on_failed
         self._counters = counters
         self._links: dict[Incarnation, Link[W]] = {}
+        self.on_drained: Callable[[], None] = lambda: None
         self._unflushed: list[Link[W]] = []
+        self._expects_one = False  # the last flush had one message: the next one will probably be alone, too
+        self._flushed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._map_version = 0
         self._takes_to = 0 if self.waits_for_maps else _ANY_MAP
@@ -189,6 +212,14 @@ class Endpoint(ABC, Generic[W]):
 
     # --- for links ---
 
+    def expects_one(self) -> bool:
+        """Whether the message that was just written is probably alone in this turn."""
+        if self._expects_one:
+            now = self._now()
+            self._expects_one = now - self._flushed_at > ALONE_S
+            self._flushed_at = now
+        return self._expects_one
+
     def plan_flush(self, link: Link[W]) -> None:
         if not self._unflushed:
             self._loop.call_soon(self._flush_planned)
@@ -196,6 +227,7 @@ class Endpoint(ABC, Generic[W]):
 
     def _flush_planned(self) -> None:
         links, self._unflushed = self._unflushed, []
+        self._expects_one = len(links) == 1 and links[0].writer.parts <= ALONE_PARTS
         for link in links:
             link._scheduled = False
             self.flush(link)
@@ -285,6 +317,11 @@ class Endpoint(ABC, Generic[W]):
         _log.error("link to incarnation %d given up after batch %d: %s", link.remote, link.session.received, error)
         link.close()
         if self._on_failed is not None:
+            # Not here: whoever has just written a record may be in the middle of something.
+            self._loop.call_soon(self._tell_failed, link, error)
+
+    def _tell_failed(self, link: Link[W], error: Exception) -> None:
+        if self._on_failed is not None and not self._closed:
             self._on_failed(link, error)
 
     def _received(self, link: Link[W]) -> None:
@@ -313,6 +350,7 @@ class Endpoint(ABC, Generic[W]):
             if session.outgoing and not link.closed:
                 self._transmit(link)
             self._received(link)
+        self.on_drained()
 
     def _garbage(self, kind: str, reason: object) -> None:
         self._counters.wire_garbage += 1

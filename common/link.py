@@ -4,8 +4,8 @@ A shard's ``Acceptor`` binds one ROUTER socket; a router's ``Dialer`` connects o
 What they carry, and when, is the business of ``endpoint`` and ``session``.
 
 * Each socket's descriptor is watched by the loop. It signals *changes* only, and any call on the socket may use the
-  signal up. So a drain receives until ZeroMQ has nothing left, and after sending ``EVENTS`` is asked, which costs
-  about as much as all the rest: once per flush, not per batch.
+  signal up. So a drain receives until ``EVENTS`` says that there is nothing left (receiving in vain tells the same at
+  twice the cost), and ``EVENTS`` is asked again after sending: once per flush, or once after a drain that led to some.
 * A drain ends after ``DRAIN_BATCHES`` batches and goes on in the next turn: timers and clients get theirs between.
 * Nothing blocks, and no queue of ZeroMQ has a bound: the sessions' bounds hold. A batch that ZeroMQ refuses (nobody
   is there) or loses without a word is the session's to send again.
@@ -48,6 +48,7 @@ HEARTBEAT_TIMEOUT_S = 5.0
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _POLLIN = int(zmq.POLLIN)
+_EVENTS = int(zmq.EVENTS)
 _NOBODY = (errno.EAGAIN, errno.EHOSTUNREACH)
 
 
@@ -65,27 +66,33 @@ class _Channel:
         drain: Receives at most ``DRAIN_BATCHES`` messages and returns whether it stopped before the end.
     """
 
-    __slots__ = ("_descriptor", "_drain", "_draining", "_loop", "_socket", "closed", "events", "recv", "send")
+    __slots__ = ("_descriptor", "_drain", "_draining", "_events", "_loop", "_sent", "_socket", "closed", "recv", "send")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes], drain: Callable[[], bool]) -> None:
         self._loop = loop
         self._socket = socket
         self._drain = drain
         self._draining = False  # a run is under way or planned
+        self._sent = False  # since the last look for something to receive, in a run
         self.closed = False
         # The methods below pyzmq's own conveniences: half the cost, and nothing here needs those.
         base: Any = super(zmq.Socket, socket)
         self.send: Callable[[bytes, int], object] = base.send
         self.recv: Callable[[int], bytes] = base.recv
-        self.events: Callable[[int], int] = base.get
+        self._events: Callable[[int], int] = base.get
         self._descriptor = int(socket.getsockopt(zmq.FD))
         loop.add_reader(self._descriptor, self._readable)
         # The descriptor may have signalled before it was watched.
-        self.check()
+        self.note_sent()
 
-    def check(self) -> None:
-        """After sending: plan a run if there is something to receive, for the signal may be used up."""
-        if not self._draining and self.events(zmq.EVENTS) & _POLLIN:
+    def has_input(self) -> bool:
+        """Whether there is something to receive."""
+        return self._events(_EVENTS) & _POLLIN != 0
+
+    def note_sent(self) -> None:
+        """Something was sent, and the signal may be used up by that: what can be received is received soon."""
+        self._sent = True
+        if not self._draining and self.has_input():
             self._draining = True
             self._loop.call_soon(self._run)
 
@@ -97,12 +104,13 @@ class _Channel:
     def _run(self) -> None:
         if self.closed:
             return
+        self._sent = False
         more = True
         try:
             more = self._drain()
         finally:
             # Also after an error, else the signal would be used up and the socket silent for ever.
-            if more and not self.closed:
+            if not self.closed and (more or (self._sent and self.has_input())):
                 self._loop.call_soon(self._run)
             else:
                 self._draining = False
@@ -181,7 +189,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         clock: Monotonic time.
         on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
         counters: Where batches and garbage are counted.
-        on_failed: Called after a link was given up, with the reason. The link is closed already.
+        on_failed: Called soon after a link was given up, with the reason. The link is closed already.
     """
 
     waits_for_maps = False
@@ -250,10 +258,11 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         except zmq.ZMQError as error:
             self._refused(link, error)
         self._counters.batches_out += sent
-        channel.check()
+        channel.note_sent()
 
     def _drain(self, link: Link[EventWriter]) -> bool:
-        recv = self._channels[link].recv
+        channel = self._channels[link]
+        recv, has_input = channel.recv, channel.has_input
         now = self._now()
         more = True
         try:
@@ -261,8 +270,13 @@ class Dialer(_ZmqEndpoint[EventWriter]):
                 self._deliver(link, recv(_NOBLOCK), now)
                 if link.closed:
                     return False
+                if not has_input():
+                    more = False
+                    break
         except zmq.Again:
-            more = False
+            more = False  # the descriptor had signalled something else
+        finally:
+            self.on_drained()
         self._received(link)
         return more
 
@@ -284,7 +298,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         clock: Monotonic time.
         on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
         counters: Where batches and garbage are counted.
-        on_failed: Called after a link was given up, with the reason. The link is closed already.
+        on_failed: Called soon after a link was given up, with the reason. The link is closed already.
 
     Raises:
         StartupError: The address cannot be bound.
@@ -371,10 +385,11 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         except zmq.ZMQError as error:
             self._refused(link, error)
         self._counters.batches_out += sent
-        self._channel.check()
+        self._channel.note_sent()
 
     def _drain(self) -> bool:
-        recv, by_name = self._channel.recv, self._by_name
+        channel, by_name = self._channel, self._by_name
+        recv, has_input = channel.recv, channel.has_input
         now = self._now()
         touched: dict[Link[OutputWriter], None] = {}
         more = True
@@ -385,16 +400,21 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
                 link = by_name.get(name)
                 if link is None:
                     self._stranger(name, batch)
-                    continue
-                garbage = self._counters.wire_garbage
-                self._deliver(link, batch, now)
-                touched[link] = None
-                if garbage != self._counters.wire_garbage:
-                    self._channel.rest()
-                if self._channel.closed:
-                    return False
+                else:
+                    garbage = self._counters.wire_garbage
+                    self._deliver(link, batch, now)
+                    touched[link] = None
+                    if garbage != self._counters.wire_garbage:
+                        channel.rest()
+                    if channel.closed:
+                        return False
+                if not has_input():
+                    more = False
+                    break
         except zmq.Again:
-            more = False
+            more = False  # the descriptor had signalled something else
+        finally:
+            self.on_drained()
         for link in touched:
             self._received(link)
         return more

@@ -263,7 +263,7 @@ class Connection(Outlet):
                 link.writer.message(self.number, seq, 0, payload, binary)
                 written = True
         if written:
-            link.flush_soon()  # type: ignore[union-attr]  # written only with a link
+            link.flush_message()  # type: ignore[union-attr]  # written only with a link
 
     def _is_text(self, payload: bytes) -> bool:
         """Check a text message that is not ASCII; the connection fails if it is not UTF-8 (RFC 6455 8.1)."""

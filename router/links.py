@@ -18,7 +18,7 @@ class OwnerLink(Protocol):
 
     @property
     def writer(self) -> EventWriter:
-        """Where records are written; ``flush_soon`` after each."""
+        """Where records are written; ``flush_soon`` after each, ``flush_message`` after clients' messages."""
         ...
 
     @property
@@ -28,6 +28,10 @@ class OwnerLink(Protocol):
 
     def flush_soon(self) -> None:
         """Send what was written at the end of this loop turn."""
+        ...
+
+    def flush_message(self) -> None:
+        """The same behind a client's message, which leaves at once if it is probably alone."""
         ...
 
     def close(self) -> None:

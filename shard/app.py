@@ -97,6 +97,7 @@ class Shard:
             last_words = LastWords(last_words_path(config.run, config.name, me.incarnation))
             closing.callback(last_words.close)
             self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters, last_words)
+            closing.push_async_callback(host.runner.aclose)
             handover = Handover(config.data / FILE_NAME, me.incarnation, self._handed_over)
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
@@ -111,6 +112,7 @@ class Shard:
                 counters=counters,
                 on_failed=self._link_failed,
             )
+            acceptor.on_drained = host.runner.go
             closing.push_async_callback(acceptor.aclose)
             counter_file = CounterFile(config.run / f"{config.name}.counters", counters)
             closing.callback(counter_file.close)
@@ -170,6 +172,8 @@ class Shard:
         self._watch.look()
 
     def _group(self, link: Link[OutputWriter], group: bytes) -> None:
+        assert self._host is not None
+        self._host.runner.gather()
         read_events(group, self._sinks[link])
 
     @staticmethod

@@ -82,8 +82,8 @@ class Host:
         self.slots = Slots(incarnation)
         self.objects = Objects()
         self.release = Release(self, loop, config.move_timeout_s)
-        self.runner = Runner(loop, self._suspended, self._ended, last_words)
-        self.output = Output(self._at_turns_end, counters)
+        self.runner = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
+        self.output = Output(self._at_turns_end, self._later, counters)
         self.is_closing = False
         self.on_broken: Callable[[], None] = lambda: None
         self.watching = ""
@@ -108,9 +108,18 @@ class Host:
         self._last_revision += 1
         return self._last_revision
 
-    def _at_turns_end(self, write: Callable[[], None]) -> None:
-        # In the runtime's context: output is planned by objects' code, and what a flush sets off is not theirs.
-        self._loop.call_soon(self._or_break, write, context=self.context)
+    # Output leaves in the runtime's context: objects' code plans it, and what a flush sets off is not theirs.
+
+    def _at_turns_end(self) -> None:
+        if not self.runner.carrying:  # else the runner's pause comes first
+            self._loop.call_soon(self._flush_planned, context=self.context)
+
+    def _later(self, seconds: float, do: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, do, context=self.context)
+
+    def _flush_planned(self) -> None:
+        if self.output.planned:
+            self._or_break(self.output.flush)
 
     def _or_break(self, write: Callable[[], None]) -> None:
         """Write output. If that fails in the middle (there is no memory left, say), nobody knows what has left: then
@@ -223,8 +232,7 @@ class Host:
             data = response.encode()
             outbox.record(peer, lambda writer: writer.send_one(counter, data, False), len(data))
             outbox.record(peer, lambda writer: writer.auto_response_times([counter], [now]))  # for the passport
-        output.ended.append((outbox, peer, counter, seq))
-        output.plan()
+        output.note_ended(outbox, peer, counter, seq)
 
     def request(self, peer: Peer, request: HttpRequest) -> None:
         """A request or a handshake."""
@@ -351,11 +359,7 @@ class Host:
                 self.release.drop(job)
             elif job.peer is not None:
                 output = self.output
-                ended = output.ended
-                ended.append((owner.outbox, job.peer, socket.counter, job.seq))
-                if not output.planned:
-                    output.plan()
-                elif len(ended) >= output.early_at:
+                if output.note_ended(owner.outbox, job.peer, socket.counter, job.seq):
                     self._or_break(output.flush_early)
         self._finish(job)
 
@@ -386,8 +390,7 @@ class Host:
                 owner.forget(socket)
                 socket.gone = True
             if job.peer is not None:
-                self.output.ended.append((owner.outbox, job.peer, socket.counter, job.seq))
-                self.output.plan()
+                self.output.note_ended(owner.outbox, job.peer, socket.counter, job.seq)
         self._finish(job)
 
     def give_up(self, job: Job, reason: str) -> None:

@@ -6,6 +6,10 @@ handler that ends at once leaves the carrier free for the next job. One that wai
 is the handler's own task (``asyncio.timeout``, cancellation and task groups work as anywhere), and the jobs behind it
 get a new carrier. Thus the next event of an object starts as soon as the handler before it gives up control, and not
 earlier. Each handler runs in a copy of its object's context, every step of it.
+
+A carrier without jobs **rests** until there are some. Jobs that come from routers are gathered until all that has come
+is read; then the carrier goes on at once, and what it has to say leaves when it pauses: a message that comes alone is
+answered in the turn of the loop that has read it.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -131,6 +136,53 @@ HANDLER_NAMES = {
 }
 
 
+class _Rest:
+    """What a carrier without jobs waits for. To its task it is a future; but it ends when told so, in that very call
+    and not in the loop's next turn.
+
+    Args:
+        loop: The task's loop.
+        carrier: The task.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_is_cancelled", "_loop", "_wake", "carrier")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, carrier: asyncio.Task[None]) -> None:
+        self._loop = loop
+        self.carrier = carrier
+        self._wake: Callable[[_Rest], None] | None = None
+        self._is_cancelled = False
+        self._asyncio_future_blocking = False
+
+    def begin(self) -> _Rest:
+        """For the carrier to yield."""
+        self._asyncio_future_blocking = True
+        return self
+
+    def end(self) -> None:
+        """Let the carrier go on. Not while a task runs."""
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake(self)
+
+    # --- what the task asks of a future ---
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, wake: Callable[[_Rest], None], *, context: contextvars.Context | None = None) -> None:
+        self._wake = wake
+
+    def cancel(self, msg: object = None) -> bool:
+        self._is_cancelled = True
+        self._loop.call_soon(self.end)
+        return True
+
+    def result(self) -> None:
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+
+
 class Runner:
     """Takes jobs through the user's code, in the order given.
 
@@ -138,9 +190,11 @@ class Runner:
         loop: The loop that all user code runs on.
         on_suspended: Called when a handler waits for the first time.
         on_ended: Called when a handler has ended: with its result, or with what it raised.
+        on_pause: Called when the carrier gives up control: what its handlers have said should leave.
         last_words: Where the event is noted whose code runs.
 
     Attributes:
+        carrying: The carrier takes job after job: ``on_pause`` will come before the loop goes on.
         running: The job whose code runs right now, ``None`` between; for the watchdog.
     """
 
@@ -149,19 +203,24 @@ class Runner:
         loop: asyncio.AbstractEventLoop,
         on_suspended: Callable[[Job], None],
         on_ended: Callable[[Job, Any, BaseException | None], None],
+        on_pause: Callable[[], None],
         last_words: LastWords | None = None,
     ) -> None:
         self._loop = loop
         self._on_suspended = on_suspended
         self._on_ended = on_ended
+        self._on_pause = on_pause
         self._last_words = last_words
         self._words = None if last_words is None else last_words.words
         self._noted: HostedObject | None = None
         self._queue: deque[Job] = deque()
-        self._carrier: asyncio.Task[None] | None = None  # the one that takes from the queue
+        self._carrier: asyncio.Task[None] | None = None  # the one that takes from the queue, or is about to
+        self._resting: _Rest | None = None
+        self._gathering = False
         # The runtime's own context: a carrier may be made while an object's code runs, and serves any object.
         self._context = contextvars.copy_context()
         self.running: Job | None = None
+        self.carrying = False
 
     def __bool__(self) -> bool:
         """Whether jobs are queued."""
@@ -170,14 +229,49 @@ class Runner:
     def start(self, job: Job) -> None:
         """Start *job*, behind those started before."""
         self._queue.append(job)
-        if self._carrier is None:
-            self._new_carrier()
+        if self._carrier is None and not self._gathering:
+            self._call_carrier()
 
     def start_first(self, jobs: Iterable[Job]) -> None:
         """Start *jobs*, which had to wait, before those queued: later ones of their object may be among these."""
         self._queue.extendleft(reversed(list(jobs)))
+        if self._queue and self._carrier is None and not self._gathering:
+            self._call_carrier()
+
+    def gather(self) -> None:
+        """Jobs will come that are to wait for ``go``."""
+        self._gathering = True
+
+    def go(self) -> None:
+        """Begin with the jobs that were gathered, now. Not while a task runs."""
+        self._gathering = False
         if self._queue and self._carrier is None:
+            rest = self._take_rest()
+            if rest is None:
+                self._new_carrier()
+            else:
+                self._context.run(rest.end)
+
+    def _call_carrier(self) -> None:
+        """There are jobs: a carrier comes in the loop's next turn."""
+        rest = self._take_rest()
+        if rest is None:
             self._new_carrier()
+        else:
+            self._loop.call_soon(rest.end, context=self._context)
+
+    def _take_rest(self) -> _Rest | None:
+        rest, self._resting = self._resting, None
+        if rest is not None:
+            self._carrier = rest.carrier
+        return rest
+
+    async def aclose(self) -> None:
+        """End the carrier that rests."""
+        rest, self._resting = self._resting, None
+        if rest is not None:
+            rest.carrier.cancel()
+            await asyncio.wait([rest.carrier])
 
     def _note(self, job: Job) -> None:
         """The code of *job* is about to run."""
@@ -223,13 +317,36 @@ class Runner:
         queue, on_ended, coroutine_type = self._queue, self._on_ended, types.CoroutineType
         carrier, now = self._carrier, self._loop.time
         assert carrier is not None
+        rest = _Rest(self._loop, carrier)
+        references = sys.getrefcount(carrier)
         ended, turn_ends = 0, now() + TURN_S
+        job: Job | None = None
+        activation: Activation | None = None
+        context: contextvars.Context | None = None
+        result: Any = None
+        self.carrying = True
         try:
-            while queue:
+            while True:
+                if not queue:
+                    self._pause()
+                    if queue:
+                        self.carrying = True
+                        continue
+                    if carrier.cancelling() or sys.getrefcount(carrier) > references:
+                        # Some handler has kept its current task. Should it cancel that one day, it means its own.
+                        return
+                    job = activation = context = None  # nothing is kept alive by a rest
+                    self._carrier, self._resting = None, rest
+                    yield rest.begin()
+                    references = sys.getrefcount(carrier)
+                    ended, turn_ends = 0, now() + TURN_S
+                    self.carrying = True
+                    continue
                 ended += 1
                 if ended % 16 == 0 and now() >= turn_ends:
-                    self._quiet()
-                    yield  # what these have sent should leave, and timers and batches have their turn
+                    self._pause()
+                    yield  # timers and batches have their turn
+                    self.carrying = True
                     turn_ends = now() + TURN_S
                     continue
                 job = queue.popleft()
@@ -257,7 +374,6 @@ class Runner:
                         result, error = None, raised
                     else:
                         self.running = None
-                        self._quiet()
                         yield from self._go_on(job, carrier, context, result, yielded)
                         return
                 self.running = None
@@ -267,10 +383,19 @@ class Runner:
                     break  # the handler has cancelled the task that it ran in: that must not hit another job
         finally:
             self._quiet()
+            if self._resting is rest:
+                self._resting = None  # it was cancelled, as everything is when the loop ends
             if self._carrier is carrier:
                 self._carrier = None
+                self._pause()
                 if queue and not self._loop.is_closed():
                     self._new_carrier()
+
+    def _pause(self) -> None:
+        """The carrier gives up control."""
+        self._quiet()
+        self.carrying = False
+        self._on_pause()
 
     def _go_on(
         self,
@@ -287,6 +412,7 @@ class Runner:
         carrier.set_name(job.label)
         job.task = carrier
         self._on_suspended(job)
+        self._pause()
         result: Any = None
         error: BaseException | None = None
         try:

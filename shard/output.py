@@ -1,11 +1,11 @@
 """The shard's output of one turn of the loop, and the acknowledgements behind it.
 
 Outboxes that have something, and events that have ended, gather here; at the end of the turn one flush writes the
-outboxes to the routers' links, then the acknowledgements: one group to each router. A turn in which many events end is
-flushed **early** as well, after the first few and then after twice as many each time: else the routers would have
-nothing to do while the shard works, and the shard nothing while they write. Never inside a handler. What goes to a
-link that is **blocked** (too much of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that
-object's events.
+outboxes to the routers' links, then the acknowledgements: one group to each router. Acknowledgements alone call for no
+flush: they wait for the next output, though not for long. A turn in which many events end is flushed **early** as well,
+after the first few and then after twice as many each time: else the routers would have nothing to do while the shard
+works, and the shard nothing while they write. Never inside a handler. What goes to a link that is **blocked** (too much
+of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that object's events.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from .peers import Peer
 
 FIRST_EARLY = 32
 """Events that end in one turn before its first early flush: some 300 µs of work."""
+ACKS_WITHIN_S = 0.002
+"""Seconds for which acknowledgements may wait for output to go with. A router keeps the events for as much longer; a
+batch for every handler that ends without a word would cost more than the handler."""
 
 EndedEvent = tuple[Outbox, Peer, int, int]
 """The object's outbox, and the event: its router, its connection's counter, its number."""
@@ -27,19 +30,25 @@ class Output:
     """Outboxes and acknowledgements on their way to the links.
 
     Args:
-        at_turns_end: Calls what it is given at the end of the turn (``loop.call_soon``).
+        at_turns_end: Sees to it that ``flush`` is called at the end of the turn, if it is still ``planned`` then.
+        later: Calls a function after so many seconds (``loop.call_later``).
         counters: Where messages are counted.
 
     Attributes:
         peers: The routers of the map.
-        ended: Events that have ended and are not acknowledged. Append, then ``plan`` unless ``planned``.
+        ended: Events that have ended and are not acknowledged.
         planned: A flush will come at the end of this turn.
         early_at: How many ``ended`` events call for ``flush_early`` before that.
         on_progress: Called when a router has confirmed something, or has gone.
         plan_outbox: What outboxes call when they stop being empty; one for all of them.
     """
 
-    def __init__(self, at_turns_end: Callable[[Callable[[], None]], object], counters: ShardCounters) -> None:
+    def __init__(
+        self,
+        at_turns_end: Callable[[], object],
+        later: Callable[[float, Callable[[], None]], object],
+        counters: ShardCounters,
+    ) -> None:
         self.peers: list[Peer] = []
         self.ended: list[EndedEvent] = []
         self.planned = False
@@ -47,6 +56,8 @@ class Output:
         self.on_progress: Callable[[], None] | None = None
         self.plan_outbox: Callable[[Outbox], None] = self._plan_outbox
         self._at_turns_end = at_turns_end
+        self._later = later
+        self._acks_planned = False
         self._counters = counters
         self._dirty: list[Outbox] = []
         # What waits for a blocked link. Apart from the rest, so that no flush has to look through it again and again.
@@ -62,7 +73,35 @@ class Output:
         """Flush at the end of this turn."""
         if not self.planned:
             self.planned = True
-            self._at_turns_end(self.flush)
+            self._at_turns_end()
+
+    def note_ended(self, outbox: Outbox, peer: Peer, counter: int, seq: int) -> bool:
+        """An event has ended: it is to be acknowledged behind what it has said.
+
+        Args:
+            outbox: Its object's.
+            peer: The router it came from.
+            counter: Its connection.
+            seq: Its number.
+
+        Returns:
+            Whether so many have ended in this turn that it is time to ``flush_early``.
+        """
+        ended = self.ended
+        ended.append((outbox, peer, counter, seq))
+        if self.planned:
+            return len(ended) >= self.early_at
+        if len(ended) >= self.early_at:
+            self.plan()
+        elif not self._acks_planned:
+            self._acks_planned = True
+            self._later(ACKS_WITHIN_S, self._acks_due)
+        return False
+
+    def _acks_due(self) -> None:
+        self._acks_planned = False
+        if self.ended:
+            self.plan()
 
     # --- routers ---
 

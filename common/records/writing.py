@@ -65,6 +65,11 @@ class RecordWriter:
         """Bytes collected since the last ``take``."""
         return self._sealed_size + self._size
 
+    @property
+    def parts(self) -> int:
+        """Pieces of records collected since the last group was cut."""
+        return len(self._parts)
+
     def take(self) -> list[bytes]:
         """The groups collected, oldest first; the writer is empty afterwards."""
         if self._parts:

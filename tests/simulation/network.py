@@ -167,6 +167,7 @@ class _SimEndpoint(Endpoint[W]):
             self._counters.batches_unexpected += 1
             return
         self._deliver(link, batch, self._now())
+        self.on_drained()
         self._received(link)
 
     def _transmit(self, link: Link[W]) -> None:

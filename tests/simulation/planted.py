@@ -59,6 +59,7 @@ def no_owner_check() -> Iterator[None]:
             arrived(self, sender, batch)
         elif not self._closed:
             self._deliver(link, batch, self._now())
+            self.on_drained()
             self._received(link)
 
     def entry_of(self: Receiver, connection: Connection | None) -> Any:

@@ -121,6 +121,8 @@ class FakeLink:
         assert not self.closed
         self.flushes += 1
 
+    flush_message = flush_soon
+
     def close(self) -> None:
         self.closed = True
 

@@ -28,6 +28,7 @@ from roost.shard.host import Host
 from roost.shard.hosted import HostedObject
 from roost.shard.loader import HostedClass
 from roost.shard.outbox import Outbox
+from roost.shard.output import ACKS_WITHIN_S
 from roost.shard.peers import Peer
 from roost.shard.sockets import Socket
 
@@ -88,7 +89,10 @@ def on_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 
 
 async def turns(count: int = 10) -> None:
-    """Let the loop take some turns: enough for what does not wait for time."""
+    """Let the loop take some turns: enough for what waits for no time but that of acknowledgements."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+    await asyncio.sleep(ACKS_WITHIN_S)
     for _ in range(count):
         await asyncio.sleep(0)
 

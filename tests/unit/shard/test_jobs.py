@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,7 @@ class Bench:
     """A runner that notes what happens to its jobs."""
 
     def __init__(self) -> None:
-        self.runner = Runner(asyncio.get_running_loop(), self._suspended, self._ended)
+        self.runner = Runner(asyncio.get_running_loop(), self._suspended, self._ended, lambda: None)
         self.life = Life()
         self.suspended: list[Job] = []
         self.ended: list[tuple[Job, Any, BaseException | None]] = []
@@ -407,3 +408,176 @@ async def test_a_carrier_that_is_cancelled_between_two_jobs_has_a_successor() ->
     await turns()
     assert len(tasks) == 40
     assert len(set(tasks)) == 2
+
+
+def gather(bench: Bench, *handlers: Callable[[], Any]) -> list[Job]:
+    """What a shard does when a router's batch comes."""
+    bench.runner.gather()
+    jobs = [bench.start(handler) for handler in handlers]
+    assert not bench.ended or bench.ended[-1][0] not in jobs, "not before all is read"
+    bench.runner.go()
+    return jobs
+
+
+def apart_from_tasks(call: Callable[[], Any]) -> asyncio.Future[Any]:
+    """Call something as the loop calls a reader: while no task runs."""
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    asyncio.get_running_loop().call_soon(run)
+    return done
+
+
+@on_virtual_time
+async def test_gathered_jobs_run_at_once_when_a_carrier_rests() -> None:
+    bench = Bench()
+    tasks = []
+
+    async def handler() -> None:
+        tasks.append(id(asyncio.current_task()))  # kept, the task itself would not rest
+
+    bench.start(handler)
+    await turns()
+
+    def come() -> int:
+        gather(bench, handler, handler)
+        return len(bench.ended)
+
+    assert await apart_from_tasks(come) == 3, "in the same turn"
+    assert len(set(tasks)) == 1
+    bench.start(handler)
+    assert len(bench.ended) == 3, "nobody reads now: in the loop's next turn"
+    await turns()
+    assert len(bench.ended) == 4
+    assert len(set(tasks)) == 1
+
+
+@on_virtual_time
+async def test_without_a_carrier_at_rest_gathered_jobs_run_in_the_next_turn() -> None:
+    bench = Bench()
+
+    def come() -> int:
+        gather(bench, lambda: "first")
+        return len(bench.ended)
+
+    assert await apart_from_tasks(come) == 0
+    await turns()
+    assert [result for _, result, _ in bench.ended] == ["first"]
+
+
+@on_virtual_time
+async def test_a_handler_that_waits_takes_the_carrier_that_had_rested() -> None:
+    bench = Bench()
+    bench.start(lambda: None)
+    await turns()
+    gate = asyncio.Event()
+
+    async def waits() -> str:
+        async with asyncio.timeout(10):
+            await gate.wait()
+        return "waited"
+
+    (job, _) = await apart_from_tasks(lambda: gather(bench, waits, lambda: "second"))
+    await turns()
+    assert bench.suspended == [job]
+    assert [result for _, result, _ in bench.ended] == [None, "second"]
+    gate.set()
+    await turns()
+    assert [result for _, result, _ in bench.ended] == [None, "second", "waited"]
+
+
+@on_virtual_time
+async def test_a_task_that_a_handler_has_kept_never_becomes_another_handlers() -> None:
+    bench = Bench()
+    kept: list[asyncio.Task[Any]] = []
+    gate = asyncio.Event()
+
+    async def keeps() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        kept.append(task)
+
+    async def innocent() -> str:
+        await gate.wait()
+        return "not cancelled"
+
+    bench.start(lambda: None)
+    await turns()
+    await apart_from_tasks(lambda: gather(bench, keeps))
+    await apart_from_tasks(lambda: gather(bench, innocent))
+    await turns()
+    kept[0].cancel()
+    gate.set()
+    await turns()
+    assert bench.ended[-1][1:] == ("not cancelled", None)
+    assert kept[0].done()
+
+
+@on_virtual_time
+async def test_a_carrier_that_is_cancelled_at_rest_has_a_successor() -> None:
+    bench = Bench()
+    bench.start(lambda: None)
+    await turns()
+    (carrier,) = [task for task in asyncio.all_tasks() if task.get_name() == "carrier"]
+    carrier.cancel()
+    await apart_from_tasks(lambda: gather(bench, lambda: None))
+    await turns()
+    assert len(bench.ended) == 2
+    assert carrier.cancelled()
+    await apart_from_tasks(lambda: gather(bench, lambda: None))
+    await turns()
+    assert len(bench.ended) == 3
+
+
+@on_virtual_time
+async def test_a_runner_that_is_closed_leaves_no_task() -> None:
+    bench = Bench()
+    bench.start(lambda: None)
+    await turns()
+    await bench.runner.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await bench.runner.aclose()
+
+
+@on_virtual_time
+async def test_a_rest_keeps_nothing_of_the_last_job() -> None:
+    bench = Bench()
+
+    class Thing:
+        def __call__(self) -> Any:
+            return self
+
+    thing = Thing()
+    gone = weakref.ref(thing)
+    bench.start(thing)
+    del thing
+    await turns()
+    bench.ended.clear()
+    assert gone() is None
+
+
+@on_virtual_time
+async def test_what_was_said_leaves_whenever_the_carrier_pauses() -> None:
+    bench = Bench()
+    paused: list[tuple[int, int]] = []
+    bench.runner._on_pause = lambda: paused.append((len(bench.ended), len(bench.suspended)))
+    seen = []
+
+    async def waits() -> None:
+        seen.append(bench.runner.carrying)
+        await asyncio.sleep(1)
+        seen.append(bench.runner.carrying)
+
+    bench.start(lambda: seen.append(bench.runner.carrying))
+    bench.start(waits)
+    bench.start(lambda: None)
+    await turns()
+    assert paused == [(1, 1), (2, 1)], "behind the one that waits, and behind the last"
+    await asyncio.sleep(2)
+    assert seen == [True, True, False]
+    assert not bench.runner.carrying

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from roost.shard.counters import ShardCounters
 from roost.shard.outbox import Outbox
-from roost.shard.output import Output
+from roost.shard.output import ACKS_WITHIN_S, FIRST_EARLY, Output
 from roost.shard.peers import Peer
 from tests.unit.shard.harness import FakeLink, Timers, peer_of
 
@@ -15,11 +17,23 @@ class Bench:
     def __init__(self, routers: int) -> None:
         self.turn = Timers()
         self.counters = ShardCounters()
-        self.output = Output(self.turn.call_soon, self.counters)
+        self.output = Output(self._plan, self._later, self.counters)
+        self.later: list[Callable[[], None]] = []
         self.links: list[FakeLink] = []
         self.peers: list[Peer] = []
         for _ in range(routers):
             self.join()
+
+    def _plan(self) -> None:
+        self.turn.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self.output.planned:
+            self.output.flush()
+
+    def _later(self, seconds: float, do: Callable[[], None]) -> None:
+        assert seconds == ACKS_WITHIN_S
+        self.later.append(do)
 
     def join(self) -> None:
         self.links.append(FakeLink(len(self.links) + 1))
@@ -30,8 +44,11 @@ class Bench:
         return Outbox(self.output.plan_outbox)
 
     def ended(self, box: Outbox, peer: Peer, counter: int, seq: int) -> None:
-        self.output.ended.append((box, peer, counter, seq))
-        self.output.plan()
+        if self.output.note_ended(box, peer, counter, seq):
+            self.output.flush_early()
+        for do in self.later:
+            do()
+        self.later.clear()
 
 
 def test_one_flush_a_turn_writes_output_then_acknowledgements_in_one_group() -> None:
@@ -227,8 +244,7 @@ def test_a_turn_in_which_many_events_end_is_flushed_early_ever_more_seldom() -> 
     flushed_at = [0]
     for number in range(1, 200):
         box.send(peer, 1, f"message {number}")
-        bench.ended(box, peer, 1, number)
-        if len(bench.output.ended) >= bench.output.early_at:
+        if bench.output.note_ended(box, peer, 1, number):
             bench.output.flush_early()
             assert link.take()[-1] == ("ack", [(1, flushed_at[-1] + 1, number)])
             flushed_at.append(number)
@@ -237,3 +253,36 @@ def test_a_turn_in_which_many_events_end_is_flushed_early_ever_more_seldom() -> 
     bench.turn.run()
     assert link.take()[-1] == ("ack", [(1, 97, 199)])
     assert bench.output.early_at == 32
+
+
+def test_acknowledgements_alone_wait_for_output_but_not_for_long() -> None:
+    bench = Bench(1)
+    (peer,), (link,) = bench.peers, bench.links
+    silent, other = bench.outbox(), bench.outbox()
+    bench.output.note_ended(silent, peer, 1, 1)
+    bench.output.note_ended(silent, peer, 1, 2)
+    bench.turn.run()
+    assert link.take() == []
+    other.send(peer, 2, "b")
+    bench.turn.run()
+    assert link.take() == [("send", [2], "b"), ("ack", [(1, 1, 2)])], "with the output of another object"
+    (due,) = bench.later
+    due()
+    bench.turn.run()
+    assert link.take() == [], "nothing is left to say"
+    bench.later.clear()
+    bench.output.note_ended(silent, peer, 1, 3)
+    (due,) = bench.later
+    due()
+    bench.turn.run()
+    assert link.take() == [("ack", [(1, 3, 3)])]
+
+
+def test_many_acknowledgements_do_not_wait() -> None:
+    bench = Bench(1)
+    (peer,), (link,) = bench.peers, bench.links
+    box = bench.outbox()
+    for number in range(1, FIRST_EARLY + 1):
+        assert not bench.output.note_ended(box, peer, 1, number)
+    bench.turn.run()
+    assert link.take() == [("ack", [(1, 1, FIRST_EARLY)])]

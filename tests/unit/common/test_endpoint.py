@@ -1,0 +1,153 @@
+"""When links flush, with an endpoint that only notes what it transmits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from roost.common.counters import Counters
+from roost.common.endpoint import ALONE_S, Endpoint, Link
+from roost.common.ids import Incarnation
+from roost.common.records import EventWriter
+from roost.common.session import MAX_GROUP_BYTES
+
+
+class Loop:
+    """Keeps what is planned until the test says that the turn is over."""
+
+    def __init__(self) -> None:
+        self.soon: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def call_soon(self, call: Callable[..., object], *arguments: object) -> None:
+        self.soon.append((call, arguments))
+
+    def call_later(self, seconds: float, call: Callable[..., object]) -> None:
+        pass
+
+    def turn(self) -> None:
+        soon, self.soon = self.soon, []
+        for call, arguments in soon:
+            call(*arguments)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return self.time
+
+
+class Noting(Endpoint[EventWriter]):
+    waits_for_maps = False
+
+    def __init__(self) -> None:
+        self.loop, self.clock = Loop(), Clock()
+        self.failed: list[Link[EventWriter]] = []
+        super().__init__(
+            loop=self.loop,  # type: ignore[arg-type]
+            cluster_id=1,
+            local=Incarnation(1),
+            clock=self.clock,
+            on_group=lambda link, group: None,
+            counters=Counters(),
+            on_failed=lambda link, error: self.failed.append(link),
+        )
+        self.batches = 0
+
+    def link(self) -> Link[EventWriter]:
+        return self._new_link(Incarnation(2), EventWriter())
+
+    def _transmit(self, link: Link[EventWriter]) -> None:
+        self.batches += len(link.session.take_outgoing())
+
+    def _detach(self, link: Link[EventWriter]) -> None:
+        pass
+
+    async def _close_sockets(self) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint() -> Noting:
+    return Noting()
+
+
+def say(link: Link[EventWriter]) -> None:
+    link.writer.message(1, 1, 0, b"hello", False)
+    link.flush_message()
+
+
+def test_messages_of_one_turn_leave_together_at_its_end(endpoint: Noting) -> None:
+    link = endpoint.link()
+    for _ in range(3):
+        say(link)
+    assert endpoint.batches == 0
+    endpoint.loop.turn()
+    assert endpoint.batches == 1
+
+
+def test_a_message_leaves_at_once_when_the_last_turn_had_one(endpoint: Noting) -> None:
+    link = endpoint.link()
+    say(link)
+    endpoint.loop.turn()
+    for batches in (2, 3, 4):
+        endpoint.clock.time += 2 * ALONE_S
+        say(link)
+        assert endpoint.batches == batches
+        assert endpoint.loop.soon == []
+
+
+def test_messages_that_come_together_after_one_alone_wait_for_each_other_again(endpoint: Noting) -> None:
+    link = endpoint.link()
+    say(link)
+    endpoint.loop.turn()
+    endpoint.clock.time += 2 * ALONE_S
+    for _ in range(5):
+        say(link)  # the first leaves; the second comes too soon behind it to be alone
+        endpoint.clock.time += ALONE_S / 4
+    assert endpoint.batches == 2
+    endpoint.loop.turn()
+    assert endpoint.batches == 3
+    endpoint.clock.time += 1.0
+    say(link)
+    say(link)
+    assert endpoint.batches == 3, "the last turn had several"
+
+
+def test_other_records_always_wait_for_the_end_of_the_turn(endpoint: Noting) -> None:
+    """What goes along with a new map is written before the links are told of it."""
+    link = endpoint.link()
+    say(link)
+    endpoint.loop.turn()
+    endpoint.clock.time += 1.0
+    link.writer.closed(1, 2, 0, 1000, "", True)
+    link.flush_soon()
+    say(link)
+    assert endpoint.batches == 1
+    endpoint.loop.turn()
+    assert endpoint.batches == 2
+
+
+def test_a_link_that_fails_is_closed_at_once_and_reported_in_a_turn_of_its_own(endpoint: Noting) -> None:
+    link = endpoint.link()
+    link.writer.message(1, 1, 0, bytes(MAX_GROUP_BYTES), True)
+    link.flush()
+    assert link.closed
+    assert endpoint.failed == [], "whoever writes may be in the middle of something"
+    endpoint.loop.turn()
+    assert endpoint.failed == [link]
+
+
+def test_whoever_delivers_hears_of_the_end_of_each_run(endpoint: Noting) -> None:
+    runs = []
+    endpoint.on_drained = lambda: runs.append(1)
+    endpoint.waits_for_maps = True  # type: ignore[misc]
+    endpoint.map_version = 5
+    endpoint.loop.turn()
+    assert runs == [1], "what had waited for the map"
