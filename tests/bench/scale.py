@@ -128,7 +128,7 @@ class Scale:
             Supervised(shards=self._shards, routers=self.routers, app=APP, options=options) as self._up,
             Crowd(self._up.port, PATH, objects=self._objects, most=most) as self._crowd,
         ):
-            nothing = self._memory()
+            nothing = await self._nothing()
             for count in self._counts:
                 self.steps.append(await self._step(count, nothing))
                 print(self.steps[-1].line(), flush=True)
@@ -136,6 +136,12 @@ class Scale:
             await self._crowd.close(1000, DEADLINE_S)
             seen = await self._crowd.seen()
             assert not seen.strange, f"{seen.strange} messages that nobody expected: {seen.examples}"
+
+    async def _nothing(self) -> dict[str, int]:
+        """The memory before there are sockets; once the clients run, for they share pages with the members."""
+        await self._crowd.seen()
+        await asyncio.sleep(1)
+        return self._memory()
 
     async def _step(self, count: int, nothing: dict[str, int]) -> Step:
         up, crowd = self._up, self._crowd

@@ -17,7 +17,7 @@ _closes: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
 class Hall(DurableObject):
     """Opened with ``?who=``, a connection's messages are answered with that number before them; ``say TEXT`` goes to
-    all. A plain request tells what there is; with ``?say=`` it says something to all, with ``?close=`` closes all."""
+    all. A plain request tells what there is; with ``?close=`` it closes all sockets."""
 
     def __init__(self, ctx: Any, env: Any) -> None:
         super().__init__(ctx, env)
@@ -35,13 +35,11 @@ class Hall(DurableObject):
         return Response(status=101, web_socket=client)
 
     def told(self, request: Request) -> Response:
-        """What there is, how long it took to list the sockets, and how long to send to them."""
+        """What there is, and how long it took to list the sockets."""
         began = time.perf_counter()
         sockets = self.ctx.get_web_sockets()
         listed = time.perf_counter()
-        text, code = request.query.get("say"), request.query.get("close")
-        if text is not None:
-            self.say(text)
+        code = request.query.get("close")
         if code is not None:
             for ws in sockets:
                 ws.close(int(code), "everybody out")
@@ -51,7 +49,6 @@ class Hall(DurableObject):
                 "life": self.life,
                 "closes": _closes[str(self.ctx.id)],
                 "listing_s": listed - began,
-                "sending_s": time.perf_counter() - listed,
             }
         )
 

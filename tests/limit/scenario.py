@@ -16,14 +16,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from roost.common.counters import read_counters
 from roost.common.errors import TooManyWebSockets
-from roost.common.limits import HANDSHAKE_TIMEOUT_S, MAX_WEBSOCKETS_PER_OBJECT
+from roost.common.limits import HANDSHAKE_TIMEOUT_S, MAX_WEBSOCKETS_PER_OBJECT, PING_INTERVAL_S
 from tests.bench.running import cpu_s, pss_bytes
 from tests.crowd.crowd import PER_PROCESS, Crowd
 from tests.faults.supervised import Supervised
+from tests.limit.bare import bare_server
 from tests.limit.outcome import Row
 from tests.raw_client import RawClient, request
 from tests.waiting import until
@@ -42,14 +42,16 @@ MESSAGE_BYTES = 64
 
 OPEN_S = 15.0
 """Goal for opening all."""
+BARE_RATIO = 1.3
+"""Goal for a broadcast: how much longer than the bare server's it may take."""
 WAKE_S = 0.020
 """Goal for waking an object with WAKE_AT sockets, with the list of all of them."""
 DEADLINE_S = 60.0
 """For whatever is done to all sockets."""
 GROWTH, SPARE_BYTES = 0.1, 4 << 20
 """Share of the memory of all sockets, and bytes beside it, that the same sockets may take more the second time."""
-FORGOTTEN_S = HANDSHAKE_TIMEOUT_S + 1.0
-"""Seconds after which a router's timer wheel has let go of what belonged to a handshake."""
+OPEN_FORGOTTEN_S, CLOSED_FORGOTTEN_S = HANDSHAKE_TIMEOUT_S + 1.0, PING_INTERVAL_S + 1.0
+"""Seconds after which a router's timer wheel has let go of what belonged to a handshake, and of a closed connection."""
 CLOSE_BY_CLIENT, CLOSE_BY_OBJECT = 1000, 4000
 HELD = {
     "router": ("connections", "ghosts", "objects", "window_bytes", "send_buffer_bytes", "stopped", "parked"),
@@ -64,7 +66,7 @@ class Limit:
     Args:
         sockets: How many; with fewer than the limit nothing is refused.
         rounds: Times that what is quick is done.
-        forgotten_s: Seconds after the last handshake before memory is looked at.
+        weigh: Whether memory means anything: that takes waiting.
         say: Told what is done next.
 
     Attributes:
@@ -75,17 +77,17 @@ class Limit:
         self,
         sockets: int = MAX_WEBSOCKETS_PER_OBJECT,
         rounds: int = ROUNDS,
-        forgotten_s: float = FORGOTTEN_S,
+        weigh: bool = True,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.sockets = sockets
         self._rounds = rounds
-        self._forgotten_s = forgotten_s
+        self._weigh = weigh
         self.rows: list[Row] = []
         self._say = say
         self._said = 0
         self._ended: Counter[int] = Counter()
-        self._opened_at = -math.inf
+        self._forgotten_at = -math.inf
         self._slept_s = 0.0
 
     async def run(self) -> list[Row]:
@@ -108,6 +110,7 @@ class Limit:
             self._note("all of them opened", opened, goal_s=OPEN_S)
             await self._one_more()
             await self._broadcasts("broadcast to all", asleep=False)
+            await self._beside_the_bare_server()
             full = await self._at_rest()
             took = {f"{stem}_kb": (full[stem] - start[stem]) / self.sockets / 1024 for stem in start}
             self._note("hibernated: memory of each socket", self._slept_s, took)
@@ -119,7 +122,8 @@ class Limit:
             await self._all_ask("each says something after that")
             await self._broadcasts("broadcast after that", asleep=False)
             await self._close_all()
-            empty = await self._nothing_left()
+            await self._nothing_left()
+            empty = await self._at_rest()
             await self._grow(self.sockets)
             again = await self._at_rest()
             kept = {f"{stem}s_keep_kb": max(0, empty[stem] - start[stem]) / 1024 for stem in start}
@@ -139,9 +143,9 @@ class Limit:
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    async def _tell(self, say: str = "") -> dict[str, Any]:
-        """What the object says of itself, after it has said *say* to all."""
-        reply = await request(self._up.port, "GET", OBJECT + (f"?say={quote(say)}" if say else ""))
+    async def _tell(self) -> dict[str, Any]:
+        """What the object says of itself."""
+        reply = await request(self._up.port, "GET", OBJECT)
         assert reply.status == 200, reply
         told: dict[str, Any] = json.loads(reply.body)
         return told
@@ -204,8 +208,8 @@ class Limit:
         return await self._memory_at_rest()
 
     async def _memory_at_rest(self) -> dict[str, int]:
-        began = time.monotonic()
-        await asyncio.sleep(max(0.0, self._opened_at + self._forgotten_s - began))
+        if self._weigh:
+            await asyncio.sleep(max(0.0, self._forgotten_at - time.monotonic()))
         before = self._memory()
         give_up_at = time.monotonic() + DEADLINE_S
         while True:
@@ -231,7 +235,7 @@ class Limit:
             return float(grown["took_s"])
 
         took_s, used = await self._busy(grow())
-        self._opened_at = time.monotonic()
+        self._forgotten_at = time.monotonic() + OPEN_FORGOTTEN_S
         self._note(f"{added:,} opened", took_s, {"a_second": added / took_s, **spread, **used})
         told = await self._tell()
         assert told["sockets"] == to, f"the object has {told['sockets']:,} of {to:,} sockets"
@@ -265,26 +269,48 @@ class Limit:
 
     async def _broadcasts(self, what: str, *, asleep: bool) -> None:
         self._enter(what)
-        count, took, first = self._crowd.count, [], []
+        took, first = [], []
 
         async def all_of_them() -> float:
             for _ in range(self._rounds):
                 if asleep:
                     await self._asleep()
-                self._said += 1
-                text = f"announcement {self._said} ".ljust(MESSAGE_BYTES, ".")
-                await self._crowd.expect(text)
-                began = time.monotonic()
-                told = await self._tell(say=text)
-                assert told["sockets"] == count
-                first_at, last_at = await self._crowd.arrived(DEADLINE_S)
-                took.append(last_at - began)
-                first.append(first_at - began)
+                first_s, last_s = await self._broadcast(self._crowd, "say ")
+                first.append(first_s)
+                took.append(last_s)
             return statistics.median(took)
 
         took_s, used = await self._busy(all_of_them())
-        figures = {"frames_a_second": count / took_s, "worst_s": max(took), "first_frame_s": statistics.median(first)}
+        figures = {
+            "frames_a_second": self._crowd.count / took_s,
+            "worst_s": max(took),
+            "first_frame_s": statistics.median(first),
+        }
         self._note(what, took_s, {**figures, **used})
+
+    async def _broadcast(self, crowd: Crowd, verb: str) -> tuple[float, float]:
+        """One of the crowd says something that comes to all; gives the seconds until the first and the last have it."""
+        self._said += 1
+        text = f"announcement {self._said} ".ljust(MESSAGE_BYTES, ".")
+        await crowd.expect(text)
+        began = await crowd.tell_each_object(f"{verb}{text}")
+        first_at, last_at = await crowd.arrived(DEADLINE_S)
+        return first_at - began, last_at - began
+
+    async def _beside_the_bare_server(self) -> None:
+        """Broadcasts in turn with those of a bare server that has as many connections, in as many processes."""
+        self._enter("broadcast in turn with a bare server")
+        routers, ours, theirs = len(self._up.members("router")), [], []
+        with bare_server(routers) as port:
+            async with Crowd(port, "/cast", most=self.sockets) as crowd:
+                await crowd.grow(self.sockets, DEADLINE_S)
+                for _ in range(self._rounds):
+                    ours.append((await self._broadcast(self._crowd, "say "))[1])
+                    theirs.append((await self._broadcast(crowd, ""))[1])
+        bare_s = statistics.median(theirs)
+        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+        figures = {"bare_server_s": bare_s, "ratio_percent": 100 * statistics.median(ratios)}
+        self._note("broadcast, in turn with a bare server", statistics.median(ours), figures, BARE_RATIO * bare_s)
 
     async def _all_ask(self, what: str) -> None:
         self._enter(what)
@@ -364,6 +390,7 @@ class Limit:
         self._note("all closed by the object, which has heard of each", took_s, used)
 
     async def _all_heard(self, code: int) -> None:
+        self._forgotten_at = time.monotonic() + CLOSED_FORGOTTEN_S
         self._ended[code] += self.sockets
         closes = (await self._tell())["closes"]
         wanted = {f"{code} clean": count for code, count in self._ended.items()}
@@ -372,8 +399,8 @@ class Limit:
         assert seen.ended == self._ended, f"clients were closed with {dict(seen.ended)}"
         assert not seen.strange, f"{seen.strange} messages that nobody expected: {seen.examples}"
 
-    async def _nothing_left(self) -> dict[str, int]:
-        """Wait until no counter tells of anything that is held; gives the memory then."""
+    async def _nothing_left(self) -> None:
+        """Wait until no counter tells of anything that is held."""
         self._enter("see what is left")
 
         def left() -> dict[str, int]:
@@ -385,7 +412,6 @@ class Limit:
         except AssertionError as error:
             error.add_note(f"they say: {left()}")
             raise
-        return await self._at_rest()
 
     def _no_growth(self, start: dict[str, int], full: dict[str, int], again: dict[str, int]) -> None:
         """The second crowd has to find room where the first one was. How much of it the allocator gives back to the
