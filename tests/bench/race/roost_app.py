@@ -1,0 +1,37 @@
+"""The objects of the race as roost has them."""
+
+from __future__ import annotations
+
+from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair
+
+
+class _Accepting(DurableObject):
+    async def fetch(self, request: Request) -> Response:
+        client, server = WebSocketPair()
+        self.ctx.accept_web_socket(server)
+        return Response(status=101, web_socket=client)
+
+
+class Echo(_Accepting):
+    """Sends back what it gets."""
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        ws.send(message)
+
+
+class Cast(_Accepting):
+    """Sends what it gets to all, in a plain loop."""
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        for peer in self.ctx.get_web_sockets():
+            peer.send(message)
+
+
+class Wake(_Accepting):
+    """Tells whether it was woken for a message."""
+
+    woken = True
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        ws.send("woken" if self.woken else "awake")
+        self.woken = False
