@@ -43,7 +43,7 @@ class LoadConfig:
         "to all connections of the object; mixed: what begins with E back, and what begins with B to all",
         choices=(IDLE, ECHO, BROADCAST, MIXED),
     )
-    size: int = setting(64, help="bytes of a message", at_least=MIN_BYTES, at_most=16 << 20)
+    size: int = setting(64, help="size of a message", unit="bytes", at_least=MIN_BYTES, at_most=16 << 20)
     rate: float = setting(
         None,  # by the mode
         help=f"messages sent a second by all connections together; {ECHO_RATE:,.0f} by default, "

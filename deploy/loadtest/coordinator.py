@@ -177,7 +177,9 @@ class Coordinator:
             at_us=(begin_ns - self._epoch_ns) // 1_000,
         )
         books.done_s = min(time.monotonic(), books.begun_s + config.duration)
-        return {seat: log for answer in answers for seat, log in answer["logs"].items()}
+        logs = {seat: log for answer in answers for seat, log in answer["logs"].items()}
+        books.broadcasts_sent = sum(map(len, logs.values()))
+        return logs
 
     # --- the processes ---
 

@@ -105,8 +105,8 @@ def _figures(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "received", f"{messages['received']:,} ({messages['received_per_s']:,.0f}/s)"
     for name in ("lost", "duplicated", "reordered", "corrupted", "misdelivered"):
         yield name, f"{messages[name]:,}"
-    if broadcasts["sent_and_seen"]:
-        yield "broadcasts", f"{broadcasts['sent_and_seen']:,}, {broadcasts['incomplete']:,} of them incomplete"
+    if broadcasts["sent"]:
+        yield "broadcasts that came to all", f"{broadcasts['complete']:,} of {broadcasts['sent']:,}"
     for kind, size in result["server_memory"]["per_connection"].items():
         yield f"memory of the {kind}s, a connection", f"{size / 1000:,.1f} kB"
 

@@ -77,7 +77,12 @@ class Books:
     Attributes:
         phase: The one that reports belong to.
         findings: What the processes found in the end; empty before.
+        settled: What is missing has been waited for, and the findings are whole.
         interrupted: Ctrl-C has ended it.
+        begun_s, done_s: When sending began and was over, by the monotonic clock.
+        opened, opened_s: Connections that were open after the opening, and how long that took.
+        broadcasts_sent: How many.
+        memory_before: The server's before the first connection, bytes by kind of process.
     """
 
     def __init__(self, config: LoadConfig, processes: int) -> None:
@@ -93,6 +98,7 @@ class Books:
         self.begun_s = self.done_s = 0.0
         self.opened_s = 0.0
         self.opened = 0
+        self.broadcasts_sent = 0
         self.memory_before: dict[str, int] = {}
 
     # --- reports ---
@@ -268,8 +274,8 @@ class Books:
                 "examples": findings.examples,
             },
             "broadcasts": {
-                "sent_and_seen": len(self.broadcasts),
-                "incomplete": len(findings.incomplete),
+                "sent": self.broadcasts_sent,
+                "complete": self.broadcasts_sent - len(findings.incomplete),
                 "own_copies_due": findings.own_due,
                 "own_copies_came": findings.own_came,
                 "deliveries": sum(broadcast.receivers for broadcast in self.broadcasts.values()),

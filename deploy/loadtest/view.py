@@ -81,7 +81,7 @@ def summary(books: Books) -> RenderableType:
     for title, histogram in rows:
         if histogram.counts:
             table.add_row(title, *_cells(histogram))
-    lines += [Text(), table, Text()]
+    lines += [Text(), table, Text()] if table.row_count else []
     cpus = ", ".join(f"{process.cpu(SENDING):.0%}" for process in books.processes)
     fan = [process.fan_cpu for process in books.processes if process.fan_span_us]
     in_broadcasts = f" ({', '.join(f'{share:.0%}' for share in fan)} while broadcasts came in)" if fan else ""
@@ -105,6 +105,8 @@ def summary(books: Books) -> RenderableType:
 
 
 def _praise(books: Books) -> str:
+    if books.config.mode != IDLE and not books.total("sent"):
+        return "ok, but no message was sent"
     if books.config.mode == IDLE:
         return "ok: all connections were opened and stayed open"
     return "ok: every message came once, in order and as it was sent"

@@ -167,7 +167,8 @@ class Worker:
         self._beat_timer = self._loop.call_at(self._beat_due, self._beat)
         self._lag_s = 0.0
         self._cpu_at = (time.monotonic(), cpu_us())
-        self._second = self._loop.call_later(self._until_next_second(), self._each_second)
+        self._second_number = 0
+        self._second = self._loop.call_later(0, self._await_next_second)
 
     # --- reports ---
 
@@ -175,23 +176,25 @@ class Worker:
         """Write a line to the coordinator."""
         self._output.write(json.dumps({"say": word, **facts}, separators=(",", ":")).encode() + b"\n")
 
-    def _until_next_second(self) -> float:
-        return 1.0 - (time.monotonic() - self._epoch_s) % 1.0
+    def _await_next_second(self) -> None:
+        elapsed_s = time.monotonic() - self._epoch_s
+        # The timer may be early by a millisecond, and must not ring twice for one second.
+        self._second_number = max(self._second_number, math.floor(elapsed_s)) + 1
+        self._second = self._loop.call_later(self._second_number - elapsed_s, self._each_second)
 
     def _each_second(self) -> None:
-        self._second = self._loop.call_later(self._until_next_second(), self._each_second)
         if self._output.unread_bytes < MAX_UNREAD_BYTES:
-            self.report()
+            self.report(self._second_number - 1)
+        self._await_next_second()
 
-    def report(self) -> None:
-        """Say what has happened since the last report."""
+    def report(self, second: int | None = None) -> None:
+        """Say what has happened since the last report: in *second*, or in the present one."""
         now, used = time.monotonic(), cpu_us()
         before, used_before = self._cpu_at
         self._cpu_at = (now, used)
-        # The second that has just ended, when this is the report of its end.
         self.say(
             "second",
-            t=max(0, math.floor(now - self._epoch_s - 0.01)),
+            t=math.floor(now - self._epoch_s) if second is None else second,
             cpu_us=used - used_before,
             span_us=int((now - before) * 1e6),
             lag_us=int(self._lag_s * 1e6),
