@@ -15,8 +15,8 @@ SPARE_PORTS = 500
 """Ports of an address that others, and connections on their way out, may hold."""
 MAX_SOURCES = 250
 """Addresses of 127.0.0.0/24 that are used."""
-BYTES_PER_CONNECTION = 24_000
-"""Memory of a connection in the load tester with its sockets' in the kernel, on the safe side."""
+BYTES_PER_CONNECTION = 12_000
+"""Memory of a connection in the load tester (2 to 4 kB) with its sockets' in the kernel, on the safe side."""
 CONNECTIONS_PER_PROCESS = 10_000
 """Up to so many, a process is no bottleneck where there are cores enough."""
 FRAMES_PER_PROCESS = 25_000

@@ -168,6 +168,19 @@ async def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert not any(map(lives, workers))
 
 
+async def test_a_process_of_the_tester_that_dies_leaves_no_result_and_no_others(tmp_path: Path) -> None:
+    talk = Talk()
+    async with server(silent, talk) as url:
+        one = Run(url, tmp_path, "--connections=6", "--processes=2", "--rate=100", "--duration=600")
+        await until("its processes to send", lambda: talk.count > 5)
+        workers = one.workers()
+        os.kill(workers[0], signal.SIGKILL)
+        assert await one.ended() == 1
+    assert "of the load tester ended with -9 (sending)" in one.output
+    assert not one.file.exists()
+    assert not any(map(lives, workers))
+
+
 async def test_refused_handshakes_are_counted_by_status(target: Cluster, tmp_path: Path) -> None:
     code, result, output = await run(target.ws("/no-such-class/x"), tmp_path, "--connections=7")
     assert code == EXIT_FAULTS

@@ -10,20 +10,28 @@ from typing import Any
 
 from roost.common.config import describe
 from roost.deploy.config import UpConfig
+from roost.deploy.loadtest.config import LoadConfig
 from roost.router.config import RouterConfig
 from roost.shard.config import ShardConfig
 from tests.cluster import REPOSITORY
 
 PAGE = REPOSITORY / "deploy" / "docs" / "operations.md"
-COMMANDS: dict[str, type[Any]] = {"roost up": UpConfig, "roost router": RouterConfig, "roost shard": ShardConfig}
+COMMANDS: dict[str, type[Any]] = {
+    "roost up": UpConfig,
+    "roost router": RouterConfig,
+    "roost shard": ShardConfig,
+    "roost load": LoadConfig,
+}
+ARGUMENTS = {(UpConfig, "app"), (LoadConfig, "url")}
+"""Settings that are a command's argument rather than an option."""
 
 
 def table(cls: type[Any]) -> str:
     """The settings of a config class as a Markdown table."""
     lines = ["| option | default | unit | allowed | what |", "| --- | --- | --- | --- | --- |"]
     for item in describe(cls):
-        if item.field == "app" and cls is UpConfig:
-            continue  # it is the command's argument
+        if (cls, item.field) in ARGUMENTS:
+            continue
         default = "required" if item.required else f"`{item.default}`" if item.default not in (None, "", ()) else ""
         option = item.option.replace("--", "--[no-]", 1) if item.kind is bool else item.option
         bounds = item.about.bounds

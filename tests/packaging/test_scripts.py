@@ -20,6 +20,7 @@ PYTHON = """#!/usr/bin/env bash
 case "$1 $2" in
     "-c "*version_info\\[:2\\]*) echo "${STAND_IN_VERSION:-3.12}" ;;
     "-c "*version_info*) [ "${STAND_IN_VERSION:-3.12}" != 3.9 ] ;;
+    "-c import matplotlib") [ -z "${STAND_IN_PLOTLESS:-}" ] ;;
     "-c "*ensurepip*) [ -z "${STAND_IN_CRIPPLED:-}" ] ;;
     "-m venv") echo "venv $3" >>"$STAND_IN_LOG"; rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python"
         printf '#!/usr/bin/env bash\\necho "roost $*"\\n' >"$4/bin/roost"; chmod +x "$4/bin/roost" ;;
@@ -39,7 +40,8 @@ class Checkout:
         self.log = folder / "log"
         self.venv = self.root / ".venv"
         (self.root / "deploy").mkdir(parents=True)
-        for name in ("pyproject.toml", "deploy/up", "deploy/status", "deploy/environment.sh", "deploy/constraints.txt"):
+        scripts = ("up", "status", "load", "environment.sh", "constraints.txt")
+        for name in ("pyproject.toml", *(f"deploy/{script}" for script in scripts)):
             shutil.copy(REPOSITORY / name, self.root / name)
         self.bin.mkdir()
         for tool in TOOLS.split():
@@ -119,6 +121,22 @@ def test_an_update_that_fails_makes_it_anew(checkout: Checkout) -> None:
     (checkout.root / "pyproject.toml").write_text("changed")
     assert checkout.run(STAND_IN_FAILS="1").returncode == 70
     assert checkout.done() == ["install ROOT", "venv --clear", "install ROOT"]
+
+
+def test_a_report_of_a_load_test_brings_matplotlib(checkout: Checkout) -> None:
+    checkout.run()
+    checkout.done()
+    assert checkout.run("deploy/load", "ws://x/", STAND_IN_PLOTLESS="1").stdout == "roost load ws://x/\n"
+    assert checkout.done() == []
+    found = checkout.run("deploy/load", "ws://x/", "--report=r.html", STAND_IN_PLOTLESS="1")
+    assert (found.stdout, found.stderr) == (
+        "roost load ws://x/ --report=r.html\n",
+        "roost: adding matplotlib for the report (once)\n",
+    )
+    assert checkout.done() == ["install matplotlib"]
+    failed = checkout.run("deploy/load", "ws://x/", "--report", "r.png", STAND_IN_PLOTLESS="1", STAND_IN_FAILS="1")
+    assert failed.returncode == 70
+    assert failed.stderr.endswith("roost: matplotlib could not be installed (see above)\n")
 
 
 def test_a_newer_python_is_found_behind_an_old_one(checkout: Checkout) -> None:

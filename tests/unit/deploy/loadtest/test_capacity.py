@@ -62,7 +62,7 @@ def test_never_more_processes_than_connections() -> None:
         ({"descriptors_free": 900}, {"connections": 1_000}, ["900", "fs.file-max"]),
         ({"loopback": False}, {"connections": 30_000}, ["27,732", "ports", "ip_local_port_range", "--source"]),
         ({"loopback": False}, {"connections": 60_000, "source": ("10.0.0.1", "10.0.0.2")}, ["55,464", "ports"]),
-        ({"memory_bytes": 24 << 20}, {"connections": 2_000}, ["memory", "1,048"]),
+        ({"memory_bytes": 12 << 20}, {"connections": 2_000}, ["memory", "1,048"]),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_remedy(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from roost.common.errors import ConfigError
+from roost.deploy.loadtest.command import load
 from roost.deploy.loadtest.config import LoadConfig
 from roost.deploy.loadtest.worker import config_from_dict, config_to_dict
 
@@ -55,3 +58,7 @@ def test_rates(settings: dict[str, Any], echoes: float, broadcasts: float, frame
 def test_settings_travel() -> None:
     one = config(header=("A: b",), report=Path("x.html"), rate=3.5, binary=True, source=("127.0.0.9",))
     assert config_from_dict(json.loads(json.dumps(config_to_dict(one)))) == one
+
+
+def test_each_setting_is_an_option_of_the_command() -> None:
+    assert list(inspect.signature(load).parameters) == [field.name for field in dataclasses.fields(LoadConfig)]
