@@ -92,6 +92,8 @@ class Front:
         open: The connections that speak HTTP at present.
         map: The cluster map.
         draining: No new requests are taken.
+        spent: The parser of all connections that are over. The timer wheel lets go of them only after a while, and
+            their own parsers would be most of what they hold.
     """
 
     def __init__(self, config: RouterConfig, shared: Surroundings, forwarding: Forwarding) -> None:
@@ -104,6 +106,8 @@ class Front:
         self.namespaces: tuple[str, ...] = ()
         self.own_host = f"{config.host}:{config.port}"
         self.draining = False
+        self.spent = self.new_parser()
+        self.spent.drop()
         self._waiting: dict[HttpConnection, None] = {}
         self.deadlines = {
             Phase.FRESH: ticks(config.handshake_timeout_s),
@@ -118,6 +122,10 @@ class Front:
         }
         self._date = b""
         self._date_until = 0
+
+    def new_parser(self) -> RequestParser:
+        """The parser of a new connection."""
+        return RequestParser(own_host=self.own_host, max_body_bytes=self.config.max_body_bytes, counters=self.counters)
 
     def take_map(self, new: ClusterMap) -> None:
         """Follow a new cluster map."""
@@ -195,9 +203,7 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, front: Front) -> None:
         self._front = front
         self._transport: asyncio.Transport | None = None
-        self._parser = RequestParser(
-            own_host=front.own_host, max_body_bytes=front.config.max_body_bytes, counters=front.counters
-        )
+        self._parser = front.new_parser()
         self._phase = Phase.IDLE
         self._deadline = 0
         self._due = 0
@@ -271,6 +277,8 @@ class HttpConnection(asyncio.Protocol):
         self._enter(Phase.BUSY)  # counts and waits for nothing
         self._release()
         self._parser.drop()
+        self._parser = front.spent
+        self._rest.clear()
         self._incoming = self._request = self._handshake = None
 
     # --- requests, in turn ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -446,6 +447,17 @@ def test_one_that_is_slow_before_it_is_a_socket_is_slow_as_one(rig: Rig, waiting
     client.transport.buffered = 5 << 20
     connection.write(b"over the bound")
     assert not connection.writable
+
+
+def test_the_parser_goes_with_the_upgrade_and_not_when_the_timer_wheel_forgets_the_rest(rig: Rig) -> None:
+    client = rig.client()
+    http = client.protocol  # as the wheel holds it
+    parser = weakref.ref(http._parser)
+    upgrade(rig, client)
+    assert parser() is None
+    client.take()
+    http.on_tick(1 << 30)
+    assert client.transport.take() == b""
 
 
 def test_a_refused_upgrade_is_answered_and_closed(rig: Rig) -> None:
