@@ -39,7 +39,6 @@ HEAD_START_S = 0.25
 """Seconds between the command to begin and the beginning, so that all processes hear it before."""
 INTERRUPTED_PATIENCE_S = 2.0
 """Seconds for what is missing after a Ctrl-C."""
-MEMORY_INTERVAL_S = 1.0
 DRAWING_INTERVAL_S = 0.25
 END_TIMEOUT_S = 10.0
 
@@ -263,16 +262,20 @@ class Coordinator:
             await asyncio.sleep(DRAWING_INTERVAL_S)
 
     async def _keep_measuring_memory(self) -> None:
+        """At the end of each second, when the processes say how many connections are open. Not while those are closed:
+        a process keeps for a while what it has had."""
         if not self._config.admin:
             return
-        while True:
+        while self.books.phase != ENDING:
+            elapsed_s = (time.monotonic_ns() - self._epoch_ns) / 1e9 if self._epoch_ns else 0.0
+            second = int(elapsed_s)
+            await asyncio.sleep(second + 1 - elapsed_s)
+            if not self._epoch_ns or self.books.phase == ENDING:
+                continue
             try:
                 status = await asyncio.to_thread(machine.ask_admin, self._config.admin)
-                memory = await asyncio.to_thread(machine.server_memory, status)
             except machine.NoAdmin:
-                memory = {}  # a moment in which it does not answer is a gap in a curve
-            if memory and self._epoch_ns:
-                self.books.memory((time.monotonic_ns() - self._epoch_ns) // 10**9, memory)
-            elif memory:
-                self.books.memory_before = memory
-            await asyncio.sleep(MEMORY_INTERVAL_S)
+                continue  # a moment in which it does not answer is a gap in a curve
+            memory = await asyncio.to_thread(machine.server_memory, status)
+            if memory:
+                self.books.memory(second, memory)

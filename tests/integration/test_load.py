@@ -116,14 +116,39 @@ async def test_echo_and_broadcasts_with_churn(target: Cluster, tmp_path: Path) -
     assert "\x1b" not in output  # nothing moves where there is no terminal
 
 
-async def test_idle_connections_over_several_addresses(target: Cluster, tmp_path: Path) -> None:
+async def test_idle_connections_over_several_addresses_and_the_memory_of_the_cluster(
+    target: Cluster, tmp_path: Path
+) -> None:
     sources = ("--source=127.0.0.2", "--source=127.0.0.3")
-    code, result, output = await run(
-        target.ws("/load-target/x"), tmp_path, "--connections=20", "--mode=idle", "--duration=0.5", *sources
-    )
+    async with admin_api(target) as admin:
+        words = ("--connections=40", "--mode=idle", "--duration=1.5", f"--admin={admin}", *sources)
+        code, result, output = await run(target.ws("/load-target/x"), tmp_path, *words)
     assert (code, without_faults(result)) == (0, True), output
     assert result["settings"]["sources_used"] == ["127.0.0.2", "127.0.0.3"]
     assert "ok: all connections were opened and stayed open" in output
+    assert set(result["server_memory"]["before"]) == {"router", "shard"}
+    assert min(result["server_memory"]["before"].values()) > 10_000_000
+    seen = [second for second in result["timeline"] if "server_memory" in second]
+    assert seen
+    assert seen[-1]["open"] == 40
+    assert "kB a connection" in output
+
+
+@contextlib.asynccontextmanager
+async def admin_api(cluster: Cluster) -> AsyncIterator[str]:
+    """What a supervisor says of its members, as far as the tester asks for it."""
+    members = [{"kind": one.kind, "pid": one.pid} for one in cluster.processes.values()]
+    body = json.dumps({"members": members, "totals": {"connections": 0}}).encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        assert request.startswith(b"GET /status ")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as made:
+        yield f"http://127.0.0.1:{made.sockets[0].getsockname()[1]}/"
 
 
 async def test_ctrl_c_ends_with_the_result_so_far(target: Cluster, tmp_path: Path) -> None:
@@ -394,9 +419,14 @@ def certificate(tmp_path: Path) -> ssl.SSLContext:
 
 async def test_tls(certificate: ssl.SSLContext, tmp_path: Path) -> None:
     words = ("--connections=4", "--ramp=0", "--rate=50", "--duration=0.3")
+    folders = [tmp_path / "trusting", tmp_path / "careful"]
+    for folder in folders:
+        folder.mkdir()
     async with server(back, tls=certificate) as url:
-        code, result, output = await run(url, tmp_path, *words, "--insecure")
-        assert (code, without_faults(result)) == (0, True), output
-        code, result, output = await run(url, tmp_path, *words)
+        (code, result, output), careful = await asyncio.gather(
+            run(url, folders[0], *words, "--insecure"), run(url, folders[1], *words)
+        )
+    assert (code, without_faults(result)) == (0, True), output
+    code, result, output = careful
     assert code == EXIT_FAULTS
     assert result["connections"]["failed"] == {"TLS: CERTIFICATE_VERIFY_FAILED": 4}
