@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,14 +171,21 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     options = parse()
+    signal.signal(signal.SIGTERM, _interrupt)  # servers are ended on the way out
     try:
         race = Race(options)
     except Unavailable as reason:
         sys.exit(f"there is no race: {reason}")
     try:
         race.run()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
     finally:  # also what an interrupted race has found
         write_report(race.report, options.json)
     section = table.section(race.report)
