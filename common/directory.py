@@ -97,12 +97,13 @@ class Directory(Protocol):
 class SqliteDirectory:
     """A directory in one SQLite file, for the processes of one machine. Not to be shared between threads."""
 
-    def __init__(self, path: Path, *, initial_shards: int = 1) -> None:
+    def __init__(self, path: Path, *, initial_shards: int = 0) -> None:
         """Open the directory at *path*, or create it.
 
         Args:
             path: The file, usually ``<data>/directory.sqlite``; its folder is made if missing.
-            initial_shards: Stored when the directory is created; an existing one keeps its own.
+            initial_shards: How many shards must have entered before slots are assigned, if the caller has a say in
+                that: the first who has decides. A router, which may be the first to come, has none (0).
 
         Raises:
             DirectoryError: The file is something else, of a newer roost, or cannot be opened.
@@ -119,20 +120,22 @@ class SqliteDirectory:
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             with self._errors():
-                self._prepare(initial_shards)
+                self._prepare()
+                if initial_shards:
+                    self._decide(initial_shards)
                 row = self._db.execute("SELECT cluster_id FROM cluster").fetchone()
                 self._cluster_id = int(row[0])
         except BaseException:
             self._db.close()
             raise
 
-    def _prepare(self, initial_shards: int) -> None:
+    def _prepare(self) -> None:
         # Both as of one moment: another process may be creating the directory just now.
         self._db.execute("BEGIN")
         application, version = self._pragma("application_id"), self._pragma("user_version")
         self._db.execute("COMMIT")
         if (application, version) == (0, 0):
-            self._create(initial_shards)
+            self._create()
         elif application != _APPLICATION_ID:
             raise DirectoryError(f"{self.path} is a database of another program; move it away or use another --data")
         elif version != _SCHEMA_VERSION:
@@ -145,7 +148,12 @@ class SqliteDirectory:
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
 
-    def _create(self, initial_shards: int) -> None:
+    def _decide(self, initial_shards: int) -> None:
+        if self._db.execute("SELECT 1 FROM cluster WHERE initial_shards = 0").fetchone():
+            with self._write():
+                self._db.execute("UPDATE cluster SET initial_shards = ? WHERE initial_shards = 0", (initial_shards,))
+
+    def _create(self) -> None:
         """Create the tables; several processes may try at once, and one of them does it."""
         self._use_wal()
         with self._write():
@@ -158,8 +166,8 @@ class SqliteDirectory:
             self._db.execute(_SCHEMA)
             # One bit less than SQLite's integers have, so that it is positive there and in a u64 on the wire.
             self._db.execute(
-                "INSERT INTO cluster VALUES (1, ?, 0, ?, 0, ?)",
-                (secrets.randbits(63), initial_shards, ClusterMap().to_json()),
+                "INSERT INTO cluster VALUES (1, ?, 0, 0, 0, ?)",
+                (secrets.randbits(63), ClusterMap().to_json()),
             )
             self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
@@ -204,7 +212,7 @@ class SqliteDirectory:
     @property
     def initial_shards(self) -> int:
         with self._errors():
-            return int(self._db.execute("SELECT initial_shards FROM cluster").fetchone()[0])
+            return max(1, int(self._db.execute("SELECT initial_shards FROM cluster").fetchone()[0]))
 
     def join(
         self,

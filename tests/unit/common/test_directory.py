@@ -53,6 +53,16 @@ def test_a_directory_keeps_its_id_and_its_initial_shards(one: SqliteDirectory, o
     assert other.initial_shards == 2
 
 
+def test_a_router_that_comes_first_does_not_decide_when_slots_are_assigned(path: Path) -> None:
+    """It has no say in it: the first shard would get all slots."""
+    with contextlib.closing(SqliteDirectory(path)) as router:
+        assert router.initial_shards == 1
+        with contextlib.closing(SqliteDirectory(path, initial_shards=3)):
+            pass
+        with contextlib.closing(SqliteDirectory(path, initial_shards=5)), contextlib.closing(SqliteDirectory(path)):
+            assert router.initial_shards == 3, "the first who has a say decides"
+
+
 def test_two_directories_are_two_clusters(one: SqliteDirectory, tmp_path: Path) -> None:
     second = SqliteDirectory(tmp_path / "elsewhere")
     assert second.cluster_id != one.cluster_id
