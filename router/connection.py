@@ -143,9 +143,8 @@ class Connection(Outlet):
         shared = self._shared
         self._accepted(response)
         self._protocol = protocol
-        self._transport = transport
+        self._open(transport)
         self._subprotocol, self.window_bits = subprotocol, window_bits
-        self.writable = True
         self._heard = shared.wheel.tick
         shared.wheel.schedule(self, shared.ping_after)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .frames import data_frame, deflated_frame
@@ -74,10 +75,7 @@ class Broadcast:
         lookup, frames, left = self._lookup, self._frames, self._left
         plain = frames.plain
         count = max(1, budget // self.cost)
-        for _ in range(count):
-            number = next(left, 0)
-            if number == 0:
-                break  # no connection has the number 0
+        for number in islice(left, count):
             connection = lookup(number)
             if connection is not None and connection.writable:
                 connection.write(frames.deflated(connection.window_bits) if connection.window_bits else plain)

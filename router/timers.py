@@ -36,12 +36,14 @@ class Wheel:
 
     Attributes:
         tick: Number of the present tick. Code that notes when something happened notes this: it costs no clock.
+        turns: How often ``advance`` was called. Between two calls there is a whole turn of the loop.
     """
 
-    __slots__ = ("_buckets", "_start", "tick")
+    __slots__ = ("_buckets", "_start", "tick", "turns")
 
     def __init__(self, now: float) -> None:
         self.tick = 1
+        self.turns = 0
         self._start = now - TICK_S
         self._buckets: dict[int, list[Timed]] = {}
 
@@ -62,6 +64,7 @@ class Wheel:
 
     def advance(self, now: float) -> None:
         """Go on to the tick of *now* and call what is due. A late call catches up on all ticks between."""
+        self.turns += 1
         target = int((now - self._start) / TICK_S)
         while self.tick < target:
             self.tick += 1

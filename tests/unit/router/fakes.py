@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ class FakeTransport:
         buffered: Bytes that the client has not taken.
         taken: The client takes all at once, the usual case.
         slow: The protocol has been told to pause.
+        socket: What the connection may write to directly; without one all goes through the transport.
     """
 
     def __init__(self) -> None:
@@ -48,6 +50,10 @@ class FakeTransport:
         self.high_water = 64 << 10
         self.paused = self.closed = self.aborted = self.eof = False
         self.protocol: Any = None
+        self.socket: socket.socket | None = None
+
+    def get_extra_info(self, name: str) -> Any:
+        return None if self.socket is None else {"socket": self.socket}[name]
 
     def write(self, data: bytes) -> None:
         assert not self.eof, "write after write_eof"
@@ -258,11 +264,16 @@ class World:
         return Connection(number, self.entry(name), self.shared, f"http://host/{NAMESPACE}/{name}")
 
     def connect(
-        self, name: str = "lobby", mode: AcceptMode = AcceptMode.HIBERNATABLE, max_size: int = 1 << 20
+        self,
+        name: str = "lobby",
+        mode: AcceptMode = AcceptMode.HIBERNATABLE,
+        max_size: int = 1 << 20,
+        socket: socket.socket | None = None,
     ) -> tuple[Connection, FakeTransport]:
-        """An open connection."""
+        """An open connection; with a *socket* it may write to that directly."""
         connection = self.pending(name)
         transport = FakeTransport()
+        transport.socket = socket
         transport.protocol, transport.high_water = connection, HIGH_WATER
         connection.accept(accepted(mode), open_protocol(max_size), transport)
         return connection, transport
