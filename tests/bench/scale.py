@@ -10,8 +10,9 @@ There is one router for each 15,000 sockets from the beginning on, so that the s
 are processes of their own (``tests/crowd``), and check each message. What 100,000 sockets of both ends take of the
 kernel, about 1 GB, is in no process's memory.
 
-It exits with 1 when something is lost, or when a connection costs more at the largest number than ``LINEAR`` times what
-it costs at a smaller one: then cost grows faster than the number of sockets.
+It exits with 1 when something is lost, or when a socket costs more memory or processor time at the largest number than
+``LINEAR`` times what it costs at a smaller one: then cost grows faster than the number of sockets. How long things take
+is told as well, but a machine that does something else meanwhile would spoil that.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Step:
         sockets: How many.
         opened_s: Seconds for opening them all, this and the steps before together.
         opened_per_s: Sockets opened a second in this step.
+        opened_cpu_s: Processor seconds of opening them all, of ``routers``, ``shards`` and ``clients``.
         memory_bytes: PSS of ``routers`` and ``shards``.
         memory_grown_bytes: What of it has come since there were no sockets.
         rest_cpu: Share of one processor that ``routers``, ``shards`` and ``clients`` use at rest.
@@ -70,6 +72,7 @@ class Step:
     sockets: int
     opened_s: float
     opened_per_s: float
+    opened_cpu_s: dict[str, float]
     memory_bytes: dict[str, int]
     memory_grown_bytes: dict[str, int]
     rest_cpu: dict[str, float]
@@ -86,8 +89,8 @@ class Step:
         """What a socket costs, by name; each would be the same at any number if all grew in proportion."""
         return {
             "memory (bytes)": self.bytes_per_socket,
-            "opening (µs)": self.opened_s / self.sockets * 1e6,
-            "broadcast (µs)": self.broadcast_s / self.sockets * 1e6,
+            "opening (µs of processor)": sum(self.opened_cpu_s.values()) / self.sockets * 1e6,
+            "broadcast (µs of processor)": sum(self.broadcast_cpu_s.values()) / self.sockets * 1e6,
         }
 
     def line(self) -> str:
@@ -114,6 +117,7 @@ class Scale:
         self.routers = math.ceil(counts[-1] / PER_PROCESS)
         self.steps: list[Step] = []
         self._opened_s = 0.0
+        self._opened_cpu_s: dict[str, float] = {}
         self._said = 0
 
     async def run(self) -> None:
@@ -147,8 +151,11 @@ class Scale:
         up, crowd = self._up, self._crowd
         up.enter(f"open {count:,} sockets")
         added = count - crowd.count
+        before = await self._cpu()
         took_s = (await crowd.grow(count, DEADLINE_S))["took_s"]
+        after = await self._cpu()
         self._opened_s += took_s
+        self._opened_cpu_s = {who: self._opened_cpu_s.get(who, 0.0) + after[who] - before[who] for who in after}
         up.enter(f"rest with {count:,} sockets")
         await asyncio.sleep(FORGOTTEN_S)
         await until(f"{count:,} sockets to be known and all objects to sleep", self._asleep, DEADLINE_S)
@@ -162,6 +169,7 @@ class Scale:
             sockets=count,
             opened_s=self._opened_s,
             opened_per_s=added / took_s,
+            opened_cpu_s=self._opened_cpu_s,
             memory_bytes=memory,
             memory_grown_bytes={who: now - nothing[who] for who, now in memory.items()},
             rest_cpu=rest_cpu,
