@@ -64,32 +64,16 @@ class _Channel:
         loop: The loop that watches.
         socket: The socket; closed by ``close``.
         drain: Receives at most ``DRAIN_BATCHES`` messages and returns whether it stopped before the end.
-
-    Attributes:
-        alone: The last run had one message: the next one need not look for a second before it has dealt with the first.
     """
 
-    __slots__ = (
-        "_descriptor",
-        "_drain",
-        "_draining",
-        "_events",
-        "_look",
-        "_loop",
-        "_socket",
-        "alone",
-        "closed",
-        "recv",
-        "send",
-    )
+    __slots__ = ("_descriptor", "_drain", "_draining", "_events", "_loop", "_sent", "_socket", "closed", "recv", "send")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes], drain: Callable[[], bool]) -> None:
         self._loop = loop
         self._socket = socket
         self._drain = drain
         self._draining = False  # a run is under way or planned
-        self._look = False  # in a run: look for something to receive at its end
-        self.alone = False
+        self._sent = False  # since the last look for something to receive, in a run
         self.closed = False
         # The methods below pyzmq's own conveniences: half the cost, and nothing here needs those.
         base: Any = super(zmq.Socket, socket)
@@ -107,14 +91,10 @@ class _Channel:
 
     def note_sent(self) -> None:
         """Something was sent, and the signal may be used up by that: what can be received is received soon."""
-        self._look = True
+        self._sent = True
         if not self._draining and self.has_input():
             self._draining = True
             self._loop.call_soon(self._run)
-
-    def look_later(self) -> None:
-        """There may be something to receive: look for it at the end of this run."""
-        self._look = True
 
     def _readable(self) -> None:
         if not self._draining:
@@ -124,14 +104,13 @@ class _Channel:
     def _run(self) -> None:
         if self.closed:
             return
-        self._look = False
+        self._sent = False
         more = True
         try:
             more = self._drain()
         finally:
             # Also after an error, else the signal would be used up and the socket silent for ever.
-            if not self.closed and (more or (self._look and self.has_input())):
-                self.alone = False
+            if not self.closed and (more or (self._sent and self.has_input())):
                 self._loop.call_soon(self._run)
             else:
                 self._draining = False
@@ -415,7 +394,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         touched: dict[Link[OutputWriter], None] = {}
         more = True
         try:
-            for number in range(DRAIN_BATCHES):
+            for _ in range(DRAIN_BATCHES):
                 name = recv(_NOBLOCK)
                 batch = recv(_NOBLOCK)
                 link = by_name.get(name)
@@ -429,12 +408,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
                         channel.rest()
                     if channel.closed:
                         return False
-                if channel.alone:
-                    channel.look_later()
-                    more = False
-                    break
                 if not has_input():
-                    channel.alone = number == 0
                     more = False
                     break
         except zmq.Again:
