@@ -5,7 +5,7 @@ at the end of the loop's turn they leave as one group. What comes in is handed t
 How batches travel is for the subclasses of ``Endpoint`` in ``link`` to know.
 
 * Links that have something to send flush in one callback a turn, not in one each. A message that comes alone, as the
-  last one did, leaves at once instead: waiting for the turn's end, it would meet no other and cost a turn.
+  last few did, leaves at once instead: waiting for the turn's end, it would meet no other and cost a turn.
 * Sessions need a few milliseconds' clock while batches are unconfirmed. One timer of the endpoint serves them all, and
   only while one of them is busy.
 * A shard waits for the map that a batch names, since passports and RESTORED mean nothing without it. A router does not:
@@ -39,6 +39,9 @@ ALONE_S = 50e-6
 """Seconds without a flush before a message that is taken to be alone: the next one of the same turn comes sooner."""
 ALONE_PARTS = 2
 """Parts of a group that holds one message."""
+ALONE_TURNS = 4
+"""Turns with one message each before the next one is taken to be alone: a busy process has such turns, too, but seldom
+several in a row."""
 TICK_S = 0.005
 """Seconds between two looks at the clock while a session is busy."""
 LOG_INTERVAL_S = 60.0
@@ -174,7 +177,7 @@ class Endpoint(ABC, Generic[W]):
         self._links: dict[Incarnation, Link[W]] = {}
         self.on_drained: Callable[[], None] = lambda: None
         self._unflushed: list[Link[W]] = []
-        self._expects_one = False  # the last flush had one message: the next one will probably be alone, too
+        self._alone = 0  # turns in a row that have flushed one message
         self._flushed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._map_version = 0
@@ -214,11 +217,13 @@ class Endpoint(ABC, Generic[W]):
 
     def expects_one(self) -> bool:
         """Whether the message that was just written is probably alone in this turn."""
-        if self._expects_one:
-            now = self._now()
-            self._expects_one = now - self._flushed_at > ALONE_S
-            self._flushed_at = now
-        return self._expects_one
+        if self._alone < ALONE_TURNS:
+            return False
+        now = self._now()
+        if now - self._flushed_at <= ALONE_S:
+            self._alone = 0
+        self._flushed_at = now
+        return self._alone > 0
 
     def plan_flush(self, link: Link[W]) -> None:
         if not self._unflushed:
@@ -227,7 +232,7 @@ class Endpoint(ABC, Generic[W]):
 
     def _flush_planned(self) -> None:
         links, self._unflushed = self._unflushed, []
-        self._expects_one = len(links) == 1 and links[0].writer.parts <= ALONE_PARTS
+        self._alone = self._alone + 1 if len(links) == 1 and links[0].writer.parts <= ALONE_PARTS else 0
         for link in links:
             link._scheduled = False
             self.flush(link)

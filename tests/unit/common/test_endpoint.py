@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from roost.common.counters import Counters
-from roost.common.endpoint import ALONE_S, Endpoint, Link
+from roost.common.endpoint import ALONE_S, ALONE_TURNS, Endpoint, Link
 from roost.common.ids import Incarnation
 from roost.common.records import EventWriter
 from roost.common.session import MAX_GROUP_BYTES
@@ -83,6 +83,15 @@ def say(link: Link[EventWriter]) -> None:
     link.flush_message()
 
 
+def alone(endpoint: Noting, link: Link[EventWriter]) -> None:
+    """Turns with one message each."""
+    for _ in range(ALONE_TURNS):
+        say(link)
+        assert endpoint.loop.soon, "not yet taken to be alone"
+        endpoint.loop.turn()
+    endpoint.batches = 0
+
+
 def test_messages_of_one_turn_leave_together_at_its_end(endpoint: Noting) -> None:
     link = endpoint.link()
     for _ in range(3):
@@ -92,11 +101,10 @@ def test_messages_of_one_turn_leave_together_at_its_end(endpoint: Noting) -> Non
     assert endpoint.batches == 1
 
 
-def test_a_message_leaves_at_once_when_the_last_turn_had_one(endpoint: Noting) -> None:
+def test_a_message_leaves_at_once_when_the_last_turns_had_one_each(endpoint: Noting) -> None:
     link = endpoint.link()
-    say(link)
-    endpoint.loop.turn()
-    for batches in (2, 3, 4):
+    alone(endpoint, link)
+    for batches in (1, 2, 3):
         endpoint.clock.time += 2 * ALONE_S
         say(link)
         assert endpoint.batches == batches
@@ -105,33 +113,31 @@ def test_a_message_leaves_at_once_when_the_last_turn_had_one(endpoint: Noting) -
 
 def test_messages_that_come_together_after_one_alone_wait_for_each_other_again(endpoint: Noting) -> None:
     link = endpoint.link()
-    say(link)
-    endpoint.loop.turn()
+    alone(endpoint, link)
     endpoint.clock.time += 2 * ALONE_S
     for _ in range(5):
         say(link)  # the first leaves; the second comes too soon behind it to be alone
         endpoint.clock.time += ALONE_S / 4
-    assert endpoint.batches == 2
+    assert endpoint.batches == 1
     endpoint.loop.turn()
-    assert endpoint.batches == 3
+    assert endpoint.batches == 2
     endpoint.clock.time += 1.0
     say(link)
     say(link)
-    assert endpoint.batches == 3, "the last turn had several"
+    assert endpoint.batches == 2, "the last turn had several"
 
 
 def test_other_records_always_wait_for_the_end_of_the_turn(endpoint: Noting) -> None:
     """What goes along with a new map is written before the links are told of it."""
     link = endpoint.link()
-    say(link)
-    endpoint.loop.turn()
+    alone(endpoint, link)
     endpoint.clock.time += 1.0
     link.writer.closed(1, 2, 0, 1000, "", True)
     link.flush_soon()
     say(link)
-    assert endpoint.batches == 1
+    assert endpoint.batches == 0
     endpoint.loop.turn()
-    assert endpoint.batches == 2
+    assert endpoint.batches == 1
 
 
 def test_a_link_that_fails_is_closed_at_once_and_reported_in_a_turn_of_its_own(endpoint: Noting) -> None:
