@@ -47,7 +47,7 @@ class Race:
         self._client = building.compiled(options.cache, *CLIENT)
         self._peers: dict[str, Peer] = {}
         self.report: dict[str, Any] = {
-            "command": shlex.join(["python", "-m", "tests.bench.race", *sys.argv[1:]]),
+            "command": _command(options),
             "machine": machine(),
             "rounds": options.rounds,
             "settings": {name: str(value) for name, value in vars(options).items()},
@@ -143,6 +143,16 @@ def _show(row: Row, name: str, found: dict[str, Any]) -> None:
     if found.get("elsewhere_cpu", 0) > 0.1:
         more.append(f"{found['elsewhere_cpu']:.2f} processors busy elsewhere")
     print(f"  {name:<15} {table.figure(found['value']):>10} {row.unit}   {', '.join(more)}", flush=True)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What was measured, as a command: without the files of this machine that it was to use."""
+    words = ["python", "-m", "tests.bench.race", "--rounds", options.rounds, "--seconds", options.seconds]
+    for name, known in (("only", ROWS), ("peers", PEERS)):
+        chosen = getattr(options, name)
+        if list(chosen) != list(known):
+            words += [f"--{name}", ",".join(chosen)]
+    return shlex.join(map(str, words))
 
 
 def _names(known: dict[str, Any]) -> Any:
