@@ -385,9 +385,10 @@ class Runner:
             self._quiet()
             if self._resting is rest:
                 self._resting = None  # it was cancelled, as everything is when the loop ends
+            if self.carrying:
+                self._pause()  # an error has ended it in the middle
             if self._carrier is carrier:
                 self._carrier = None
-                self._pause()
                 if queue and not self._loop.is_closed():
                     self._new_carrier()
 

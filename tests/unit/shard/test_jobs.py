@@ -581,3 +581,23 @@ async def test_what_was_said_leaves_whenever_the_carrier_pauses() -> None:
     await asyncio.sleep(2)
     assert seen == [True, True, False]
     assert not bench.runner.carrying
+
+
+@on_virtual_time
+async def test_a_carrier_that_an_error_ends_has_paused_all_the_same() -> None:
+    """Else what others say later would wait for a pause that never comes."""
+    bench = Bench()
+    paused: list[int] = []
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    bench.runner._on_pause = lambda: paused.append(len(bench.suspended))
+
+    def fails(job: Job) -> None:
+        raise AssertionError("a defect of the runtime")
+
+    bench.runner._on_suspended = fails
+    bench.start(lambda: asyncio.sleep(1))
+    await turns()
+    assert len(errors) == 1
+    assert not bench.runner.carrying
+    assert len(paused) == 1
