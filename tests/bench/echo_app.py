@@ -26,6 +26,24 @@ class EchoSync(_Accepting):
         ws.send(message)
 
 
+class Cast(_Accepting):
+    """Sends what it gets to all, in a plain loop."""
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        for peer in self.ctx.get_web_sockets():
+            peer.send(message)
+
+
+class Wake(_Accepting):
+    """Tells whether it was woken for a message."""
+
+    woken = True
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        ws.send("woken" if self.woken else "awake")
+        self.woken = False
+
+
 class Idle(DurableObject):
     """Sockets as a chat has them: a tag and a small attachment."""
 

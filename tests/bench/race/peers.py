@@ -143,7 +143,6 @@ class Roost(Peer):
         with roost_cluster(
             shard=[f"--hibernate-after-s={HIBERNATE_AFTER_S}"],
             log_level="error",  # a router warns that it has no supervisor
-            app=HERE / "roost_app.py",
             routers=self.routers,
         ) as cluster:
             yield Server(

@@ -1,4 +1,4 @@
-// The objects of the race as the reference runtime has them: hibernatable WebSockets, the same handlers as roost_app.py.
+// The objects of the race as the reference runtime has them: hibernatable WebSockets, the same handlers as ../echo_app.py.
 import { DurableObject } from "cloudflare:workers";
 
 class Accepting extends DurableObject {
