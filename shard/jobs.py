@@ -1,15 +1,16 @@
 """Jobs: one event of an object each, and the runner that takes them through the user's code.
 
 Handlers may be coroutines, but most end without waiting for anything, and a task for each would cost more than the
-handler. So the runner has a **carrier**: one task that starts the handlers of many jobs, one after the other. A
-handler that ends at once leaves the carrier free for the next job. One that waits keeps it: from then on that carrier
-is the handler's own task (``asyncio.timeout``, cancellation and task groups work as anywhere), and the jobs behind it
-get a new carrier. Thus the next event of an object starts as soon as the handler before it gives up control, and not
+handler. So the runner has **carriers**: tasks that start the handlers of many jobs, one after the other. A handler that
+ends at once leaves the carrier free for the next job. One that waits keeps it: until it has ended that carrier is the
+handler's own task (``asyncio.timeout``, cancellation and task groups work as anywhere), and another carrier takes the
+jobs behind it. Thus the next event of an object starts as soon as the handler before it gives up control, and not
 earlier. Each handler runs in a copy of its object's context, every step of it.
 
-A carrier without jobs **rests** until there are some. Jobs that come from routers are gathered until all that has come
-is read; then the carrier goes on at once, and what it has to say leaves when it pauses: a message that comes alone is
-answered in the turn of the loop that has read it.
+Carriers without jobs **rest**, ready to be used again. Jobs that come from routers are gathered until all that has come
+is read; then carrier after carrier takes them at once, and what they have to say leaves when all have given up control:
+a message that comes alone is answered in the turn of the loop that has read it, and a hundred that came together leave
+together, whether their handlers wait or not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import contextvars
 import inspect
 import sys
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from enum import IntEnum
@@ -127,6 +129,12 @@ class Job:
 
 TURN_S = 0.002
 """Seconds after which the runner lets the loop do other work before the next job."""
+MOST_RESTING = 256
+"""Carriers that rest, at most: so many handlers that wait at a time need no new tasks. Each takes about 2 kB."""
+MADE_AT_ONCE = 16
+"""Carriers that are made, at most, when none rests: each turn that makes some costs one of waiting."""
+CARRIER = "carrier"
+"""What a carrier's task is called while no handler keeps it."""
 
 HANDLER_NAMES = {
     JobKind.MESSAGE: "web_socket_message",
@@ -190,11 +198,11 @@ class Runner:
         loop: The loop that all user code runs on.
         on_suspended: Called when a handler waits for the first time.
         on_ended: Called when a handler has ended: with its result, or with what it raised.
-        on_pause: Called when the carrier gives up control: what its handlers have said should leave.
+        on_pause: Called when no more handlers start in this turn: what they have said should leave.
         last_words: Where the event is noted whose code runs.
 
     Attributes:
-        carrying: The carrier takes job after job: ``on_pause`` will come before the loop goes on.
+        carrying: Handler after handler starts: ``on_pause`` will come before the loop goes on.
         running: The job whose code runs right now, ``None`` between; for the watchdog.
     """
 
@@ -214,9 +222,11 @@ class Runner:
         self._words = None if last_words is None else last_words.words
         self._noted: HostedObject | None = None
         self._queue: deque[Job] = deque()
-        self._carrier: asyncio.Task[None] | None = None  # the one that takes from the queue, or is about to
-        self._resting: _Rest | None = None
+        self._resting: list[_Rest] = []
+        self._new: set[asyncio.Task[None]] = set()  # carriers that have not rested yet
+        self._called = False  # _carry will be called in the loop's next turn
         self._gathering = False
+        self._turn_ends = 0.0
         # The runtime's own context: a carrier may be made while an object's code runs, and serves any object.
         self._context = contextvars.copy_context()
         self.running: Job | None = None
@@ -229,14 +239,14 @@ class Runner:
     def start(self, job: Job) -> None:
         """Start *job*, behind those started before."""
         self._queue.append(job)
-        if self._carrier is None and not self._gathering:
-            self._call_carrier()
+        if not self._called:
+            self._call()
 
     def start_first(self, jobs: Iterable[Job]) -> None:
         """Start *jobs*, which had to wait, before those queued: later ones of their object may be among these."""
         self._queue.extendleft(reversed(list(jobs)))
-        if self._queue and self._carrier is None and not self._gathering:
-            self._call_carrier()
+        if self._queue:
+            self._call()
 
     def gather(self) -> None:
         """Jobs will come that are to wait for ``go``."""
@@ -245,33 +255,16 @@ class Runner:
     def go(self) -> None:
         """Begin with the jobs that were gathered, now. Not while a task runs."""
         self._gathering = False
-        if self._queue and self._carrier is None:
-            rest = self._take_rest()
-            if rest is None:
-                self._new_carrier()
-            else:
-                self._context.run(rest.end)
-
-    def _call_carrier(self) -> None:
-        """There are jobs: a carrier comes in the loop's next turn."""
-        rest = self._take_rest()
-        if rest is None:
-            self._new_carrier()
-        else:
-            self._loop.call_soon(rest.end, context=self._context)
-
-    def _take_rest(self) -> _Rest | None:
-        rest, self._resting = self._resting, None
-        if rest is not None:
-            self._carrier = rest.carrier
-        return rest
+        if self._queue:
+            self._context.run(self._carry)
 
     async def aclose(self) -> None:
-        """End the carrier that rests."""
-        rest, self._resting = self._resting, None
-        if rest is not None:
-            rest.carrier.cancel()
-            await asyncio.wait([rest.carrier])
+        """End the carriers that have no handler."""
+        idle = {rest.carrier for rest in self._resting} | self._new
+        for carrier in idle:
+            carrier.cancel()
+        if idle:
+            await asyncio.wait(idle)
 
     def _note(self, job: Job) -> None:
         """The code of *job* is about to run."""
@@ -301,54 +294,72 @@ class Runner:
             else:
                 words[RUNS] = 0
 
-    def _new_carrier(self) -> None:
-        # Not through the loop's task factory: that one counts tasks of users' code.
-        self._carrier = asyncio.Task(self._carry(), loop=self._loop, name="carrier", context=self._context)
+    def _call(self) -> None:
+        """There are jobs: see to it that they are begun in the loop's next turn, if not before."""
+        if not (self._called or self.carrying or self._gathering):
+            self._called = True
+            self._loop.call_soon(self._carry, context=self._context)
 
-    async def _carry(self) -> None:
+    def _carry(self) -> None:
+        """Let carriers take the jobs, one carrier after the other: a handler that waits keeps its own."""
+        queue, resting, now = self._queue, self._resting, self._loop.time
+        self._called = False
+        if not resting:
+            if queue and not self._new:
+                self._make_carriers(min(len(queue), MADE_AT_ONCE))
+            return  # the first of them that rests calls again
+        self._turn_ends = now() + TURN_S
+        self.carrying = True
         try:
-            await self._carry_jobs()
+            while queue and resting:
+                resting.pop().end()
+                if now() >= self._turn_ends:
+                    break
+        finally:
+            self.carrying = False
+            self._quiet()
+            if queue:
+                self._call()  # timers and batches have their turn before
+            self._on_pause()
+
+    def _make_carriers(self, count: int) -> None:
+        for _ in range(count):
+            # Not through the loop's task factory: that one counts tasks of users' code.
+            self._new.add(asyncio.Task(self._life(), loop=self._loop, name=CARRIER, context=self._context))
+
+    async def _life(self) -> None:
+        """Of a carrier."""
+        try:
+            await self._take_jobs()
         except Exception as error:
             # Of the runtime itself, since what handlers raise ends there: nobody awaits a carrier to hear of it.
             self._loop.call_exception_handler({"message": "the end of a handler went wrong", "exception": error})
 
     @types.coroutine
-    def _carry_jobs(self) -> Generator[Any, Any, None]:
-        queue, on_ended, coroutine_type = self._queue, self._on_ended, types.CoroutineType
-        carrier, now = self._carrier, self._loop.time
+    def _take_jobs(self) -> Generator[Any, Any, None]:
+        queue, resting, on_ended, coroutine_type = self._queue, self._resting, self._on_ended, types.CoroutineType
+        now = self._loop.time
+        carrier = asyncio.current_task(self._loop)
         assert carrier is not None
         rest = _Rest(self._loop, carrier)
-        references = sys.getrefcount(carrier)
-        ended, turn_ends = 0, now() + TURN_S
+        self._new.discard(carrier)
+        references = _references(carrier)
         job: Job | None = None
         activation: Activation | None = None
         context: contextvars.Context | None = None
         result: Any = None
-        self.carrying = True
-        try:
-            while True:
-                if not queue:
-                    self._pause()
-                    if queue:
-                        self.carrying = True
-                        continue
-                    if carrier.cancelling() or sys.getrefcount(carrier) > references:
-                        # Some handler has kept its current task. Should it cancel that one day, it means its own.
-                        return
-                    job = activation = context = None  # nothing is kept alive by a rest
-                    self._carrier, self._resting = None, rest
-                    yield rest.begin()
-                    references = sys.getrefcount(carrier)
-                    ended, turn_ends = 0, now() + TURN_S
-                    self.carrying = True
-                    continue
+        error: BaseException | None = None
+        while True:
+            job = activation = context = result = error = None  # nothing is kept alive by a rest
+            resting.append(rest)
+            if queue:
+                self._call()
+            yield rest.begin()
+            ended = 0
+            while queue:
                 ended += 1
-                if ended % 16 == 0 and now() >= turn_ends:
-                    self._pause()
-                    yield  # timers and batches have their turn
-                    self.carrying = True
-                    turn_ends = now() + TURN_S
-                    continue
+                if ended % 16 == 0 and now() >= self._turn_ends:
+                    break
                 job = queue.popleft()
                 activation = job.activation
                 if activation is None or not activation.admits(job):
@@ -356,7 +367,6 @@ class Runner:
                 context = activation.context.copy()
                 if job.deliveries:
                     context.run(redelivered.set, True)
-                error: BaseException | None = None
                 self.running = job
                 self._note(job)
                 try:
@@ -375,28 +385,16 @@ class Runner:
                     else:
                         self.running = None
                         yield from self._go_on(job, carrier, context, result, yielded)
-                        return
+                        break
                 self.running = None
                 on_ended(job, result, error)
                 result = error = None  # a traceback refers to this frame
                 if carrier.cancelling():
                     break  # the handler has cancelled the task that it ran in: that must not hit another job
-        finally:
-            self._quiet()
-            if self._resting is rest:
-                self._resting = None  # it was cancelled, as everything is when the loop ends
-            if self.carrying:
-                self._pause()  # an error has ended it in the middle
-            if self._carrier is carrier:
-                self._carrier = None
-                if queue and not self._loop.is_closed():
-                    self._new_carrier()
-
-    def _pause(self) -> None:
-        """The carrier gives up control."""
-        self._quiet()
-        self.carrying = False
-        self._on_pause()
+            if len(resting) >= MOST_RESTING:
+                return
+            if carrier.cancelling() or carrier._callbacks or _references(carrier) > references:
+                return  # some handler has kept its task: to cancel it one day, wait for its end, find something by it
 
     def _go_on(
         self,
@@ -406,14 +404,10 @@ class Runner:
         coroutine: types.CoroutineType[Any, Any, Any],
         yielded: Any,
     ) -> Generator[Any, Any, None]:
-        """The handler waits: *carrier* is its own task from now on."""
-        self._carrier = None
-        if self._queue:
-            self._new_carrier()
+        """The handler waits: *carrier* is its own task until it has ended."""
         carrier.set_name(job.label)
         job.task = carrier
         self._on_suspended(job)
-        self._pause()
         result: Any = None
         error: BaseException | None = None
         try:
@@ -437,7 +431,14 @@ class Runner:
         self.running = None
         self._quiet()
         self._on_ended(job, result, error)
+        job.task = None
+        carrier.set_name(CARRIER)
         result = error = None
+
+
+def _references(task: asyncio.Task[None]) -> int:
+    """How many refer to *task*, be it weakly, as a dictionary of what belongs to tasks does."""
+    return sys.getrefcount(task) + weakref.getweakrefcount(task)
 
 
 async def _awaited(awaitable: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from roost.shard.current import redelivered
-from roost.shard.jobs import Job, JobKind, Runner
+from roost.shard.jobs import MOST_RESTING, Job, JobKind, Runner
 from tests.unit.shard.harness import on_virtual_time, turns
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="none")
@@ -356,12 +357,13 @@ async def test_an_error_of_the_runtime_itself_costs_that_carrier_and_no_later_jo
     loop: Any = asyncio.get_running_loop()
     on_ended = bench.runner._on_ended
 
-    def fails_once(*arguments: Any) -> None:
-        bench.runner._on_ended = on_ended
-        raise RuntimeError("a defect")
+    def fails_for_one(job: Job, *outcome: Any) -> None:
+        if job is bad:
+            raise RuntimeError("a defect")
+        on_ended(job, *outcome)
 
-    bench.runner._on_ended = fails_once
-    bench.start(lambda: None)
+    bench.runner._on_ended = fails_for_one
+    bad = bench.start(lambda: None)
     later = bench.start(lambda: "runs")
     await turns()
     assert bench.ended == [(later, "runs", None)]
@@ -379,6 +381,7 @@ async def test_a_long_run_of_short_handlers_gives_the_loop_its_turn() -> None:
         order.append("job")
         loop._jumping.now += 0.001  # this handler takes a millisecond
 
+    await some_rest(bench)
     for _ in range(40):
         bench.start(slow)
     await asyncio.sleep(0)
@@ -386,6 +389,35 @@ async def test_a_long_run_of_short_handlers_gives_the_loop_its_turn() -> None:
     await turns()
     assert order.count("job") == 40
     assert 0 < order.index("timer") < 40
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_run_of_long_first_steps_gives_the_loop_its_turn(waits: bool) -> None:
+    """Be it that each handler waits after it, and so takes a carrier of its own."""
+
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        loop: Any = asyncio.get_running_loop()
+        began: list[float] = []
+
+        async def slow() -> None:
+            began.append(loop.time())
+            loop._jumping.now += 0.001
+            if waits:
+                await asyncio.sleep(1)
+
+        await some_rest(bench, 40)
+        paused: list[int] = []
+        bench.runner._on_pause = lambda: paused.append(len(began))
+        for _ in range(40):
+            bench.start(slow)
+        await turns(60)
+        assert len(began) == 40
+        assert paused[-1] == 40
+        assert max(after - before for before, after in itertools.pairwise([0, *paused])) <= 16
+
+    scenario()
 
 
 @on_virtual_time
@@ -399,15 +431,31 @@ async def test_a_carrier_that_is_cancelled_between_two_jobs_has_a_successor() ->
         tasks.append(asyncio.current_task())
         loop._jumping.now += 0.001
 
+    await some_rest(bench)
     for _ in range(40):
         bench.start(slow)
     await asyncio.sleep(0)
     assert 0 < len(tasks) < 40
-    assert tasks[-1] is not None
-    tasks[-1].cancel()
-    await turns()
+    cancelled = tasks[-1]
+    assert cancelled is not None
+    cancelled.cancel()
+    before = len(tasks)
+    await turns(20)
     assert len(tasks) == 40
-    assert len(set(tasks)) == 2
+    assert cancelled not in tasks[before:]
+
+
+async def some_rest(bench: Bench, count: int = 1) -> None:
+    """Have so many carriers at rest."""
+    gate = asyncio.Event()
+    for _ in range(count):
+        bench.start(gate.wait)
+    await turns(30)
+    gate.set()
+    await turns()
+    assert len(bench.runner._resting) >= count
+    bench.ended.clear()
+    bench.suspended.clear()
 
 
 def gather(bench: Bench, *handlers: Callable[[], Any]) -> list[Job]:
@@ -519,6 +567,158 @@ async def test_a_task_that_a_handler_has_kept_never_becomes_another_handlers() -
 
 
 @on_virtual_time
+async def test_handlers_that_wait_use_the_tasks_of_those_before() -> None:
+    bench = Bench()
+    await some_rest(bench, 20)
+    tasks = set(map(id, asyncio.all_tasks()))
+
+    async def waits() -> None:
+        assert id(asyncio.current_task()) in tasks
+        async with asyncio.timeout(10):
+            await asyncio.sleep(1)
+
+    for _ in range(3):
+        jobs = await apart_from_tasks(lambda: gather(bench, *[waits] * 20))
+        assert len(bench.suspended) == 20, "all in the turn in which they came"
+        assert len({job.task for job in jobs}) == 20, "each has its own"
+        await asyncio.sleep(2)
+        assert {error for _, _, error in bench.ended} == {None}
+        assert len(bench.ended) == 20
+        assert not any(job.task for job in jobs)
+        bench.suspended.clear()
+        bench.ended.clear()
+    assert set(map(id, asyncio.all_tasks())) == tasks
+    assert {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}} == {"carrier"}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_task_that_somebody_has_kept_ends_with_its_handler(waits: bool) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        await some_rest(bench)
+        kept: list[asyncio.Task[Any] | None] = []
+
+        async def handler() -> None:
+            kept.append(asyncio.current_task())
+            await asyncio.sleep(waits)
+
+        bench.start(handler)
+        await asyncio.sleep(2)
+        assert kept[0] is not None
+        assert kept[0].done()
+        assert len(bench.ended) == 1
+
+    scenario()
+
+
+@on_virtual_time
+async def test_what_a_handler_has_noted_for_its_task_is_not_found_by_the_next() -> None:
+    notes: weakref.WeakKeyDictionary[asyncio.Task[Any] | None, str] = weakref.WeakKeyDictionary()
+    bench = Bench()
+    await some_rest(bench)
+    found = []
+
+    async def handler() -> None:
+        found.append(notes.get(asyncio.current_task()))
+        notes[asyncio.current_task()] = "noted"
+        await asyncio.sleep(1)
+        assert notes[asyncio.current_task()] == "noted"
+
+    for _ in range(3):
+        await apart_from_tasks(lambda: gather(bench, handler))
+        await asyncio.sleep(2)
+    assert found == [None] * 3
+    assert [error for _, _, error in bench.ended] == [None] * 3
+    assert not notes
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_who_asks_to_be_called_at_the_end_of_a_handlers_task_is_called_at_the_handlers_end(waits: bool) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        await some_rest(bench)
+        called = []
+
+        async def handler() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.add_done_callback(lambda _: called.append(len(bench.ended)))
+            if waits:
+                await asyncio.sleep(1)
+
+        bench.start(handler)
+        await asyncio.sleep(2)
+        assert called == [1]
+
+    scenario()
+
+
+@pytest.mark.parametrize("obeys", [False, True])
+def test_no_handler_gets_a_task_that_was_cancelled_under_another(obeys: bool) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        await some_rest(bench)
+        cancellations = []
+
+        async def waits() -> None:
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                if obeys:
+                    raise
+                await asyncio.sleep(1)
+
+        async def looks() -> None:
+            await asyncio.sleep(1)
+            task = asyncio.current_task()
+            assert task is not None
+            cancellations.append(task.cancelling())
+
+        (job,) = await apart_from_tasks(lambda: gather(bench, waits))
+        assert job.task is not None
+        job.task.cancel()
+        await asyncio.sleep(2)
+        assert isinstance(bench.ended[-1][2], asyncio.CancelledError) == obeys
+        await apart_from_tasks(lambda: gather(bench, *[looks] * 2))
+        await asyncio.sleep(2)
+        assert cancellations == [0, 0]
+
+    scenario()
+
+
+@on_virtual_time
+async def test_more_carriers_than_may_rest_end_with_their_handlers() -> None:
+    bench = Bench()
+    gate = asyncio.Event()
+    for _ in range(MOST_RESTING + 50):
+        bench.start(gate.wait)
+    await turns(100)
+    assert len(bench.suspended) == MOST_RESTING + 50
+    gate.set()
+    await turns()
+    assert len(bench.ended) == MOST_RESTING + 50
+    assert len(bench.runner._resting) == MOST_RESTING
+    assert len(asyncio.all_tasks()) == MOST_RESTING + 1
+
+
+@on_virtual_time
+async def test_who_waits_for_a_jobs_task_hears_of_the_handlers_end() -> None:
+    bench = Bench()
+    await some_rest(bench, 2)
+    gate = asyncio.Event()
+    job = bench.start(gate.wait)
+    await turns()
+    assert job.task is not None
+    waiting = asyncio.ensure_future(asyncio.wait([job.task]))
+    gate.set()
+    await asyncio.wait_for(waiting, 1)
+    assert bench.ended[-1][0] is job
+
+
+@on_virtual_time
 async def test_a_carrier_that_is_cancelled_at_rest_has_a_successor() -> None:
     bench = Bench()
     bench.start(lambda: None)
@@ -537,11 +737,19 @@ async def test_a_carrier_that_is_cancelled_at_rest_has_a_successor() -> None:
 @on_virtual_time
 async def test_a_runner_that_is_closed_leaves_no_task() -> None:
     bench = Bench()
-    bench.start(lambda: None)
+    await some_rest(bench, 3)
+    gate = asyncio.Event()
+    for _ in range(10):
+        bench.start(gate.wait)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert bench.runner._new, "some have just been made"
+    await bench.runner.aclose()
+    assert {job.task for job in bench.suspended} == asyncio.all_tasks() - {asyncio.current_task()}
+    gate.set()
     await turns()
     await bench.runner.aclose()
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    await bench.runner.aclose()
 
 
 @on_virtual_time
@@ -573,13 +781,16 @@ async def test_what_was_said_leaves_whenever_the_carrier_pauses() -> None:
         await asyncio.sleep(1)
         seen.append(bench.runner.carrying)
 
+    await some_rest(bench, 3)
+    paused.clear()
     bench.start(lambda: seen.append(bench.runner.carrying))
+    bench.start(waits)
     bench.start(waits)
     bench.start(lambda: None)
     await turns()
-    assert paused == [(1, 1), (2, 1)], "behind the one that waits, and behind the last"
+    assert paused == [(2, 2)], "once, though two of them wait"
     await asyncio.sleep(2)
-    assert seen == [True, True, False]
+    assert seen == [True, True, True, False, False]
     assert not bench.runner.carrying
 
 
@@ -595,6 +806,8 @@ async def test_a_carrier_that_an_error_ends_has_paused_all_the_same() -> None:
     def fails(job: Job) -> None:
         raise AssertionError("a defect of the runtime")
 
+    await some_rest(bench)
+    paused.clear()
     bench.runner._on_suspended = fails
     bench.start(lambda: asyncio.sleep(1))
     await turns()
