@@ -1,0 +1,374 @@
+"""The tasks that carry handlers: they rest, are used again, and never pass from one handler to another what was the
+first one's."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Any
+
+import pytest
+
+from roost.shard.jobs import MOST_RESTING, Job
+from tests.unit.shard.harness import on_virtual_time, turns
+from tests.unit.shard.runner_bench import Bench, apart_from_tasks, gather, some_rest
+
+
+@on_virtual_time
+async def test_a_carrier_that_is_cancelled_between_two_jobs_has_a_successor() -> None:
+    """Somebody may have kept the task that a handler ran in."""
+    bench = Bench()
+    loop: Any = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    def slow() -> None:
+        tasks.append(asyncio.current_task())
+        loop._jumping.now += 0.001
+
+    await some_rest(bench)
+    for _ in range(40):
+        bench.start(slow)
+    await asyncio.sleep(0)
+    assert 0 < len(tasks) < 40
+    cancelled = tasks[-1]
+    assert cancelled is not None
+    cancelled.cancel()
+    before = len(tasks)
+    await turns(20)
+    assert len(tasks) == 40
+    assert cancelled not in tasks[before:]
+
+
+@on_virtual_time
+async def test_gathered_jobs_run_at_once_when_a_carrier_rests() -> None:
+    bench = Bench()
+    tasks = []
+
+    async def handler() -> None:
+        tasks.append(id(asyncio.current_task()))  # kept, the task itself would not rest
+
+    bench.start(handler)
+    await turns()
+
+    def come() -> int:
+        gather(bench, handler, handler)
+        return len(bench.ended)
+
+    assert await apart_from_tasks(come) == 3, "in the same turn"
+    assert len(set(tasks)) == 1
+    bench.start(handler)
+    assert len(bench.ended) == 3, "nobody reads now: in the loop's next turn"
+    await turns()
+    assert len(bench.ended) == 4
+    assert len(set(tasks)) == 1
+
+
+@on_virtual_time
+async def test_without_a_carrier_at_rest_gathered_jobs_run_in_the_next_turn() -> None:
+    bench = Bench()
+
+    def come() -> int:
+        gather(bench, lambda: "first")
+        return len(bench.ended)
+
+    assert await apart_from_tasks(come) == 0
+    await turns()
+    assert [result for _, result, _ in bench.ended] == ["first"]
+
+
+@on_virtual_time
+async def test_a_handler_that_waits_takes_the_carrier_that_had_rested() -> None:
+    bench = Bench()
+    bench.start(lambda: None)
+    await turns()
+    gate = asyncio.Event()
+
+    async def waits() -> str:
+        async with asyncio.timeout(10):
+            await gate.wait()
+        return "waited"
+
+    (job, _) = await apart_from_tasks(lambda: gather(bench, waits, lambda: "second"))
+    await turns()
+    assert bench.suspended == [job]
+    assert [result for _, result, _ in bench.ended] == [None, "second"]
+    gate.set()
+    await turns()
+    assert [result for _, result, _ in bench.ended] == [None, "second", "waited"]
+
+
+@on_virtual_time
+async def test_a_task_that_a_handler_has_kept_never_becomes_another_handlers() -> None:
+    bench = Bench()
+    kept: list[asyncio.Task[Any]] = []
+    gate = asyncio.Event()
+
+    async def keeps() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        kept.append(task)
+
+    async def innocent() -> str:
+        await gate.wait()
+        return "not cancelled"
+
+    bench.start(lambda: None)
+    await turns()
+    await apart_from_tasks(lambda: gather(bench, keeps))
+    await apart_from_tasks(lambda: gather(bench, innocent))
+    await turns()
+    kept[0].cancel()
+    gate.set()
+    await turns()
+    assert bench.ended[-1][1:] == ("not cancelled", None)
+    assert kept[0].done()
+
+
+@on_virtual_time
+async def test_handlers_that_wait_use_the_tasks_of_those_before() -> None:
+    bench = Bench()
+    await some_rest(bench, 20)
+    tasks = set(map(id, asyncio.all_tasks()))
+
+    async def waits() -> None:
+        assert id(asyncio.current_task()) in tasks
+        async with asyncio.timeout(10):
+            await asyncio.sleep(1)
+
+    for _ in range(3):
+        jobs = await apart_from_tasks(lambda: gather(bench, *[waits] * 20))
+        assert len(bench.suspended) == 20, "all in the turn in which they came"
+        assert len({job.task for job in jobs}) == 20, "each has its own"
+        await asyncio.sleep(2)
+        assert {error for _, _, error in bench.ended} == {None}
+        assert len(bench.ended) == 20
+        assert not any(job.task for job in jobs)
+        bench.suspended.clear()
+        bench.ended.clear()
+    assert set(map(id, asyncio.all_tasks())) == tasks
+    assert {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}} == {"carrier"}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_task_that_somebody_has_kept_ends_with_its_handler(waits: bool) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        await some_rest(bench)
+        kept: list[asyncio.Task[Any] | None] = []
+
+        async def handler() -> None:
+            kept.append(asyncio.current_task())
+            await asyncio.sleep(waits)
+
+        bench.start(handler)
+        await asyncio.sleep(2)
+        assert kept[0] is not None
+        assert kept[0].done()
+        assert len(bench.ended) == 1
+
+    scenario()
+
+
+@on_virtual_time
+async def test_what_a_handler_has_noted_for_its_task_is_not_found_by_the_next() -> None:
+    notes: weakref.WeakKeyDictionary[asyncio.Task[Any] | None, str] = weakref.WeakKeyDictionary()
+    bench = Bench()
+    await some_rest(bench)
+    found = []
+
+    async def handler() -> None:
+        found.append(notes.get(asyncio.current_task()))
+        notes[asyncio.current_task()] = "noted"
+        await asyncio.sleep(1)
+        assert notes[asyncio.current_task()] == "noted"
+
+    for _ in range(3):
+        await apart_from_tasks(lambda: gather(bench, handler))
+        await asyncio.sleep(2)
+    assert found == [None] * 3
+    assert [error for _, _, error in bench.ended] == [None] * 3
+    assert not notes
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_who_asks_to_be_called_at_the_end_of_a_handlers_task_is_called_at_the_handlers_end(waits: bool) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        await some_rest(bench)
+        called = []
+
+        async def handler() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.add_done_callback(lambda _: called.append(len(bench.ended)))
+            if waits:
+                await asyncio.sleep(1)
+
+        bench.start(handler)
+        await asyncio.sleep(2)
+        assert called == [1]
+
+    scenario()
+
+
+@pytest.mark.parametrize("obeys", [False, True])
+def test_no_handler_gets_a_task_that_was_cancelled_under_another(obeys: bool) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        await some_rest(bench)
+        cancellations = []
+
+        async def waits() -> None:
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                if obeys:
+                    raise
+                await asyncio.sleep(1)
+
+        async def looks() -> None:
+            await asyncio.sleep(1)
+            task = asyncio.current_task()
+            assert task is not None
+            cancellations.append(task.cancelling())
+
+        (job,) = await apart_from_tasks(lambda: gather(bench, waits))
+        assert job.task is not None
+        job.task.cancel()
+        await asyncio.sleep(2)
+        assert isinstance(bench.ended[-1][2], asyncio.CancelledError) == obeys
+        await apart_from_tasks(lambda: gather(bench, *[looks] * 2))
+        await asyncio.sleep(2)
+        assert cancellations == [0, 0]
+
+    scenario()
+
+
+@on_virtual_time
+async def test_more_carriers_than_may_rest_end_with_their_handlers() -> None:
+    bench = Bench()
+    gate = asyncio.Event()
+    for _ in range(MOST_RESTING + 50):
+        bench.start(gate.wait)
+    await turns(100)
+    assert len(bench.suspended) == MOST_RESTING + 50
+    gate.set()
+    await turns()
+    assert len(bench.ended) == MOST_RESTING + 50
+    assert len(bench.runner._resting) == MOST_RESTING
+    assert len(asyncio.all_tasks()) == MOST_RESTING + 1
+
+
+@on_virtual_time
+async def test_who_waits_for_a_jobs_task_hears_of_the_handlers_end() -> None:
+    bench = Bench()
+    await some_rest(bench, 2)
+    gate = asyncio.Event()
+    job = bench.start(gate.wait)
+    await turns()
+    assert job.task is not None
+    waiting = asyncio.ensure_future(asyncio.wait([job.task]))
+    gate.set()
+    await asyncio.wait_for(waiting, 1)
+    assert bench.ended[-1][0] is job
+
+
+@on_virtual_time
+async def test_a_carrier_that_is_cancelled_at_rest_has_a_successor() -> None:
+    bench = Bench()
+    bench.start(lambda: None)
+    await turns()
+    (carrier,) = [task for task in asyncio.all_tasks() if task.get_name() == "carrier"]
+    carrier.cancel()
+    await apart_from_tasks(lambda: gather(bench, lambda: None))
+    await turns()
+    assert len(bench.ended) == 2
+    assert carrier.cancelled()
+    await apart_from_tasks(lambda: gather(bench, lambda: None))
+    await turns()
+    assert len(bench.ended) == 3
+
+
+@on_virtual_time
+async def test_a_runner_that_is_closed_leaves_no_task() -> None:
+    bench = Bench()
+    await some_rest(bench, 3)
+    gate = asyncio.Event()
+    for _ in range(10):
+        bench.start(gate.wait)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert bench.runner._new, "some have just been made"
+    await bench.runner.aclose()
+    assert {job.task for job in bench.suspended} == asyncio.all_tasks() - {asyncio.current_task()}
+    gate.set()
+    await turns()
+    await bench.runner.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@on_virtual_time
+async def test_a_rest_keeps_nothing_of_the_last_job() -> None:
+    bench = Bench()
+
+    class Thing:
+        def __call__(self) -> Any:
+            return self
+
+    thing = Thing()
+    gone = weakref.ref(thing)
+    bench.start(thing)
+    del thing
+    await turns()
+    bench.ended.clear()
+    assert gone() is None
+
+
+@on_virtual_time
+async def test_what_was_said_leaves_whenever_the_carrier_pauses() -> None:
+    bench = Bench()
+    paused: list[tuple[int, int]] = []
+    bench.runner._on_pause = lambda: paused.append((len(bench.ended), len(bench.suspended)))
+    seen = []
+
+    async def waits() -> None:
+        seen.append(bench.runner.carrying)
+        await asyncio.sleep(1)
+        seen.append(bench.runner.carrying)
+
+    await some_rest(bench, 3)
+    paused.clear()
+    bench.start(lambda: seen.append(bench.runner.carrying))
+    bench.start(waits)
+    bench.start(waits)
+    bench.start(lambda: None)
+    await turns()
+    assert paused == [(2, 2)], "once, though two of them wait"
+    await asyncio.sleep(2)
+    assert seen == [True, True, True, False, False]
+    assert not bench.runner.carrying
+
+
+@on_virtual_time
+async def test_a_carrier_that_an_error_ends_has_paused_all_the_same() -> None:
+    """Else what others say later would wait for a pause that never comes."""
+    bench = Bench()
+    paused: list[int] = []
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    bench.runner._on_pause = lambda: paused.append(len(bench.suspended))
+
+    def fails(job: Job) -> None:
+        raise AssertionError("a defect of the runtime")
+
+    await some_rest(bench)
+    paused.clear()
+    bench.runner._on_suspended = fails
+    bench.start(lambda: asyncio.sleep(1))
+    await turns()
+    assert len(errors) == 1
+    assert not bench.runner.carrying
+    assert len(paused) == 1
