@@ -1,8 +1,10 @@
-"""The command ``roost``. Its exit codes stand in ``_EXIT_CODES``, which each ``--help`` shows."""
+"""The command ``roost``. Its exit codes stand in ``_EXIT_CODES``, which each ``--help`` shows.
+
+What one command alone needs is imported by it, where that takes long: the others are called beside a cluster at work.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import sys
@@ -22,7 +24,6 @@ from .loadtest.command import EXIT_CODES as LOAD_EXIT_CODES
 from .loadtest.command import load
 from .reloading import CANARY_S, LONGEST_CANARY_S
 from .status import render
-from .supervisor import serve
 
 _EXIT_CODES = (
     "Exit codes: 0 done · 1 no cluster, or an unexpected error · 2 wrong usage · 70 the start failed · "
@@ -104,6 +105,8 @@ def up(
         log_level=log_level,
     )
     if not background:
+        from .supervisor import serve
+
         raise typer.Exit(serve(config, announce=_say))
     pid = start_in_background(config)
     _say(f"roost serves at {config.url} (supervisor {pid}, log {log_path(config)})")
@@ -195,6 +198,8 @@ def _become(kind: str, args: list[str]) -> None:
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False) -> None:
     if version:
+        import importlib.metadata
+
         _say(importlib.metadata.version("roost"))
         raise typer.Exit
 
