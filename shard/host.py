@@ -25,7 +25,7 @@ from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
 from .hosted import RESET, VANISHED, HostedObject
-from .jobs import Job, JobKind, Runner
+from .jobs import Job, JobKind
 from .loader import HostedClass
 from .namespaces import Env
 from .objects import Objects
@@ -33,6 +33,7 @@ from .output import Output
 from .peers import Peer
 from .release import LAST_STEPS_S, MOVES, Release
 from .responses import Answer, answer_of
+from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket

@@ -7,7 +7,8 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
-from roost.shard.jobs import Job, JobKind, Runner
+from roost.shard.jobs import Job, JobKind
+from roost.shard.runner import Runner
 from tests.unit.shard.harness import turns
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from roost.shard.jobs import MOST_RESTING, Job
+from roost.shard.jobs import Job
+from roost.shard.runner import MOST_RESTING
 from tests.unit.shard.harness import on_virtual_time, turns
 from tests.unit.shard.runner_bench import Bench, apart_from_tasks, gather, some_rest
 

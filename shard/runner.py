@@ -1,0 +1,345 @@
+"""The runner: takes jobs through the user's code, on carriers.
+
+Handlers may be coroutines, but most end without waiting for anything, and a task for each would cost more than the
+handler. So the runner has **carriers**: tasks that start the handlers of many jobs, one after the other. A handler that
+ends at once leaves the carrier free for the next job. One that waits keeps it: until it has ended that carrier is the
+handler's own task (``asyncio.timeout``, cancellation and task groups work as anywhere), and another carrier takes the
+jobs behind it. Thus the next event of an object starts as soon as the handler before it gives up control, and not
+earlier. Each handler runs in a copy of its object's context, every step of it.
+
+Carriers without jobs **rest**, ready to be used again. Jobs that come from routers are gathered until all that has come
+is read; then carrier after carrier takes them at once, and what they have to say leaves when all have given up control:
+a message that comes alone is answered in the turn of the loop that has read it, and a hundred that came together leave
+together, whether their handlers wait or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import sys
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..common.last_words import EVENT, RUNS, SEQ, LastWords
+from .current import redelivered
+from .jobs import Job
+
+if TYPE_CHECKING:
+    from .activation import Activation
+    from .hosted import HostedObject
+
+
+TURN_S = 0.002
+"""Seconds after which the runner lets the loop do other work before the next job."""
+MOST_RESTING = 256
+"""Carriers that rest, at most: so many handlers that wait at a time need no new tasks. Each takes about 2 kB."""
+MADE_AT_ONCE = 16
+"""Carriers that are made, at most, when none rests: each turn that makes some costs one of waiting."""
+CARRIER = "carrier"
+"""What a carrier's task is called while no handler keeps it."""
+
+
+class _Rest:
+    """What a carrier without jobs waits for. To its task it is a future; but it ends when told so, in that very call
+    and not in the loop's next turn.
+
+    Args:
+        loop: The task's loop.
+        carrier: The task.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_is_cancelled", "_loop", "_wake", "carrier")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, carrier: asyncio.Task[None]) -> None:
+        self._loop = loop
+        self.carrier = carrier
+        self._wake: Callable[[_Rest], None] | None = None
+        self._is_cancelled = False
+        self._asyncio_future_blocking = False
+
+    def begin(self) -> _Rest:
+        """For the carrier to yield."""
+        self._asyncio_future_blocking = True
+        return self
+
+    def end(self) -> None:
+        """Let the carrier go on. Not while a task runs."""
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake(self)
+
+    # --- what the task asks of a future ---
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, wake: Callable[[_Rest], None], *, context: contextvars.Context | None = None) -> None:
+        self._wake = wake
+
+    def cancel(self, msg: object = None) -> bool:
+        self._is_cancelled = True
+        self._loop.call_soon(self.end)
+        return True
+
+    def result(self) -> None:
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+
+
+class Runner:
+    """Takes jobs through the user's code, in the order given.
+
+    Args:
+        loop: The loop that all user code runs on.
+        on_suspended: Called when a handler waits for the first time.
+        on_ended: Called when a handler has ended: with its result, or with what it raised.
+        on_pause: Called when no more handlers start in this turn: what they have said should leave.
+        last_words: Where the event is noted whose code runs.
+
+    Attributes:
+        carrying: Handler after handler starts: ``on_pause`` will come before the loop goes on.
+        running: The job whose code runs right now, ``None`` between; for the watchdog.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_suspended: Callable[[Job], None],
+        on_ended: Callable[[Job, Any, BaseException | None], None],
+        on_pause: Callable[[], None],
+        last_words: LastWords | None = None,
+    ) -> None:
+        self._loop = loop
+        self._on_suspended = on_suspended
+        self._on_ended = on_ended
+        self._on_pause = on_pause
+        self._last_words = last_words
+        self._words = None if last_words is None else last_words.words
+        self._noted: HostedObject | None = None
+        self._queue: deque[Job] = deque()
+        self._resting: list[_Rest] = []
+        self._new: set[asyncio.Task[None]] = set()  # carriers that have not rested yet
+        self._called = False  # _carry will be called in the loop's next turn
+        self._gathering = False
+        self._turn_ends = 0.0
+        # The runtime's own context: a carrier may be made while an object's code runs, and serves any object.
+        self._context = contextvars.copy_context()
+        self.running: Job | None = None
+        self.carrying = False
+
+    def __bool__(self) -> bool:
+        """Whether jobs are queued."""
+        return bool(self._queue)
+
+    def start(self, job: Job) -> None:
+        """Start *job*, behind those started before."""
+        self._queue.append(job)
+        if not self._called:
+            self._call()
+
+    def start_first(self, jobs: Iterable[Job]) -> None:
+        """Start *jobs*, which had to wait, before those queued: later ones of their object may be among these."""
+        self._queue.extendleft(reversed(list(jobs)))
+        if self._queue:
+            self._call()
+
+    def gather(self) -> None:
+        """Jobs will come that are to wait for ``go``."""
+        self._gathering = True
+
+    def go(self) -> None:
+        """Begin with the jobs that were gathered, now. Not while a task runs."""
+        self._gathering = False
+        if self._queue:
+            self._context.run(self._carry)
+
+    async def aclose(self) -> None:
+        """End the carriers that have no handler."""
+        idle = {rest.carrier for rest in self._resting} | self._new
+        for carrier in idle:
+            carrier.cancel()
+        if idle:
+            await asyncio.wait(idle)
+
+    def _note(self, job: Job) -> None:
+        """The code of *job* is about to run."""
+        words = self._words
+        if words is not None:
+            peer, socket = job.peer, job.socket
+            if job.owner is not self._noted:
+                assert self._last_words is not None
+                self._noted = job.owner
+                self._last_words.of(job.owner.object_id)
+            counter = job.request.connection if socket is None else socket.counter
+            words[EVENT] = counter if peer is None else peer.incarnation << 32 | counter
+            words[SEQ] = job.seq
+            words[RUNS] = 1
+
+    def _quiet(self) -> None:
+        """No event's code runs."""
+        if self._words is not None:
+            self._words[RUNS] = 0
+
+    def constructing(self, owner: HostedObject | None) -> None:
+        """The constructor of *owner* is about to run; ``None``: it has ended."""
+        words, self._noted = self._words, owner
+        if words is not None and self._last_words is not None:
+            if owner is not None:
+                self._last_words.enter(0, 0, 0, owner.object_id)
+            else:
+                words[RUNS] = 0
+
+    def _call(self) -> None:
+        """There are jobs: see to it that they are begun in the loop's next turn, if not before."""
+        if not (self._called or self.carrying or self._gathering):
+            self._called = True
+            self._loop.call_soon(self._carry, context=self._context)
+
+    def _carry(self) -> None:
+        """Let carriers take the jobs, one carrier after the other: a handler that waits keeps its own."""
+        queue, resting, now = self._queue, self._resting, self._loop.time
+        self._called = False
+        if not resting:
+            if queue and not self._new:
+                self._make_carriers(min(len(queue), MADE_AT_ONCE))
+            return  # the first of them that rests calls again
+        self._turn_ends = now() + TURN_S
+        self.carrying = True
+        try:
+            while queue and resting:
+                resting.pop().end()
+                if now() >= self._turn_ends:
+                    break
+        finally:
+            self.carrying = False
+            self._quiet()
+            if queue:
+                self._call()  # timers and batches have their turn before
+            self._on_pause()
+
+    def _make_carriers(self, count: int) -> None:
+        for _ in range(count):
+            # Not through the loop's task factory: that one counts tasks of users' code.
+            self._new.add(asyncio.Task(self._life(), loop=self._loop, name=CARRIER, context=self._context))
+
+    async def _life(self) -> None:
+        """Of a carrier."""
+        try:
+            await self._take_jobs()
+        except Exception as error:
+            # Of the runtime itself, since what handlers raise ends there: nobody awaits a carrier to hear of it.
+            self._loop.call_exception_handler({"message": "the end of a handler went wrong", "exception": error})
+
+    @types.coroutine
+    def _take_jobs(self) -> Generator[Any, Any, None]:
+        queue, resting, on_ended, coroutine_type = self._queue, self._resting, self._on_ended, types.CoroutineType
+        now = self._loop.time
+        carrier = asyncio.current_task(self._loop)
+        assert carrier is not None
+        rest = _Rest(self._loop, carrier)
+        self._new.discard(carrier)
+        references = _references(carrier)
+        job: Job | None = None
+        activation: Activation | None = None
+        context: contextvars.Context | None = None
+        result: Any = None
+        error: BaseException | None = None
+        while True:
+            job = activation = context = result = error = None  # nothing is kept alive by a rest
+            resting.append(rest)
+            if queue:
+                self._call()
+            yield rest.begin()
+            ended = 0
+            while queue:
+                ended += 1
+                if ended % 16 == 0 and now() >= self._turn_ends:
+                    break
+                job = queue.popleft()
+                activation = job.activation
+                if activation is None or not activation.admits(job):
+                    continue
+                context = activation.context.copy()
+                if job.deliveries:
+                    context.run(redelivered.set, True)
+                self.running = job
+                self._note(job)
+                try:
+                    result = context.run(activation.call, job)
+                except BaseException as raised:
+                    result, error = None, raised
+                if result is not None and type(result) is not coroutine_type and inspect.isawaitable(result):
+                    result = _awaited(result)
+                if type(result) is coroutine_type:
+                    try:
+                        yielded = context.run(result.send, None)
+                    except StopIteration as stop:
+                        result = stop.value
+                    except BaseException as raised:
+                        result, error = None, raised
+                    else:
+                        self.running = None
+                        yield from self._go_on(job, carrier, context, result, yielded)
+                        break
+                self.running = None
+                on_ended(job, result, error)
+                result = error = None  # a traceback refers to this frame
+                if carrier.cancelling():
+                    break  # the handler has cancelled the task that it ran in: that must not hit another job
+            if len(resting) >= MOST_RESTING:
+                return
+            if carrier.cancelling() or carrier._callbacks or _references(carrier) > references:
+                return  # some handler has kept its task: to cancel it one day, wait for its end, find something by it
+
+    def _go_on(
+        self,
+        job: Job,
+        carrier: asyncio.Task[None],
+        context: contextvars.Context,
+        coroutine: types.CoroutineType[Any, Any, Any],
+        yielded: Any,
+    ) -> Generator[Any, Any, None]:
+        """The handler waits: *carrier* is its own task until it has ended."""
+        carrier.set_name(job.label)
+        job.task = carrier
+        self._on_suspended(job)
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            while True:
+                try:
+                    value = yield yielded
+                except BaseException as thrown:
+                    self.running = job
+                    self._note(job)
+                    yielded = context.run(coroutine.throw, thrown)
+                else:
+                    self.running = job
+                    self._note(job)
+                    yielded = context.run(coroutine.send, value)
+                self.running = None
+                self._quiet()
+        except StopIteration as stop:
+            result = stop.value
+        except BaseException as raised:
+            error = raised
+        self.running = None
+        self._quiet()
+        self._on_ended(job, result, error)
+        job.task = None
+        carrier.set_name(CARRIER)
+        result = error = None
+
+
+def _references(task: asyncio.Task[None]) -> int:
+    """How many refer to *task*, be it weakly, as a dictionary of what belongs to tasks does."""
+    return sys.getrefcount(task) + weakref.getweakrefcount(task)
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
