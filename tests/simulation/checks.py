@@ -79,17 +79,11 @@ def _by_client(run: Run) -> dict[int, list[Execution]]:
         if each.kind not in ("message", "close", "error"):
             continue
         if each.stale:
-            since = _expelled_at(run.cluster, each.tenure)
+            since = history.expelled_at(each.tenure)
             if any(since < other.first_at <= each.at for other in begun[each.tenure.slot] if other is not each.tenure):
                 continue
         runs[each.client].append(each)
     return runs
-
-
-def _expelled_at(cluster: Cluster, tenure: Tenure) -> float:
-    """When the shard of a tenure was taken off the map: others may be active since."""
-    member = cluster.member_of(tenure.shard)
-    return member.lost_at if member is not None else -1.0
 
 
 def _crashed(cluster: Cluster, tenure: Tenure) -> bool:
@@ -251,7 +245,7 @@ def _activity(run: Run) -> Iterator[str]:
             continue
         for key, slot, _, text in client.arrived:
             tenure = history.tenures[key, slot]
-            since = tenure.first_at if tenure.first_at >= 0 else _expelled_at(run.cluster, tenure)
+            since = tenure.first_at if tenure.first_at >= 0 else history.expelled_at(tenure)
             at = history.accepted_at[router.incarnation, text.encode()]
             later = [each for each in by_slot[slot] if each is not tenure and since < each.first_at < at]
             if later:

@@ -184,8 +184,15 @@ class History:
         # At a shard that is off the map, this counts as long as nobody else has become active: routers may be as late
         # as that shard. If they are not, the event is handled again.
         tenure = run.tenure
-        if tenure.process.alive and (self._is_member(tenure.shard) or self._active.get(tenure.slot) is tenure):
+        active = self._active.get(tenure.slot, tenure)
+        is_last = active is tenure or active.first_at <= self.expelled_at(tenure)
+        if tenure.process.alive and (self._is_member(tenure.shard) or is_last):
             self.attached[run.client] = value
+
+    def expelled_at(self, tenure: Tenure) -> float:
+        """When the shard of a tenure was taken off the map: others may be active since. -1 if it was not."""
+        member = self._cluster.member_of(tenure.shard)
+        return member.lost_at if member is not None else -1.0
 
     def _is_member(self, shard: Incarnation) -> bool:
         return shard in self._cluster.store.map.members
