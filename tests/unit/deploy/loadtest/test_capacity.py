@@ -39,8 +39,8 @@ def test_a_small_run_is_one_process_from_one_address() -> None:
 def test_descriptors_and_ports_are_got_round() -> None:
     found = fitted(connections=100_000, mode="idle")
     assert found.processes == 6
-    assert len(found.sources) == 5
-    assert 100_000 / len(found.sources) < 28_232
+    assert len(found.sources) == 9
+    assert 100_000 / len(found.sources) < 28_232 / 2, "Linux is slow at finding ports in the second half"
     assert 100_000 / found.processes < 20_000 - 200
 
 
