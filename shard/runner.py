@@ -22,7 +22,7 @@ import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..common.last_words import EVENT, RUNS, SEQ, LastWords
@@ -89,6 +89,47 @@ class _Rest:
     def result(self) -> None:
         if self._is_cancelled:
             raise asyncio.CancelledError
+
+
+class _Carrier(asyncio.Task[None]):
+    """A carrier's task. It counts what handlers leave with the task that they run in.
+
+    Once there is something, it must not become another handler's: somebody may wait for its end, have cancelled it (and
+    perhaps thought better of it), or find something on it. Whoever has only kept it is counted by its references.
+
+    Attributes:
+        left: How often something was left.
+    """
+
+    __slots__ = ("left",)
+    left: int
+
+    def __init__(self, life: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: contextvars.Context):
+        super().__setattr__("left", 0)
+        super().__init__(life, loop=loop, name=CARRIER, context=context)
+
+    def _leave(self) -> None:
+        super().__setattr__("left", self.left + 1)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._leave()
+        super().__setattr__(name, value)
+
+    def set_name(self, value: object) -> None:
+        self._leave()
+        super().set_name(value)
+
+    def name_for(self, handler: str) -> None:
+        """As ``set_name``, by the runner itself."""
+        super().set_name(handler)
+
+    def add_done_callback(self, callback: Callable[[Any], object], **options: Any) -> None:
+        self._leave()
+        super().add_done_callback(callback, **options)
+
+    def cancel(self, msg: Any = None) -> bool:
+        self._leave()
+        return super().cancel(msg)
 
 
 class Runner:
@@ -159,7 +200,9 @@ class Runner:
             self._context.run(self._carry)
 
     async def aclose(self) -> None:
-        """End the carriers that have no handler."""
+        """End the carriers that have no handler. No more jobs start, and no last words are noted."""
+        self._queue.clear()
+        self._last_words = self._words = None
         idle = {rest.carrier for rest in self._resting} | self._new
         for carrier in idle:
             carrier.cancel()
@@ -225,7 +268,15 @@ class Runner:
     def _make_carriers(self, count: int) -> None:
         for _ in range(count):
             # Not through the loop's task factory: that one counts tasks of users' code.
-            self._new.add(asyncio.Task(self._life(), loop=self._loop, name=CARRIER, context=self._context))
+            carrier = _Carrier(self._life(), self._loop, self._context)
+            carrier.add_done_callback(self._gone)
+            self._new.add(carrier)
+
+    def _gone(self, carrier: asyncio.Task[None]) -> None:
+        """*carrier* has ended, before its first step perhaps: somebody may cancel every task that there is."""
+        self._new.discard(carrier)
+        if self._queue:
+            self._call()
 
     async def _life(self) -> None:
         """Of a carrier."""
@@ -240,10 +291,11 @@ class Runner:
         queue, resting, on_ended, coroutine_type = self._queue, self._resting, self._on_ended, types.CoroutineType
         now = self._loop.time
         carrier = asyncio.current_task(self._loop)
-        assert carrier is not None
+        assert isinstance(carrier, _Carrier)
         rest = _Rest(self._loop, carrier)
         self._new.discard(carrier)
-        references = _references(carrier)
+        references, weak_references = sys.getrefcount, weakref.getweakrefcount
+        at_first = references(carrier) + weak_references(carrier) + carrier.left
         job: Job | None = None
         activation: Activation | None = None
         context: contextvars.Context | None = None
@@ -271,54 +323,57 @@ class Runner:
                 self._note(job)
                 try:
                     result = context.run(activation.call, job)
+                    if result is not None and type(result) is not coroutine_type:
+                        result = context.run(_awaited_if_it_can_be, result)
                 except BaseException as raised:
                     result, error = None, raised
-                if result is not None and type(result) is not coroutine_type and inspect.isawaitable(result):
-                    result = _awaited(result)
                 if type(result) is coroutine_type:
                     try:
-                        yielded = context.run(result.send, None)
+                        waiting = self._go_on(job, carrier, context, result, context.run(result.send, None))
                     except StopIteration as stop:
                         result = stop.value
                     except BaseException as raised:
                         result, error = None, raised
                     else:
                         self.running = None
-                        yield from self._go_on(job, carrier, context, result, yielded)
+                        yield from waiting
                         break
                 self.running = None
                 on_ended(job, result, error)
                 result = error = None  # a traceback refers to this frame
-                if carrier.cancelling():
-                    break  # the handler has cancelled the task that it ran in: that must not hit another job
+                if references(carrier) + weak_references(carrier) + carrier.left != at_first:
+                    return  # the next handler shall not have the task of this one
+            if references(carrier) + weak_references(carrier) + carrier.left != at_first:
+                return
             if len(resting) >= MOST_RESTING:
                 return
-            if carrier.cancelling() or carrier._callbacks or _references(carrier) > references:
-                return  # some handler has kept its task: to cancel it one day, wait for its end, find something by it
 
     def _go_on(
         self,
         job: Job,
-        carrier: asyncio.Task[None],
+        carrier: _Carrier,
         context: contextvars.Context,
         coroutine: types.CoroutineType[Any, Any, Any],
         yielded: Any,
     ) -> Generator[Any, Any, None]:
         """The handler waits: *carrier* is its own task until it has ended."""
-        carrier.set_name(job.label)
+        carrier.name_for(job.label)
         job.task = carrier
         self._on_suspended(job)
         result: Any = None
         error: BaseException | None = None
         try:
             while True:
+                # A future that fails has an exception, whose traceback refers to this frame: no cycle.
                 try:
                     value = yield yielded
                 except BaseException as thrown:
+                    yielded = None
                     self.running = job
                     self._note(job)
                     yielded = context.run(coroutine.throw, thrown)
                 else:
+                    yielded = None
                     self.running = job
                     self._note(job)
                     yielded = context.run(coroutine.send, value)
@@ -332,13 +387,12 @@ class Runner:
         self._quiet()
         self._on_ended(job, result, error)
         job.task = None
-        carrier.set_name(CARRIER)
+        carrier.name_for(CARRIER)
         result = error = None
 
 
-def _references(task: asyncio.Task[None]) -> int:
-    """How many refer to *task*, be it weakly, as a dictionary of what belongs to tasks does."""
-    return sys.getrefcount(task) + weakref.getweakrefcount(task)
+def _awaited_if_it_can_be(result: Any) -> Any:
+    return _awaited(result) if inspect.isawaitable(result) else result
 
 
 async def _awaited(awaitable: Any) -> Any:

@@ -7,6 +7,7 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
+from roost.common.last_words import LastWords
 from roost.shard.jobs import Job, JobKind
 from roost.shard.runner import Runner
 from tests.unit.shard.harness import turns
@@ -31,13 +32,14 @@ class Life:
 
 class Owner:
     label = "room/lobby"
+    object_id = bytes(32)
 
 
 class Bench:
     """A runner that notes what happens to its jobs."""
 
-    def __init__(self) -> None:
-        self.runner = Runner(asyncio.get_running_loop(), self._suspended, self._ended, lambda: None)
+    def __init__(self, last_words: LastWords | None = None) -> None:
+        self.runner = Runner(asyncio.get_running_loop(), self._suspended, self._ended, lambda: None, last_words)
         self.life = Life()
         self.suspended: list[Job] = []
         self.ended: list[tuple[Job, Any, BaseException | None]] = []

@@ -4,11 +4,18 @@ first one's."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import gc
 import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from roost.common.last_words import LastWords
 from roost.shard.jobs import Job
 from roost.shard.runner import MOST_RESTING
 from tests.unit.shard.harness import on_virtual_time, turns
@@ -373,3 +380,171 @@ async def test_a_carrier_that_an_error_ends_has_paused_all_the_same() -> None:
     assert len(errors) == 1
     assert not bench.runner.carrying
     assert len(paused) == 1
+
+
+WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="none")
+
+
+class Proxy:
+    """What asks its maker what it is, as lazy objects do, and is not answered."""
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError(WORD.get())
+
+
+NOTES: weakref.WeakKeyDictionary[asyncio.Task[Any], str] = weakref.WeakKeyDictionary()
+KEPT: list[Any] = []
+
+
+def cancel_and_take_back(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    task.uncancel()
+
+
+def set_attribute(task: Any) -> None:
+    task.trace = "left"
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        KEPT.append,
+        lambda task: KEPT.append(task.cancel),
+        lambda task: NOTES.__setitem__(task, "left"),
+        lambda task: task.add_done_callback(lambda _: None),
+        lambda task: task.set_name("left"),
+        lambda task: task.cancel(),
+        cancel_and_take_back,
+        set_attribute,
+    ],
+)
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("together", [False, True])
+def test_nothing_that_a_handler_leaves_with_its_task_comes_to_the_next(
+    leave: Callable[[asyncio.Task[Any]], None], waits: bool, together: bool
+) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        await some_rest(bench)
+        found: list[Any] = []
+
+        async def leaves() -> None:
+            if waits:
+                await asyncio.sleep(0)
+            task = asyncio.current_task()
+            assert task is not None
+            leave(task)
+
+        async def looks() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            found.append((task in KEPT, task in NOTES, getattr(task, "trace", None), task.cancelling()))
+            assert task.get_name() != "left"
+            await asyncio.sleep(1)
+
+        if together:
+            await apart_from_tasks(lambda: gather(bench, leaves, looks))
+        else:
+            await apart_from_tasks(lambda: gather(bench, leaves))
+            await turns()
+            await apart_from_tasks(lambda: gather(bench, looks))
+        await asyncio.sleep(2)
+        assert found == [(False, False, None, 0)]
+        assert bench.ended[-1][1:] == (None, None)
+
+    KEPT.clear()
+    scenario()
+
+
+class Payload:
+    """Something that a weak reference may follow."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_handler_has_waited_for_is_not_kept_after_it(fails: bool) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        bench = Bench()
+        await some_rest(bench)
+        payloads = []
+        futures: list[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future()]
+
+        async def handler() -> None:
+            payload = Payload()
+            payloads.append(weakref.ref(payload))
+            with contextlib.suppress(ValueError):
+                assert await futures[0] is not payload
+
+        await apart_from_tasks(lambda: gather(bench, handler))
+        if fails:
+            futures.pop().set_exception(ValueError("no"))
+        else:
+            result = Payload()
+            payloads.append(weakref.ref(result))
+            futures.pop().set_result(result)
+            del result
+        await asyncio.sleep(1)
+        bench.ended.clear()
+        assert [payload() for payload in payloads] == [None] * len(payloads)
+
+    gc.disable()
+    try:
+        scenario()
+    finally:
+        gc.enable()
+
+
+@on_virtual_time
+async def test_carriers_that_are_cancelled_before_they_begin_have_successors() -> None:
+    bench = Bench()
+    jobs = [bench.start(lambda: "served") for _ in range(2)]
+    await asyncio.sleep(0)
+    new = set(bench.runner._new)
+    assert new
+    for carrier in new:
+        carrier.cancel()
+    await turns()
+    assert [job for job, _, _ in bench.ended] == jobs
+    assert not bench.runner._new & new
+
+
+@on_virtual_time
+async def test_a_result_that_does_not_say_what_it_is_is_an_error_of_its_handler() -> None:
+    bench = Bench()
+    bench.life.context.run(WORD.set, "the object's")
+    bench.start(Proxy)
+    bench.start(lambda: "served")
+    await turns()
+    assert repr(bench.ended[0][2]) == """RuntimeError("the object's")"""
+    assert bench.ended[1][1] == "served"
+    assert bench.runner.running is None
+
+
+@on_virtual_time
+async def test_a_handler_that_outlives_the_runner_hears_that_it_is_cancelled(tmp_path: Path) -> None:
+    words = LastWords(tmp_path / "last-words")
+    bench = Bench(words)
+    heard = []
+
+    async def handler() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            heard.append("cancelled")
+            raise
+
+    job = bench.job(handler)
+    job.socket = SimpleNamespace(counter=1)  # type: ignore[assignment]
+    bench.runner.start(job)
+    await turns()
+    bench.runner.gather()
+    bench.start(lambda: "never")
+    await bench.runner.aclose()
+    words.close()
+    assert job.task is not None
+    job.task.cancel()
+    await turns()
+    assert heard == ["cancelled"]
+    assert [ended for ended, _, _ in bench.ended] == [job]
