@@ -314,6 +314,10 @@ class Cluster:
         assert member is not None, "no shard owns slots yet"
         return self.processes[member.name]
 
+    def counters(self, name: str) -> dict[str, int]:
+        """What a member has published last."""
+        return dict(read_counters(self.run / f"{name}.counters").values)
+
     async def asleep(self, namespace: str, name: str) -> None:
         """Wait until the shard that hosts an object has none awake, by figures that it has published since the call."""
         path = self.run / f"{self.owner(namespace, name).name}.counters"
