@@ -95,8 +95,9 @@ def figures(cluster: Cluster, name: str = "router-1") -> dict[str, int]:
 async def published(cluster: Cluster, name: str = "router-1") -> dict[str, int]:
     """The counters of a process as they are after the call."""
     path = cluster.run / f"{name}.counters"
-    last = read_counters(path).publications
-    await until(f"{name} to publish its counters", lambda: read_counters(path).publications > last)
+    # The next publication may hold figures from just before the call, the one after it does not.
+    fresh = read_counters(path).publications + 2
+    await until(f"{name} to publish its counters", lambda: read_counters(path).publications >= fresh)
     return figures(cluster, name)
 
 
