@@ -314,21 +314,23 @@ class Cluster:
         assert member is not None, "no shard owns slots yet"
         return self.processes[member.name]
 
-    def counters(self, name: str) -> dict[str, int]:
+    def counters(self, name: str = "router-1") -> dict[str, int]:
         """What a member has published last."""
         return dict(read_counters(self.run / f"{name}.counters").values)
 
-    async def asleep(self, namespace: str, name: str) -> None:
-        """Wait until the shard that hosts an object has none awake, by figures that it has published since the call."""
-        path = self.run / f"{self.owner(namespace, name).name}.counters"
+    async def published(self, name: str = "router-1") -> dict[str, int]:
+        """The counters of a member as they are after the call."""
+        path = self.run / f"{name}.counters"
         # The next publication may hold figures from just before the call, the one after it does not.
         fresh = read_counters(path).publications + 2
+        await until(f"{name} to publish its counters", lambda: read_counters(path).publications >= fresh)
+        return self.counters(name)
 
-        def all_asleep() -> bool:
-            reading = read_counters(path)
-            return reading.publications >= fresh and reading.values["objects_awake"] == 0
-
-        await until(f"{namespace}/{name} to fall asleep", all_asleep)
+    async def asleep(self, namespace: str, name: str) -> None:
+        """Wait until the shard that hosts an object has none awake, by figures that it has published since the call."""
+        shard = self.owner(namespace, name).name
+        await self.published(shard)
+        await until(f"{namespace}/{name} to fall asleep", lambda: self.counters(shard)["objects_awake"] == 0)
 
     def names_on(self, namespace: str, shard: str, count: int, stem: str = "object") -> list[str]:
         """Names of *count* objects that *shard* hosts."""

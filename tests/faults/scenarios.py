@@ -28,9 +28,9 @@ from roost.common.limits import GRACE_S, SEND_BUFFER_BYTES
 from roost.deploy.reloading import CANARY_S
 from tests.cluster import Cluster
 from tests.faults.deaf import Deaf, Memory
-from tests.faults.load import Group, Load
+from tests.faults.load import Group, Load, Report
 from tests.faults.supervised import APP, DEADLINE_S, Supervised, Watched
-from tests.faults.table import Row
+from tests.faults.table import POISONED, Row
 from tests.raw_client import request
 from tests.waiting import until
 
@@ -278,21 +278,20 @@ async def moved_and_killed(size: Size, *, routers_too: bool = False) -> Row:
                         await asyncio.to_thread(cluster.start, name.split("-")[0], name)
                     await asyncio.sleep(lots.uniform(0.05, 0.3))
                 await until("all moves to end", lambda: not directory.map().next_owners, DEADLINE_S)
-            poisoned = 0
-            if not routers_too:  # else who is closed comes back
-                poisoned = (await load.report()).closed.get(POISONED, 0)
-                names = [name for name in cluster.processes if name.startswith("router")]
-                await until(
-                    f"routers to have closed {poisoned} connections as poisoned",
-                    lambda: sum(cluster.counters(name)["poisoned"] for name in names) == poisoned,
-                    DEADLINE_S,
-                )
-            await load.until("who was cut off to be back", lambda report: report.open == before.open - poisoned)
+
+            def are_back(report: Report) -> bool:
+                return report.open == before.open - (0 if routers_too else report.closed.get(POISONED, 0))
+
+            await load.until("who was cut off to be back", are_back)
             await load.flowing()
             took_s = time.monotonic() - began
             pauses = (await load.report()).pauses
             who = "shards and routers" if routers_too else "shards"
             what = f"slots moved at random and {who} killed at random for {size.storm_s:g} s"
+            poisoned = 0
+            if not routers_too:  # else who was closed has come back, and routers' figures have died with them
+                for name in ("router-1", "router-2", "router-3"):
+                    poisoned += (await cluster.published(name))["poisoned"]
             notes = f"{moves} moves, {kills} kills" + f"; {poisoned} closed as poisoned (1011)" * bool(poisoned)
             return Row(what, before.open, await load.settle(), pauses, took_s, notes, poisoned=poisoned)
 
@@ -306,10 +305,6 @@ def some_moves(current: ClusterMap, lots: random.Random) -> dict[Slot, Incarnati
         for slot in slots
         if lots.random() < 0.3
     }
-
-
-POISONED = 1011
-"""How a connection is closed whose event may have killed a shard."""
 
 
 # --- deaths of others -----------------------------------------------------------------------------------------------

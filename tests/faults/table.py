@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from tests.faults.load import Pauses, Report
 
+POISONED = 1011
+"""How a connection is closed whose event may have killed a shard."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -51,7 +54,7 @@ class Row:
         assert report.open == self.before - self.poisoned, (
             f"{self.what}: {report.open} of {self.before} sockets are open: {report.closed}"
         )
-        expected = {1011: self.poisoned} if self.poisoned else {}
+        expected = {POISONED: self.poisoned} if self.poisoned else {}
         assert closed or report.closed == expected, f"{self.what}: sockets were closed: {report.closed}"
 
     def cells(self) -> list[str]:

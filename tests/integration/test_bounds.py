@@ -41,7 +41,6 @@ from typing import Any
 
 import pytest
 
-from roost.common.counters import read_counters
 from roost.shard import Request, Response
 from tests.cluster import Cluster, Process
 from tests.conformance import app as probe_app
@@ -87,20 +86,6 @@ def room(bounded: Cluster, reports: Reports, name: str) -> Room:
 # --- watching -----------------------------------------------------------------------------------------------------
 
 
-def figures(cluster: Cluster, name: str = "router-1") -> dict[str, int]:
-    """The counters of a process as last published."""
-    return dict(read_counters(cluster.run / f"{name}.counters").values)
-
-
-async def published(cluster: Cluster, name: str = "router-1") -> dict[str, int]:
-    """The counters of a process as they are after the call."""
-    path = cluster.run / f"{name}.counters"
-    # The next publication may hold figures from just before the call, the one after it does not.
-    fresh = read_counters(path).publications + 2
-    await until(f"{name} to publish its counters", lambda: read_counters(path).publications >= fresh)
-    return figures(cluster, name)
-
-
 def resident(process: Process) -> int:
     """Bytes of memory that a process has in use."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
@@ -131,14 +116,14 @@ async def watching(cluster: Cluster, name: str = "router-1") -> AsyncIterator[Wa
     async def look() -> None:
         while True:
             watch.growth = max(watch.growth, resident(process) - before)
-            for counter, value in figures(cluster, name).items():
+            for counter, value in cluster.counters(name).items():
                 watch.peaks[counter] = max(watch.peaks.get(counter, 0), value)
             await asyncio.sleep(0.01)
 
     looking = asyncio.create_task(look())
     try:
         yield watch
-        await published(cluster, name)
+        await cluster.published(name)
         await asyncio.sleep(0.02)
     finally:
         looking.cancel()
@@ -264,10 +249,10 @@ async def test_window_of_messages_is_full_at_256_and_a_stopped_client_is_not_pin
         room = Room(cluster, reports, name)
         async with await room.raw() as client:
             await client.send(b"".join(message_for(stuck, number) for number in range(300)))
-            await until("the client to be stopped", lambda: figures(cluster)["stopped"] == 1)
+            await until("the client to be stopped", lambda: cluster.counters()["stopped"] == 1)
             # Longer than a ping and its deadline together: its pongs are not read, so none may be missed.
             await asyncio.sleep(1.0)
-            now = await published(cluster)
+            now = await cluster.published()
             assert (now["stopped"], now["messages_in"], now["pings_unanswered"]) == (1, 256, 0)
             await open_gate_of(room)
             await reported(room, "done", 300)
@@ -279,11 +264,11 @@ async def test_window_of_bytes(room: Room, sizes: tuple[int, ...]) -> None:
     cluster = room.cluster
     async with await room.raw() as client:
         await client.send(b"".join(message_for(stuck, size=size) for size in sizes))
-        await until("the client to be stopped", lambda: figures(cluster)["stopped"] == 1)
-        assert (await published(cluster))["window_bytes"] == sum(sizes[:-1])
+        await until("the client to be stopped", lambda: cluster.counters()["stopped"] == 1)
+        assert (await cluster.published())["window_bytes"] == sum(sizes[:-1])
         await open_gate_of(room)
         await reported(room, "done", len(sizes))
-    assert (await published(cluster))["window_bytes"] == 0
+    assert (await cluster.published())["window_bytes"] == 0
 
 
 async def test_all_windows_together_stop_those_that_hold_most(reports: Reports, name: str) -> None:
@@ -298,7 +283,7 @@ async def test_all_windows_together_stop_those_that_hold_most(reports: Reports, 
             async with watching(cluster) as watch:
                 for client in pushing:
                     client.writer.write(message_for(stuck, size=PIECE) * pieces)
-                await until("all that push to be stopped", lambda: figures(cluster)["stopped"] == 20)
+                await until("all that push to be stopped", lambda: cluster.counters()["stopped"] == 20)
                 for _ in range(20):
                     await small.send(frame(TEXT, f"!{name_of(probe_app.answer)}"))
                     await small.expect(TEXT, "settled")
@@ -316,11 +301,11 @@ async def test_parked_without_an_owner_for_too_long_is_1013(reports: Reports, na
         room = Room(cluster, reports, name)
         async with await room.raw() as client:
             cluster.kill("shard-1")
-            await until("the slots to be parked", lambda: figures(cluster)["slots_attached"] == 0)
+            await until("the slots to be parked", lambda: cluster.counters()["slots_attached"] == 0)
             since = time.monotonic()
             await client.send(frame(TEXT, "x") * 300)
-            await until("the window to be full", lambda: figures(cluster)["stopped"] == 1)
-            assert figures(cluster)["messages_in"] == 256
+            await until("the window to be full", lambda: cluster.counters()["stopped"] == 1)
+            assert cluster.counters()["messages_in"] == 256
             closed = await client.expect(CLOSE)
             assert (closed.code, closed.reason) == (1013, "the object cannot be reached at present")
             assert 0.2 < time.monotonic() - since < 5
@@ -332,13 +317,13 @@ async def test_parked_without_an_owner_for_too_long_is_1013(reports: Reports, na
 async def test_send_buffer_of_a_client_that_does_not_read_is_1013(room: Room) -> None:
     """32 MiB are sent to a client that takes nothing; the bound is 1 MiB."""
     cluster = room.cluster
-    before = await published(cluster)
+    before = await cluster.published()
     async with await deaf(room) as client:
         async with watching(cluster) as watch:
             assert await room.run(flood, size=32 * MIB) == 1
         report = await room.saw("close")
         assert (report["code"], report["reason"], report["clean"]) == (1013, "slow consumer", False)
-        after = await published(cluster)
+        after = await cluster.published()
         assert after["slow_consumers_closed"] - before["slow_consumers_closed"] == 1
         assert after["send_buffers_cut"] == before["send_buffers_cut"]
         assert watch.growth < 8 * MIB
@@ -358,13 +343,13 @@ async def test_all_send_buffers_together_cut_the_largest(reports: Reports, name:
             for _ in range(10):
                 await stack.enter_async_context(await deaf(room))
             async with watching(cluster) as shared:
-                while (await published(cluster))["send_buffer_bytes"] < 2 * MIB:  # the system takes the first few
+                while (await cluster.published())["send_buffer_bytes"] < 2 * MIB:  # the system takes the first few
                     assert await room.run(flood, size=2 * MIB, shared=True) == 0
             assert shared.peaks["send_buffer_bytes"] < 6 * MIB
             assert shared.peaks["send_buffers_cut"] == 0
             async with watching(cluster) as watch:
                 closed = await room.run(flood, size=4 * MIB)
-            after = await published(cluster)
+            after = await cluster.published()
             assert 1 <= closed == after["send_buffers_cut"] == after["slow_consumers_closed"] < 10
             assert after["connections"] == 10 - closed
             assert watch.peaks["send_buffer_bytes"] <= 8 * MIB
@@ -372,13 +357,13 @@ async def test_all_send_buffers_together_cut_the_largest(reports: Reports, name:
             for _ in range(closed):
                 report = await room.saw("close")
                 assert (report["code"], report["reason"], report["clean"]) == (1013, "slow consumer", False)
-        await until("the clients to be gone", lambda: figures(cluster)["send_buffer_bytes"] == 0)
+        await until("the clients to be gone", lambda: cluster.counters()["send_buffer_bytes"] == 0)
 
 
 async def test_responses_to_clients_that_do_not_read_count_with_them(room: Room) -> None:
     """Of four responses of 6 MiB one at most fits into the bound of 8."""
     cluster = room.cluster
-    before = await published(cluster)
+    before = await cluster.published()
     async with AsyncExitStack() as stack:
         async with watching(cluster) as watch:
             for _ in range(4):
@@ -387,11 +372,12 @@ async def test_responses_to_clients_that_do_not_read_count_with_them(room: Room)
                 path = room.path(respond=name_of(large), arguments=json.dumps({"size": 6 * MIB}))
                 await client.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
             await until(
-                "three to be cut", lambda: figures(cluster)["send_buffers_cut"] - before["send_buffers_cut"] == 3
+                "three to be cut",
+                lambda: cluster.counters()["send_buffers_cut"] - before["send_buffers_cut"] == 3,
             )
         assert watch.peaks["send_buffer_bytes"] <= 8 * MIB
         assert watch.peaks["send_buffers_cut"] - before["send_buffers_cut"] == 3
-    await until("the last one to be gone", lambda: figures(cluster)["send_buffer_bytes"] == 0)
+    await until("the last one to be gone", lambda: cluster.counters()["send_buffer_bytes"] == 0)
 
 
 # --- what a shard keeps -------------------------------------------------------------------------------------------
@@ -401,7 +387,7 @@ async def test_responses_to_clients_that_do_not_read_count_with_them(room: Room)
 async def test_mailbox_holds_the_clients_until_it_is_half_empty(room: Room, size: int, fits: int) -> None:
     """Three clients fill it; whatever a fourth one sends then waits at the router, until enough is done."""
     cluster = room.cluster
-    before = await published(cluster)
+    before = await cluster.published()
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(await room.raw()) for _ in range(4)]
         share = fits // 3 + 1
@@ -410,18 +396,18 @@ async def test_mailbox_holds_the_clients_until_it_is_half_empty(room: Room, size
         sent = 3 * share
         await until("what fits to begin", lambda: len(room.all("begun")) == sent)
         # It is over its bound and has said so; that may take a moment to come through.
-        while figures(cluster)["stopped"] == 0:
+        while cluster.counters()["stopped"] == 0:
             await clients[3].send(message_for(stuck))
             sent += 1
             assert sent < 3 * share + 200
             await asyncio.sleep(0.01)
-        now = await published(cluster)
+        now = await cluster.published()
         taken = now["messages_in"] - before["messages_in"]
         assert fits < taken < min(3 * share + 5, sent), "the mailbox must hold its clients"
         assert len(room.all("begun")) == taken
         await open_gate_of(room)
         await reported(room, "done", sent)
-    assert (await published(cluster))["stopped"] == 0
+    assert (await cluster.published())["stopped"] == 0
 
 
 async def test_outbox_refuses_what_is_beyond_it(room: Room) -> None:
@@ -463,7 +449,7 @@ async def test_output_for_a_router_that_does_not_read_fills_the_link_then_the_ou
 async def test_a_shard_that_does_not_read_blocks_its_link_and_the_router_stays_small(room: Room) -> None:
     """Thirty clients push 60 MiB at a shard that is stopped. What comes to rest at the router is a link's worth."""
     cluster = room.cluster
-    before = await published(cluster)
+    before = await cluster.published()
     shard, pieces = cluster.processes["shard-1"], 32
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(await another(room, n).raw()) for n in range(30)]
@@ -472,11 +458,11 @@ async def test_a_shard_that_does_not_read_blocks_its_link_and_the_router_stays_s
             async with watching(cluster) as watch:
                 for client in clients:
                     client.writer.write(b"".join(message_for(seen, piece, PIECE) for piece in range(pieces)))
-                await until("everybody to be stopped", lambda: figures(cluster)["stopped"] == 30)
+                await until("everybody to be stopped", lambda: cluster.counters()["stopped"] == 30)
                 waiting = asyncio.ensure_future(request(cluster.port, "GET", room.path(tags="[]")))
-                await until("a request to be parked", lambda: figures(cluster)["parked"] == 1)
+                await until("a request to be parked", lambda: cluster.counters()["parked"] == 1)
                 await asyncio.sleep(1.0)
-                now = await published(cluster)
+                now = await cluster.published()
             taken = now["bytes_in"] - before["bytes_in"]
             assert 4 * MIB <= taken <= 5 * MIB, "no new events on a link with 4 MiB unconfirmed"
             assert now["stopped"] == 30
@@ -488,7 +474,7 @@ async def test_a_shard_that_does_not_read_blocks_its_link_and_the_router_stays_s
             its = another(room, number)
             await reported(its, "seen", pieces)
             assert [report["number"] for report in its.all("seen")] == list(range(pieces))
-    assert (await published(cluster))["parked"] == 0
+    assert (await cluster.published())["parked"] == 0
 
 
 # --- what waits for an owner --------------------------------------------------------------------------------------
@@ -497,16 +483,19 @@ async def test_a_shard_that_does_not_read_blocks_its_link_and_the_router_stays_s
 async def test_ghosts_beyond_their_bound_are_dropped_oldest_first(room: Room) -> None:
     """While the shard is away fifteen clients leave; it hears of the last ten."""
     cluster = room.cluster
-    before = await published(cluster)
+    before = await cluster.published()
     clients = [await room.raw(tags=[str(number)]) for number in range(15)]
     cluster.kill("shard-1")
-    await until("the slots to be parked", lambda: figures(cluster)["slots_attached"] == 0)
+    await until("the slots to be parked", lambda: cluster.counters()["slots_attached"] == 0)
     for leaving in (clients[:5], clients[5:]):
         for client in leaving:
             client.reset()
-        left = figures(cluster)["connections"] - len(leaving)
-        await until("the router to see that they are gone", lambda left=left: figures(cluster)["connections"] == left)
-    now = await published(cluster)
+        left = cluster.counters()["connections"] - len(leaving)
+        await until(
+            "the router to see that they are gone",
+            lambda left=left: cluster.counters()["connections"] == left,
+        )
+    now = await cluster.published()
     assert now["ghosts"] == 10
     assert now["ghosts_dropped"] - before["ghosts_dropped"] == 5
     cluster.start("shard", "shard-1")
@@ -518,16 +507,16 @@ async def test_ghosts_beyond_their_bound_are_dropped_oldest_first(room: Room) ->
 async def test_parked_requests_beyond_their_bound_are_503(room: Room) -> None:
     cluster = room.cluster
     cluster.kill("shard-1")
-    await until("the slots to be parked", lambda: figures(cluster)["slots_attached"] == 0)
+    await until("the slots to be parked", lambda: cluster.counters()["slots_attached"] == 0)
     waiting = [asyncio.ensure_future(room.run(probe_app.nothing)) for _ in range(10)]
-    await until("ten requests to be parked", lambda: figures(cluster)["parked"] == 10)
+    await until("ten requests to be parked", lambda: cluster.counters()["parked"] == 10)
     for _ in range(3):
         reply = await request(cluster.port, "GET", room.path())
         assert (reply.status, "10 requests wait" in reply.text) == (503, True)
-    assert (await published(cluster))["parked"] == 10
+    assert (await cluster.published())["parked"] == 10
     cluster.start("shard", "shard-1")
     await within("the answers to those that waited", asyncio.gather(*waiting))
-    assert (await published(cluster))["parked"] == 0
+    assert (await cluster.published())["parked"] == 0
 
 
 # --- handshakes and requests --------------------------------------------------------------------------------------
@@ -539,12 +528,12 @@ async def test_handshakes_beyond_their_bound_are_503_until_the_others_have_had_t
         slow = [await stack.enter_async_context(await RawClient.open(cluster.port)) for _ in range(10)]
         for client in slow:
             await client.send("GET / HTTP/1.1\r\nHost:")
-        await until("ten heads to be begun", lambda: figures(cluster)["handshakes_in_flight"] == 10)
+        await until("ten heads to be begun", lambda: cluster.counters()["handshakes_in_flight"] == 10)
         reply = await request(cluster.port, "GET", "/healthz")
         assert (reply.status, "10 handshakes" in reply.text) == (503, True)
         for client in slow:
             assert (await client.response()).status == 408
-    await until("the handshakes to be over", lambda: figures(cluster)["handshakes_in_flight"] == 0)
+    await until("the handshakes to be over", lambda: cluster.counters()["handshakes_in_flight"] == 0)
     assert (await request(cluster.port, "GET", "/healthz")).status == 200
 
 
@@ -554,10 +543,10 @@ async def test_upgrades_that_are_not_answered_in_time_are_503(room: Room) -> Non
     async with await RawClient.open(cluster.port) as client:
         since = time.monotonic()
         await client.send(upgrade_head(path))
-        await until("it to be in flight", lambda: figures(cluster)["handshakes_in_flight"] == 1)
+        await until("it to be in flight", lambda: cluster.counters()["handshakes_in_flight"] == 1)
         assert (await client.response()).status == 503
         assert 0.9 < time.monotonic() - since < 5
-    assert (await published(cluster))["handshakes_in_flight"] == 0
+    assert (await cluster.published())["handshakes_in_flight"] == 0
 
 
 async def test_head_and_body_have_bounds_of_their_own(room: Room) -> None:
@@ -582,9 +571,9 @@ async def test_bodies_in_flight_beyond_their_bound_are_503(room: Room) -> None:
     head = f"POST {room.path(step=name_of(probe_app.nothing))} HTTP/1.1\r\nHost: test\r\nContent-Length: "
     async with await RawClient.open(cluster.port) as first, await RawClient.open(cluster.port) as second:
         await first.send(f"{head}{700 * KIB}\r\n\r\n", bytes(700 * KIB - 2))
-        await until("the body to be there", lambda: figures(cluster)["body_bytes"] == 700 * KIB - 2)
+        await until("the body to be there", lambda: cluster.counters()["body_bytes"] == 700 * KIB - 2)
         second.writer.write(f"{head}{700 * KIB}\r\n\r\n".encode() + bytes(700 * KIB))
         assert (await second.response()).status == 503
         await room.run(probe_app.nothing)
-        assert 700 * KIB - 2 <= (await published(cluster))["body_bytes"] <= 1 * MIB
-    await until("the body to be gone", lambda: figures(cluster)["body_bytes"] == 0)
+        assert 700 * KIB - 2 <= (await cluster.published())["body_bytes"] <= 1 * MIB
+    await until("the body to be gone", lambda: cluster.counters()["body_bytes"] == 0)
