@@ -9,7 +9,11 @@ process by a fault on a page; it appears under its name only when it is whole. L
 
     0   magic[8] "roostcnt" · u32 version · u32 count · u64 pid
     24  u64 beats · u64 publications · u64 value[count]
-    …   count names, each u8 length and that many bytes, in the order of the values
+    …   count figures, in the order of the values: u8 kind · u8 length of the name · u8 of the
+        unit · u16 of the help, then these three
+
+So a file explains itself: what a figure is (a gauge, a total, a high-water mark), its unit and what it counts are said
+once, where the counter is declared, and whoever reads the file needs no list of its own.
 
 Two of them tell whether the process lives (``liveness``): ``publications`` are counted by its event loop, ``beats`` by
 a thread of their own, which goes on while the loop is held up.
@@ -26,9 +30,11 @@ import os
 import struct
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any
 
 from .errors import WireError
 
@@ -36,45 +42,94 @@ PUBLISH_INTERVAL_S = 0.25
 """Seconds between two publications of a process that is not stuck, and between two beats."""
 
 _MAGIC = b"roostcnt"
-_VERSION = 2
+_VERSION = 3
 _HEAD = struct.Struct("<8sIIQQQ")
 _FIXED = struct.Struct("<8sIIQ")
 _U64 = struct.Struct("<Q")
+_FIGURE = struct.Struct("<BBBH")
 _U64_MAX = (1 << 64) - 1
 
 
+class Kind(IntEnum):
+    """What a figure says, and so what may be made of it."""
+
+    GAUGE = 0
+    """What is held now: it rises and falls, has no rate, and adds up over processes."""
+    TOTAL = 1
+    """What has happened since the start: it only grows, has a rate, and adds up over processes."""
+    HIGH_WATER = 2
+    """The most that was seen since the start: it has no rate, and of several processes the highest counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What a counter is.
+
+    Attributes:
+        kind: See ``Kind``.
+        help: What it counts, in a sentence.
+        unit: The unit, in the plural, where it does not count things: "bytes", "microseconds".
+    """
+
+    kind: Kind
+    help: str
+    unit: str = ""
+
+
+# ``Any``, as of ``dataclasses.field``: a counter is an ``int``, and its class says what kind of.
+
+
+def gauge(help: str, *, unit: str = "") -> Any:
+    """Declare a counter of what is held now."""
+    return Figure(Kind.GAUGE, help, unit)
+
+
+def total(help: str, *, unit: str = "") -> Any:
+    """Declare a counter of what has happened since the start."""
+    return Figure(Kind.TOTAL, help, unit)
+
+
+def high_water(help: str, *, unit: str = "") -> Any:
+    """Declare a counter of the most that was seen since the start."""
+    return Figure(Kind.HIGH_WATER, help, unit)
+
+
 class Counters:
-    """The counters of one process: a subclass names each with an ``int`` annotation, and all start at 0.
+    """The counters of one process: a subclass declares each with its kind, and all start at 0.
 
     ::
 
         class RouterCounters(Counters):
-            connections: int
-            messages_in: int
+            connections: int = gauge("WebSockets that are open or closing")
+            messages_in: int = total("Messages taken from clients")
 
-    Those below are of the links and the process itself, which every process has. Totals only grow; a figure of what is
-    held now may sink, but never below 0.
+    Those below are of the links and the process itself, which every process has.
+
+    Attributes:
+        figures: What each counter is, by name.
     """
 
-    wire_garbage: int
-    """Batches that were dropped because they are none, or are not for this process, or carry records that are none."""
-    batches_in: int
-    """Batches received on all links, control batches and duplicates included."""
-    batches_out: int
-    """Batches given to ZeroMQ, control batches and those sent again included."""
-    batches_resent: int
-    """Batches put out again because the other end lacked them."""
-    batches_unexpected: int
-    """Batches dropped because the map names no such sender yet, or does not any more."""
-    links_failed: int
-    """Links given up because the other end broke the wire's rules."""
-    collections: int
-    """Full garbage collections."""
-    longest_collection_us: int
-    """Microseconds that the longest of them took."""
+    wire_garbage: int = total(
+        "Batches that were dropped because they are none, or are not for this process, or carry records that are none"
+    )
+    batches_in: int = total("Batches received on all links, control batches and duplicates included")
+    batches_out: int = total("Batches given to ZeroMQ, control batches and those sent again included")
+    batches_resent: int = total("Batches put out again because the other end lacked them")
+    batches_unexpected: int = total("Batches dropped because the map names no such sender yet, or does not any more")
+    links_failed: int = total("Links given up because one of their ends broke the wire's rules or met a defect")
+    collections: int = total("Full garbage collections")
+    longest_collection_us: int = high_water(
+        "Microseconds that the longest full garbage collection took", unit="microseconds"
+    )
 
     def __init__(self) -> None:
-        self.names: tuple[str, ...] = tuple(name for name, kind in get_type_hints(type(self)).items() if kind is int)
+        self.figures: Mapping[str, Figure] = {
+            name: figure
+            for cls in reversed(type(self).__mro__)
+            for name, figure in vars(cls).items()
+            if isinstance(figure, Figure)
+        }
+        self.names = tuple(self.figures)
         for name in self.names:
             setattr(self, name, 0)
 
@@ -93,12 +148,20 @@ class Reading:
         beats: Grows by one four times a second, unless the process is stopped or never lets go of Python's lock.
         publications: Grows by one with each publication: a process whose event loop stands still stops publishing.
         values: Each counter's value by name.
+        figures: What each counter is, by name.
     """
 
     pid: int
     beats: int
     publications: int
     values: Mapping[str, int]
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The values that only grow, and so have a rate."""
+        figures = self.figures
+        return {name: value for name, value in self.values.items() if figures[name].kind is Kind.TOTAL}
 
 
 class CounterFile:
@@ -119,7 +182,7 @@ class CounterFile:
         count = len(counters.names)
         self._values = struct.Struct(f"<{count + 1}Q")
         content = _HEAD.pack(_MAGIC, _VERSION, count, os.getpid(), 0, 0) + bytes(_U64.size * count)
-        content += b"".join(bytes((len(name.encode()),)) + name.encode() for name in counters.names)
+        content += b"".join(_figure_bytes(name, figure) for name, figure in counters.figures.items())
         fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
         try:
             with open(fresh, "w+b") as file:
@@ -188,14 +251,30 @@ def read_counters(path: Path) -> Reading:
         if magic != _MAGIC or version != _VERSION:
             raise WireError(f"{path} is no counter file of version {_VERSION}")
         values = struct.unpack_from(f"<{count}Q", content, _HEAD.size)
-        position = _HEAD.size + _U64.size * count
-        names = []
-        for _ in range(count):
-            end = position + 1 + content[position]
-            names.append(content[position + 1 : end].decode())
-            position = end
-        if position != len(content):
-            raise WireError(f"{path} should end at byte {position} and has {len(content)}")
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise WireError(f"{path} is cut off: {error}") from error
-    return Reading(pid, beats, publications, dict(zip(names, values, strict=True)))
+        figures = _figures_of(content[_HEAD.size + _U64.size * count :], count)
+    except (struct.error, IndexError, ValueError) as error:
+        raise WireError(f"{path} is cut off or holds something else: {error}") from error
+    return Reading(pid, beats, publications, dict(zip(figures, values, strict=True)), figures)
+
+
+def _figure_bytes(name: str, figure: Figure) -> bytes:
+    words = name.encode(), figure.unit.encode(), figure.help.encode()
+    return _FIGURE.pack(figure.kind, *map(len, words)) + b"".join(words)
+
+
+@lru_cache(maxsize=64)
+def _figures_of(content: bytes, count: int) -> Mapping[str, Figure]:
+    """Read what the figures are. Files of one release say the same, again and again."""
+    figures: dict[str, Figure] = {}
+    position = 0
+    for _ in range(count):
+        kind, *lengths = _FIGURE.unpack_from(content, position)
+        position += _FIGURE.size
+        words = []
+        for length in lengths:
+            words.append(content[position : position + length].decode())
+            position += length
+        figures[words[0]] = Figure(Kind(kind), words[2], words[1])
+    if position != len(content) or len(figures) != count:
+        raise ValueError(f"its figures should take {position} bytes and take {len(content)}")
+    return figures

@@ -38,10 +38,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..common.counters import Kind
 from ..common.errors import RoostError
 from .changes import Change, ChangeRefused
 from .reloading import CANARY_S
-from .status import LEVELS, ClusterStatus
+from .status import ClusterStatus
 
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -230,8 +231,9 @@ class _ClusterCollector(Collector):
             for name, value in member.counters.items():
                 family = families.get(name)
                 if family is None:
-                    make = GaugeMetricFamily if name in LEVELS else CounterMetricFamily
-                    family = families[name] = make(f"roost_{name}", name.replace("_", " "), labels=labels)
+                    figure = picture.figures[name]
+                    make = CounterMetricFamily if figure.kind is Kind.TOTAL else GaugeMetricFamily
+                    family = families[name] = make(f"roost_{name}", figure.help, labels=labels)
                 assert isinstance(family, GaugeMetricFamily | CounterMetricFamily)
                 family.add_metric(values, value)
         version = GaugeMetricFamily("roost_map_version", "Version of the cluster map", value=picture.map_version)

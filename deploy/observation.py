@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ..common.counters import Reading, read_counters
+from ..common.counters import Figure, Reading, read_counters
 from ..common.errors import WireError
 from ..common.liveness import Liveness, Verdict
 from .post import Post, PostState
@@ -41,6 +41,11 @@ class Observation:
         """The last reading of each member, dead ones included; a copy."""
         return dict(self._readings)
 
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """What each counter is that some member has published."""
+        return {name: figure for reading in self._readings.values() for name, figure in reading.figures.items()}
+
     def read(self, posts: Iterable[Post], now: float) -> None:
         """Read every member's counters."""
         for post in posts:
@@ -62,7 +67,7 @@ class Observation:
             if reading.values.get(FAILED_CONSTRUCTIONS, 0) > failed:
                 self._failed_at[post.name] = now
             self._readings[post.name] = reading
-            self._rates.setdefault(post.name, Rates()).add(now, reading.pid, reading.values)
+            self._rates.setdefault(post.name, Rates()).add(now, reading.pid, reading.totals)
 
     def judge(self, posts: Iterable[Post], now: float) -> list[tuple[Post, Verdict]]:
         """Judge by the last readings who lives; about once a second.

@@ -15,23 +15,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..common.counters import Figure, Kind
+
 FAILED_CONSTRUCTIONS = "constructions_failed"
 """The shards' counter of constructors that raised."""
 RATE_WINDOW_S = 5.0
 """Seconds over which a rate is averaged."""
-
-LEVELS = frozenset(
-    {
-        "connections",
-        "handshakes_in_flight",
-        "ghosts",
-        "parked",
-        "objects_awake",
-        "objects_asleep",
-        "sockets",
-    }
-)
-"""Counters that say what is held now; all others are totals that only grow, and have a rate."""
 
 
 class Rates:
@@ -41,12 +30,12 @@ class Rates:
         self._pid = 0
         self._readings: deque[tuple[float, Mapping[str, int]]] = deque()
 
-    def add(self, now: float, pid: int, values: Mapping[str, int]) -> None:
-        """Note a reading. One of another process begins anew: its totals start at zero."""
+    def add(self, now: float, pid: int, totals: Mapping[str, int]) -> None:
+        """Note the totals of a reading. One of another process begins anew: its totals start at zero."""
         if pid != self._pid:
             self._readings.clear()
             self._pid = pid
-        self._readings.append((now, values))
+        self._readings.append((now, totals))
         while len(self._readings) > 2 and self._readings[1][0] <= now - RATE_WINDOW_S:
             self._readings.popleft()
 
@@ -57,11 +46,7 @@ class Rates:
         (first_at, first), (last_at, last) = self._readings[0], self._readings[-1]
         if last_at <= first_at:
             return {}
-        return {
-            name: max(0.0, (value - first.get(name, 0)) / (last_at - first_at))
-            for name, value in last.items()
-            if name not in LEVELS
-        }
+        return {name: max(0.0, (value - first.get(name, 0)) / (last_at - first_at)) for name, value in last.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +86,16 @@ class ClusterStatus:
     slots_in_transit: int = 0
     change: str = ""
     """The change under way, such as "scaling to 5 shards and 1 router"; empty when there is none."""
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    """What each counter of the members is, as they declare it."""
 
     def total(self, counter: str) -> int:
-        """The sum of a counter over all members."""
-        return sum(member.counters.get(counter, 0) for member in self.members)
+        """A counter over all members: the sum; of a high-water mark, the highest."""
+        values = [member.counters.get(counter, 0) for member in self.members]
+        figure = self.figures.get(counter)
+        if figure is not None and figure.kind is Kind.HIGH_WATER:
+            return max(values, default=0)
+        return sum(values)
 
     def rate(self, counter: str) -> float:
         """The sum of a counter's rate over all members."""
@@ -113,10 +104,15 @@ class ClusterStatus:
     def to_dict(self) -> dict[str, Any]:
         """As it goes out in JSON."""
         names = sorted({name for member in self.members for name in member.counters})
+        rates = sorted({name for member in self.members for name in member.rates})
         return {
             **asdict(self),
+            "figures": {
+                name: {"kind": figure.kind.name.lower(), "unit": figure.unit, "help": figure.help}
+                for name, figure in self.figures.items()
+            },
             "totals": {name: self.total(name) for name in names},
-            "rates": {name: round(self.rate(name), 3) for name in names if name not in LEVELS},
+            "rates": {name: round(self.rate(name), 3) for name in rates},
         }
 
     @classmethod
@@ -130,6 +126,10 @@ class ClusterStatus:
         own["members"] = tuple(
             MemberStatus(**{name: member[name] for name in MemberStatus.__slots__}) for member in document["members"]
         )
+        own["figures"] = {
+            name: Figure(Kind[figure["kind"].upper()], figure["help"], figure["unit"])
+            for name, figure in document["figures"].items()
+        }
         return cls(**own)
 
 

@@ -459,6 +459,7 @@ class Supervisor:
             members=tuple(conductor.member_status(post) for post in staff.posts.values()),
             slots_in_transit=len(conductor.map.next_owners),
             change=conductor.change.title if conductor.change is not None else "",
+            figures=conductor.observation.figures,
         )
 
 

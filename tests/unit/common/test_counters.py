@@ -8,13 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.counters import PUBLISH_INTERVAL_S, CounterFile, Counters, read_counters
+from roost.common.counters import (
+    PUBLISH_INTERVAL_S,
+    CounterFile,
+    Counters,
+    Figure,
+    Kind,
+    gauge,
+    high_water,
+    read_counters,
+    total,
+)
 from roost.common.errors import WireError
 
 
 class SomeCounters(Counters):
-    connections: int
-    messages_in: int
+    connections: int = gauge("Connections that are open")
+    messages_in: int = total("Messages, größere too", unit="messages")
+    longest_us: int = high_water("The longest of them")
 
 
 def test_a_subclass_adds_its_counters_to_the_links_and_all_start_at_0() -> None:
@@ -44,6 +55,20 @@ def test_what_is_published_is_read_back(tmp_path: Path) -> None:
     assert (reading.values["connections"], reading.values["messages_in"]) == (7, 2**40)
     assert set(reading.values) == set(counters.names)
     file.close()
+
+
+def test_the_file_says_what_each_figure_is(tmp_path: Path) -> None:
+    counters = SomeCounters()
+    file = CounterFile(tmp_path / "c", counters)
+    counters.connections, counters.messages_in, counters.longest_us, counters.batches_in = 1, 2, 3, 4
+    file.close()
+    reading = read_counters(tmp_path / "c")
+    assert reading.figures == counters.figures
+    assert reading.figures["connections"] == Figure(Kind.GAUGE, "Connections that are open")
+    assert reading.figures["messages_in"] == Figure(Kind.TOTAL, "Messages, größere too", "messages")
+    assert reading.figures["longest_us"].kind is Kind.HIGH_WATER
+    grown = {name: value for name, value in reading.totals.items() if value}
+    assert grown == {"messages_in": 2, "batches_in": 4}, "what is held now has no rate, nor has a high-water mark"
 
 
 def test_close_publishes_once_more_and_leaves_the_file(tmp_path: Path) -> None:

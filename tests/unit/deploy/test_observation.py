@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from roost.common.cluster_map import MemberKind
-from roost.common.counters import CounterFile, Counters
+from roost.common.counters import CounterFile, Counters, total
 from roost.common.ids import Incarnation
 from roost.common.liveness import Verdict
 from roost.deploy.observation import Observation
@@ -17,8 +17,8 @@ from roost.deploy.post import Post
 
 
 class Figures(Counters):
-    events: int
-    constructions_failed: int
+    events: int = total("Events")
+    constructions_failed: int = total("Constructors that raised")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from roost.common.counters import Figure, Kind
 from roost.deploy.status import ClusterStatus, MemberStatus, Rates, duration, render
 
 ROUTER = MemberStatus(
@@ -22,7 +23,7 @@ ROUTER = MemberStatus(
     restarts=0,
     slots=0,
     error="",
-    counters={"connections": 1200, "messages_in": 5000, "ghosts": 3},
+    counters={"connections": 1200, "messages_in": 5000, "ghosts": 3, "longest_collection_us": 700},
     rates={"messages_in": 250.0},
 )
 SHARD = replace(
@@ -32,7 +33,7 @@ SHARD = replace(
     pid=12,
     restarts=2,
     slots=4096,
-    counters={"objects_awake": 4, "objects_asleep": 6, "sockets": 1200, "events": 5000},
+    counters={"objects_awake": 4, "objects_asleep": 6, "sockets": 1200, "events": 5000, "longest_collection_us": 900},
     rates={"events": 250.0},
     seat="shard-1",
     holds_seat=True,
@@ -50,16 +51,27 @@ PICTURE = ClusterStatus(
     (ROUTER, SHARD, DEAD),
     12,
     "scaling to 3 shards",
+    {
+        "connections": Figure(Kind.GAUGE, "WebSockets that are open"),
+        "ghosts": Figure(Kind.GAUGE, "Connections without TCP"),
+        "messages_in": Figure(Kind.TOTAL, "Messages taken from clients"),
+        "bytes_in": Figure(Kind.TOTAL, "Their payload", "bytes"),
+        "objects_awake": Figure(Kind.GAUGE, "Objects in memory"),
+        "objects_asleep": Figure(Kind.GAUGE, "Objects that are not"),
+        "sockets": Figure(Kind.GAUGE, "Sockets"),
+        "events": Figure(Kind.TOTAL, "Events"),
+        "longest_collection_us": Figure(Kind.HIGH_WATER, "Microseconds of the longest collection", "microseconds"),
+    },
 )
 
 
 def test_rates_are_growth_over_time() -> None:
     rates = Rates()
     assert rates.per_second() == {}
-    rates.add(10.0, 1, {"messages_in": 100, "connections": 5})
+    rates.add(10.0, 1, {"messages_in": 100})
     assert rates.per_second() == {}
-    rates.add(12.0, 1, {"messages_in": 300, "connections": 9, "events": 4})
-    assert rates.per_second() == {"messages_in": 100.0, "events": 2.0}, "what is held now has no rate"
+    rates.add(12.0, 1, {"messages_in": 300, "events": 4})
+    assert rates.per_second() == {"messages_in": 100.0, "events": 2.0}
 
 
 def test_rates_forget_what_is_old() -> None:
@@ -89,6 +101,8 @@ def test_the_picture_survives_json() -> None:
     document = json.loads(json.dumps(PICTURE.to_dict()))
     assert document["totals"]["connections"] == 1200
     assert document["totals"]["events"] == 5000
+    assert document["totals"]["longest_collection_us"] == 900, "the highest of all members, not the sum"
+    assert document["figures"]["bytes_in"] == {"kind": "total", "unit": "bytes", "help": "Their payload"}
     assert document["rates"] == {"events": 250.0, "messages_in": 250.0}
     assert ClusterStatus.from_dict(document) == PICTURE
 

@@ -1,0 +1,37 @@
+"""Each counter is declared as what the code makes of it: what sinks is no total, and what only grows no gauge."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from roost.common.counters import Counters, Kind
+from roost.router.counters import RouterCounters
+from roost.shard.counters import ShardCounters
+
+ROOT = Path(__file__).parents[2]
+CHANGES = re.compile(r"counters\.(\w+) (\+=|-=|=)(?!=)(.*)")
+
+
+def changes_of(package: str) -> dict[str, set[str]]:
+    """How the code of a package, and that of ``common``, changes each counter."""
+    found: dict[str, set[str]] = {}
+    for folder in (package, "common"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name, how, by in CHANGES.findall(path.read_text()):
+                found.setdefault(name, set()).add("-=" if " - (" in by else how)
+    return found
+
+
+@pytest.mark.parametrize(("package", "counters"), [("router", RouterCounters), ("shard", ShardCounters)])
+def test_each_counter_is_of_the_kind_that_the_code_makes_of_it(package: str, counters: type[Counters]) -> None:
+    figures, changes = counters().figures, changes_of(package)
+    wrong = {
+        name: (figures[name].kind.name, sorted(how))
+        for name, how in changes.items()
+        if name in figures and (figures[name].kind is Kind.TOTAL) != (how == {"+="})
+    }
+    assert wrong == {}
+    assert figures.keys() <= changes.keys(), "a counter that nothing counts"
