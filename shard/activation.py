@@ -39,6 +39,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from .current import current, request_job
+from .failures import Failure
 from .jobs import Job, JobKind
 from .request import Headers, Request
 from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 _MESSAGE = JobKind.MESSAGE
 
 Handler = Callable[..., Any]
+
+RESET = "the object was reset"
+"""Why its handlers are cancelled and its requests fail."""
 
 
 class ActivationState(Enum):
@@ -89,6 +93,7 @@ class Activation:
         owner: The object.
         state: See the table above.
         instance: The user's object; set once ``__init__`` has returned.
+        failure: Why the object was reset, once it was.
         ctx: What its code asks the runtime by; set with ``instance``.
         context: The context that its code runs in, copied for each event.
         jobs: Its jobs whose handlers wait for something.
@@ -104,6 +109,7 @@ class Activation:
         "_on_message",
         "context",
         "ctx",
+        "failure",
         "instance",
         "jobs",
         "owner",
@@ -115,6 +121,7 @@ class Activation:
     def __init__(self, owner: HostedObject) -> None:
         self.owner = owner
         self.state = ActivationState.CONSTRUCTING
+        self.failure: Failure | None = None
         self.instance: DurableObject | None = None
         self.ctx: DurableObjectState | None = None
         self.context: contextvars.Context = owner.host.context.copy()
@@ -180,11 +187,17 @@ class Activation:
         self.tasks.clear()
         self.promises.clear()
 
-    def end(self) -> None:
-        """The object is reset, or has moved: this life is over."""
+    def end(self, failure: Failure | None = None) -> None:
+        """The object is reset (because of *failure*), or has moved: this life is over."""
         self.state = ActivationState.RESET
+        self.failure = self.failure or failure
         if self.ctx is not None:
             self.ctx.is_over = True
+
+    @property
+    def why_reset(self) -> str:
+        """What the public hears of the reset."""
+        return RESET if self.failure is None else self.failure.text
 
     @property
     def idle(self) -> bool:

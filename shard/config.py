@@ -49,6 +49,9 @@ class ShardConfig(MemberConfig):
         at_least=1,
         at_most=limits.MAX_ATTACHMENT_BYTES_SETTABLE,
     )
+    development: bool = setting(
+        False, help="show clients why an object's code failed, with the traceback; only where all clients may know"
+    )
     vars: tuple[str, ...] = setting((), help="NAME=VALUE, which objects find as env.NAME")
 
     def __post_init__(self) -> None:

@@ -20,11 +20,12 @@ from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.last_words import LastWords
 from ..common.link import Link
 from ..common.records import AcceptMode, HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
-from .activation import Activation, ActivationState
+from .activation import RESET, Activation, ActivationState
 from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
-from .hosted import RESET, VANISHED, HostedObject
+from .failures import Failure
+from .hosted import VANISHED, HostedObject
 from .jobs import Job, JobKind
 from .loader import HostedClass
 from .namespaces import Env
@@ -346,13 +347,14 @@ class Host:
             if job.timer is not None:
                 job.timer.cancel()
         job.has_ended = True
-        if error is not None and not (
-            isinstance(error, ObjectReset) or (job.cancelled_for and isinstance(error, asyncio.CancelledError))
-        ):
-            self.user_error(job.label, error)
+        was_ended = isinstance(error, ObjectReset) or (
+            bool(job.cancelled_for) and isinstance(error, asyncio.CancelledError)
+        )
         if socket is None:
-            self._answer(job, activation, result, error)
+            self._answer(job, activation, result, error, was_ended)
         else:
+            if error is not None and not was_ended:
+                self.user_error(job.label, error)
             if kind is not _MESSAGE:
                 owner.forget(socket)
                 socket.gone = True
@@ -381,7 +383,8 @@ class Host:
             self._vanish(socket)
 
     def abandon(self, job: Job, reason: str) -> None:
-        """End *job* without having run it: a request is answered 500 with *reason*, an event counts as done with."""
+        """End *job* without having run it: a request is answered 500 with *reason* (public), an event counts as
+        handled."""
         owner, socket = job.owner, job.socket
         job.has_ended = True
         if socket is None:
@@ -405,10 +408,18 @@ class Host:
             self.release.drop(job)
         job.owner.finished(job)
 
-    def user_error(self, where: str, error: BaseException | None) -> None:
-        """The user's code has raised: log it with its traceback. Nothing else is hurt by it."""
+    def user_error(self, where: str, error: BaseException | None, number: str = "") -> None:
+        """The user's code has raised: log it with its traceback, and with the id under which the public hears of it, if
+        it does. Nothing else is hurt by it."""
         self.counters.errors += 1
-        log.error("%s raised %s: %s", where, type(error).__name__, error, exc_info=error)
+        known_as = f" (error id {number})" if number else ""
+        log.error("%s raised %s: %s%s", where, type(error).__name__, error, known_as, exc_info=error)
+
+    def failed(self, sentence: str, where: str, error: BaseException) -> Failure:
+        """As ``user_error``, for an error of which the public hears *sentence*."""
+        failure = Failure.of(sentence, error, development=self.config.development)
+        self.user_error(where, error, failure.id)
+        return failure
 
     def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A task has raised and nobody has looked, or a callback has: log it; objects' tasks are called after them."""
@@ -437,21 +448,29 @@ class Host:
 
     # --- requests ---
 
-    def _answer(self, job: Job, activation: Activation | None, result: Any, error: BaseException | None) -> None:
+    def _answer(
+        self, job: Job, activation: Activation | None, result: Any, error: BaseException | None, was_ended: bool
+    ) -> None:
         request, owner = job.request, job.owner
-        if error is None and activation is not None and activation.state is ActivationState.RESET:
-            error = ObjectReset("its answer came afterwards")  # it has caught the error that should have ended it
-        if error is not None:
-            reason = f"{RESET}: {error}" if isinstance(error, ObjectReset) else job.cancelled_for
-            self._respond(job, _text(request.request, 500, reason or "the object's fetch raised an exception"))
+        if activation is not None and activation.state is ActivationState.RESET:
+            # Also when it has caught the error that should have ended it: its answer would come afterwards.
+            if error is not None and not was_ended:
+                self.user_error(job.label, error)
+            self._respond(job, _text(request.request, 500, activation.why_reset))
+        elif error is not None:
+            if was_ended and job.cancelled_for:
+                reason = job.cancelled_for
+            else:
+                reason = self.failed("the object failed while it handled the request", job.label, error).text
+            self._respond(job, _text(request.request, 500, reason))
         elif activation is not None and not activation.has_fetch:
             self._respond(job, _text(request.request, 501, f"{request.namespace} does not handle requests (no fetch)"))
         else:
             try:
                 answer = answer_of(owner, request, result)
             except Exception as wrong:
-                self.user_error(job.label, wrong)
-                self._respond(job, _text(request.request, 500, "the object's fetch returned something unusable"))
+                reason = self.failed("the object's answer to the request is not a valid one", job.label, wrong).text
+                self._respond(job, _text(request.request, 500, reason))
             else:
                 self._carry_out(job, answer)
 

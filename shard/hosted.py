@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..common.errors import ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
-from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_CLOSE_REASON_BYTES, MAX_WEBSOCKETS_PER_OBJECT
+from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.records import ObjectState
-from .activation import Activation, ActivationState
+from .activation import RESET, Activation, ActivationState
 from .context import DurableObjectState
 from .current import request_job
+from .failures import Failure
 from .jobs import Job, JobKind
 from .mailbox import Mailbox
 from .outbox import Outbox
@@ -38,8 +39,8 @@ RESET_CODE = 1011
 """Close code of a reset object's sockets (RFC 6455 7.4.1: an unexpected condition)."""
 VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason that goes with code 1006."""
-RESET = "the object was reset"
-"""Why its handlers are cancelled and its requests fail."""
+NOT_CONSTRUCTED = "the object could not be constructed"
+"""What the public hears of a constructor that fails."""
 
 _STARTING = (ActivationState.ACTIVE, ActivationState.LEAVING)
 
@@ -167,7 +168,7 @@ class HostedObject:
         elif activation is self.activation:
             self.mailbox.put(job.source, job)
         else:
-            self.host.abandon(job, RESET)
+            self.host.abandon(job, RESET if activation is None else activation.why_reset)
 
     def pump(self) -> None:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
@@ -223,7 +224,7 @@ class HostedObject:
                 activation.construct(host.env, DurableObjectState(self))
         except BaseException as error:
             host.counters.constructions_failed += 1
-            host.user_error(f"{self.label} __init__", error)
+            failure = host.failed(NOT_CONSTRUCTED, f"{self.label} __init__", error)
             if activation.state is ActivationState.RESET:
                 return False  # the constructor has called abort()
             if self._try_again_later():
@@ -231,10 +232,10 @@ class HostedObject:
             first = self.mailbox.take()
             if first.kind is JobKind.FETCH:
                 self._drop_activation()
-                host.abandon(first, f"the object could not be constructed: {type(error).__name__}")
+                host.abandon(first, failure.text)
             else:
                 host.abandon(first, "")
-                self.reset("the object could not be constructed")
+                self.reset(failure)
             return False
         self.restored = False
         self._retry = None
@@ -303,13 +304,17 @@ class HostedObject:
             and not self.outbox.planned
         )
 
-    def reset(self, reason: str) -> None:
-        """End this life and all sockets of the object: Close 1011 behind what was sent before, and no events."""
+    def reset(self, failure: Failure) -> None:
+        """End this life and all sockets of the object: Close 1011 behind what was sent before, and no events.
+
+        Args:
+            failure: What the public hears; whoever calls has logged it.
+        """
         host = self.host
         host.counters.resets += 1
         activation = self.activation
         if activation is not None:
-            activation.end()
+            activation.end(failure)
             for job in list(activation.jobs):
                 host.cancel(job, RESET)
         self._drop_activation()
@@ -317,17 +322,16 @@ class HostedObject:
             # Told before the sockets go: routers may keep what they know of the object for some time after.
             self.auto_response, self.event_timeout_ms = None, 0
             self._state_changed()
-        text = reason.encode(errors="replace")[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
         everything = [*self.sockets, *(self.standard or ()), *(self.accepting or ())]
         for socket in dict.fromkeys(everything):
             if socket.peer is not None and not socket.gone:
-                self.record_close(socket, RESET_CODE, text, final=True)
+                self.record_close(socket, RESET_CODE, failure.reason, final=True)
             socket.gone = True
             self.drop_held(socket)
             self.forget(socket)
         self.accepting = None
         while self.mailbox:
-            host.abandon(self.mailbox.take(), f"{RESET}: {reason}")
+            host.abandon(self.mailbox.take(), failure.text)
         host.note_idle(self)
 
     # --- moving to another shard (see ``release``) ---
@@ -544,11 +548,9 @@ class HostedObject:
                 result = await callback()
         except BaseException as error:
             if activation is self.activation and not self.host.is_closing and not self.leaving:
-                if limit.expired():
-                    log.error("%s block_concurrency_while: took more than %g s", self.label, BLOCK_TIMEOUT_S)
-                else:
-                    self.host.user_error(f"{self.label} block_concurrency_while", error)
-                self.reset("block_concurrency_while failed")
+                took_long = TimeoutError(f"the callback took more than {BLOCK_TIMEOUT_S:g} s")
+                why = took_long if limit.expired() else error
+                self.reset(self.host.failed(RESET, f"{self.label} block_concurrency_while", why))
                 raise ObjectReset("the object was reset: block_concurrency_while failed") from error
             activation.unblock()
             raise
@@ -559,9 +561,9 @@ class HostedObject:
     def abort(self, reason: str | None) -> NoReturn:
         """Reset the object and end the handler that asks for it."""
         text = str(reason) if reason is not None else "the object called abort()"
-        # Nobody else may hear of it: a handler's caller is a socket, and a client learns of no more than the 1011.
-        log.warning("%s reset itself: %s", self.label, text)
-        self.reset(text)
+        failure = Failure.of(RESET, text, development=self.host.config.development)
+        log.warning("%s reset itself: %s (error id %s)", self.label, text, failure.id)
+        self.reset(failure)
         raise ObjectReset(text)
 
     async def tell_all(self, listeners: list[Callable[[Any], Any]], event: Any) -> None:

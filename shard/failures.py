@@ -1,0 +1,54 @@
+"""What the public hears when an object's code fails: a plain sentence, and an id under which the log has the rest.
+
+Exceptions and the reasons of ``abort`` are written for whoever runs the cluster: they hold names of classes, values,
+paths. Clients are strangers. So a 500's body and a Close's reason say what has happened in words of the runtime's own,
+and the id joins them with the line of the log. In development (the shard's ``--development``) whoever asks is who
+writes the code, and the answer carries the traceback.
+"""
+
+from __future__ import annotations
+
+import secrets
+import traceback
+from dataclasses import dataclass
+
+from ..common.limits import MAX_CLOSE_REASON_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failure, as the public hears of it.
+
+    Attributes:
+        id: 12 random hex digits, in the answer and in the log's line.
+        text: The body of a 500.
+        reason: The reason of a Close, at most 123 UTF-8 bytes.
+    """
+
+    id: str
+    text: str
+    reason: str
+
+    @classmethod
+    def of(cls, sentence: str, cause: BaseException | str, *, development: bool) -> Failure:
+        """Make the words for a failure.
+
+        Args:
+            sentence: What has happened, in words that everybody may read.
+            cause: Why: what the code raised, or said.
+            development: Say why, too.
+        """
+        number = secrets.token_hex(6)
+        public = f"{sentence} (error id {number})"
+        if not development:
+            return cls(number, public, _cut(public))
+        if isinstance(cause, str):
+            return cls(number, f"{public}\n\n{cause}", _cut(cause))
+        in_short = "".join(traceback.format_exception_only(cause)).strip()
+        in_full = "".join(traceback.format_exception(cause))
+        return cls(number, f"{public}\n\n{in_full}", _cut(in_short))
+
+
+def _cut(reason: str) -> str:
+    """*reason* in the bytes that a Close has for it."""
+    return reason.encode(errors="replace")[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
