@@ -169,7 +169,9 @@ class BodyTooLarge(RequestError):
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        super().__init__(f"the request's body is larger than {limit} bytes")
+        super().__init__(
+            f"the request's body is larger than {limit:,} bytes, which is the limit here: send less at once"
+        )
 
 
 class HeadTooLarge(RequestError):
@@ -179,7 +181,10 @@ class HeadTooLarge(RequestError):
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        super().__init__(f"the request's head is larger than {limit} bytes")
+        super().__init__(
+            f"the request's line and headers are larger than {limit:,} bytes, the limit: send fewer or shorter "
+            "headers (in a browser, delete this site's cookies)"
+        )
 
 
 class Unavailable(RequestError):

@@ -69,7 +69,7 @@ log = logging.getLogger("roost.router")
 PIECE = 512
 """Passports and events given to new owners in one turn of the loop: some 5 ms. An object is not divided."""
 POISONED = "a message of this connection ended its object's process"
-REFUSED = "the object has ended its process again and again; it is refused for a while"
+REFUSED = "the object has ended its process again and again; it is refused for a minute"
 
 
 class Forwarding:
@@ -292,7 +292,9 @@ class Forwarding:
             elif request.connection is not None:
                 request.connection.refuse()  # its client is gone, and no object has heard of it
         for request in self.requests.park_again(wanted):
-            self._fail(request, Unavailable(f"{MAX_PARKED_REQUESTS} requests wait for their objects already"))
+            self._fail(
+                request, Unavailable(f"{MAX_PARKED_REQUESTS} requests wait for their objects already; try again later")
+            )
 
     def link_broke(self, link: OwnerLink) -> None:
         """The session with a shard cannot go on: one of both broke the wire's rules. What is attached there waits for
@@ -368,7 +370,9 @@ class Forwarding:
                 self._fail(
                     request,
                     Refusal(
-                        502, "the object's process ended before it answered; the request may have been carried out"
+                        502,
+                        "the object's process ended before it answered: the request may have been carried out, so look "
+                        "before you send it again",
                     ),
                 )
         self._drop_holds(link, set(slots))

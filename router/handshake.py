@@ -29,12 +29,10 @@ _DEFLATE = ServerPerMessageDeflateFactory(
 )
 
 
-_UPGRADE_REQUIRED = (
-    # RFC 9110 15.5.22 asks for the protocol, RFC 6455 4.4 for the version that we do speak.
-    (b"upgrade", b"websocket"),
-    (b"connection", b"upgrade"),
-    (b"sec-websocket-version", b"13"),
-)
+OFFER = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
+"""What a 426 says of the protocol that it asks for (RFC 9110 15.5.22)."""
+_UPGRADE_REQUIRED = (*OFFER, (b"sec-websocket-version", b"13"))
+"""And of the version that we do speak (RFC 6455 4.4)."""
 
 
 class Handshake:

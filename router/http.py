@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from ..common import pages
 from ..common.errors import BadRequest, BodyTooLarge, RequestError, RoostError
 from ..common.records import Headers
 from .urls import check_host, split_target
@@ -224,8 +225,18 @@ def declared_length(headers: Headers) -> int | None:
     return None
 
 
-def refusal_bytes(error: RequestError, *, date: bytes, keep_alive: bool, head_only: bool = False) -> bytes:
-    """The response that tells a client, in a sentence, why its request is refused."""
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), *getattr(error, "headers", ())]
-    body = f"{error}\n".encode(errors="backslashreplace")
+def refusal_bytes(
+    error: RequestError, *, date: bytes, keep_alive: bool, head_only: bool = False, head: RequestHead | None = None
+) -> bytes:
+    """The response that tells a client, in a sentence, why its request is refused.
+
+    Args:
+        error: What is wrong.
+        date: The present time as HTTP writes it.
+        keep_alive: Whether the connection stays open after it.
+        head_only: The request was a HEAD.
+        head: The request's head where it is known: a browser gets a page instead of a line of text.
+    """
+    content_type, body = pages.refusal(error.status, str(error), _values(head.headers, b"accept") if head else ())
+    headers = [content_type, *getattr(error, "headers", ())]
     return response_bytes(error.status, headers, body, date=date, keep_alive=keep_alive, head_only=head_only)

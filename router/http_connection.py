@@ -58,8 +58,10 @@ log = logging.getLogger("roost.router")
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
+ENDING = "this router is ending; try again, and another one answers"
 OWN_PATHS = ("/", "/healthz")
 """Paths that the router answers itself."""
+UPGRADE_REQUIRED = 426
 _DATE_TICKS = ticks(1.0)
 
 
@@ -225,7 +227,7 @@ class HttpConnection(asyncio.Protocol):
         crowded = counters.handshakes_in_flight >= MAX_HANDSHAKES_IN_FLIGHT
         self._enter(Phase.FRESH)
         if front.draining:
-            self._refuse(Unavailable("this router is ending"))
+            self._refuse(Unavailable(ENDING))
         elif crowded:
             self._refuse(Unavailable(f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"))
 
@@ -339,7 +341,7 @@ class HttpConnection(asyncio.Protocol):
             if self._answer_own(incoming):
                 return
             if front.draining:
-                raise Unavailable("this router is ending")
+                raise Unavailable(ENDING)
             if not front.namespaces:
                 front.wait(self)
                 self._enter(Phase.WAITING)
@@ -419,6 +421,9 @@ class HttpConnection(asyncio.Protocol):
         except BadResponseHeader as error:
             self._bad_response(error)
             return
+        if response.status == UPGRADE_REQUIRED:
+            # It must say to what (RFC 9110 15.5.22), in fields that only the router may set.
+            headers += handshake.OFFER
         self._respond(response.status, headers, response.body, declared=declared_length(response.headers))
         self._serve()
 
@@ -455,7 +460,11 @@ class HttpConnection(asyncio.Protocol):
         assert self._transport is not None
         keep_alive = self._may_keep_alive(incoming)
         head_only = incoming.head.method == "HEAD"
-        self._transport.write(refusal_bytes(error, date=self._front.date(), keep_alive=keep_alive, head_only=head_only))
+        self._transport.write(
+            refusal_bytes(
+                error, date=self._front.date(), keep_alive=keep_alive, head_only=head_only, head=incoming.head
+            )
+        )
         waited = self._request is not None
         self._finish(keep_alive)
         if waited:
@@ -587,7 +596,7 @@ class HttpConnection(asyncio.Protocol):
         phase = self._phase
         if phase is Phase.HEAD or phase is Phase.BODY:
             waited = self._front.deadlines[phase] * TICK_S
-            self._refuse(Refusal(408, f"the request did not arrive whole within {waited:g} s"))
+            self._refuse(Refusal(408, f"the request did not arrive whole within {waited:g} s; send it again"))
         elif phase is Phase.UPGRADE:
             request = self._request
             assert request is not None

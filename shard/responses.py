@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..common import pages
 from ..common.errors import AlreadyAccepted
 from ..common.records import AcceptMode, HttpRequest, HttpResponse
 from .request import Response
@@ -32,6 +33,8 @@ _ROUTERS_OWN = frozenset(
     )
 )
 """Header fields of the connection, which only the router can know (RFC 9110 7.6.1)."""
+SHOWN_CHARS = 200
+"""Characters of a URL in a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,7 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     """What *owner* answers to *request* by returning *result*.
 
     Raises:
-        TypeError: *result* is no Response, opens a WebSocket that the request did not ask for, or one that another
-            object has accepted.
+        TypeError: *result* is no Response, or opens a WebSocket that another object has accepted.
         AlreadyAccepted: Its WebSocket was in a Response before, or was dropped since it was in none when the request
             that it was accepted in ended.
     """
@@ -71,7 +73,7 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     if handle is None:
         return Answer(HttpResponse(request.request, result.status, AcceptMode.PLAIN, headers, result.body))
     if not request.connection:
-        raise TypeError("fetch returned a WebSocket for a request without the header 'Upgrade: websocket'")
+        return Answer(_upgrade_required(request))
     if handle.used or handle.other is None:
         raise AlreadyAccepted("the WebSocket of this Response was in a Response before")
     socket = handle.other.socket
@@ -88,3 +90,18 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     mode = AcceptMode.HIBERNATABLE if socket.hibernatable else AcceptMode.STANDARD
     opened = HttpResponse(request.request, 101, mode, headers, b"", socket.ordinal, socket.tags, socket.attachment)
     return Answer(opened, socket, protocol)
+
+
+def _upgrade_required(request: HttpRequest) -> HttpResponse:
+    """A browser's address bar, or curl, has asked for what is a WebSocket: its own mistake, and no error of the class,
+    which need not look at the headers. The router adds to what an upgrade is wanted."""
+    address = "ws" + request.url.removeprefix("http")
+    shown = address if len(address) <= SHOWN_CHARS else address[:SHOWN_CHARS] + "…"
+    accept = [value for name, value in request.headers if name == b"accept"]
+    content_type, body = pages.refusal(
+        426,
+        "this address is a WebSocket, and the request has no header 'Upgrade: websocket': open it with a WebSocket "
+        f'client, in JavaScript new WebSocket("{shown}")',
+        accept,
+    )
+    return HttpResponse(request.request, 426, AcceptMode.PLAIN, [content_type], body)

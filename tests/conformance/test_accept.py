@@ -134,9 +134,12 @@ async def test_the_same_for_an_upgrade_that_gets_no_101(room: Room, then: str, s
     assert facts(await room.saw("close")) == GONE
 
 
-async def test_a_socket_for_a_request_that_asked_for_none_is_an_error(room: Room) -> None:
+async def test_a_socket_for_a_request_that_asked_for_none_is_refused_with_a_sentence(room: Room) -> None:
     reply = await room.request(app.accept)
-    assert reply.status == 500
+    assert reply.status == 426
+    assert reply.header("upgrade") == "websocket"
+    assert ("connection", "upgrade") in reply.headers
+    assert "Upgrade: websocket" in reply.text
     assert facts(await room.saw("close")) == GONE
     assert await room.run(app.count) == 0
 

@@ -174,5 +174,13 @@ def test_refusals_tell_why(error: RequestError) -> None:
     assert (b"allow: GET\r\n" in data) == (error.status == 405)
 
 
+def test_a_browser_is_refused_with_a_page() -> None:
+    browsers = head(HOST, (b"Accept", b"text/html,*/*;q=0.8"))
+    data = refusal_bytes(UnknownNamespace("<b>", ["a"]), date=b"D", keep_alive=False, head=browsers)
+    assert b"content-type: text/html; charset=utf-8\r\n" in data
+    assert b"&lt;b&gt;" in data
+    assert b"<b>" not in data
+
+
 def test_a_refusal_can_quote_anything() -> None:
     assert b"\\udcff" in refusal_bytes(Refusal(400, "bad \udcff"), date=b"D", keep_alive=False)

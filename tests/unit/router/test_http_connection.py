@@ -161,6 +161,28 @@ def test_a_response_that_would_split_is_a_500(
     assert len(rig.asked()) == 1
 
 
+def test_a_426_of_an_object_says_to_what_to_upgrade(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET)
+    rig.answer(rig.asked()[0], 426, [(b"upgrade", b"h2c"), (b"x", b"1")])
+    data = client.take()
+    assert b"\r\nupgrade: websocket\r\nconnection: upgrade\r\n" in data
+    assert b"h2c" not in data
+    client.send(GET)
+    rig.answer(rig.asked()[0], 425)
+    assert b"upgrade" not in client.take()
+
+
+def test_a_browser_is_told_on_a_page_what_is_wrong_and_a_program_in_a_line(rig: Rig) -> None:
+    client = rig.client()
+    nowhere = GET.replace(b"chat-room", b"nowhere")
+    assert body(client.send(nowhere)).startswith(b"there is no namespace 'nowhere' here")
+    data = client.send(nowhere.replace(b"\r\n\r\n", b"\r\nAccept: text/html\r\n\r\n"))
+    assert status(data) == 404
+    assert body(data).startswith(b"<!doctype html>")
+    assert b"There is no namespace" in data
+
+
 def test_a_client_that_leaves_is_not_answered(rig: Rig) -> None:
     client = rig.client()
     client.send(GET)

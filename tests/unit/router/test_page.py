@@ -10,13 +10,27 @@ from roost.router.page import health, home
 def test_the_page_lists_the_namespaces() -> None:
     text = home(["chat-room", "counter"]).decode()
     assert text.count("<form") == 2
-    assert 'data-base="/chat-room/"' in text
+    assert 'data-base="chat-room/"' in text, "relative: a proxy may serve the page below a path of its own"
+    assert "/chat-room/&lt;name&gt;" in text
     assert "src=" not in text
     assert "http://" not in text
 
 
 def test_the_page_cannot_be_broken_by_a_name() -> None:
     assert b"<script>alert" not in home(["<script>alert(1)</script>"])
+
+
+def test_every_field_and_button_says_what_it_is() -> None:
+    text = home(["chat-room"]).decode()
+    for element in ("<input", "<button"):
+        _, _, rest = text.partition(element)
+        assert "aria-label=" in rest.partition(">")[0]
+    assert 'lang="en"' in text
+
+
+def test_many_namespaces_stand_in_columns() -> None:
+    assert b'class="namespaces"' in home(["a", "b", "c"])
+    assert b'class="namespaces many"' in home([f"game-{number}" for number in range(40)])
 
 
 def test_the_page_without_namespaces_says_so() -> None:

@@ -86,12 +86,24 @@ def test_what_is_no_response_is_refused(result: Any) -> None:
         answer(result)
 
 
-def test_a_socket_needs_a_request_for_one() -> None:
+def test_a_socket_for_a_request_that_asked_for_none_is_a_426_that_says_how() -> None:
     pair = WebSocketPair()
     accepted(pair)
-    with pytest.raises(TypeError, match="Upgrade"):
-        answer(opened(pair), connection=0)
+    result = answer(opened(pair), connection=0)
+    assert (result.response.status, result.response.mode, result.socket) == (426, AcceptMode.PLAIN, None)
+    assert result.response.headers == [(b"content-type", b"text/plain; charset=utf-8")]
+    assert b"Upgrade: websocket" in result.response.body
+    assert b'new WebSocket("ws://h/ns/n")' in result.response.body
     assert answer(opened(pair)).socket is not None, "the pair is as good as before"
+
+
+def test_a_browser_gets_the_426_as_a_page_and_a_long_address_is_cut() -> None:
+    url = "http://h/ns/<n>?" + "x" * 10_000
+    request = HttpRequest(3, 0, b"", "ns", "n", "GET", url, [(b"accept", b"text/html")], b"")  # type: ignore[arg-type]
+    response = answer_of(OWNER, request, opened(WebSocketPair())).response
+    assert response.headers == [(b"content-type", b"text/html; charset=utf-8")]
+    assert b"ws://h/ns/&lt;n&gt;?" in response.body
+    assert len(response.body) < 4_000
 
 
 def test_a_socket_of_another_object_or_one_that_was_dropped_is_refused() -> None:
