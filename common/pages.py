@@ -27,7 +27,9 @@ main { max-width: 38rem; margin: 0 auto; padding: min(8vh, 4rem) 1rem 3rem; }
 h1 { margin: 0; font-size: 2.2rem; line-height: 1.2; letter-spacing: -0.03em; }
 p { margin: 0.3rem 0 1.6rem; color: var(--soft); }
 a { color: var(--accent); }
-code { font-family: ui-monospace, monospace; }
+code, pre { font-family: ui-monospace, monospace; }
+pre { overflow-x: auto; padding: 1rem; font-size: 0.85rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 9px; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 """
 
@@ -54,7 +56,8 @@ def refusal(status: int, sentence: str, accept: Iterable[bytes] = ()) -> tuple[t
 
     Args:
         status: The HTTP status.
-        sentence: What is wrong and what to do, without the full stop.
+        sentence: What is wrong and what to do, without the full stop; behind an empty line there may be more, such as
+            a traceback, which is shown as it is.
         accept: The values of the request's Accept headers.
 
     Returns:
@@ -66,9 +69,11 @@ def refusal(status: int, sentence: str, accept: Iterable[bytes] = ()) -> tuple[t
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = "Refused"
-    shown = escape(sentence[:1].upper() + sentence[1:])
-    page = document(f"{status} {phrase}", f"<h1>{phrase}</h1>\n<p>{shown}.</p>\n<p><small>HTTP {status}</small></p>")
-    return HTML, page.encode(errors="backslashreplace")
+    first, _, more = sentence.partition("\n\n")
+    shown = escape(first[:1].upper() + first[1:])
+    details = f"\n<pre>{escape(more)}</pre>" if more else ""
+    body = f"<h1>{phrase}</h1>\n<p>{shown}.</p>{details}\n<p><small>HTTP {status}</small></p>"
+    return HTML, document(f"{status} {phrase}", body).encode(errors="backslashreplace")
 
 
 def _wants_html(accept: Iterable[bytes]) -> bool:

@@ -19,7 +19,7 @@ from ..common.errors import ObjectReset
 from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.last_words import LastWords
 from ..common.link import Link
-from ..common.records import AcceptMode, HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
+from ..common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
 from .activation import RESET, Activation, ActivationState
 from .config import ShardConfig
 from .counters import ShardCounters
@@ -33,7 +33,7 @@ from .objects import Objects
 from .output import Output
 from .peers import Peer
 from .release import LAST_STEPS_S, MOVES, Release
-from .responses import Answer, answer_of
+from .responses import Answer, answer_of, refusal
 from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
@@ -253,7 +253,7 @@ class Host:
 
     def refuse(self, peer: Peer, request: HttpRequest, status: int, sentence: str) -> None:
         """Answer a request that no object gets."""
-        peer.writer.response(_text(request.request, status, sentence))
+        peer.writer.response(refusal(request, status, sentence))
         peer.link.flush_soon()
 
     def restore(self, peer: Peer, passport: Passport) -> None:
@@ -388,7 +388,7 @@ class Host:
         owner, socket = job.owner, job.socket
         job.has_ended = True
         if socket is None:
-            self._respond(job, _text(job.request.request, 500, reason))
+            self._respond(job, refusal(job.request, 500, reason))
         else:
             if job.kind is not JobKind.MESSAGE:
                 owner.forget(socket)
@@ -403,7 +403,7 @@ class Host:
             job.timer.cancel()
         job.has_ended = True
         if job.socket is None:
-            self._respond(job, _text(job.request.request, 500, reason))
+            self._respond(job, refusal(job.request, 500, reason))
         else:
             self.release.drop(job)
         job.owner.finished(job)
@@ -456,21 +456,21 @@ class Host:
             # Also when it has caught the error that should have ended it: its answer would come afterwards.
             if error is not None and not was_ended:
                 self.user_error(job.label, error)
-            self._respond(job, _text(request.request, 500, activation.why_reset))
+            self._respond(job, refusal(request, 500, activation.why_reset))
         elif error is not None:
             if was_ended and job.cancelled_for:
                 reason = job.cancelled_for
             else:
                 reason = self.failed("the object failed while it handled the request", job.label, error).text
-            self._respond(job, _text(request.request, 500, reason))
+            self._respond(job, refusal(request, 500, reason))
         elif activation is not None and not activation.has_fetch:
-            self._respond(job, _text(request.request, 501, f"{request.namespace} does not handle requests (no fetch)"))
+            self._respond(job, refusal(request, 501, f"{request.namespace} does not handle requests (no fetch)"))
         else:
             try:
                 answer = answer_of(owner, request, result)
             except Exception as wrong:
                 reason = self.failed("the object's answer to the request is not a valid one", job.label, wrong).text
-                self._respond(job, _text(request.request, 500, reason))
+                self._respond(job, refusal(request, 500, reason))
             else:
                 self._carry_out(job, answer)
 
@@ -593,11 +593,6 @@ class Host:
                     await progress.wait()
         except TimeoutError:
             log.warning("a router has not confirmed the last output in %g s", timeout_s)
-
-
-def _text(request: int, status: int, sentence: str) -> HttpResponse:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    return HttpResponse(request, status, AcceptMode.PLAIN, headers, sentence.encode(errors="replace") + b"\n")
 
 
 def _task_of_object(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:

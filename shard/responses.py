@@ -92,16 +92,21 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     return Answer(opened, socket, protocol)
 
 
+def refusal(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
+    """The answer of the runtime itself to *request*, in place of one of the object's (see ``common.pages``)."""
+    accept = [value for name, value in request.headers if name == b"accept"]
+    content_type, body = pages.refusal(status, sentence, accept)
+    return HttpResponse(request.request, status, AcceptMode.PLAIN, [content_type], body)
+
+
 def _upgrade_required(request: HttpRequest) -> HttpResponse:
     """A browser's address bar, or curl, has asked for what is a WebSocket: its own mistake, and no error of the class,
     which need not look at the headers. The router adds to what an upgrade is wanted."""
     address = "ws" + request.url.removeprefix("http")
     shown = address if len(address) <= SHOWN_CHARS else address[:SHOWN_CHARS] + "…"
-    accept = [value for name, value in request.headers if name == b"accept"]
-    content_type, body = pages.refusal(
+    return refusal(
+        request,
         426,
         "this address is a WebSocket, and the request has no header 'Upgrade: websocket': open it with a WebSocket "
         f'client, in JavaScript new WebSocket("{shown}")',
-        accept,
     )
-    return HttpResponse(request.request, 426, AcceptMode.PLAIN, [content_type], body)

@@ -48,6 +48,14 @@ def test_a_status_without_a_name_and_a_sentence_with_anything_in_it() -> None:
     assert refusal(400, "bad \udcff")[1] == b"bad \\udcff\n"
 
 
+def test_what_stands_behind_an_empty_line_is_shown_as_it_is() -> None:
+    sentence = "it failed (error id 1)\n\nTraceback:\n  File <x>\nValueError: y"
+    assert refusal(500, sentence)[1] == sentence.encode() + b"\n"
+    page = refusal(500, sentence, [BROWSER])[1].decode()
+    assert "<p>It failed (error id 1).</p>\n<pre>Traceback:\n  File &lt;x&gt;\nValueError: y</pre>" in page
+    assert "<pre>" not in refusal(500, "it failed", [BROWSER])[1].decode()
+
+
 def test_pages_fetch_nothing_and_name_no_host() -> None:
     page = document("a <b>", "<h1>x</h1>")
     assert "<title>a &lt;b&gt;</title>" in page
