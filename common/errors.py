@@ -25,7 +25,7 @@
         ├── TooManyTags (ValueError)
         ├── TagTooLong (ValueError)
         ├── TooManyWebSockets            the object has 32,768 sockets
-        ├── DataCloneError (TypeError)   an attachment that CBOR cannot carry
+        ├── DataCloneError (TypeError)   a value that structured clone does not carry, or cannot read back
         ├── AttachmentTooLarge (ValueError)
         ├── AutoResponseTooLong (ValueError)
         ├── EventTimeoutTooLong (ValueError)
@@ -237,7 +237,7 @@ class TooManyWebSockets(ApiError):
 
 
 class DataCloneError(ApiError, TypeError):
-    """An attachment that cannot be serialised."""
+    """A value that structured clone does not carry (functions, say), or bytes that it cannot read back."""
 
 
 class AttachmentTooLarge(ApiError, ValueError):

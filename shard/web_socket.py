@@ -229,11 +229,13 @@ class WebSocket:
         """Keep a copy of *value* with the socket, through hibernation, moves and crashes.
 
         Args:
-            value: ``None``, bool, int, float, str, bytes, datetime, and lists, tuples (come back as lists), dicts and
-                sets of these. Works before the accept, too.
+            value: What structured clone carries, of Python's types: ``None``, bool, int, float, str, bytes, bytearray,
+                memoryview, list, tuple (comes back as a list), dict, OrderedDict, set, frozenset, datetime, date, time,
+                timedelta, Decimal, Fraction, UUID, patterns and exceptions. Shared references and cycles are kept. The
+                table is in ``deploy/docs/attachments.md``. Works before the accept, too.
 
         Raises:
-            DataCloneError: Another type.
+            DataCloneError: Something else; the message says what, where in *value*, and what to use instead.
             AttachmentTooLarge: More than 2,048 bytes as CBOR (seed; a setting raises it). The earlier value stays.
             OutboxFull: The object has 64 MiB of output on their way. The earlier value stays.
         """
@@ -249,7 +251,12 @@ class WebSocket:
             socket.attachment = data
 
     def deserialize_attachment(self) -> Any:
-        """A fresh copy of the value kept last; ``None`` if there is none."""
+        """A fresh copy of the value kept last; ``None`` if there is none.
+
+        Raises:
+            DataCloneError: What is kept cannot be read: a later version of roost has written it, or it is damaged.
+                Serialise another value, or close the socket.
+        """
         return attachments.deserialize(self._early_attachment if self._socket is None else self._socket.attachment)
 
     def _how_to_accept(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 import cbor2
@@ -10,23 +9,9 @@ import pytest
 
 from roost.common.errors import AttachmentTooLarge, DataCloneError
 from roost.shard import WebSocketPair
+from tests.carried import CARRIED, assert_same
 from tests.conformance import app
 from tests.conformance.driver import Room
-
-MOMENT = datetime.datetime(2026, 11, 24, 10, 30, 0, 123456, tzinfo=datetime.UTC)
-
-VALUES: dict[str, Any] = {
-    "none": None,
-    "bools": [True, False],
-    "ints": [0, -1, 2**53 + 1, 2**64, -(2**64) - 1, 10**40],
-    "floats": [0.5, -1e300, float("inf")],
-    "text": "ä € 𝄞 \0",
-    "bytes": b"\x00\xff",
-    "list": [1, [2, [3]], []],
-    "dict": {"a": {"b": [1]}, 5: "int key"},
-    "set": {1, 2, "x"},
-    "datetime": MOMENT,
-}
 
 
 def only_socket(probe: app.Probe) -> Any:
@@ -69,20 +54,47 @@ async def test_after_a_failed_set_the_earlier_value_is_kept(room: Room) -> None:
         assert await room.run(attachment) == {"kept": 1}
 
 
-def round_trip(probe: app.Probe, name: str) -> list[str]:
-    value = VALUES[name]
+def round_trip(probe: app.Probe, row: str) -> int:
     ws = only_socket(probe)
-    ws.serialize_attachment(value)
-    back = ws.deserialize_attachment()
-    return [repr(value) if back == value else repr(back), repr(value), type(back).__name__, type(value).__name__]
+    for value in CARRIED[row]:
+        ws.serialize_attachment(value)
+        assert_same(value, ws.deserialize_attachment())
+    ws.serialize_attachment(CARRIED[row])
+    return len(CARRIED[row])
 
 
-@pytest.mark.parametrize("name", VALUES)
-async def test_values_round_trip(room: Room, name: str) -> None:
+@pytest.mark.parametrize("row", CARRIED)
+async def test_values_round_trip(room: Room, row: str) -> None:
+    """Each row of the table in deploy/docs/attachments.md."""
     async with await room.connect():
-        back, value, back_type, value_type = await room.run(round_trip, name=name)
-        assert back == value
-        assert back_type == value_type
+        assert await room.run(round_trip, row=row) == len(CARRIED[row])
+
+
+def kept(probe: app.Probe, row: str) -> int:
+    assert_same(CARRIED[row], attachment(probe))
+    return probe.life
+
+
+@pytest.mark.parametrize("row", ["datetime, aware", "datetime, naive", "exception", "set", "instance of a subclass"])
+async def test_values_outlive_hibernation(drowsy: Room, row: str) -> None:
+    async with await drowsy.connect():
+        await drowsy.run(round_trip, row=row)
+        await drowsy.asleep()
+        assert await drowsy.run(kept, row=row) == 2
+
+
+def share(probe: app.Probe) -> list[bool]:
+    ws = only_socket(probe)
+    shared: dict[str, Any] = {"a": 1}
+    shared["me"] = shared
+    ws.serialize_attachment([shared, shared])
+    one, other = ws.deserialize_attachment()
+    return [one is other, one["me"] is one, one["a"] == 1]
+
+
+async def test_shared_references_and_cycles_come_back_as_they_are(room: Room) -> None:
+    async with await room.connect():
+        assert await room.run(share) == [True, True, True]
 
 
 def attach_tuple(probe: app.Probe) -> bool:
@@ -98,8 +110,8 @@ async def test_a_tuple_comes_back_as_a_list(room: Room) -> None:
 
 
 def attach_what_cannot(probe: app.Probe, kind: str) -> None:
-    cycle: list[Any] = []
-    cycle.append(cycle)
+    cycle = ValueError()
+    cycle.args = (cycle,)
     deep: list[Any] = []
     for _ in range(5_000):
         deep = [deep]
@@ -123,6 +135,18 @@ async def test_what_cannot_be_cloned_is_a_data_clone_error(room: Room, kind: str
         await room.refused(attach_what_cannot, DataCloneError, kind=kind)
         await room.refused(attach_what_cannot, TypeError, kind=kind)
         assert await room.run(attachment) is None
+
+
+def damage(probe: app.Probe) -> None:
+    only_socket(probe).socket.attachment = b"\xff"
+
+
+async def test_an_attachment_that_cannot_be_read_may_be_replaced(room: Room) -> None:
+    async with await room.connect():
+        await room.run(damage)
+        await room.refused(attachment, DataCloneError, "cannot be read back")
+        await room.run(attach, value="anew")
+        assert await room.run(attachment) == "anew"
 
 
 def attach_nothing(probe: app.Probe) -> None:
