@@ -7,10 +7,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-import orjson
-
 from ..common.errors import InvalidResponse
 from ..common.limits import MAX_HEAD_BYTES
+from . import json_text
 from .outbox import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
@@ -124,12 +123,12 @@ class Request:
         return self.body.decode()
 
     def json(self) -> Any:
-        """The body as JSON.
+        """The body as JSON, as ``JSON.parse`` reads it: ints of any size, lone surrogates, the last of two equal keys.
 
         Raises:
-            ValueError: It is none.
+            ValueError: It is none: a ``json.JSONDecodeError`` that says where, or a ``UnicodeDecodeError``.
         """
-        return orjson.loads(self.body)
+        return json_text.loads(self.body)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url}>"
@@ -227,16 +226,23 @@ class Response:
         status: int = 200,
         headers: HeaderFields | None = None,
     ) -> Response:
-        """A response whose body is *value* as JSON.
+        """A response whose body is *value* as JSON, as ``JSON.stringify`` writes it.
+
+        Args:
+            value: dict, list, tuple, str, int, float, bool, None, and subclasses of these; datetime, date, time, UUID,
+                Enum, and dataclass instances. Keys that are no str are written as text, NaN and Infinity as ``null``.
+            status: As for ``Response``.
+            headers: As for ``Response``.
 
         Raises:
-            TypeError: JSON cannot carry *value*.
+            TypeError: *value* holds something else.
+            ValueError: *value* contains itself.
             InvalidResponse: As for ``Response``.
         """
         pairs = _pairs(headers)
         if not any(name.lower() == "content-type" for name, _ in pairs):
             pairs.append(("content-type", "application/json"))
-        return cls(orjson.dumps(value), status=status, headers=pairs)
+        return cls(json_text.dumps(value), status=status, headers=pairs)
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.body)} bytes>"

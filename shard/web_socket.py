@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
-
 from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
 from ..common.limits import MAX_CLOSE_REASON_BYTES
-from . import attachments
+from . import attachments, json_text
 from .current import current_object, redelivered
 from .sockets import Held, Socket
 
@@ -143,14 +141,16 @@ class WebSocket:
 
         Args:
             message: str goes out as text, bytes-like as binary (copied); int, float, bool and None are cast to text
-                (``true``, ``null``), dict and list go out as JSON text (seed). At most 256 MiB.
+                (``true``, ``null``), dict, list and tuple go out as JSON text, as ``JSON.stringify`` writes it (seed;
+                see ``Response.json``). At most 256 MiB.
 
         Raises:
             NotAccepted: The socket has not been accepted.
             SocketClosed: The object has called ``close()``.
             OutboxFull: The object has 64 MiB of output on their way.
             ApiError: The message alone has more than 256 MiB.
-            TypeError: Another type, or JSON cannot carry it.
+            TypeError: Another type, or one in a dict or list that JSON does not carry.
+            ValueError: A dict or list that contains itself.
             UnicodeEncodeError: Text with a lone surrogate, which UTF-8 does not have.
         """
         socket = self._socket
@@ -363,17 +363,18 @@ def _cast(message: Any) -> str | bytes:
     if isinstance(message, bool):
         return "true" if message else "false"
     if isinstance(message, int | float):
-        return str(message)
-    if isinstance(message, dict | list):
+        return json_text.number_text(message)
+    if isinstance(message, dict | list | tuple):
         try:
-            return orjson.dumps(message).decode()
-        except TypeError as error:
-            raise TypeError(f"send() cannot write this {type(message).__name__} as JSON: {error}") from error
+            return json_text.dumps(message).decode()
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"send() cannot write this {type(message).__name__}: {error}") from error
     try:
         return memoryview(message).tobytes()
     except TypeError:
         raise TypeError(
-            f"send() takes str, bytes-like, int, float, bool, None, dict or list, got {type(message).__name__}: "
+            f"send() takes str, bytes-like, int, float, bool, None, dict, list or tuple, got {type(message).__name__}: "
             f"{message!r:.80}"
         ) from None
 

@@ -117,13 +117,37 @@ def test_bytes_are_copied() -> None:
     assert sent(owner) == [b"before"]
 
 
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({1: "a", None: 2}, '{"1":"a","null":2}'),
+        ([2**64, float("nan")], "[18446744073709551616,null]"),
+        ((1, "\ud83d"), '[1,"\\ud83d"]'),
+        (float("inf"), "Infinity"),
+    ],
+)
+def test_json_goes_out_as_javascript_has_it(message: Any, text: str) -> None:
+    handle, owner, _ = opened()
+    handle.send(message)
+    assert sent(owner) == [text]
+
+
+def test_a_list_that_contains_itself_is_refused() -> None:
+    handle, owner, _ = opened()
+    itself: list[Any] = []
+    itself.append(itself)
+    with pytest.raises(ValueError, match=r"send.* contains itself"):
+        handle.send(itself)
+    assert sent(owner) == []
+
+
 def test_an_int_of_a_subclass_goes_out_as_a_number() -> None:
     handle, owner, _ = opened()
     handle.send(Level.HIGH)
     assert sent(owner) == ["3"]
 
 
-@pytest.mark.parametrize("message", [object(), {1, 2}, (1, 2), print, {"a": object()}, [{1}]])
+@pytest.mark.parametrize("message", [object(), {1, 2}, (object(),), print, {"a": object()}, [{1}]])
 def test_other_types_are_refused(message: Any) -> None:
     handle, owner, _ = opened()
     with pytest.raises(TypeError, match="send"):
