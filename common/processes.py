@@ -1,4 +1,4 @@
-"""Other processes of this machine: whether one is at work, and ending one for certain.
+"""Other processes of this machine: starting one of ours, whether one is at work, and ending one for certain.
 
 A slot may be given to another shard only when its owner cannot act any more, and a process that has merely stopped may
 go on at any time. So it is killed first. A pid alone does not say who that is, since the system gives it to others
@@ -10,12 +10,22 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 from pathlib import Path
 
 from .startup import holder_of
 
 KILL_DEADLINE_S = 5.0
 """Seconds for a killed process to be gone: the system frees its memory first."""
+
+
+def python_words(module: str) -> list[str]:
+    """The beginning of a command line that runs a module of ours.
+
+    With ``-P``: Python would look into the current folder first, and a ``secrets.py`` that lies there, beside an app,
+    would take the place of the standard library's.
+    """
+    return [sys.executable, "-P", "-m", module]
 
 
 def is_running(pid: int) -> bool:

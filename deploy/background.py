@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from ..common.config import to_argv
 from ..common.errors import StartupError
+from ..common.processes import python_words
 from ..common.startup import holder_of
 from .config import UpConfig
 from .run_folder import SUPERVISOR
@@ -52,7 +52,7 @@ def start_in_background(config: UpConfig) -> int:
     try:
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "roost.deploy.supervisor", *to_argv(replace(config, ready_fd=writing))],
+                [*python_words("roost.deploy.supervisor"), *to_argv(replace(config, ready_fd=writing))],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ..common.config import describe
 from ..common.errors import RoostError
+from ..common.processes import python_words
 from ..common.startup import report_error
 from . import client
 from .background import log_path, start_in_background
@@ -192,7 +193,7 @@ def shard(context: typer.Context) -> None:
 
 
 def _become(kind: str, args: list[str]) -> None:
-    os.execv(sys.executable, [sys.executable, "-m", f"roost.{kind}", *args])
+    os.execv(sys.executable, [*python_words(f"roost.{kind}"), *args])
 
 
 @app.callback(invoke_without_command=True)

@@ -11,9 +11,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+
+from ..common.processes import python_words
 
 _REPORT_BYTES = 65_536
 """A longer report is none."""
@@ -66,7 +67,7 @@ class MemberProcess:
         self._ready_fd, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"roost.{kind}", *argv, f"--ready-fd={theirs}"],
+                [*python_words(f"roost.{kind}"), *argv, f"--ready-fd={theirs}"],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs,),
                 start_new_session=True,

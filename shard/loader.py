@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from ..common.errors import AppError
 from ..common.ids import namespace_of
 from .durable_object import DurableObject
+from .import_hints import hint
 
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "fetch": ("fetch",),
@@ -93,17 +95,17 @@ def _import(app: str) -> ModuleType:
     is_file = app.endswith(".py") or path.is_file()
     if is_file and not path.is_file():
         raise AppError(f"there is no file {app}")
-    # A file's neighbours, or the modules of the folder that roost was started in, as `python app.py` finds them.
-    folder = str(path.resolve().parent) if is_file else str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    # A file's neighbours, or the modules of the folder that roost was started in, as `python app.py` finds them. But
+    # last: what else is imported later, also by ourselves, must not turn into a file that lies beside an app.
+    folder = path.resolve().parent if is_file else Path.cwd()
+    is_taken = is_file and _is_taken(path.stem)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
     try:
         if not is_file:
             return importlib.import_module(app)
-        # Under its own name, as an import would, unless another module has it: an app may be called queue.py.
-        name = path.stem
-        if name in sys.modules or name in sys.stdlib_module_names:
-            name = f"app_{name}"
+        # Under its own name, as an import would, unless that is another module's: an app may be called queue.py.
+        name = f"app_{path.stem}" if is_taken else path.stem
         spec = importlib.util.spec_from_file_location(name, path.resolve())
         if spec is None or spec.loader is None:
             raise AppError(f"{app} is no Python file")
@@ -115,8 +117,17 @@ def _import(app: str) -> ModuleType:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise AppError(f"{app} does not import: {_where(error)}{type(error).__name__}: {error}") from error
+        what = f"{type(error).__name__}: {error}{hint(error, folder)}"
+        raise AppError(f"{app} does not import: {_where(error)}{what}") from error
     return module
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a module that has nothing to do with the app has this name, imported or not."""
+    if name in sys.modules or name in sys.stdlib_module_names:
+        return True
+    found = PathFinder.find_spec(name, sys.path)
+    return found is not None and found.loader is not None  # without a loader: a folder that happens to have the name
 
 
 def _where(error: BaseException) -> str:

@@ -242,12 +242,13 @@ class Cluster:
         try:
             with log.open("ab") as output:
                 popen = subprocess.Popen(
-                    [sys.executable, *self._program(kind), *options(given), f"--ready-fd={writing}"],
+                    [sys.executable, "-P", *self._program(kind), *options(given), f"--ready-fd={writing}"],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     pass_fds=(writing,),
-                    cwd=REPOSITORY,  # so that apps of tests can import ``tests``
+                    cwd=REPOSITORY,
+                    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},  # so that apps of tests can import ``tests``
                     start_new_session=True,  # a Ctrl-C in the terminal is for pytest; it ends us in order
                 )
         finally:

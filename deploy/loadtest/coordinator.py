@@ -10,12 +10,12 @@ import dataclasses
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ...common.errors import RoostError
+from ...common.processes import python_words
 from . import machine
 from .capacity import Fit
 from .config import LoadConfig
@@ -183,7 +183,7 @@ class Coordinator:
     # --- the processes ---
 
     async def _start(self) -> None:
-        command = [sys.executable, "-m", "roost.deploy.loadtest.worker"]
+        command = python_words("roost.deploy.loadtest.worker")
         run = int.from_bytes(os.urandom(2), "big")
         for number in range(self._fit.processes):
             made = await asyncio.create_subprocess_exec(

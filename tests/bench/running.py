@@ -99,7 +99,7 @@ def _start(python: str, name: str, argv: Sequence[str]) -> tuple[subprocess.Pope
     ours, theirs = os.pipe()
     try:
         process = subprocess.Popen(
-            [python, "-m", f"roost.{kind}", f"--name={name}", f"--ready-fd={theirs}", *argv],
+            [python, "-P", "-m", f"roost.{kind}", f"--name={name}", f"--ready-fd={theirs}", *argv],
             pass_fds=(theirs,),
         )
     finally:

@@ -10,7 +10,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,6 +22,7 @@ from roost.common.config import run_folder
 from roost.common.counters import read_counters
 from roost.common.directory import FILE_NAME, SqliteDirectory
 from roost.common.ids import id_from_name, slot_of
+from roost.common.processes import python_words
 from roost.deploy import client
 from roost.deploy.run_folder import live_members
 from tests.cluster import DEFECTS, ON_PURPOSE, REPOSITORY, free_port
@@ -191,7 +191,7 @@ class Supervised:
 
     def words(self, *words: object) -> list[str]:
         """A command line of ``roost``."""
-        return [sys.executable, "-m", "roost.deploy", *map(str, words), "--data", str(self.data)]
+        return [*python_words("roost"), *map(str, words), "--data", str(self.data)]
 
     async def command(self, *words: object, code: int = 0) -> str:
         """Run a command to its end, which has to be *code*; gives what it said."""

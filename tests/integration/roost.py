@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ import pytest
 from roost.common.cluster_map import ClusterMap
 from roost.common.config import run_folder
 from roost.common.directory import FILE_NAME, SqliteDirectory
+from roost.common.processes import python_words
 from roost.deploy import client
 from tests.cluster import REPOSITORY, free_port
 
@@ -55,7 +55,7 @@ class Roost:
 
     def words(self, *words: object) -> list[str]:
         """A command line of ``roost``."""
-        return [sys.executable, "-m", "roost.deploy", *map(str, words), "--data", str(self.data)]
+        return [*python_words("roost"), *map(str, words), "--data", str(self.data)]
 
     def command(self, *words: object, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""

@@ -208,7 +208,7 @@ async def test_members_that_were_started_by_hand_are_taken_over(roost: Roost) ->
         ["roost.shard", "--name", "shard-1", "--app", APP, "--log-level", "warning"],
         ["roost.router", "--name=router-1", "--port", roost.port, "--log-level", "warning"],
     ):
-        command = [sys.executable, "-m", *map(str, words), "--data", "data"]
+        command = [sys.executable, "-P", "-m", *map(str, words), "--data", "data"]
         members.append(await asyncio.create_subprocess_exec(*command, cwd=roost.folder))
     await asyncio.to_thread(wait_for, "the members", lambda: len(live_members(roost.run)) == 2)
     await asyncio.to_thread(wait_for, "the map", lambda: roost.owned() == {"shard-1": SLOTS})

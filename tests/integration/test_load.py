@@ -12,7 +12,6 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from roost.common.counters import read_counters
+from roost.common.processes import python_words
 from tests.cluster import REPOSITORY, Cluster
 from tests.integration.roost import lives
 from tests.waiting import until, within
@@ -44,7 +44,7 @@ class Run:
         self._log = folder / "output"
         with self._log.open("wb") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "roost.deploy", "load", url, f"--json={self.file}", *words],
+                [*python_words("roost"), "load", url, f"--json={self.file}", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -30,6 +30,7 @@ from roost.common.errors import (
     StartupError,
 )
 from roost.common.limits import SLOTS
+from roost.common.processes import python_words
 from roost.deploy import client
 from roost.deploy.run_folder import live_members, read_address
 from tests.cluster import REPOSITORY
@@ -137,7 +138,7 @@ def test_settings_reach_the_members(roost: Roost) -> None:
 @pytest.mark.parametrize("kind", ["router", "shard"])
 def test_the_commands_of_one_process_show_all_its_settings(kind: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "roost.deploy", kind, "--help"],
+        [*python_words("roost"), kind, "--help"],
         capture_output=True,
         text=True,
         check=True,
@@ -401,7 +402,7 @@ def test_a_start_that_is_called_off(roost: Roost) -> None:
     app = roost.folder / "app.py"
     app.write_text("import time\ntime.sleep(1000)\n")
     roost.up = up = subprocess.Popen(
-        [sys.executable, "-m", "roost.deploy", *map(str, roost.up_words(app)), "--data", roost.data],
+        [*python_words("roost"), *map(str, roost.up_words(app)), "--data", roost.data],
         stdout=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,

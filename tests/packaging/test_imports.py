@@ -39,7 +39,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def modules(package: str) -> list[Path]:
-    links = REPOSITORY / "deploy" / "typing"
+    links = REPOSITORY / "deploy" / "package"
     found = [path for path in (REPOSITORY / package).rglob("*.py") if links not in path.parents]
     assert found
     return found

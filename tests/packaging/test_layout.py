@@ -13,7 +13,7 @@ from tests.cluster import REPOSITORY
 
 PYPROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 PACKAGES = ("common", "deploy", "router", "shard")
-LINKS = REPOSITORY / "deploy" / "typing" / "roost"
+LINKS = REPOSITORY / "deploy" / "package" / "roost"
 ENTRY = {"LICENSE", "README.md", "common", "deploy", "pyproject.toml", "router", "shard", "tests"}
 
 
@@ -30,33 +30,28 @@ def package_folders() -> set[str]:
 def test_the_package_list_equals_the_folders() -> None:
     """A package that is not in the list would work from the repository and be missing from the wheel."""
     setuptools = PYPROJECT["tool"]["setuptools"]
-    folders = package_folders()
-    assert sorted(setuptools["packages"]) == sorted(f"roost.{name}" for name in folders)
-    mapping = setuptools["package-dir"]
-    for name in folders:
-        top = name.partition(".")[0]
-        assert mapping[f"roost.{top}"] == top
-    for name, folder in mapping.items():
-        assert name == "roost." + folder.replace("/", ".")
+    assert sorted(setuptools["packages"]) == sorted(["roost", *(f"roost.{name}" for name in package_folders())])
+    assert setuptools["package-dir"] == {"": LINKS.parent.relative_to(REPOSITORY).as_posix()}
 
 
 def test_the_top_level_is_the_users() -> None:
     found = {path.name for path in REPOSITORY.iterdir() if not path.name.startswith(".")}
-    assert found - {"roost.egg-info"} == ENTRY
+    assert found - {"roost.egg-info"} == ENTRY  # left by installations of earlier versions
 
 
 def test_each_package_is_typed() -> None:
-    for name in PACKAGES:
-        assert (REPOSITORY / name / "py.typed").is_file()
+    for folder in (LINKS, *(REPOSITORY / name for name in PACKAGES)):
+        assert (folder / "py.typed").is_file()
 
 
-def test_type_checkers_find_the_same_files() -> None:
+def test_the_package_is_links_to_the_folders() -> None:
     """``deploy`` is linked file by file: a link to the folder would contain itself."""
     for name in ("common", "router", "shard"):
         assert (LINKS / name).is_symlink()
         assert (LINKS / name).resolve() == REPOSITORY / name
     files = {path.name for path in (REPOSITORY / "deploy").glob("*.py")} | {"py.typed"}
     files |= {path.parent.name for path in (REPOSITORY / "deploy").glob("*/__init__.py")}
+    files.add("examples")  # data of the package
     links = {path.name: path.resolve() for path in (LINKS / "deploy").iterdir() if path.is_symlink()}
     assert links == {name: REPOSITORY / "deploy" / name for name in files}
 

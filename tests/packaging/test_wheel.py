@@ -21,8 +21,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy: building leaves files in the source folder."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "source"
-    ignored = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build", "dist", "tests", "typing")
-    shutil.copytree(REPOSITORY, copy, ignore=ignored)
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build", "dist", "tests")
+    shutil.copytree(REPOSITORY, copy, symlinks=True, ignore=ignored)
     # Without isolation, so that it needs no network: setuptools is one of the development packages.
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "--wheel-dir", folder, copy], check=True, timeout=50)
@@ -36,9 +36,10 @@ def test_the_wheel_holds_the_code_the_examples_and_the_type_markers(wheel: Path)
         for path in (REPOSITORY / package).glob("*.py"):
             assert f"roost/{package}/{path.name}" in names
         assert f"roost/{package}/py.typed" in names
+    assert {"roost/__init__.py", "roost/__main__.py", "roost/py.typed"} <= names
     for path in (REPOSITORY / "deploy" / "examples").glob("*.py"):
         assert f"roost/deploy/examples/{path.name}" in names
-    assert not [name for name in names if "typing/" in name or name.startswith("tests/")]
+    assert not [name for name in names if "package/" in name or name.startswith("tests/")]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 
 
@@ -52,8 +53,9 @@ def test_an_installed_wheel_imports_and_runs(wheel: Path, tmp_path: Path) -> Non
     environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "PATH": "/usr/bin:/bin"}
     code = """
 import importlib, pathlib, sys
-for name in ("common", "router", "shard", "deploy", "deploy.cli", "shard.__main__", "router.__main__"):
-    found = importlib.import_module("roost." + name).__file__
+parts = ("common", "router", "shard", "deploy", "deploy.cli", "shard.__main__", "router.__main__")
+for name in ("roost", *map("roost.".__add__, parts)):
+    found = importlib.import_module(name).__file__
     assert found.startswith(sys.argv[1]), found
 from roost.deploy.config import CHAT_EXAMPLE
 assert CHAT_EXAMPLE.is_file() and str(CHAT_EXAMPLE).startswith(sys.argv[1]), CHAT_EXAMPLE

@@ -125,3 +125,37 @@ def test_an_app_that_does_not_import_says_why_and_where(write: Write, text: str,
     with pytest.raises(AppError, match=says) as raised:
         load(write(text))
     assert "\n" not in str(raised.value)
+
+
+def test_neighbours_take_no_other_modules_place(write: Write, tmp_path: Path) -> None:
+    """Not the standard library's, nor an installed package's; but they are found by everybody else's name."""
+    for name in ("colorsys", "hypothesis", "helper_of_an_app"):
+        (tmp_path / f"{name}.py").write_text("theirs = True\n")
+    load(write("import colorsys, hypothesis, helper_of_an_app\nclass Room(DurableObject): pass\n"))
+    assert not hasattr(sys.modules["colorsys"], "theirs")
+    assert not hasattr(sys.modules["hypothesis"], "theirs")
+    assert sys.modules["helper_of_an_app"].theirs
+    assert sys.path[-1] == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["colorsys", "json", "matplotlib", "roost"])
+def test_an_app_takes_no_other_modules_place(write: Write, name: str) -> None:
+    assert list(load(write("class Room(DurableObject): pass\n", f"{name}.py"))) == ["room"]
+    assert not hasattr(sys.modules.get(name), "Room")
+    assert hasattr(sys.modules[f"app_{name}"], "Room")
+
+
+@pytest.mark.parametrize("line", ["import colorsys\ncolorsys.theirs", "from colorsys import theirs"])
+def test_a_neighbour_that_is_hidden_is_named(write: Write, tmp_path: Path, line: str) -> None:
+    write("theirs = True\n", "colorsys.py")
+    with pytest.raises(AppError) as caught:
+        load(write(line))
+    assert f"{tmp_path}/colorsys.py is not what was imported" in str(caught.value)
+
+
+def test_a_missing_package_names_the_interpreter(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(AppError) as caught:
+        load(write("import no_such_package.part\n"))
+    text = str(caught.value)
+    assert "ModuleNotFoundError: No module named 'no_such_package'; there is no no_such_package.py in" in text
+    assert f"`{sys.executable} -m pip install no_such_package` adds it" in text
