@@ -13,9 +13,10 @@ How batches travel is for the subclasses of ``Endpoint`` in ``link`` to know.
   waits is confirmed: if the shard ended before the map came, output would be lost that the shard thinks delivered.
 * Garbage (batches of unknown senders, of other clusters or incarnations, of none) is dropped, counted in
   ``wire_garbage`` and logged at most once a minute.
-* A group that does not parse is worse: the other end is a member, and broken. Its link is closed, and ``on_failed`` is
-  called. Two incarnations have one session only: after that the owner either does without the other member or starts
-  anew under another incarnation.
+* A group that does not parse, or cannot be applied, is worse: one of both ends is broken. The link is given up: the
+  owner finds it closed and is called by ``on_failed``, and the other end is told until it is gone (``session``). Two
+  incarnations have one session only, so a shard whose link has failed starts anew under another incarnation: else it
+  would wait for that router's confirmations for ever, and others' events with it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar, Generic, TypeVar
 
 from .clock import Clock
@@ -61,7 +62,7 @@ class Link(Generic[W]):
         session: Numbers of what was sent and confirmed; do not call its methods.
         on_confirmed: Called with the link after ``session.confirmed`` has grown, once for a run of batches.
         on_unblocked: Called with the link when ``blocked`` has become false again.
-        closed: The link is closed; writing to it has no effect.
+        closed: The link is closed, or was given up; writing to it has no effect.
     """
 
     __slots__ = (
@@ -119,7 +120,10 @@ class Link(Generic[W]):
         self._endpoint.flush(self)
 
     def close(self) -> None:
-        """End the link. What it has not delivered is not delivered; the other end is told nothing."""
+        """End the link. What it has not delivered is not delivered; the other end is told nothing.
+
+        One that was given up is closed for its owner already; its endpoint forgets it with the other end (``keep``).
+        """
         if not self.closed:
             self.closed = True
             self._endpoint.forget(self)
@@ -209,9 +213,14 @@ class Endpoint(ABC, Generic[W]):
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for link in list(self._links.values()):
-            link.close()
+        self.keep(())
         await self._close_sockets()
+
+    def keep(self, members: Collection[Incarnation]) -> None:
+        """Forget the links to all others, among them those that were given up: their other ends are gone."""
+        for link in [link for remote, link in self._links.items() if remote not in members]:
+            link.closed = True
+            self.forget(link)
 
     # --- for links ---
 
@@ -234,7 +243,8 @@ class Endpoint(ABC, Generic[W]):
         links, self._unflushed = self._unflushed, []
         self._alone = self._alone + 1 if len(links) == 1 and links[0].writer.parts <= ALONE_PARTS else 0
         for link in links:
-            link._scheduled = False
+            link._scheduled = False  # of all before the first: one whose flush fails keeps no other from being planned
+        for link in links:
             self.flush(link)
 
     def flush(self, link: Link[W]) -> None:
@@ -246,14 +256,16 @@ class Endpoint(ABC, Generic[W]):
         try:
             for group in groups:
                 session.send(group, self._map_version, now)
-        except ValueError as error:
+        except Exception as error:
             # A group that cannot be sent would be missing there for ever, and nobody would know.
+            if not isinstance(error, ValueError):
+                _log.critical("link to incarnation %d: a group was not sent", link.remote, exc_info=error)
             self._fail(link, error)
             return
         if session.blocked:
             link._seen_blocked = True
         if session.outgoing:
-            self._transmit(link)
+            self._put_out(link)
         if self._timer is None:
             self._timer = self._loop.call_later(TICK_S, self._tick)
 
@@ -293,14 +305,15 @@ class Endpoint(ABC, Generic[W]):
         try:
             groups = session.receive(batch, self._takes_to, now)
         except WireError as error:
-            self._garbage("batch", error)
             if session.failed:
                 self._fail(link, error)
+            else:
+                self._garbage("batch", error)
             return
         for group in groups:
             self._hand_out(link, group)
-        if session.outgoing and not link.closed:
-            self._transmit(link)
+        if session.outgoing:
+            self._put_out(link)
 
     def _hand_out(self, link: Link[W], group: bytes) -> None:
         if link.closed:
@@ -312,7 +325,15 @@ class Endpoint(ABC, Generic[W]):
             self._fail(link, error)
         except Exception as error:
             # Part of the group may have been applied: going on would be worse than ending.
-            _log.exception("link to incarnation %d: a group could not be applied", link.remote)
+            _log.critical("link to incarnation %d: a group could not be applied", link.remote, exc_info=error)
+            self._fail(link, error)
+
+    def _put_out(self, link: Link[W]) -> None:
+        """Transmit. A link for which that fails is given up, and keeps no other from its turn."""
+        try:
+            self._transmit(link)
+        except Exception as error:
+            _log.critical("link to incarnation %d: batches could not be sent", link.remote, exc_info=error)
             self._fail(link, error)
 
     def _fail(self, link: Link[W], error: Exception) -> None:
@@ -320,7 +341,10 @@ class Endpoint(ABC, Generic[W]):
             return
         self._counters.links_failed += 1
         _log.error("link to incarnation %d given up after batch %d: %s", link.remote, link.session.received, error)
-        link.close()
+        link.closed = True
+        link.session.give_up(self._now())
+        self._put_out(link)
+        self._watch(link)
         if self._on_failed is not None:
             # Not here: whoever has just written a record may be in the middle of something.
             self._loop.call_soon(self._tell_failed, link, error)
@@ -337,8 +361,7 @@ class Endpoint(ABC, Generic[W]):
             self._counters.batches_resent += link.session.resent - link._seen_resent
             link._seen_resent = link.session.resent
         link.note()
-        if self._timer is None and link.session.busy:
-            self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._watch(link)
 
     def _release(self) -> None:
         now = self._now()
@@ -347,13 +370,12 @@ class Endpoint(ABC, Generic[W]):
             try:
                 groups = session.release(self._takes_to, now)
             except WireError as error:
-                self._garbage("batch", error)
                 self._fail(link, error)
                 continue
             for group in groups:
                 self._hand_out(link, group)
-            if session.outgoing and not link.closed:
-                self._transmit(link)
+            if session.outgoing:
+                self._put_out(link)
             self._received(link)
         self.on_drained()
 
@@ -370,6 +392,10 @@ class Endpoint(ABC, Generic[W]):
 
     # --- time ---
 
+    def _watch(self, link: Link[W]) -> None:
+        if self._timer is None and link.session.busy:
+            self._timer = self._loop.call_later(TICK_S, self._tick)
+
     def _tick(self) -> None:
         self._timer = None
         now = self._now()
@@ -379,7 +405,7 @@ class Endpoint(ABC, Generic[W]):
             if session.busy:
                 session.tick(now)
                 if session.outgoing:
-                    self._transmit(link)
+                    self._put_out(link)
                 busy = True
         if busy and self._timer is None:
             self._timer = self._loop.call_later(TICK_S, self._tick)

@@ -268,7 +268,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         try:
             for _ in range(DRAIN_BATCHES):
                 self._deliver(link, recv(_NOBLOCK), now)
-                if link.closed:
+                if channel.closed:
                     return False
                 if not has_input():
                     more = False

@@ -28,6 +28,11 @@ What travels is *groups* of records (bytes that mean nothing here). A group is c
 * A batch names the cluster map its records rely on. The receiver keeps batches of a newer map, and all behind them,
   until ``release`` says that it has that map.
 
+* An end that cannot go on, because what came made no sense to it or because its own code failed, **gives the session
+  up**: it says so at once, again every ``PROBE_AT_MOST_S``, and in answer to whatever still comes. It says nothing else
+  any more, and takes nothing. So neither end can wait for ever for the other one's confirmations; whoever hears it
+  gives up as well. Two incarnations have one session only: one of both has to come back under another.
+
 There is no liveness here: a peer that stays silent is judged by others, and the end of a session is the end of a
 process.
 
@@ -46,6 +51,7 @@ RESENDING  ``_next`` goes       ``send``                            RESENDING; t
 AWAITING   there is no peer:    ``send``                            AWAITING; the batch queues
            the carrier refused  any batch of the other end          RESENDING from the first unconfirmed
                                 no progress                         AWAITING; a probe goes out
+any        —                    ``give_up``                         GIVEN UP; nothing but GAVE_UP goes out
 ========== ==================== =================================== ==========================================
 
 ========== ============================== ===================== ============================================
@@ -65,7 +71,8 @@ Layout of a batch, little-endian; the first 24 bytes are the same in all batches
     8   u32 sender's incarnation · u32 receiver's incarnation · u64 cluster id
     24  u64 number (of a probe: the highest sent; else of a control batch: 0)
     32  u64 received: the highest number received in order
-    40  u32 map version (0 in a control batch) · u32 flags: 1 MORE, 2 PROBE, 4 RESEND, 8 CONFIRM
+    40  u32 map version (0 in a control batch)
+    44  u32 flags: 1 MORE, 2 PROBE, 4 RESEND, 8 CONFIRM, 16 GAVE_UP
     48  records, MAX_BATCH_BYTES at most; none in a control batch
 
 Bounds: ``LINK_UNCONFIRMED_BYTES`` of unconfirmed batches make the session ``blocked`` until half of them are left. What
@@ -120,9 +127,11 @@ class Flag(IntFlag):
     """Control: send again from the number after ``received``."""
     CONFIRM = 8
     """Control: nothing but the ``received`` in its header."""
+    GAVE_UP = 16
+    """Control: the sender has given the session up, and takes nothing of it any more."""
 
 
-_MORE, _PROBE, _RESEND, _CONFIRM = (int(flag) for flag in Flag)
+_MORE, _PROBE, _RESEND, _CONFIRM, _GAVE_UP = (int(flag) for flag in Flag)
 _FROM, _COURSE_AT, _BODY_AT = _ADDRESS.size, _COURSE.unpack_from, HEADER_BYTES
 
 
@@ -149,6 +158,7 @@ class Session:
         now: Seconds, monotonic; the same clock for all calls.
 
     Attributes:
+        remote: The process at the other end.
         sent: Number of the last batch made.
         confirmed: The highest number that the other end has confirmed.
         received: The highest number received without a gap.
@@ -156,6 +166,7 @@ class Session:
         unconfirmed_bytes: Bytes of the batches kept, headers included.
         held_bytes: Bytes of received batches that wait for a newer map.
         failed: Why the session cannot go on, empty while it can. The caller gives the link up.
+        given_up: It was given up at this end.
         duplicates: Batches received again.
         gaps: Resend requests made.
         probes: Probes made.
@@ -186,10 +197,12 @@ class Session:
         "duplicates",
         "failed",
         "gaps",
+        "given_up",
         "held_bytes",
         "outgoing",
         "probes",
         "received",
+        "remote",
         "resent",
         "sent",
         "unconfirmed_bytes",
@@ -198,8 +211,10 @@ class Session:
     def __init__(self, cluster_id: int, local: Incarnation, remote: Incarnation, now: float) -> None:
         self._to = _ADDRESS.pack(MAGIC, VERSION, 0, local, remote, cluster_id)
         self._from = _ADDRESS.pack(MAGIC, VERSION, 0, remote, local, cluster_id)
+        self.remote = remote
         self.outgoing: list[bytes] = []
         self.failed = ""
+        self.given_up = False
         # Sending. The batches confirmed + 1 to sent are in _unconfirmed; those from _next on have to go out (again).
         self.sent = 0
         self.confirmed = 0
@@ -284,10 +299,24 @@ class Session:
             self._awaiting = True
             self._plain = False
 
+    def give_up(self, now: float) -> None:
+        """This end cannot go on. From now on all that goes out says so, until the caller has no more use for it."""
+        self.given_up = True
+        self._plain = False
+        self._unconfirmed.clear()
+        self._held.clear()
+        self._parts.clear()
+        self.unconfirmed_bytes = self.held_bytes = 0
+        self._progress_at = now
+        self.outgoing = []
+        self._control(_GAVE_UP)
+
     def _control(self, flag: int) -> None:
         number = self.sent if flag == _PROBE else 0
         self._told = self.received
-        self.outgoing.append(self._to + _COURSE.pack(number, self.received, 0, flag))
+        # What an end has received that gives up may not have had its effect: nothing is confirmed by that.
+        received = 0 if flag == _GAVE_UP else self.received
+        self.outgoing.append(self._to + _COURSE.pack(number, received, 0, flag))
 
     def _emit(self) -> None:
         """Put out again what is due, as far as the window goes."""
@@ -349,6 +378,10 @@ class Session:
             number, received, needs, flags = _COURSE_AT(batch, _FROM)
         except struct.error:
             raise self._refusal(batch) from None
+        if self.given_up:
+            if flags != _GAVE_UP:  # else both would answer each other for ever
+                self._control(_GAVE_UP)
+            return []
         if received > self.confirmed:
             self._confirm(received, now)
         if number == self.received + 1 and self._plain and not flags and needs <= map_version:
@@ -372,6 +405,9 @@ class Session:
                 self._control(_CONFIRM)
         elif flags == _CONFIRM:
             pass
+        elif flags == _GAVE_UP:
+            self.failed = f"incarnation {self.remote} has given the session up"
+            raise WireError(self.failed)
         elif flags > _MORE or number == 0:
             raise WireError(f"a batch with number {number} and flags {flags:#x}")
         elif number <= self.received:
@@ -434,6 +470,8 @@ class Session:
             WireError: As for ``receive``.
         """
         groups: list[bytes] = []
+        if self.given_up:
+            return groups
         held = self._held
         while held and held[0][0] <= map_version:
             _, flags, body = held.popleft()
@@ -460,11 +498,15 @@ class Session:
     @property
     def busy(self) -> bool:
         """Whether ``tick`` has, or will have, something to do without any other call before."""
-        return bool(self._unconfirmed) or self._told != self.received
+        return bool(self._unconfirmed) or self._told != self.received or self.given_up
 
     def tick(self, now: float) -> None:
         """Let time pass. Call it every few milliseconds while ``busy``; more seldom only delays what it would send."""
-        if self._unconfirmed and now - self._progress_at >= self._probe_after:
+        if self.given_up:
+            if now - self._progress_at >= PROBE_AT_MOST_S:
+                self._progress_at = now
+                self._control(_GAVE_UP)
+        elif self._unconfirmed and now - self._progress_at >= self._probe_after:
             self._progress_at = now
             self._probe_after = min(self._probe_after * 2, PROBE_AT_MOST_S)
             self.probes += 1

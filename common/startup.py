@@ -28,6 +28,9 @@ ConfigT = TypeVar("ConfigT", bound=MemberConfig)
 
 UNEXPECTED_EXIT_CODE = 1
 """What a process exits with after an error that a restart may cure."""
+DEFECT_EXIT_CODE = 79
+"""What a shard exits with after an error of roost's own code (``defects``): it comes back clean, and redelivery does
+the rest."""
 _LOCK_PATIENCE_S = 0.25
 """Seconds for which a held name is tried again: whoever asks for its holder locks it for a moment."""
 

@@ -32,6 +32,7 @@ from enum import StrEnum
 from ..common.cluster_map import MemberKind
 from ..common.errors import STARTUP_EXIT_CODES, DataFolderInUse, StartupError
 from ..common.ids import Incarnation
+from ..common.startup import DEFECT_EXIT_CODE
 
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0)
 """Seconds before the first, second, … restart in a row; the last one from then on (design)."""
@@ -251,6 +252,8 @@ def how_it_ended(exit_code: int | None) -> str:
     """An exit code in words: "ended with exit code 3", "was ended by SIGKILL", "ended"."""
     if exit_code is None:
         return "ended"
+    if exit_code == DEFECT_EXIT_CODE:
+        return f"ended because of an error of roost's own, which its log has (exit code {exit_code})"
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     try:

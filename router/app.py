@@ -212,6 +212,7 @@ class Router:
         self._guard.take_map(new)
         self._front.take_map(new)
         self._forwarding.take_map(new)
+        self._dialer.keep({member.incarnation for member in new.shards})
         # Links flush at the end of this turn: what was written above carries the new version.
         self._dialer.map_version = new.version
         self.counters.slots_attached = self._forwarding.attached

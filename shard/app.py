@@ -7,6 +7,10 @@ incarnation takes them over, and routers keep the sockets meanwhile.
 
 A shard that has been taken off the map is held for dead by the others, who may have its slots already. It ends at once
 and says nothing.
+
+A shard whose own code fails (``common.defects``) ends at once as well, whatever it was doing: half of that has
+happened, and a crash is what all others can deal with. One whose link to a router was given up, by either end, ends in
+good order as far as the others are concerned; its next incarnation gets everything anew from that router, too.
 """
 
 from __future__ import annotations
@@ -25,12 +29,12 @@ from ..common.collector import Collector
 from ..common.config import ipc_endpoint
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
-from ..common.errors import Expelled
+from ..common.errors import Expelled, WireError
 from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
 from ..common.records import OutputWriter, read_events
-from ..common.startup import UNEXPECTED_EXIT_CODE, hold_name, raise_descriptor_limit, report_ready
+from ..common.startup import DEFECT_EXIT_CODE, hold_name, raise_descriptor_limit, report_ready
 from .config import ShardConfig
 from .counters import ShardCounters
 from .events import LastEvents, RouterEvents
@@ -101,7 +105,7 @@ class Shard:
             handover = Handover(config.data / FILE_NAME, me.incarnation, self._handed_over)
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
-            host.on_broken = self._crash
+            host.on_defect = self._crash
             self._acceptor = acceptor = Acceptor(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
@@ -174,11 +178,17 @@ class Shard:
     def _group(self, link: Link[OutputWriter], group: bytes) -> None:
         assert self._host is not None
         self._host.runner.gather()
-        read_events(group, self._sinks[link])
+        try:
+            read_events(group, self._sinks[link])
+        except WireError:
+            raise
+        except Exception as error:
+            self._crash(error)
 
     @staticmethod
-    def _crash() -> None:
-        os._exit(UNEXPECTED_EXIT_CODE)  # at once: whatever would still be said might be wrong
+    def _crash(error: Exception) -> None:
+        log.critical("an error of roost's own: this shard ends at once, to start anew", exc_info=error)
+        os._exit(DEFECT_EXIT_CODE)  # at once: whatever would still be said might be wrong
 
     def _link_failed(self, link: Link[OutputWriter], error: Exception) -> None:
         # Nothing can be resumed with that router: what both sides know of each other differs now. A new incarnation

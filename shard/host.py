@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..common.cluster_map import ClusterMap
+from ..common.defects import is_defect
 from ..common.errors import ObjectReset
 from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.last_words import LastWords
@@ -64,7 +65,7 @@ class Host:
         runner: Takes jobs through users' code.
         output: Outboxes and acknowledgements, and the routers they go to.
         is_closing: The shard ends.
-        on_broken: Called when the shard cannot go on; is to end the process at once.
+        on_defect: Called with an error of our own code; is to end the process at once (``common.defects``).
         watching: What runs besides jobs, for the watchdog; empty if nothing does.
     """
 
@@ -87,7 +88,7 @@ class Host:
         self.runner = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
         self.output = Output(self._at_turns_end, self._later, counters)
         self.is_closing = False
-        self.on_broken: Callable[[], None] = lambda: None
+        self.on_defect: Callable[[Exception], None] = lambda error: None
         self.watching = ""
         self._classes = classes
         self._loop = loop
@@ -121,16 +122,7 @@ class Host:
 
     def _flush_planned(self) -> None:
         if self.output.planned:
-            self._or_break(self.output.flush)
-
-    def _or_break(self, write: Callable[[], None]) -> None:
-        """Write output. If that fails in the middle (there is no memory left, say), nobody knows what has left: then
-        this process must end at once, for a crash is what all others can deal with."""
-        try:
-            write()
-        except Exception as error:
-            log.critical("output was cut off in the middle: this shard ends", exc_info=error)
-            self.on_broken()
+            self.output.flush()
 
     # --- the map ---
 
@@ -363,7 +355,7 @@ class Host:
             elif job.peer is not None:
                 output = self.output
                 if output.note_ended(owner.outbox, job.peer, socket.counter, job.seq):
-                    self._or_break(output.flush_early)
+                    output.flush_early()
         self._finish(job)
 
     def _finish(self, job: Job) -> None:
@@ -423,7 +415,10 @@ class Host:
 
     def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A task has raised and nobody has looked, or a callback has: log it; objects' tasks are called after them."""
-        if not isinstance(context.get("exception"), ObjectReset):  # that is how tasks of a reset object end
+        error = context.get("exception")
+        if isinstance(error, Exception) and is_defect(error) and not isinstance(context.get("future"), _ObjectTask):
+            self.on_defect(error)
+        elif not isinstance(error, ObjectReset):  # that is how tasks of a reset object end
             self.counters.errors += 1
             self._log_unseen(loop, context)
 

@@ -205,5 +205,5 @@ class Output:
 
     @property
     def confirmed(self) -> bool:
-        """Whether every router has confirmed all that was written."""
-        return all(peer.link.session.confirmed >= peer.link.session.sent for peer in self.peers)
+        """Whether every router has confirmed all that was written; one whose link was given up never will."""
+        return all(peer.link.closed or peer.link.session.confirmed >= peer.link.session.sent for peer in self.peers)

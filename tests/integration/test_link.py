@@ -260,11 +260,12 @@ async def test_a_group_that_does_not_parse_gives_the_link_up(ends: Ends, caplog:
     await ends.until(lambda: ends.heard_by_shard.payloads)
     to_shard.session.send(b"\xeeno record", 0, SystemClock().now())
     say(to_shard, b"behind it")
-    await ends.until(lambda: ends.failed)
-    ((link, error),) = ends.failed
-    assert link is to_router
+    await ends.until(lambda: len(ends.failed) == 2)
+    (link, error), (other, told) = ends.failed
+    assert (link, other) == (to_router, to_shard)
     assert isinstance(error, WireError)
-    assert to_router.closed
+    assert (to_router.closed, to_shard.closed) == (True, True)
+    assert str(told) == f"incarnation {SHARD} has given the session up"
     assert ends.heard_by_shard.payloads == [b"good"]
     assert (ends.shard_counters.links_failed, ends.shard_counters.wire_garbage >= 1) == (1, True)
     assert "given up after batch 2" in caplog.text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -11,7 +13,7 @@ from roost.common.counters import Counters
 from roost.common.endpoint import ALONE_S, ALONE_TURNS, Endpoint, Link
 from roost.common.ids import Incarnation
 from roost.common.records import EventWriter
-from roost.common.session import MAX_GROUP_BYTES
+from roost.common.session import MAX_GROUP_BYTES, Flag, Session
 
 
 class Loop:
@@ -157,3 +159,98 @@ def test_whoever_delivers_hears_of_the_end_of_each_run(endpoint: Noting) -> None
     endpoint.map_version = 5
     endpoint.loop.turn()
     assert runs == [1], "what had waited for the map"
+
+
+class Carrier(Noting):
+    """Its links are two; what is transmitted fails where the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing: set[int] = set()
+        self.out: list[tuple[int, int]] = []
+
+    def to(self, remote: int) -> Link[EventWriter]:
+        return self._new_link(Incarnation(remote), EventWriter())
+
+    def _transmit(self, link: Link[EventWriter]) -> None:
+        batches = link.session.take_outgoing()
+        if link.remote in self.failing:
+            raise OSError("a bad descriptor")
+        self.out += [(link.remote, struct.unpack_from("<I", batch, 44)[0]) for batch in batches]
+
+
+def test_a_flush_that_fails_silences_no_other_link(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint = Carrier()
+    first, second = endpoint.to(2), endpoint.to(3)
+    endpoint.failing = {2}
+    for link in (first, second):
+        link.writer.message(1, 1, 0, b"x", True)
+        link.flush_soon()
+    endpoint.loop.turn()
+    assert endpoint.out == [(3, 0)]
+    assert "a bad descriptor" in caplog.text
+    assert (first.closed, second.closed) == (True, False)
+    second.writer.message(1, 2, 0, b"x", True)
+    second.flush_soon()
+    endpoint.loop.turn()
+    assert endpoint.out == [(3, 0), (3, 0)], "it can be planned again"
+    endpoint.clock.time += 10
+    endpoint._tick()
+    assert (3, Flag.PROBE) in endpoint.out, "the clock goes on for the others"
+    assert endpoint.failed == [first]
+
+
+def test_a_group_that_is_not_sent_gives_its_link_up(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint = Carrier()
+    link, other = endpoint.to(2), endpoint.to(3)
+    for each in (link, other):
+        each.writer.message(1, 1, 0, b"x", True)
+        each.flush_soon()
+    with mock.patch.object(link.session.__class__, "send", side_effect=[MemoryError, None]):
+        endpoint.loop.turn()
+    assert link.closed
+    assert endpoint.out[0] == (2, Flag.GAVE_UP)
+    assert not other.closed
+
+
+def test_a_link_that_was_given_up_tells_the_other_end_until_that_is_gone() -> None:
+    endpoint = Carrier()
+    link = endpoint.to(2)
+    shard = Session(1, Incarnation(2), Incarnation(1), 100.0)
+    endpoint._on_group = mock.Mock(side_effect=KeyError("a bug of ours"))
+    shard.send(b"output", 1, 100.0)
+    shard.send(b"more", 1, 100.0)
+    first, second = shard.take_outgoing()
+    endpoint._deliver(link, first, 100.0)
+    assert (link.closed, endpoint.out) == (True, [(2, Flag.GAVE_UP)])
+    link.writer.message(1, 1, 0, b"x", True)
+    link.flush()
+    assert len(endpoint.out) == 1, "nothing else goes there"
+    endpoint._deliver(link, second, 100.1)
+    assert endpoint.out == [(2, Flag.GAVE_UP)] * 2
+    link.close()
+    endpoint._deliver(link, first, 100.1)
+    assert endpoint.out == [(2, Flag.GAVE_UP)] * 3, "also after its owner has dealt with it"
+    endpoint.clock.time += 1
+    endpoint._tick()
+    assert endpoint.out == [(2, Flag.GAVE_UP)] * 4
+    endpoint.loop.turn()
+    assert endpoint.failed == [link]
+    endpoint.keep(())
+    assert not endpoint._links
+    endpoint.clock.time += 1
+    endpoint._tick()
+    assert len(endpoint.out) == 4
+
+
+def test_an_end_that_hears_of_it_gives_up_too() -> None:
+    endpoint = Carrier()
+    link = endpoint.to(2)
+    router = Session(1, Incarnation(2), Incarnation(1), 100.0)
+    router.give_up(100.0)
+    (said,) = router.take_outgoing()
+    endpoint._deliver(link, said, 100.0)
+    endpoint.loop.turn()
+    assert endpoint.failed == [link]
+    assert endpoint._counters.wire_garbage == 0
+    assert endpoint._counters.links_failed == 1

@@ -499,10 +499,45 @@ def test_a_numbered_batch_without_a_number_is_refused() -> None:
         there.receive(batch[:24] + bytes(8) + batch[32:], 1, 0.0)
 
 
-@pytest.mark.parametrize("flag_bits", [3, 6, 16, 1 << 31])
+@pytest.mark.parametrize("flag_bits", [3, 6, 17, 32, 1 << 31])
 def test_flags_that_no_sender_sets_are_refused(flag_bits: int) -> None:
     here, there = pair()
     (batch,) = send(here, b"x")
     with pytest.raises(WireError, match="flags"):
         there.receive(batch[:44] + struct.pack("<I", flag_bits) + batch[48:], 1, 0.0)
     assert receive(there, [batch]) == [b"x"]
+
+
+def test_an_end_that_gives_up_says_so_and_nothing_else() -> None:
+    here, there = pair()
+    batches = send(here, b"one", b"two")
+    assert receive(there, batches[:1]) == [b"one"]
+    there.give_up(0.0)
+    (said,) = there.take_outgoing()
+    assert course(said) == (0, 0, 0, Flag.GAVE_UP), "it confirms nothing: what it took may have had no effect"
+    assert receive(there, batches) == [], "what comes still is not taken, but answered"
+    assert flags(there.take_outgoing()) == [Flag.GAVE_UP, Flag.GAVE_UP]
+    assert there.busy
+    assert tick(there, PROBE_AT_MOST_S / 2) == []
+    assert flags(tick(there, PROBE_AT_MOST_S)) == [Flag.GAVE_UP], "also to an end that has nothing to say"
+    assert (there.unconfirmed_bytes, there.held_bytes) == (0, 0)
+
+
+def test_whoever_hears_of_it_cannot_go_on_either() -> None:
+    here, there = pair()
+    send(here, b"one")
+    there.give_up(0.0)
+    with pytest.raises(WireError, match="incarnation 2 has given the session up"):
+        receive(here, there.take_outgoing())
+    assert here.failed
+    assert here.confirmed == 0
+    here.give_up(0.0)
+    answered = receive(there, here.take_outgoing())
+    assert (answered, there.take_outgoing()) == ([], []), "two that have given up do not go on telling each other"
+
+
+def test_what_waits_for_a_map_is_not_handed_out_after_giving_up() -> None:
+    here, there = pair()
+    assert receive(there, send(here, b"later", map_version=2), map_version=1) == []
+    there.give_up(0.0)
+    assert there.release(2, 0.0) == []

@@ -384,9 +384,9 @@ class World:
     def router(self) -> Router:
         return self.routers[0]
 
-    def publish(self) -> None:
-        """Give the host a map with the routers that there are."""
-        self.version += 1
+    @property
+    def members(self) -> dict[Incarnation, Member]:
+        """The members of the next map."""
         members = {
             SHARD: Member("shard-1", MemberKind.SHARD, SHARD),
             OTHER_SHARD: Member("shard-2", MemberKind.SHARD, OTHER_SHARD),
@@ -394,9 +394,14 @@ class World:
         for router in self.routers:
             name = f"router-{router.link.remote}"
             members[router.link.remote] = Member(name, MemberKind.ROUTER, router.link.remote)
+        return members
+
+    def publish(self) -> None:
+        """Give the host a map with the routers that there are."""
+        self.version += 1
         links: Any = {router.link.remote: router.link for router in self.routers}
         owners = tuple(OTHER_SHARD if slot in self.elsewhere else SHARD for slot in range(SLOTS))
-        self.host.follow(ClusterMap(self.version, members, owners, dict(self.in_transit)), links)
+        self.host.follow(ClusterMap(self.version, self.members, owners, dict(self.in_transit)), links)
 
     def send_away(self, *names: str, to: Incarnation = OTHER_SHARD) -> None:
         """A map that moves the slots of *names* to the other shard."""

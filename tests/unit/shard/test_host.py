@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cbor2
 import pytest
 
+from roost.common.cluster_map import ClusterMap
+from roost.common.directory import MapWatch
 from roost.common.ids import Incarnation, id_from_name
 from roost.common.last_words import LastWords, RunningEvent, read_last_words
-from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS
+from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, SLOTS
 from roost.common.records import AcceptMode, ObjectState
 from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 from roost.shard.current import current
 from roost.shard.events import LastEvents
-from tests.unit.shard.harness import FakeLink, Room, Router, World, on_virtual_time, turns
+from roost.shard.host import Host
+from roost.shard.hosted import HostedObject
+from roost.shard.output import Output
+from roost.shard.release import Release
+from tests.unit.shard.harness import OTHER_SHARD, SHARD, FakeLink, Room, Router, World, on_virtual_time, turns
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="none")
 LOBBY = id_from_name("room", "lobby")
@@ -794,17 +802,77 @@ async def test_output_leaves_in_the_runtimes_context_whoever_sent_it(monkeypatch
 async def test_output_that_was_cut_off_ends_the_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     class Lobby(Echo): ...
 
-    def fail() -> None:
-        raise MemoryError
-
     world = World(Lobby)
     counter = await world.router.connect()
-    broken: list[bool] = []
-    world.host.on_broken = lambda: broken.append(True)
-    monkeypatch.setattr(world.router.link, "flush", fail)
+    defects: list[Exception] = []
+    world.host.on_defect = defects.append
+    monkeypatch.setattr(world.router.link, "flush", mock.Mock(side_effect=MemoryError))
     world.router.message(counter, "x")
     await turns()
-    assert broken
+    assert [type(error) for error in defects] == [MemoryError]
+    world.loop.faults.clear()  # type: ignore[attr-defined]
+
+
+@on_virtual_time
+async def test_an_error_of_our_own_ends_the_shard_wherever_it_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a flush that a move, an acknowledgement or a router's news brings about, by a timer, at a handler's end."""
+    for module, name in (
+        (Output, "flush"),
+        (Release, "_settle"),
+        (Host, "_set_sleep_timer"),
+        (HostedObject, "finished"),
+    ):
+        world = World()
+        defects: list[Exception] = []
+        world.host.on_defect = defects.append
+        counter = await world.router.connect()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, mock.Mock(side_effect=ValueError(name)))
+            world.router.message(counter, "x")
+            if module is Release:
+                world.send_away("lobby")
+            await asyncio.sleep(60)
+        assert [str(error) for error in defects][:1] == [name]
+        world.loop.faults.clear()  # type: ignore[attr-defined]
+
+
+@on_virtual_time
+async def test_an_error_of_the_users_code_ends_no_shard() -> None:
+    class Careless(Echo):
+        def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: 1 / 0)
+            loop.call_soon(ws.send)  # the argument is missing
+            loop.call_soon(ws.close, 1006)
+            self.task = loop.create_task(self.fail())
+
+        async def fail(self) -> None:
+            raise KeyError("mine")
+
+    world = World(Careless)
+    world.host.on_defect = lambda error: pytest.fail(f"taken for a defect: {error!r}")
+    counter = await world.router.connect()
+    world.router.message(counter, "x")
+    await turns()
+    assert world.counters.errors >= 3
+    world.loop.faults.clear()  # type: ignore[attr-defined]
+
+
+@on_virtual_time
+async def test_a_map_that_gives_slots_away_unreleased_is_not_served_past() -> None:
+    """Two owners would serve them: the shard must end, not go on with the map before."""
+    world = World()
+    defects: list[Exception] = []
+    world.host.on_defect = defects.append
+    directory = mock.Mock(changed=lambda: True)
+    watch = MapWatch(directory, partial(world.host.follow, links={Incarnation(1): world.router.link}))  # type: ignore[dict-item]
+    directory.map = lambda: ClusterMap(world.version, world.members, (SHARD,) * SLOTS)
+    await watch.start()
+    directory.map = lambda: ClusterMap(world.version + 1, world.members, (OTHER_SHARD,) * SLOTS)
+    await asyncio.sleep(1)
+    assert "gives 4096 slots away that were not released" in str(defects[0])
+    await watch.aclose()
+    world.loop.faults.clear()  # type: ignore[attr-defined]
 
 
 @on_virtual_time
