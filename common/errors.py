@@ -8,7 +8,8 @@
     │   ├── AppError                     the user's app does not import or its classes are not usable
     │   ├── PortTaken                    another program or cluster listens there
     │   ├── DescriptorsTooFew            the system's limit is below what was asked for
-    │   └── DataFolderInUse              another supervisor or member holds the lock
+    │   ├── DataFolderInUse              another supervisor or member holds the lock
+    │   └── UnsupportedSystem            this is not Linux 5.3 or newer, or it is not let use what roost needs of it
     ├── WireError                        bytes from another member that are no valid batch or record
     ├── DirectoryError                   the directory cannot be read or written
     ├── Expelled                         this member was taken off the map: it must end without another word
@@ -102,8 +103,23 @@ class DataFolderInUse(StartupError):
     exit_code = 75
 
 
+class UnsupportedSystem(StartupError):
+    """The system lacks what roost is built on."""
+
+    exit_code = 76
+
+
 STARTUP_EXIT_CODES = frozenset(
-    error.exit_code for error in (StartupError, ConfigError, AppError, PortTaken, DescriptorsTooFew, DataFolderInUse)
+    error.exit_code
+    for error in (
+        StartupError,
+        ConfigError,
+        AppError,
+        PortTaken,
+        DescriptorsTooFew,
+        DataFolderInUse,
+        UnsupportedSystem,
+    )
 )
 """Exit codes that say "starting again will not help"."""
 

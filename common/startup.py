@@ -22,7 +22,9 @@ from typing import TypeVar
 
 from .config import MemberConfig, make_run_folder, parse
 from .errors import ConfigError, DataFolderInUse, RoostError, StartupError
+from .first_process import step_aside
 from .ids import Incarnation
+from .system import check_system
 
 ConfigT = TypeVar("ConfigT", bound=MemberConfig)
 
@@ -31,6 +33,7 @@ UNEXPECTED_EXIT_CODE = 1
 DEFECT_EXIT_CODE = 79
 """What a shard exits with after an error of roost's own code (``defects``): it comes back clean, and redelivery does
 the rest."""
+_HELP = frozenset({"-h", "--help"})
 _LOCK_PATIENCE_S = 0.25
 """Seconds for which a held name is tried again: whoever asks for its holder locks it for a moment."""
 
@@ -47,8 +50,11 @@ def launch(cls: type[ConfigT], argv: Sequence[str], *, prog: str, serve: Callabl
     Returns:
         The exit code.
     """
+    step_aside()
     ready_fd = _ready_fd_in(argv)
     try:
+        if not _HELP.intersection(argv):
+            check_system()
         config = parse(cls, argv, prog=prog)
         install_logging(config.log_level, config.name)
         os.register_at_fork(after_in_child=_become_an_ordinary_process)

@@ -18,6 +18,7 @@ from ..common.config import describe
 from ..common.errors import RoostError
 from ..common.processes import python_words
 from ..common.startup import report_error
+from ..common.system import check_system
 from . import client
 from .background import log_path, start_in_background
 from .config import UpConfig
@@ -29,7 +30,7 @@ from .status import render
 _EXIT_CODES = (
     "Exit codes: 0 done · 1 no cluster, or an unexpected error · 2 wrong usage · 70 the start failed · "
     "71 a setting is wrong · 72 the app cannot be used · 73 a port is taken · 74 descriptors are too few · "
-    "75 the data folder is in use."
+    "75 the data folder is in use · 76 the system will not do."
 )
 
 app = typer.Typer(
@@ -216,6 +217,8 @@ def _say_progress(line: str) -> None:
 def main() -> None:
     """The console script: every error of ours is one line on stderr and its exit code."""
     try:
+        if not {"-h", "--help", "--version"}.intersection(sys.argv):
+            check_system()
         app(prog_name="roost")
     except client.ChangeFailed as error:
         report_error(-1, error)

@@ -123,7 +123,7 @@ def _lives(pid: int) -> bool:
 
 def _ancestors(pid: int) -> list[int]:
     found: list[int] = []
-    while (fields := _stat(pid)) and fields[1] > 1 and fields[1] not in found:
+    while (fields := _stat(pid)) and fields[1] > 0 and fields[1] not in found:
         pid = fields[1]
         found.append(pid)
     return found

@@ -7,6 +7,9 @@ import sys
 
 def main() -> None:
     """The console script."""
+    from .common.first_process import step_aside
+
+    step_aside()  # before anything is imported that process 1 of a container would only carry around
     from .deploy.cli import main
 
     main()
