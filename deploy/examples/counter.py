@@ -42,6 +42,8 @@ class Counter(DurableObject):
         if topic != EVERYTHING and topic not in self.counts and len(self.counts) == MAX_TOPICS:
             return Response(f"there are {MAX_TOPICS} topics already\n", status=409)
         if request.headers.get("upgrade", "").lower() == "websocket":
+            if topic != EVERYTHING:
+                self.counts.setdefault(topic, 0)  # it counts for MAX_TOPICS from now on
             client, server = WebSocketPair()
             self.ctx.accept_web_socket(server, tags=[topic])
             self.tell(server, self.seen_by(topic))
@@ -56,7 +58,7 @@ class Counter(DurableObject):
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         (topic,) = self.ctx.get_tags(ws)
-        if topic != EVERYTHING and isinstance(message, str) and re.fullmatch(r"[+-]?\d{1,6}", message):
+        if topic != EVERYTHING and isinstance(message, str) and re.fullmatch(r"[+-]?[0-9]{1,6}", message):
             self.add(topic, int(message))
         else:
             ws.send({"error": "watch one topic and send a number of up to 6 digits, or ping"})

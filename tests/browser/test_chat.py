@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,44 +14,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
-
-REQUIRED = os.environ.get("ROOST_REQUIRE_BROWSER") == "1"
-"""Whether a missing browser fails these tests instead of skipping them."""
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-proxy-server",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        reason = "needs Debian's chromium (apt-get install chromium) and the package playwright"
-        if REQUIRED:
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS, headless=True)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    example = REPOSITORY / "deploy" / "examples" / "chat.py"
-    with Cluster(example, routers=2, shards=2, shard={"hibernate_after_s": 0.2}) as running:
-        yield running
 
 
 @pytest.fixture
@@ -71,6 +30,15 @@ def enter(browser: Browser, room: str, name: str) -> Page:
     page.wait_for_function("document.getElementById('state').textContent.includes('pe')")
     assert problems == []
     return page
+
+
+def look(page: Page, people: str) -> list[str]:
+    """Who is there, by the list that the count opens."""
+    page.wait_for_function("text => document.getElementById('state').textContent == text", arg=people)
+    page.click("summary")
+    names = page.eval_on_selector_all("#people li", "all => all.map(row => row.textContent)")
+    page.click("summary")
+    return names
 
 
 def say(page: Page, text: str) -> None:
@@ -145,3 +113,67 @@ def test_a_tab_reconnects_by_itself(browser: Browser) -> None:
         bob.wait_for_selector("li.theirs:has-text('back again')")
         ann.close()
         bob.close()
+
+
+def test_who_is_there(browser: Browser, room: str) -> None:
+    ann, bob = enter(browser, room, "ann"), enter(browser, room, "bob")
+    for page in (ann, bob):
+        assert sorted(look(page, "2 people")) == ["ann", "bob"]
+    bob.close()
+    assert look(ann, "1 person") == ["ann"]
+    ann.close()
+
+
+def test_somebody_of_the_same_name_is_somebody_else(browser: Browser, room: str) -> None:
+    one, two = enter(browser, room, "ann"), enter(browser, room, "ann")
+    say(one, "I am ann")
+    two.wait_for_selector("li.theirs")
+    one.wait_for_selector("li.mine")
+    assert (lines(one, "theirs"), lines(two, "mine")) == ([], [])
+    one.close()
+    two.close()
+
+
+def test_a_long_name_is_shortened_and_the_page_says_so(browser: Browser, room: str) -> None:
+    page = enter(browser, room, "x" * 10_000)
+    page.wait_for_selector("li.note:has-text('at most 40 characters')")
+    assert page.input_value("#name") == "x" * 40
+    say(page, "hello")
+    page.wait_for_selector("li.mine")
+    assert page.inner_text("li.mine b") == "x" * 40
+    page.close()
+
+
+def test_names_are_text_and_do_not_turn_the_line(browser: Browser, room: str) -> None:
+    page = enter(browser, room, "%E2%80%AE%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E")
+    assert look(page, "1 person") == ["<img src=x onerror=alert(1)>"]
+    assert page.locator("img").count() == 0
+    page.close()
+
+
+def test_a_tab_that_hears_nothing_any_more_connects_anew(browser: Browser, room: str) -> None:
+    """A connection that died without a word looks open; only the answer to a ping is missing."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.clock.install()
+    # The browser's end of a connection that has gone deaf: nothing that comes is heard, nothing is closed.
+    page.add_init_script(
+        """const Real = WebSocket; let count = 0;
+        window.opened = () => count;
+        window.WebSocket = class extends Real {
+          constructor(...all) { super(...all); this.number = ++count }
+          set onmessage(take) { super.onmessage = e => this.number == 1 && e.data == "/pong" || take(e) }
+        }"""
+    )
+    page.goto(f"{room}?name=ann")
+    page.wait_for_function("document.getElementById('state').textContent == '1 person'")
+    for _ in range(2):
+        assert page.evaluate("opened()") == 1
+        page.clock.run_for(20_000)
+    page.wait_for_function("opened() == 2")
+    page.wait_for_function("document.getElementById('state').textContent == '1 person'")
+    page.clock.run_for(20_000)
+    page.wait_for_timeout(300)
+    page.clock.run_for(20_000)
+    assert page.evaluate("opened()") == 2, "this one hears its pongs"
+    context.close()
