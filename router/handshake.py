@@ -21,6 +21,12 @@ _OURS = frozenset(
     (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-version")
 )
 
+_LISTS = frozenset((b"connection", b"upgrade", b"sec-websocket-extensions", b"sec-websocket-protocol"))
+"""Lists, which may come in several lines."""
+_SINGLES = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
+"""What a client says once (RFC 6455 11.3.1 and 5). Two keys contradict each other; of several versions ours counts."""
+_VERSION = b"13"
+
 _DEFLATE = ServerPerMessageDeflateFactory(
     # Without context of ours one compressed frame serves all clients. Without the client's, an idle connection
     # does not keep a decompressor with a window of up to 32 kB.
@@ -102,13 +108,27 @@ def begin(head: RequestHead, version: str, *, max_message_bytes: int, compressio
         extensions=[_DEFLATE] if compression else None,
         logger=log,
     )
-    headers = WebSocketHeaders()
-    for name, value in head.headers:
-        headers[name.decode("latin-1")] = value.decode("latin-1")
-    response = protocol.accept(Request(head.target, headers, head.method, f"HTTP/{version}"))
+    response = protocol.accept(Request(head.target, _headers(head), head.method, f"HTTP/{version}"))
     if response.status_code != 101:
         raise _refusal(protocol.handshake_exc, response.status_code)
     return Handshake(protocol, response, max_message_bytes)
+
+
+def _headers(head: RequestHead) -> WebSocketHeaders:
+    """The header fields as ``websockets`` reads them. It refuses a line of a list without elements, which counts for
+    nothing (RFC 9110 5.6.1), and whatever is said of a single value in several lines."""
+    headers = WebSocketHeaders()
+    singles: dict[bytes, list[bytes]] = {}
+    for name, value in head.headers:
+        if name in _SINGLES:
+            elements = (element.strip(b" \t") for element in value.split(b","))
+            singles.setdefault(name, []).extend(element for element in elements if element)
+        elif name not in _LISTS or value.strip(b", \t"):
+            headers[name.decode("latin-1")] = value.decode("latin-1")
+    for name, values in singles.items():
+        for value in [_VERSION] if name == b"sec-websocket-version" and _VERSION in values else values:
+            headers[name.decode("latin-1")] = value.decode("latin-1")
+    return headers
 
 
 def _refusal(error: Exception | None, status: int) -> Refusal:

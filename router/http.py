@@ -17,6 +17,8 @@ from ..common.records import Headers
 from .urls import check_host, split_target
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+ALLOWED = b"GET, HEAD, OPTIONS"
+"""The methods of the router's own pages."""
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -62,9 +64,10 @@ class RequestHead:
 
     Attributes:
         method: Upper case, as received.
-        target: Path and query.
+        target: Path and query; ``*`` where OPTIONS asks about the server as a whole.
         host: Host and port that the client asked for.
-        headers: Fields in order, names in lower case.
+        headers: Fields in order, names in lower case. ``host`` is that of an absolute target, if there was one, and
+            ``upgrade`` is ``websocket`` alone where that was among the protocols offered.
         keep_alive: The client may send another request on this connection.
         expects_continue: It waits for a 100 before it sends the body.
         wants_websocket: It asks to upgrade to a WebSocket.
@@ -102,25 +105,35 @@ def examine(
         target: The request target.
         version: ``1.1``, ``1.0`` or whatever the client wrote.
         headers: Fields in order.
-        own_host: Stands in where an HTTP/1.0 client names no host.
+        own_host: Stands in where an HTTP/1.0 client names no host; host and port as a URL has them.
         max_body_bytes: The largest body; a declared length beyond it is refused before it is read.
 
     Raises:
         BadRequest: The head contradicts itself or a rule of RFC 9112.
         BodyTooLarge: The declared body is larger than allowed.
-        Refusal: An HTTP version or expectation that we do not know.
+        Refusal: An HTTP version, method, transfer coding or expectation that we do not do.
     """
     if version == "0.9":
         raise BadRequest("the request line must end in HTTP/1.1")
     if version not in ("1.1", "1.0"):
         raise Refusal(505, f"this server speaks HTTP/1.1 and HTTP/1.0, got HTTP/{version}")
     fields = [(name.lower(), value) for name, value in headers]
-    authority, path = split_target(target.decode("latin-1"))
     hosts = _values(fields, b"host")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise BadRequest(f"a request must have one Host header, got {len(hosts)}")
-    host = authority if authority is not None else hosts[0].decode("latin-1") if hosts else own_host
+    host = hosts[0].decode("latin-1") if hosts else own_host
     check_host(host)
+    if method == "CONNECT":
+        raise Refusal(405, "this server is no proxy: it does not do CONNECT", [(b"allow", ALLOWED)])
+    if target == b"*" and method == "OPTIONS":
+        authority, path = None, "*"
+    else:
+        authority, path = split_target(target.decode("latin-1"))
+    if authority is not None and authority != host:
+        # The target counts, and whoever handles the request is to see no other host (RFC 9112 3.2.2).
+        check_host(authority)
+        host = authority
+        fields = [(b"host", host.encode("latin-1")), *(field for field in fields if field[0] != b"host")]
     lengths = _values(fields, b"content-length")
     codings = _tokens(_values(fields, b"transfer-encoding"))
     chunked = bool(codings)
@@ -132,6 +145,11 @@ def examine(
         raise BodyTooLarge(max_body_bytes)
     has_body = chunked or (bool(lengths) and int(lengths[0]) > 0)
     options = _tokens(_values(fields, b"connection"))
+    wants_websocket = b"websocket" in _tokens(_values(fields, b"upgrade"))
+    if wants_websocket:
+        # Of the protocols that the client offers this is the one, whatever others stand beside it.
+        fields = [field for field in fields if field[0] != b"upgrade"]
+        fields.append((b"upgrade", b"websocket"))
     return RequestHead(
         method=method,
         target=path,
@@ -140,7 +158,7 @@ def examine(
         # HTTP/1.0 knows keep-alive as an extension only; closing is always right.
         keep_alive=version == "1.1" and b"close" not in options,
         expects_continue=_expects_continue(fields, version) and has_body,
-        wants_websocket=b"websocket" in _tokens(_values(fields, b"upgrade")),
+        wants_websocket=wants_websocket,
         has_body=has_body,
     )
 
@@ -150,7 +168,10 @@ def _values(fields: Iterable[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]
 
 
 def _tokens(values: Iterable[bytes]) -> set[bytes]:
-    return {token.strip().lower() for value in values for token in value.split(b",")}
+    """The elements of a list that may stand in several lines; empty ones count for nothing (RFC 9110 5.6.1)."""
+    tokens = {token.strip(b" \t").lower() for value in values for token in value.split(b",")}
+    tokens.discard(b"")
+    return tokens
 
 
 def _expects_continue(fields: list[tuple[bytes, bytes]], version: str) -> bool:

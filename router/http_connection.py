@@ -38,6 +38,7 @@ from .connection import Connection
 from .forwarding import Forwarding
 from .handshake import Handshake
 from .http import (
+    ALLOWED,
     CONTINUE,
     BadResponseHeader,
     Refusal,
@@ -59,9 +60,10 @@ LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
 ENDING = "this router is ending; try again, and another one answers"
-OWN_PATHS = ("/", "/healthz")
-"""Paths that the router answers itself."""
+OWN_PATHS = ("/", "/healthz", "*")
+"""Paths that the router answers itself; ``*`` is the server as a whole, about which OPTIONS can ask."""
 UPGRADE_REQUIRED = 426
+_ALLOW = (b"allow", ALLOWED)
 _DATE_TICKS = ticks(1.0)
 
 
@@ -388,15 +390,19 @@ class HttpConnection(asyncio.Protocol):
         path = path_of(head.target)
         if path not in OWN_PATHS:
             return False
-        if head.method not in ("GET", "HEAD"):
-            raise Refusal(405, f"{path} can be read with GET and HEAD only", [(b"allow", b"GET, HEAD")])
+        if head.method not in ("GET", "HEAD", "OPTIONS"):
+            raise Refusal(405, f"{path} can be read with GET, HEAD and OPTIONS only", [_ALLOW])
         if head.wants_websocket:
             raise BadRequest(f"{path} is no object: a WebSocket is opened at /<namespace>/<name>")
-        if path == "/":
-            self._respond(200, [page.HTML], page.home(front.namespaces))
-        else:
+        if path == "/healthz":
             status, body = page.health(slots_attached=front.forwarding.attached, slots=SLOTS, draining=front.draining)
-            self._respond(status, [page.JSON, (b"cache-control", b"no-store")], body)
+            if status == 200 and head.method == "OPTIONS":
+                status, body = 204, b""
+            self._respond(status, [page.JSON, _ALLOW, (b"cache-control", b"no-store")], body)
+        elif head.method == "OPTIONS":
+            self._respond(204, [_ALLOW], b"")
+        else:
+            self._respond(200, [page.HTML], page.home(front.namespaces))
         return True
 
     def _answer_expectation(self) -> None:

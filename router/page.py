@@ -1,4 +1,7 @@
-"""The pages that a router answers itself: ``/`` for people, ``/healthz`` for machines."""
+"""The pages that a router answers itself: ``/`` for people, ``/healthz`` for machines.
+
+All addresses in a page are relative to its own: a proxy may serve the cluster below a prefix, which it strips.
+"""
 
 from __future__ import annotations
 

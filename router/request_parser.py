@@ -178,7 +178,7 @@ class RequestParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value) + 4)
         if self.head_open:  # trailers come here too, and are dropped
-            self._headers.append((name, value))
+            self._headers.append((name, value.rstrip(b" \t")))  # white space in front is gone already (RFC 9110 5.5)
 
     def _count_head(self, size: int) -> None:
         self._head_size += size

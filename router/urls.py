@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,9 +11,13 @@ from urllib.parse import unquote_to_bytes
 from ..common.errors import BadRequest, UnknownNamespace
 from ..common.limits import MAX_NAME_CHARS
 
-_ABSOLUTE = re.compile(r"https?://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"(?:http|ws)s?://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_HOST = re.compile(r"[A-Za-z0-9._~\-]+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
+_HOST = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{0,5}))?",
+    re.ASCII,
+)
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,9 @@ class Address:
 def split_target(target: str) -> tuple[str | None, str]:
     """Split a request target into the authority that it names (absolute form only) and path with query.
 
+    The absolute form is what clients send to a proxy; a server must accept it from anybody (RFC 9112 3.2.2). Clients of
+    WebSockets write ``ws://`` there.
+
     Raises:
         BadRequest: It is of another form (RFC 9112 3.2): ``*``, or the authority of a CONNECT.
     """
@@ -44,13 +52,40 @@ def split_target(target: str) -> tuple[str | None, str]:
 
 
 def check_host(host: str) -> None:
-    """Refuse a host that no URL can have: it becomes a part of the URL that the object sees.
+    """Refuse a host that no URL can have: it becomes a part of the URL that the object sees and parses.
+
+    A host is a registered name, an IPv4 address or an IPv6 address in brackets, with or without a port (RFC 3986 3.2.2,
+    3.2.3). User information has no place in it (RFC 9110 4.2.4), and of an IPv6 address the zone has none.
 
     Raises:
         BadRequest: with the host.
     """
-    if not _HOST.fullmatch(host):
+    parts = _HOST.fullmatch(host)
+    if parts is None or (parts["ipv6"] is not None and not _is_ipv6(parts["ipv6"])):
         raise BadRequest(f"the Host header must be a host name with an optional port, got {host[:80]!r}")
+    if parts["port"] and int(parts["port"]) > _MAX_PORT:
+        raise BadRequest(f"the port of the Host header can be at most {_MAX_PORT}, got {host[:80]!r}")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def authority(host: str, port: int) -> str:
+    """Host and port as a URL has them: an IPv6 address in brackets and without its zone.
+
+    Args:
+        host: A name or an address, such as a socket has it; an IPv4 address that is mapped into IPv6 is given as such.
+        port: The port.
+    """
+    if ":" not in host:
+        return f"{host}:{port}"
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    return f"{address.ipv4_mapped}:{port}" if address.ipv4_mapped is not None else f"[{address}]:{port}"
 
 
 def path_of(target: str) -> str:

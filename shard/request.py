@@ -23,7 +23,7 @@ HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
 class MultiDict(Mapping[str, str]):
-    """Names with one or more values each, in their order. Looking a name up gives its first value."""
+    """Names with one or more values each, in their order."""
 
     __slots__ = ("_items",)
 
@@ -37,6 +37,7 @@ class MultiDict(Mapping[str, str]):
         return name
 
     def __getitem__(self, name: str) -> str:
+        """The first value of *name*."""
         return self._items[self._key(name)][0]
 
     def __contains__(self, name: object) -> bool:
@@ -61,7 +62,12 @@ class MultiDict(Mapping[str, str]):
 
 
 class Headers(MultiDict):
-    """HTTP header fields; names in any case are the same name."""
+    """HTTP header fields; names in any case are the same name.
+
+    Looking a name up gives all its values as one, joined by ``", "``, as in the Fetch standard: a proxy that adds to a
+    list, such as ``x-forwarded-for``, may do so in a line of its own. The lines of ``cookie`` are joined by ``"; "``
+    (RFC 9113 8.2.3). Values of ``set-cookie`` can hold commas: ``get_set_cookie()`` has them apart.
+    """
 
     __slots__ = ()
 
@@ -69,9 +75,21 @@ class Headers(MultiDict):
     def _key(name: str) -> str:
         return name.lower()
 
+    def __getitem__(self, name: str) -> str:
+        """All values of *name* as one."""
+        key = name.lower()
+        values = self._items[key]
+        return values[0] if len(values) == 1 else ("; " if key == "cookie" else ", ").join(values)
+
+    def get_set_cookie(self) -> list[str]:
+        """The values of ``set-cookie``, each for itself."""
+        return self.get_all("set-cookie")
+
+    getSetCookie = get_set_cookie  # noqa: N815
+
 
 class Query(MultiDict):
-    """The decoded fields of a URL's query."""
+    """The decoded fields of a URL's query. Looking a name up gives its first value; ``get_all`` has each."""
 
     __slots__ = ()
 
@@ -82,7 +100,8 @@ class Request:
     Attributes:
         method: ``"GET"`` and so on.
         url: The absolute URL that the client asked for.
-        headers: Header fields; for a name that came more than once ``headers.get_all(name)`` has each value.
+        headers: Header fields; for a name that came more than once ``headers[name]`` has all values as one,
+            ``headers.get_all(name)`` has each.
         body: The body, whole; empty if there was none.
     """
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
+from tests.browser.prefix_proxy import PrefixProxy
 from tests.cluster import REPOSITORY, Cluster
 from tests.conformance.driver import unique
 
@@ -177,3 +179,21 @@ def test_a_tab_that_hears_nothing_any_more_connects_anew(browser: Browser, room:
     page.clock.run_for(20_000)
     assert page.evaluate("opened()") == 2, "this one hears its pongs"
     context.close()
+
+
+def test_below_a_prefix_that_a_proxy_strips(browser: Browser, cluster: Cluster) -> None:
+    """From the home page into a room, and a line to somebody who came by the other way."""
+    name = unique("browser ä").replace("/", "-")
+    with PrefixProxy(cluster.port, "/app") as proxy:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{proxy.port}/app/")
+        page.fill("input[name=name]", name)
+        page.click("button")
+        page.wait_for_function("document.getElementById('state')?.textContent.includes('pe')")
+        assert "/app/chat-room/" in page.url
+        assert page.text_content("h1") == page.title() == name
+        other = enter(browser, cluster.http(f"/chat-room/{quote(name)}"), "bob")
+        say(page, "from below")
+        other.wait_for_selector("li.theirs:has-text('from below')")
+        page.close()
+        other.close()

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.cluster import Cluster
-from tests.raw_client import RawClient, request, upgrade_head
+from tests.raw_client import TEXT, RawClient, frame, request, upgrade_head
 
 
 @pytest.fixture
@@ -127,8 +127,30 @@ async def test_a_client_that_leaves_does_not_disturb_its_object(web: Cluster, pa
 
 async def test_a_target_with_an_authority(web: Cluster, path: str) -> None:
     async with await RawClient.open(web.port) as client:
-        await client.send(f"GET http://example.org{path}?a=1 HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert json.loads((await client.response()).body)["url"] == f"http://example.org{path}?a=1"
+        for scheme in ("http", "WS", "https"):
+            await client.send(f"GET {scheme}://example.org{path}?a=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            seen = json.loads((await client.response()).body)
+            assert seen["url"] == f"http://example.org{path}?a=1"
+            assert seen["headers"]["host"] == "example.org"
+
+
+async def test_a_handshake_with_an_absolute_target_and_lists_in_several_lines(web: Cluster, name: str) -> None:
+    """As clients write that think that they speak to a proxy, and as proxies forward."""
+    lines = ("Connection: keep-alive,", "Connection:", "Connection: , Upgrade", "Upgrade: h2c,", "Upgrade: WebSocket")
+    head = upgrade_head(f"ws://example.org/echo/{name}", *lines)
+    async with await RawClient.open(web.port) as client:
+        await client.send(head)
+        assert (await client.response()).status == 101
+        await client.send(frame(TEXT, "hello"))
+        await client.expect(TEXT, "hello")
+
+
+async def test_all_lines_of_a_header_reach_the_object(web: Cluster, path: str) -> None:
+    """A proxy adds its line behind the one that a client has forged, as HAProxy's ``option forwardfor`` does."""
+    lines = ("X-Forwarded-For: 6.6.6.6", "Cookie: old=1", "X-Forwarded-For: 10.0.0.7", "Cookie: session=abc ")
+    headers = json.loads((await request(web.port, "GET", path, *lines)).body)["headers"]
+    assert headers["x-forwarded-for"] == "6.6.6.6, 10.0.0.7"
+    assert headers["cookie"] == "old=1; session=abc"
 
 
 async def test_a_large_response(web: Cluster, path: str) -> None:
@@ -188,6 +210,17 @@ async def test_a_bad_url_is_a_4xx_with_a_sentence(
 
 async def test_healthz(web: Cluster) -> None:
     assert (await request(web.port, "GET", "/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    "head", ["OPTIONS / HTTP/1.0\r\n\r\n", "OPTIONS /healthz HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"]
+)
+async def test_the_check_that_proxies_make_is_answered(web: Cluster, head: str) -> None:
+    """The first is HAProxy's ``option httpchk``, which takes whatever is not 2xx or 3xx for a dead server."""
+    async with await RawClient.open(web.port) as client:
+        await client.send(head)
+        reply = await client.response()
+        assert (reply.status, reply.header("allow"), reply.body) == (204, "GET, HEAD, OPTIONS", b"")
 
 
 async def test_the_front_page_lists_the_namespaces(web: Cluster) -> None:

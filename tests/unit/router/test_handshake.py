@@ -92,7 +92,6 @@ def test_headers_that_cannot_be_sent(headers: list[tuple[bytes, bytes]]) -> None
         (head(Sec_WebSocket_Version=b"8"), 426, "version 13"),
         (head(Connection=None), 426, "Connection"),
         (head(Connection=b"keep-alive"), 426, "Connection"),
-        (head(Upgrade=b"h2c, websocket"), 426, "Upgrade"),
         (head("POST"), 400, "GET"),
         (head(Content_Length=b"5"), 400, "body"),
         (head(Sec_WebSocket_Extensions=b";;"), 400, "Sec-WebSocket-Extensions"),
@@ -104,6 +103,43 @@ def test_what_is_no_handshake_is_refused_with_a_sentence(made: RequestHead, stat
     assert caught.value.status == status
     if status == 426:
         assert {(b"sec-websocket-version", b"13"), (b"upgrade", b"websocket")} <= set(caught.value.headers)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [(b"connection", b"keep-alive, Upgrade"), (b"upgrade", b"websocket")],
+        [
+            (b"connection", b"keep-alive"),
+            (b"connection", b""),
+            (b"connection", b", UPGRADE ,"),
+            (b"upgrade", b"WebSocket"),
+        ],
+        [(b"connection", b"upgrade"), (b"upgrade", b""), (b"upgrade", b"h2c, websocket"), (b"upgrade", b",")],
+        [(b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-extensions", b"")],
+        [(b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-protocol", b", ,")],
+        [(b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"8,")],
+        [(b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-key", b"")],
+    ],
+)
+def test_lists_are_judged_over_all_their_lines(lines: list[tuple[bytes, bytes]]) -> None:
+    rest = [
+        (b"host", b"h"),
+        (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+        (b"sec-websocket-version", b"13"),
+    ]
+    made = examine("GET", b"/a/b", "1.1", [*lines, *rest], own_host="h", max_body_bytes=100)
+    answer = begin(made, compression=True).complete(())
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
+
+
+def test_two_keys_contradict_each_other() -> None:
+    made = head()
+    made.headers.append((b"sec-websocket-key", b"AAAAAAAAAAAAAAAAAAAAAA=="))
+    with pytest.raises(Refusal, match="Sec-WebSocket-Key") as caught:
+        begin(made)
+    assert caught.value.status == 400
 
 
 def test_http_1_0_is_refused() -> None:

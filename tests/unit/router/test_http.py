@@ -34,7 +34,34 @@ def test_an_ordinary_head() -> None:
 
 
 def test_the_host_of_an_absolute_target_counts() -> None:
-    assert head(HOST, target=b"http://other/x").url == "http://other/x"
+    made = head((b"X-A", b"1"), HOST, target=b"ws://other/x")
+    assert made.url == "http://other/x"
+    assert dict(made.headers) == {b"host": b"other", b"x-a": b"1"}, "nobody sees another host"
+
+
+@pytest.mark.parametrize("target", [b"http://me:secret@h/x", b"http:///x", b"ws://[::1/x", b"http://h:65536/x"])
+def test_an_absolute_target_without_a_proper_host_is_refused(target: bytes) -> None:
+    with pytest.raises(BadRequest, match="Host header"):
+        head(HOST, target=target)
+
+
+def test_a_bad_host_is_refused_beside_an_absolute_target_too() -> None:
+    with pytest.raises(BadRequest, match="Host header"):
+        head((b"Host", b"a b"), target=b"http://other/x")
+
+
+def test_options_can_ask_about_the_server_as_a_whole() -> None:
+    assert head(HOST, target=b"*", method="OPTIONS").target == "*"
+    with pytest.raises(BadRequest, match="request target"):
+        head(HOST, target=b"*")
+
+
+@pytest.mark.parametrize("target", [b"h:80", b"/a/b", b"http://h/a"])
+def test_connect_is_not_done(target: bytes) -> None:
+    with pytest.raises(Refusal, match="no proxy") as caught:
+        head(HOST, target=target, method="CONNECT")
+    assert caught.value.status == 405
+    assert dict(caught.value.headers)[b"allow"]
 
 
 @pytest.mark.parametrize("hosts", [(), (HOST, HOST)])
@@ -50,7 +77,7 @@ def test_http_1_0_needs_no_host_and_is_closed() -> None:
     assert not head((b"Connection", b"keep-alive"), version="1.0").keep_alive
 
 
-@pytest.mark.parametrize("value", [b"close", b"Close", b"x, CLOSE"])
+@pytest.mark.parametrize("value", [b"close", b"Close", b"x, CLOSE", b", close ,", b"\tclose"])
 def test_connection_close_is_heeded(value: bytes) -> None:
     assert not head(HOST, (b"Connection", value)).keep_alive
 
@@ -90,6 +117,7 @@ def test_http_1_0_may_not_be_chunked() -> None:
 def test_the_expectation_of_a_100() -> None:
     body = (b"Content-Length", b"5")
     assert head(HOST, body, (b"Expect", b"100-Continue")).expects_continue
+    assert head(HOST, body, (b"Expect", b""), (b"Expect", b" , 100-continue,")).expects_continue
     assert not head(HOST, (b"Expect", b"100-continue")).expects_continue
     assert not head(HOST, body, (b"Expect", b"100-continue"), version="1.0").expects_continue
     with pytest.raises(Refusal) as caught:
@@ -97,9 +125,11 @@ def test_the_expectation_of_a_100() -> None:
     assert caught.value.status == 417
 
 
-@pytest.mark.parametrize("value", [b"websocket", b"WebSocket", b"h2c, websocket"])
-def test_a_websocket_is_wanted(value: bytes) -> None:
-    assert head(HOST, (b"Upgrade", value)).wants_websocket
+@pytest.mark.parametrize("values", [[b"websocket"], [b"WebSocket"], [b"h2c, websocket"], [b"h2c", b"", b",Websocket,"]])
+def test_a_websocket_is_wanted(values: list[bytes]) -> None:
+    made = head(HOST, *((b"Upgrade", value) for value in values))
+    assert made.wants_websocket
+    assert [value for name, value in made.headers if name == b"upgrade"] == [b"websocket"], "as objects look for it"
     assert not head(HOST, (b"Upgrade", b"h2c")).wants_websocket
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roost.common.errors import BadRequest, UnknownNamespace
-from roost.router.urls import Address, address, check_host, path_of, split_target
+from roost.router.urls import Address, address, authority, check_host, path_of, split_target
 
 NAMESPACES = ("chat-room", "counter")
 
@@ -65,6 +65,9 @@ def test_targets_come_as_paths_or_absolute_urls() -> None:
     assert split_target("http://host:1/a?b") == ("host:1", "/a?b")
     assert split_target("HTTPS://host") == ("host", "/")
     assert split_target("http://host?q") == ("host", "/?q")
+    assert split_target("ws://host/a?b") == ("host", "/a?b")
+    assert split_target("WSS://[::1]:8787") == ("[::1]:8787", "/")
+    assert split_target("ws://me:secret@host/") == ("me:secret@host", "/"), "check_host refuses it"
 
 
 @pytest.mark.parametrize("target", ["*", "host:80", "", "ftp://x/y", "a/b"])
@@ -78,12 +81,81 @@ def test_the_path_ends_at_query_and_fragment() -> None:
     assert path_of("/a#b?c") == "/a"
 
 
-@pytest.mark.parametrize("host", ["localhost", "a.example:8787", "127.0.0.1", "[::1]:80", "[::1]", "x_y~z"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "a.example:8787",
+        "127.0.0.1",
+        "[::1]:80",
+        "[::1]",
+        "x_y~z",
+        "h:",
+        "h:0",
+        "h:65535",
+        "[::ffff:1.2.3.4]:1",
+        "a%2Db",
+        "a,b;c=d!",
+    ],
+)
 def test_hosts(host: str) -> None:
     check_host(host)
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a/b", "a@b", "host:port", "::1", 'a"', "a#b"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "a b",
+        "a/b",
+        "a@b",
+        "host:port",
+        "::1",
+        'a"',
+        "a#b",
+        "h:65536",
+        "h:99999999",
+        "h:\u0663",
+        "h:+1",
+        "h: 1",
+        "[]",
+        "[:::]",
+        "[1.2.3.4]",
+        "[::1",
+        "::1]",
+        "[::1]x",
+        "[::1%25eth0]",
+        "[v1.x]",
+        "[::12345]",
+        "a%2",
+        "a%zz",
+        "b\xfccher",
+        "a\\b",
+        "a^b",
+        "a\t",
+        ":80",
+        "a:1:2",
+        "[::1]:65536",
+        "u:p@h",
+        "a\n",
+    ],
+)
 def test_a_host_that_no_url_can_have_is_refused(host: str) -> None:
     with pytest.raises(BadRequest, match="Host header"):
         check_host(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1:8787"),
+        ("localhost", "localhost:8787"),
+        ("::1", "[::1]:8787"),
+        ("::", "[::]:8787"),
+        ("::ffff:10.0.0.7", "10.0.0.7:8787"),
+        ("fe80::1%eth0", "[fe80::1]:8787"),
+    ],
+)
+def test_an_own_address_as_a_host(host: str, expected: str) -> None:
+    assert authority(host, 8787) == expected
+    check_host(expected)

@@ -11,7 +11,7 @@ from roost.shard import Headers, Query, Request, Response, WebSocketPair
 
 def test_headers_are_found_in_any_case() -> None:
     headers = Headers([("Accept", "a"), ("accept", "b"), ("X-One", "1")])
-    assert headers["ACCEPT"] == headers.get("accept") == "a"
+    assert headers["ACCEPT"] == headers.get("accept") == "a, b"
     assert headers.get_all("aCCept") == ["a", "b"]
     assert "x-one" in headers
     odd: Any = 5
@@ -22,10 +22,33 @@ def test_headers_are_found_in_any_case() -> None:
     assert len(headers) == 2
 
 
+def test_all_lines_of_a_header_count() -> None:
+    """A client that writes the line of a proxy cannot hide the proxy's own."""
+    headers = Headers(
+        [
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("Cookie", "old=1"),
+            ("Set-Cookie", "a=1; Expires=Thu, 01 Jan 2026 00:00:00 GMT"),
+            ("x-forwarded-for", "10.0.0.7"),
+            ("cookie", "session=abc"),
+            ("set-cookie", "b=2"),
+        ]
+    )
+    assert headers["x-forwarded-for"] == headers.get("X-Forwarded-For") == "6.6.6.6, 10.0.0.7"
+    assert headers["Cookie"] == dict(headers)["cookie"] == "old=1; session=abc"
+    assert headers.get_set_cookie() == ["a=1; Expires=Thu, 01 Jan 2026 00:00:00 GMT", "b=2"]
+    assert headers.getSetCookie() == headers.get_all("set-cookie")
+    assert Headers().get_set_cookie() == []
+    with pytest.raises(KeyError):
+        headers["x-other"]
+    assert Response("x", headers=headers).headers.pairs()[:6] == headers.pairs(), "each goes out for itself"
+
+
 def test_query_fields_are_decoded_and_in_their_case() -> None:
     request = Request("http://host/chat-room/lobby?name=J%C3%BCrgen+K&Tag=a&Tag=b&empty=&flag")
     assert request.query["name"] == "Jürgen K"
     assert request.query.get_all("Tag") == ["a", "b"]
+    assert request.query["Tag"] == request.query.get("Tag") == "a"
     assert "tag" not in request.query
     assert request.query["empty"] == request.query["flag"] == ""
     assert isinstance(request.query, Query)
