@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong, ObjectReset
 from ..common.limits import MAX_AUTO_RESPONSE_CHARS, MAX_EVENT_TIMEOUT_MS
 from . import tags as tag_rules
 from .namespaces import DurableObjectId
-from .web_socket import WebSocket, check_web_socket, tags_of
+from .spellings import also_named
+from .web_socket import DONE, WebSocket, check_web_socket, tags_of
 
 if TYPE_CHECKING:
     from .hosted import HostedObject
@@ -94,7 +95,7 @@ class DurableObjectState:
 
     # --- sockets ---
 
-    def accept_web_socket(self, ws: WebSocket, tags: Iterable[str] | None = ()) -> None:
+    def accept_web_socket(self, ws: WebSocket, tags: Iterable[str] | None = ()) -> Awaitable[None]:
         """Accept the server end of a pair so that it may outlive this instance (seed).
 
         Its events go to the class's handlers. Return the client end of the pair from ``fetch``: a socket whose client
@@ -116,6 +117,7 @@ class DurableObjectState:
         distinct = tag_rules.checked(tags)
         handle.check_acceptable()
         self._owner.accept_hibernatable(handle, distinct)
+        return DONE  # as send() does
 
     def get_web_sockets(self, tag: str | None = None) -> list[WebSocket]:
         """The object's hibernatable sockets: all, newest first; or those with *tag*, oldest first.
@@ -141,17 +143,34 @@ class DurableObjectState:
         """
         return tags_of(ws)
 
-    def set_web_socket_auto_response(self, pair: WebSocketRequestResponsePair | None = None) -> None:
+    @overload
+    def set_web_socket_auto_response(
+        self, web_socket_request_response_pair: WebSocketRequestResponsePair | None = None
+    ) -> None: ...
+
+    @overload
+    def set_web_socket_auto_response(
+        self,
+        *,
+        webSocketRequestResponsePair: WebSocketRequestResponsePair | None,  # noqa: N803
+    ) -> None: ...
+
+    @also_named(
+        webSocketRequestResponsePair="web_socket_request_response_pair", pair="web_socket_request_response_pair"
+    )
+    def set_web_socket_auto_response(self, web_socket_request_response_pair: Any = None) -> None:
         """Answer a text message without waking the object (seed).
 
         Args:
-            pair: Request and response of at most 2,048 characters each; without it nothing is answered any more.
+            web_socket_request_response_pair: Request and response of at most 2,048 characters each; without it nothing
+                is answered any more.
 
         Raises:
-            TypeError: *pair* is something else. The old pair stays.
+            TypeError: It is something else. The old pair stays.
             AutoResponseTooLong: One of the two has more than 2,048 characters. The old pair stays.
             UnicodeEncodeError: One of the two holds a lone surrogate, which UTF-8 does not have. The old pair stays.
         """
+        pair = web_socket_request_response_pair
         if pair is None:
             self._owner.set_auto_response(None)
             return
@@ -179,7 +198,14 @@ class DurableObjectState:
             return None
         return datetime.datetime.fromtimestamp(socket.auto_response_time, datetime.UTC)
 
-    def set_hibernatable_web_socket_event_timeout(self, timeout_ms: float | None = None) -> None:
+    @overload
+    def set_hibernatable_web_socket_event_timeout(self, timeout_ms: float | None = None) -> None: ...
+
+    @overload
+    def set_hibernatable_web_socket_event_timeout(self, *, timeoutMs: float | None) -> None: ...  # noqa: N803
+
+    @also_named(timeoutMs="timeout_ms")
+    def set_hibernatable_web_socket_event_timeout(self, timeout_ms: Any = None) -> None:
         """Cancel (and log) a handler of a socket's event that takes longer than *timeout_ms* milliseconds.
 
         Args:

@@ -162,6 +162,7 @@ class Response:
         headers: Header fields, as a mapping or as pairs. Those that belong to the connection (content-length,
             transfer-encoding, connection, …) are the router's.
         web_socket: The client end of a ``WebSocketPair`` whose server end was accepted.
+        webSocket: The same, in the seed's spelling.
 
     Raises:
         InvalidResponse: The status is out of range or does not go with the rest, a header's name or value holds what
@@ -178,9 +179,14 @@ class Response:
         status: int = 200,
         headers: HeaderFields | None = None,
         web_socket: WebSocket | None = None,
+        webSocket: WebSocket | None = None,  # noqa: N803
     ) -> None:
         from .web_socket import WebSocket
 
+        if webSocket is not None:
+            if web_socket is not None:
+                raise TypeError("a response has one WebSocket: web_socket and webSocket are the same argument")
+            web_socket = webSocket
         if not isinstance(status, int) or isinstance(status, bool):
             raise TypeError(f"a response's status must be an int, got {status!r:.80}")
         if web_socket is not None:

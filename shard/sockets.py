@@ -93,8 +93,12 @@ class Socket:
 
     @property
     def ready_state(self) -> int:
-        """1 open, 2 closing, 3 closed: own ``close()`` and the client's end count one each (behaviour)."""
-        return 1 + self.closed_by_object + (self.closed_by_client or self.gone)
+        """1 open, 2 closing, 3 closed: own ``close()`` and the client's end count one each (the reference runtime).
+
+        There a standard socket is still open while its listeners are told that the client vanished, and only then.
+        """
+        gone = self.gone and (self.hibernatable or self not in (self.owner.standard or ()))
+        return 1 + self.closed_by_object + (self.closed_by_client or gone)
 
 
 HandleOf = Callable[[Socket], "WebSocket"]

@@ -8,15 +8,17 @@ stands for the network connection. A server end is accepted in one of two ways, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
 from ..common.limits import MAX_CLOSE_REASON_BYTES
 from . import attachments, json_text
 from .current import current_object, redelivered
+from .listeners import Listener, Listeners
 from .sockets import Held, Socket
+from .spellings import also_named
 
 _UNSENDABLE_CODES = frozenset((1004, 1005, 1006, 1015))
 NO_CODE = 1005
@@ -61,6 +63,23 @@ class ErrorEvent:
         return str(self.error)
 
 
+class _Done:
+    """What ``send`` and its like return: they act at once, and to await them is allowed and changes nothing."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+    def __repr__(self) -> str:
+        return "<done>"
+
+
+DONE: Awaitable[None] = _Done()
+"""One for all calls."""
+
+
 class WebSocket:
     """One end of a connection. Made by ``WebSocketPair``; the same object for as long as its object is in memory.
 
@@ -89,11 +108,11 @@ class WebSocket:
         self._socket: Socket | None = None
         self._used = False
         self._early_attachment: bytes | None = None
-        self._listeners: dict[str, list[Callable[[Any], Any]]] | None = None
+        self._listeners: Listeners | None = None
 
     # --- accepting ---
 
-    def accept(self) -> None:
+    def accept(self) -> Awaitable[None]:
         """Accept the connection for as long as the object stays in memory, which this socket keeps it.
 
         Its events go to ``add_event_listener``; when its shard ends or its slot moves it is closed with 1012. A second
@@ -108,36 +127,87 @@ class WebSocket:
         if socket is not None:
             if socket.hibernatable:
                 raise TypeError("a WebSocket that was accepted with accept_web_socket() cannot be accepted again")
-            return
+            return DONE
         current_object().accept_standard(self)
+        return DONE
 
-    def add_event_listener(self, type: EventType, callback: Callable[[Any], Any]) -> None:
-        """Call *callback* (sync or async) with each event of *type*: ``message``, ``close`` or ``error``.
+    @overload
+    def add_event_listener(
+        self,
+        event: EventType,
+        callback_function: Listener,
+        options: Mapping[str, Any] | bool | None = None,
+        *,
+        once: bool = False,
+    ) -> None: ...
 
-        A socket that hibernates gets none: its events go to the class's handlers.
+    @overload
+    def add_event_listener(
+        self,
+        event: EventType,
+        *,
+        callbackFunction: Listener,  # noqa: N803
+        options: Mapping[str, Any] | bool | None = None,
+        once: bool = False,
+    ) -> None: ...
+
+    @also_named(callbackFunction="callback_function", type="event", callback="callback_function")
+    def add_event_listener(
+        self,
+        event: Any,
+        callback_function: Any,
+        options: Mapping[str, Any] | bool | None = None,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Call *callback_function* with each event of that name (seed). One that is there already is not added again.
+
+        A socket that hibernates gets no events: they go to the class's handlers.
+
+        Args:
+            event: ``message``, ``close`` or ``error``.
+            callback_function: A function, sync or async, of the event; or an object with a method ``handle_event``
+                (``handleEvent``).
+            options: As in the DOM; ``{"once": True}`` is heeded.
+            once: Only for the first event.
 
         Raises:
             ValueError: There is no such event.
-            TypeError: *type* is no string, or *callback* cannot be called.
+            TypeError: *event* is no string, or *callback_function* cannot be called.
         """
-        if not isinstance(type, str):
-            raise TypeError(f"an event's type is a string, got {type!r:.80}")
-        if type not in ("message", "close", "error"):
-            raise ValueError(f"a WebSocket has the events message, close and error, not {type!r:.80}")
-        if not callable(callback):
-            raise TypeError(f"a listener must be callable, got {callback!r:.80}")
+        _check_event(event)
+        if isinstance(options, Mapping):
+            once = once or bool(options.get("once"))
         if self._listeners is None:
-            self._listeners = {}
-        self._listeners.setdefault(type, []).append(callback)
+            self._listeners = Listeners()
+        self._listeners.add(event, callback_function, once=once)
+
+    @overload
+    def remove_event_listener(self, event: EventType, callback_function: Listener) -> None: ...
+
+    @overload
+    def remove_event_listener(self, event: EventType, *, callbackFunction: Listener) -> None: ...  # noqa: N803
+
+    @also_named(callbackFunction="callback_function", type="event", callback="callback_function")
+    def remove_event_listener(self, event: Any, callback_function: Any) -> None:
+        """Call *callback_function* no longer; nothing happens if it was not added.
+
+        Raises:
+            ValueError: There is no such event.
+            TypeError: *event* is no string.
+        """
+        _check_event(event)
+        if self._listeners is not None:
+            self._listeners.remove(event, callback_function)
 
     def listeners(self, type: str) -> list[Callable[[Any], Any]]:
-        """The listeners of *type*, in the order added."""
-        return list((self._listeners or {}).get(type, ()))
+        """Those that an event of *type* is told to, in the order added."""
+        return [] if self._listeners is None else self._listeners.of(type)
 
     # --- talking ---
 
-    def send(self, message: Any) -> None:
-        """Send a message to the client.
+    def send(self, message: Any) -> Awaitable[None]:
+        """Send a message to the client. It is on its way when this returns; ``await`` is allowed and not needed.
 
         Args:
             message: str goes out as text, bytes-like as binary (copied); int, float, bool and None are cast to text
@@ -162,14 +232,17 @@ class WebSocket:
         if kind is not str and kind is not bytes:
             message = _cast(message)
         if socket.gone:
-            return
+            return DONE
         if socket.held is None:
             socket.owner.outbox.send(socket.peer, socket.counter, message)  # type: ignore[arg-type]  # bound with the 101
         else:
             socket.held.append(Held(message, socket.owner.outbox.hold(message)))
+        return DONE
 
-    def close(self, code: int | None = None, reason: str | None = None) -> None:
-        """Close the connection. A second call is ignored, as is one after the client vanished.
+    def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:
+        """Close the connection; ``await`` is allowed and waits for nothing.
+
+        A second call is ignored, as is one after the client vanished.
 
         Args:
             code: 1000 to 4999 except 1004, 1005, 1006 and 1015; none for a Close without a code.
@@ -186,13 +259,14 @@ class WebSocket:
             raise NotAccepted(f"accept the WebSocket before closing: {self._how_to_accept()}")
         _check_close(code, reason)
         if socket.closed_by_object or socket.gone:
-            return
+            return DONE
         socket.closed_by_object = True
         wire_code = NO_CODE if code is None else code
         if socket.held is None:
             socket.owner.record_close(socket, wire_code, reason or "")
         else:
             socket.held.append(Held(None, code=wire_code, reason=reason or ""))
+        return DONE
 
     # --- what is known ---
 
@@ -219,13 +293,24 @@ class WebSocket:
         return ""
 
     @property
+    def binary_type(self) -> str:
+        """``"arraybuffer"``: binary messages come as ``bytes``, which are what JavaScript calls so. Setting another
+        one raises ``ValueError``."""
+        return "arraybuffer"
+
+    @binary_type.setter
+    def binary_type(self, value: str) -> None:
+        if value != "arraybuffer":
+            raise ValueError(f"binary messages come as bytes: the only binary_type is 'arraybuffer', not {value!r:.80}")
+
+    @property
     def redelivered(self) -> bool:
         """Whether the event being handled may have been handled before: its shard died before it could say so."""
         return redelivered.get()
 
     # --- attachments ---
 
-    def serialize_attachment(self, value: Any) -> None:
+    def serialize_attachment(self, value: Any) -> Awaitable[None]:
         """Keep a copy of *value* with the socket, through hibernation, moves and crashes.
 
         Args:
@@ -249,6 +334,7 @@ class WebSocket:
                 owner.outbox.check_room(len(data))
                 owner.record_attachment(socket, data)
             socket.attachment = data
+        return DONE
 
     def deserialize_attachment(self) -> Any:
         """A fresh copy of the value kept last; ``None`` if there is none.
@@ -266,9 +352,11 @@ class WebSocket:
 
     # The seed's spellings.
     addEventListener = add_event_listener  # noqa: N815
+    removeEventListener = remove_event_listener  # noqa: N815
     serializeAttachment = serialize_attachment  # noqa: N815
     deserializeAttachment = deserialize_attachment  # noqa: N815
     readyState = ready_state  # noqa: N815
+    binaryType = binary_type  # noqa: N815
 
     def __repr__(self) -> str:
         end = "server" if self._server_end else "client"
@@ -377,6 +465,13 @@ def _cast(message: Any) -> str | bytes:
             f"send() takes str, bytes-like, int, float, bool, None, dict, list or tuple, got {type(message).__name__}: "
             f"{message!r:.80}"
         ) from None
+
+
+def _check_event(event: object) -> None:
+    if not isinstance(event, str):
+        raise TypeError(f"an event's name is a string, got {event!r:.80}")
+    if event not in ("message", "close", "error"):
+        raise ValueError(f"a WebSocket has the events message, close and error, not {event!r:.80}")
 
 
 def _check_close(code: object, reason: object) -> None:

@@ -18,6 +18,8 @@ PAGE = REPOSITORY / "deploy" / "docs" / "conformance.md"
 
 SEED = "Names of the seed"
 """The section that stands first on the page."""
+DIFFERENCES = "Where we deliberately differ"
+"""The section whose every case says how."""
 
 _HEAD = """# Conformance
 
@@ -51,7 +53,8 @@ def load(path: Path = SOURCE) -> list[Case]:
     """Read the table.
 
     Raises:
-        ValueError: A case has neither test nor reason, or an unknown field.
+        ValueError: A case has neither test nor reason, or an unknown field; or it is a deliberate difference and does
+            not say how.
     """
     cases = []
     for section, rows in tomllib.loads(path.read_text()).items():
@@ -61,6 +64,8 @@ def load(path: Path = SOURCE) -> list[Case]:
             made = Case(section, case, tuple(map(_test_id, row["tests"])), row.get("differs", ""))
             if not made.tests and not made.differs:
                 raise ValueError(f"{section}: {case}: neither a test nor a reason for having none")
+            if section == DIFFERENCES and not made.differs:
+                raise ValueError(f"{section}: {case}: does not say how")
             cases.append(made)
     return cases
 

@@ -396,6 +396,13 @@ async def test_standard_the_client_vanishes(room: Room) -> None:
     client.reset()
     event = await room.saw("event")
     assert (event["type"], *facts(event)) == ("close", *GONE)
+    assert event["state"] == 1
+    await room.run(app.nothing)
+    assert await room.run(standard_states) == [2]  # for loops over sockets that ask whether to send
+
+
+def standard_states(probe: app.Probe) -> list[int]:
+    return [ws.ready_state for ws in probe.memory["standard"]]
 
 
 async def test_standard_the_server_closes(room: Room) -> None:

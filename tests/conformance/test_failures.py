@@ -144,6 +144,18 @@ async def test_a_constructor_that_fails_on_waking_resets_the_object(drowsy: Room
     assert drowsy.all("close") == [] == drowsy.all("message")
 
 
+async def test_a_constructor_that_fails_on_a_request_that_wakes_fails_that_request_alone(drowsy: Room) -> None:
+    await drowsy.when("constructor", fail_in_even_lives)
+    async with await drowsy.connect(tags=["kept"]) as client:
+        await drowsy.asleep()
+        reply = await drowsy.request(ok)
+        assert reply.status == 500
+        assert "on purpose" not in reply.text
+        assert (await drowsy.request(ok)).text == "life 3"
+        assert await drowsy.run(app.tags) == [["kept"]]
+        await client.settled()
+
+
 async def fail_in_block(probe: app.Probe, *_: Any, **__: Any) -> None:
     probe.report("blocking")
     await probe.ctx.block_concurrency_while(lambda: fail_later(probe))

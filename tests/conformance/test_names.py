@@ -23,11 +23,13 @@ def snake(name: str) -> str:
 WEB_SOCKET = [
     "accept",
     "addEventListener",
+    "removeEventListener",
     "close",
     "send",
     "serializeAttachment",
     "deserializeAttachment",
     "readyState",
+    "binaryType",
     "url",
     "protocol",
     "extensions",
@@ -60,6 +62,123 @@ def names_there(probe: app.Probe, names: list[str], of: str) -> list[str]:
 @pytest.mark.parametrize(("of", "names"), [("state", STATE), ("socket", WEB_SOCKET)])
 async def test_both_spellings_are_the_same_function(room: Room, of: str, names: list[str]) -> None:
     assert await room.run(names_there, names=names, of=of) == []
+
+
+ARGUMENTS: list[tuple[str, str, dict[str, str]]] = [
+    ("socket", "addEventListener", {"event": "event", "callbackFunction": "callback_function"}),
+    ("socket", "removeEventListener", {"event": "event", "callbackFunction": "callback_function"}),
+    ("socket", "send", {"message": "message"}),
+    ("socket", "close", {"code": "code", "reason": "reason"}),
+    ("socket", "serializeAttachment", {"value": "value"}),
+    ("state", "acceptWebSocket", {"ws": "ws", "tags": "tags"}),
+    ("state", "getWebSockets", {"tag": "tag"}),
+    ("state", "getTags", {"ws": "ws_accepted"}),
+    (
+        "state",
+        "setWebSocketAutoResponse",
+        {"webSocketRequestResponsePair": "web_socket_request_response_pair"},
+    ),
+    ("state", "getWebSocketAutoResponseTimestamp", {"ws": "ws_accepted"}),
+    ("state", "setHibernatableWebSocketEventTimeout", {"timeoutMs": "timeout_ms"}),
+    ("pair", "WebSocketRequestResponsePair", {"request": "request", "response": "response"}),
+    ("response", "Response", {"webSocket": "web_socket"}),
+]
+"""Of what, the method in the seed's spelling, and its arguments in both."""
+
+
+def take_keywords(probe: app.Probe, of: str, method: str, arguments: dict[str, str], names: int) -> str:
+    """Call *method* with each argument by keyword; *names*: 0 for the seed's names of the arguments, 1 for ours."""
+    from roost.shard import Response
+
+    client, server = WebSocketPair()
+    _, accepted = WebSocketPair()
+    probe.ctx.accept_web_socket(accepted)
+    values: dict[str, Any] = {
+        "event": "message",
+        "callback_function": print,
+        "message": "hello",
+        "code": 4000,
+        "reason": "bye",
+        "value": 1,
+        "ws": server,
+        "ws_accepted": accepted,
+        "tags": ["a"],
+        "tag": "a",
+        "web_socket_request_response_pair": WebSocketRequestResponsePair("ping", "pong"),
+        "timeout_ms": 1000,
+        "request": "ping",
+        "response": "pong",
+        "web_socket": client,
+    }
+    given = {(seed, ours.removesuffix("_accepted"))[names]: values[ours] for seed, ours in arguments.items()}
+    if of == "pair":
+        return WebSocketRequestResponsePair(**given).get_response()
+    if of == "response":
+        probe.ctx.accept_web_socket(server)
+        return str(Response(status=101, **given).web_socket is client)
+    target: Any = accepted if of == "socket" else probe.ctx
+    getattr(target, method)(**given)
+    getattr(target, snake(method))(**given) if method not in ("acceptWebSocket", "send") else None
+    return "done"
+
+
+@pytest.mark.parametrize("names", [0, 1], ids=["the seed's", "ours"])
+@pytest.mark.parametrize(("of", "method", "arguments"), ARGUMENTS, ids=[row[1] for row in ARGUMENTS])
+async def test_arguments_have_both_spellings(
+    room: Room, of: str, method: str, arguments: dict[str, str], names: int
+) -> None:
+    for seed, ours in arguments.items():
+        assert ours.removesuffix("_accepted") == snake(seed)
+    answer = await room.run(take_keywords, of=of, method=method, arguments=arguments, names=names)
+    assert answer in ("done", "pong", "True")
+
+
+def take_one_twice(probe: app.Probe) -> None:
+    _, server = WebSocketPair()
+    server.addEventListener("message", callback_function=print, callbackFunction=print)  # type: ignore[call-overload]
+
+
+async def test_an_argument_in_both_spellings_at_once_is_refused(room: Room) -> None:
+    await room.refused(take_one_twice, TypeError, "callback_function", "callbackFunction")
+
+
+async def await_everything(probe: app.Probe, request: Any) -> Any:
+    from roost.shard import Response
+
+    client, server = WebSocketPair()
+    await probe.ctx.accept_web_socket(server)
+    await server.serialize_attachment("kept")
+    await server.send("awaited")
+    assert server.deserialize_attachment() == "kept"
+    await server.close(4000, "all done")
+    return Response(status=101, webSocket=client)
+
+
+async def test_what_acts_at_once_may_be_awaited(room: Room) -> None:
+    async with await room.connect(await_everything) as client:
+        assert await client.receive() == "awaited"
+        assert await client.closed() == (4000, "all done")
+
+
+def binary_types(probe: app.Probe) -> list[str]:
+    _, server = WebSocketPair()
+    server.binaryType = "arraybuffer"
+    try:
+        server.binary_type = "blob"
+    except ValueError as error:
+        return [server.binary_type, str(error)]
+    return [server.binary_type]
+
+
+async def test_binary_messages_are_bytes_whatever_is_asked_for(room: Room) -> None:
+    kind, refusal = await room.run(binary_types)
+    assert kind == "arraybuffer"
+    assert "'blob'" in refusal
+
+
+def test_the_constants_of_the_ready_state() -> None:
+    for number, name in enumerate(["CONNECTING", "OPEN", "CLOSING", "CLOSED"]):
+        assert getattr(WebSocket, name) == getattr(WebSocket, f"READY_STATE_{name}") == number
 
 
 def test_the_pair_has_both_spellings() -> None:

@@ -15,7 +15,7 @@ from tests.raw_client import CLOSE, TEXT, close_body, frame
 
 def send_each(probe: app.Probe, ws: Any) -> None:
     for value in ("text", "", "ä€𝄞\0", b"bytes", b"", bytearray(b"array"), memoryview(b"a view")[2:]):
-        assert ws.send(value) is None
+        ws.send(value)
 
 
 async def test_text_and_bytes(room: Room) -> None:

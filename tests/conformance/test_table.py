@@ -57,6 +57,7 @@ def test_the_page_is_up_to_date() -> None:
         ("[a.b]\ntests = []\n", "neither a test nor a reason"),
         ('[a.b]\ntests = ["test_x::helper"]\n', "is no test"),
         ('[a.b]\ntests = []\nreason = "x"\n', "unknown reason"),
+        ("['Where we deliberately differ'.b]\ntests = ['test_x::test_y']\n", "does not say how"),
     ],
 )
 def test_a_bad_table_is_refused(tmp_path: Path, text: str, problem: str) -> None:

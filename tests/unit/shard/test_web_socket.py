@@ -361,18 +361,22 @@ def test_accept_after_either_accept() -> None:
 
 def test_listeners_of_each_kind_in_the_order_added() -> None:
     handle, _, _ = opened(hibernatable=False)
-    handle.add_event_listener("message", print)
-    handle.addEventListener("message", len)  # type: ignore[arg-type]
-    handle.add_event_listener("close", repr)
-    assert handle.listeners("message") == [print, len]
-    assert handle.listeners("close") == [repr]
-    assert handle.listeners("error") == []
+    heard: list[Any] = []
+    handle.add_event_listener("message", heard.append)
+    handle.addEventListener("message", callbackFunction=lambda event: heard.append(f"{event}!"))
+    handle.add_event_listener("close", heard.append, {"once": True})
+    for kind in ("message", "close", "close", "error"):
+        for listener in handle.listeners(kind):
+            listener(kind)
+    assert heard == ["message", "message!", "close"]
+    handle.removeEventListener("message", heard.append)
+    assert len(handle.listeners("message")) == 1
     with pytest.raises(ValueError, match="message, close and error"):
-        handle.add_event_listener("open", print)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="callable"):
-        handle.add_event_listener("close", 5)  # type: ignore[arg-type]
+        handle.add_event_listener("open", print)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="function"):
+        handle.add_event_listener("close", 5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="string"):
-        handle.add_event_listener(5, print)  # type: ignore[arg-type]
+        handle.add_event_listener(5, print)  # type: ignore[call-overload]
 
 
 def test_events_in_the_words_of_the_seed() -> None:
