@@ -34,6 +34,8 @@ POLL_INTERVAL_S = 0.05
 """Seconds between two looks for a new map (design)."""
 TRANSIT_POLL_INTERVAL_S = 0.01
 """The same while slots are in transit: their sockets wait for the next map. A look costs some microseconds."""
+AGAIN_INTERVAL_S = 0.5
+"""The same after a map that could not be taken: what has raised once may do so again."""
 MAX_INCARNATION = 0xFFFFFFFF
 
 _APPLICATION_ID = 0x726F6F73  # "roos": marks the file as ours
@@ -338,7 +340,8 @@ class MapWatch:
 
     While slots are in transit it looks more often.
 
-    A directory that cannot be read is logged once and asked again: the cluster goes on with the map that it has.
+    A directory that cannot be read is logged once and asked again: the cluster goes on with the map that it has. A map
+    that *on_map* could not take reaches the loop's handler, and is handed over again: *on_map* must bear that.
     """
 
     def __init__(
@@ -354,6 +357,7 @@ class MapWatch:
         self._version = -1
         self._in_transit = False
         self._failing = False
+        self._untaken = False  # on_map has raised
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -386,6 +390,8 @@ class MapWatch:
                 self._timer = self._loop.call_later(self._wait_s(), self._poll)
 
     def _wait_s(self) -> float:
+        if self._untaken:
+            return max(AGAIN_INTERVAL_S, self._interval_s)
         return min(TRANSIT_POLL_INTERVAL_S, self._interval_s) if self._in_transit else self._interval_s
 
     def look(self) -> None:
@@ -395,13 +401,16 @@ class MapWatch:
             self._poll()
 
     def _look(self) -> None:
-        if not self._directory.changed() and not self._failing:
+        if not self._directory.changed() and not (self._failing or self._untaken):
             return
         found = self._directory.map()
         if found.version > self._version:
+            self._untaken = True
+            self._on_map(found)
+            # Only now: a map that could not be taken, because of an error of ours, must not count as taken.
+            self._untaken = False
             self._version = found.version
             self._in_transit = bool(found.next_owners)
-            self._on_map(found)
 
     async def aclose(self) -> None:
         """Stop watching. The directory stays open."""

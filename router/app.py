@@ -24,11 +24,14 @@ import errno
 import logging
 import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
 from ..common.clock import SystemClock
 from ..common.cluster_map import ClusterMap, Member, MemberKind
 from ..common.collector import Collector
 from ..common.counters import CounterFile
+from ..common.defects import is_defect
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import ConfigError, DescriptorsTooFew, Expelled, PortTaken
 from ..common.ids import Incarnation
@@ -38,6 +41,7 @@ from ..common.records import EventWriter, read_output
 from ..common.startup import hold_name, raise_descriptor_limit, report_ready
 from .auto_response import Reports
 from .config import RouterConfig
+from .connection import Connection
 from .connections import Connections
 from .counters import RouterCounters
 from .death_watch import DeathWatch
@@ -45,7 +49,7 @@ from .forwarding import Forwarding
 from .frames import GOING_AWAY
 from .guard import Guard
 from .guard_watch import GuardWatch
-from .http_connection import Front, protocol_factory
+from .http_connection import Front, HttpConnection, protocol_factory
 from .links import OwnerLink
 from .objects import Objects
 from .output import Output
@@ -134,6 +138,8 @@ class Router:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         self._loop.add_signal_handler(signal.SIGUSR1, self._retire)
+        self._log_unseen = self._loop.get_exception_handler() or type(self._loop).default_exception_handler
+        self._loop.set_exception_handler(self._unseen_error)
         self._check_descriptors()
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(hold_name(config.run, config.name).release)
@@ -258,17 +264,35 @@ class Router:
 
     # --- time and output ---
 
+    def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback has raised, or a protocol: a defect of ours ends the connection that it was called for."""
+        error, protocol = context.get("exception"), context.get("protocol")
+        if not isinstance(error, Exception) or not is_defect(error):
+            self._log_unseen(loop, context)
+        elif isinstance(protocol, Connection | HttpConnection):
+            protocol.break_off(error)
+        else:
+            self._shared.defects.note(context["message"], error)
+
+    def _attempt(self, what: str, step: Callable[[], object]) -> None:
+        """A part of the clock's work, which stands alone: an error in it does not keep the others from their turn."""
+        try:
+            step()
+        except Exception as error:
+            self._shared.defects.note(f"{what} is tried again", error)
+
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_S, self._tick)
         wheel, counters = self._wheel, self.counters
         wheel.advance(self._clock.now())
-        self._shared.reports.flush()
+        self._attempt("telling of automatic responses", self._shared.reports.flush)
         if wheel.tick >= self._second:
             self._second = wheel.tick + _TICKS_A_SECOND
-            self._forwarding.on_second()
+            self._attempt("looking after what is parked", self._forwarding.on_second)
             if self._shared.stopped:
-                self._forwarding.go_on()  # those that the bound of all windows had stopped
-            self._collector.on_second()
+                # Those that the bound of all windows had stopped.
+                self._attempt("going on with what was stopped", self._forwarding.go_on)
+            self._attempt("collecting garbage", self._collector.on_second)
             counters.slots_attached = self._forwarding.attached
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)

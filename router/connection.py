@@ -193,6 +193,13 @@ class Connection(Outlet):
 
     def connection_lost(self, error: Exception | None) -> None:
         """TCP is over."""
+        try:
+            self._lost()
+        except Exception as defect:
+            self._transport = None
+            self.break_off(defect)
+
+    def _lost(self) -> None:
         if self.state is _GHOST or self.state is _GONE:
             return
         shared = self._shared
@@ -576,6 +583,36 @@ class Connection(Outlet):
         shared.wheel.schedule(self, shared.ping_timeout)
 
     # --- the end ---
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was met for this connection, so what is known of it may be wrong: end it, whatever
+        its state. TCP ends without another word, and the object hears that the client is gone."""
+        shared = self._shared
+        shared.defects.note(f"connection {self.number} of {self.entry.namespace}/{self.entry.name!r} is ended", error)
+        self.writable = False
+        self._fragments = None
+        if self._backlog is not None:
+            self._backlog = None
+            shared.stopped.pop(self.number, None)
+            shared.counters.stopped -= 1
+        if self._transport is not None:
+            self._transport.abort()  # ``connection_lost`` goes on from here
+        elif self.state is not _GONE:
+            try:
+                if self.expects_events:
+                    self._end(End(False, ABNORMAL, VANISHED, False, 0))
+            finally:
+                self._drop()
+
+    def _drop(self) -> None:
+        """Forget it by the way out that the table of states does not have."""
+        shared = self._shared
+        shared.counters.window_bytes -= self.window.clear()
+        if self.state is not _PENDING and self.state is not _GHOST:
+            shared.counters.connections -= 1
+        self._gone()
+        self.state, self.known = _GONE, False
+        self._leave_tables()
 
     def _forget_if_done(self) -> None:
         if not self.window.events and self._backlog is None:

@@ -24,6 +24,7 @@ class RouterCounters(Counters):
     http_connections: int = gauge("TCP connections that have not become WebSockets")
     slots_attached: int = gauge("Slots whose owner has all that this router knows of them")
 
+    defects: int = total("Errors of roost's own code; each ended at most one connection")
     http_requests: int = total("Requests received whole, upgrades included")
     messages_in: int = total("Messages taken from clients for objects")
     messages_out: int = total("Messages of objects written to clients; a broadcast counts once for each")

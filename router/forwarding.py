@@ -44,6 +44,7 @@ from __future__ import annotations
 
 import logging
 from array import array
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
@@ -66,6 +67,8 @@ from .timers import TICK_S
 
 log = logging.getLogger("roost.router")
 
+CLOSES_PER_TURN = 256
+"""Connections closed in one turn of the loop: some 3 ms."""
 PIECE = 512
 """Passports and events given to new owners in one turn of the loop: some 5 ms. An object is not divided."""
 POISONED = "a message of this connection ended its object's process"
@@ -113,6 +116,8 @@ class Forwarding:
         self._blocked = False
         # Objects behind whose output a look at their slot is queued.
         self._behind_output: set[ObjectId] = set()
+        # Connections that are to be closed, one piece a turn, with code and reason.
+        self._closing: deque[tuple[Connection, int, str]] = deque()
         # Slots and connections attached since that was last logged, by owner.
         self._tally: dict[Incarnation, list[int]] = {}
 
@@ -208,7 +213,10 @@ class Forwarding:
         if request.connection is not None:
             request.connection.refuse()
         if request.asker is not None:
-            request.asker.failed(error)
+            try:
+                request.asker.failed(error)
+            except Exception as defect:
+                request.asker.break_off(defect)
 
     # --- what shards say of themselves ---
 
@@ -304,6 +312,9 @@ class Forwarding:
     def shard_died(self, link: OwnerLink) -> None:
         """The process of a shard has ended. The map may say so much later: until then nothing should go to a dead
         process, and what is parked meanwhile has certainly not been delivered."""
+        if self._links.get(link.remote) is link and not self._slots.of(link):
+            # Every router counts the deaths of an object, also one that had not attached anything there yet.
+            self._read_last_words(self._shards[link.remote])
         self._give_up(link, died=True)
 
     def _give_up(self, link: OwnerLink, *, died: bool) -> None:
@@ -394,11 +405,9 @@ class Forwarding:
 
     def _end_standard(self, entry: ObjectEntry, reason: str) -> None:
         """Close the object's sockets that were accepted with ``accept()``."""
-        for connection in list(entry.connections.values()):
-            if _is_standard(connection):
-                self._shared.counters.standard_closed += connection.writable
-                connection.forget_events()
-                connection.close(SERVICE_RESTART, reason)
+        standard = [connection for connection in entry.connections.values() if _is_standard(connection)]
+        self._shared.counters.standard_closed += sum(connection.writable for connection in standard)
+        self._forget_and_close(standard, SERVICE_RESTART, reason)
 
     def _drop_holds(self, link: OwnerLink, slots: Collection[int]) -> None:
         gone = [key for key, by in self._held.items() if by is link and slot_of(key) in slots]
@@ -530,14 +539,11 @@ class Forwarding:
             if entry is not None:
                 self._refuse(entry)
 
-    @staticmethod
-    def _refuse(entry: ObjectEntry) -> None:
+    def _refuse(self, entry: ObjectEntry) -> None:
         """Close the sockets of an object that ends shards. It does not hear of that, nor of what they sent: any of
         these events might do it again."""
-        for connection in list(entry.connections.values()):
-            if connection.known:
-                connection.forget_events()
-                connection.close(TRY_AGAIN_LATER, "the object is refused for a while")
+        known = [connection for connection in entry.connections.values() if connection.known]
+        self._forget_and_close(known, TRY_AGAIN_LATER, "the object is refused for a while")
 
     def _drop_poisoned(self, entry: ObjectEntry, poisoned: Mapping[int, list[int]]) -> None:
         """Close the object's connections with events that must not be sent, and forget these events."""
@@ -552,6 +558,36 @@ class Forwarding:
                         entry.object_id.hex(),
                         seq,
                     )
+
+    # --- closing many connections ---
+
+    def _forget_and_close(self, connections: Collection[Connection], code: int, reason: str) -> None:
+        """Close connections whose objects shall not hear of them any more: from now on nobody is given them."""
+        for connection in connections:
+            try:
+                connection.forget_events()
+            except Exception as error:
+                connection.break_off(error)
+        self._close_in_turn(connections, code, reason)
+
+    def _close_in_turn(self, connections: Collection[Connection], code: int, reason: str) -> None:
+        """Close connections, some in each turn of the loop: an object may have 32,768, and each Close is a write."""
+        begins = not self._closing
+        self._closing.extend((connection, code, reason) for connection in connections)
+        if begins and self._closing:
+            self._close_some()
+
+    def _close_some(self) -> None:
+        left = CLOSES_PER_TURN if self._soon is not None else len(self._closing)
+        while self._closing and left > 0:
+            connection, code, reason = self._closing.popleft()
+            left -= 1
+            try:
+                connection.close(code, reason)
+            except Exception as error:
+                connection.break_off(error)
+        if self._closing and self._soon is not None:
+            self._soon(self._close_some)
 
     # --- time ---
 
@@ -568,8 +604,9 @@ class Forwarding:
         for slot in [slot for slot, since in self._slots.parked.items() if since < before]:
             self._slots.parked[slot] = shared.wheel.tick
             for entry in shared.objects.in_slot(slot):
-                for connection in list(entry.connections.values()):
-                    connection.close(TRY_AGAIN_LATER, "the object cannot be reached at present")
+                self._close_in_turn(
+                    entry.connections.values(), TRY_AGAIN_LATER, "the object cannot be reached at present"
+                )
         self._candidates.update(dict.fromkeys(self._slots.let_go))  # some may have been in transit for long
         self._attach_candidates()
         if self._unconnected:

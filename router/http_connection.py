@@ -550,6 +550,11 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was met for this connection: end it, whatever it was doing."""
+        self._front.shared.defects.note("an HTTP connection is ended", error)
+        self.abort()
+
     def cut(self) -> None:
         """All clients together have too much waiting, and this one has the largest share."""
         self._front.counters.send_buffers_cut += 1

@@ -57,6 +57,10 @@ class Outlet:
         """A time that was waited for has come; among them the deadline, if there is one."""
         raise NotImplementedError
 
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was met for this client: end it."""
+        raise NotImplementedError
+
     def close(self, code: int, reason: str) -> None:
         """Close for a reason of the router's own, and tell the object."""
         raise NotImplementedError

@@ -19,6 +19,7 @@ from .frames import data_frame, deflated_frame
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .counters import RouterCounters
     from .objects import ObjectEntry
 
 AT_ONCE = 32
@@ -36,13 +37,14 @@ MAX_PENDING_WRITES = 1 << 18
 class Frames:
     """One message in the forms that its targets need, each made once."""
 
-    __slots__ = ("_binary", "_deflated", "_payload", "plain")
+    __slots__ = ("_binary", "_deflated", "_payload", "plain", "size")
 
     def __init__(self, payload: bytes, binary: bool) -> None:
         self._payload = payload
         self._binary = binary
         self._deflated: dict[int, bytes] | None = None
         self.plain = data_frame(payload, binary)
+        self.size = len(payload)
 
     def deflated(self, window_bits: int) -> bytes:
         """The frame for clients that agreed to compression with this window."""
@@ -55,11 +57,25 @@ class Frames:
 
 
 class Broadcast:
-    """One message on its way to many connections."""
+    """One message on its way to many connections.
 
-    __slots__ = ("_frames", "_left", "_lookup", "cost", "writes_left")
+    Args:
+        frames: The message.
+        targets: The connections' counters.
+        lookup: Finds a connection that is still there.
+        counters: Where what is written is counted: a target that is gone, or closed, is not.
+    """
 
-    def __init__(self, frames: Frames, targets: Sequence[int], lookup: Callable[[int], Connection | None]) -> None:
+    __slots__ = ("_counters", "_frames", "_left", "_lookup", "cost", "writes_left")
+
+    def __init__(
+        self,
+        frames: Frames,
+        targets: Sequence[int],
+        lookup: Callable[[int], Connection | None],
+        counters: RouterCounters,
+    ) -> None:
+        self._counters = counters
         self._frames = frames
         self._left: Iterator[int] = iter(targets)
         self._lookup = lookup
@@ -75,10 +91,17 @@ class Broadcast:
         lookup, frames, left = self._lookup, self._frames, self._left
         plain = frames.plain
         count = max(1, budget // self.cost)
+        written = 0
         for number in islice(left, count):
             connection = lookup(number)
             if connection is not None and connection.writable:
-                connection.write(frames.deflated(connection.window_bits) if connection.window_bits else plain)
+                written += 1
+                try:
+                    connection.write(frames.deflated(connection.window_bits) if connection.window_bits else plain)
+                except Exception as error:
+                    connection.break_off(error)  # the other targets get it all the same
+        self._counters.messages_out += written
+        self._counters.bytes_out += written * frames.size
         done = min(count * self.cost, self.writes_left)
         self.writes_left -= done
         return done

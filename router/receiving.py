@@ -8,7 +8,7 @@ end of a close handler makes the router echo the client's Close, unless the obje
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..common.ids import ObjectId
@@ -21,6 +21,7 @@ from .links import OwnerLink
 from .objects import ObjectEntry
 from .output import AT_ONCE, Broadcast, Frames, Output
 from .requests import Request
+from .states import State
 from .surroundings import Surroundings
 
 log = logging.getLogger("roost.router")
@@ -55,20 +56,21 @@ class Receiver:
 
     def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
         """A message of an object to some of its connections."""
-        counters, count = self._counters, len(connections)
-        if count != 1:
+        if len(connections) != 1:
             self._send_to_many(connections, data, binary)
         else:
-            connection = self._get(connections[0])
+            counters, connection = self._counters, self._get(connections[0])
             if connection is None or connection.entry.link is not self._link:
                 counters.stale_records += 1
-                return
-            if connection.entry.output is not None or connection.window_bits:
+            elif connection.entry.output is not None or connection.window_bits:
                 self._send_to_many(connections, data, binary)
             elif connection.writable:
-                connection.write(data_frame(data, binary))
-        counters.messages_out += count
-        counters.bytes_out += count * len(data)
+                counters.messages_out += 1
+                counters.bytes_out += len(data)
+                try:
+                    connection.write(data_frame(data, binary))
+                except Exception as error:
+                    connection.break_off(error)
 
     def _send_to_many(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
         # All targets of a record belong to one object: the first that is still there says which.
@@ -80,7 +82,7 @@ class Receiver:
                 break
         if entry is None:
             return
-        broadcast = Broadcast(Frames(data, binary), connections, self._get)
+        broadcast = Broadcast(Frames(data, binary), connections, self._get, self._counters)
         if entry.output is None and broadcast.writes_left <= AT_ONCE:
             broadcast.write(AT_ONCE)
         else:
@@ -93,12 +95,24 @@ class Receiver:
             connection = get(number)
             if connection is None or connection.entry.link is not link:
                 self._counters.stale_records += 1
-            elif connection.acknowledge(first, last):
-                entry = connection.entry
-                if entry.output is None:
-                    connection.handler_ended()
-                else:
-                    self._output.behind(entry, connection.handler_ended)
+            else:
+                try:
+                    if connection.acknowledge(first, last):
+                        entry = connection.entry
+                        if entry.output is None:
+                            connection.handler_ended()
+                        else:
+                            self._output.behind(entry, partial(self._apply, connection, connection.handler_ended))
+                except Exception as error:
+                    connection.break_off(error)
+
+    @staticmethod
+    def _apply(connection: Connection, action: Callable[..., object], *what: object) -> None:
+        """Do what a record asks of one connection. A defect of ours ends that connection, and no link or other one."""
+        try:
+            action(*what)
+        except Exception as error:
+            connection.break_off(error)
 
     def close(self, connection: int, code: int, reason: str, final: bool) -> None:
         """An object closes one of its connections."""
@@ -106,10 +120,11 @@ class Receiver:
         entry = self._entry_of(target)
         if entry is None or target is None:
             return
+        close = partial(self._apply, target, target.object_closed, code, reason, final)
         if entry.output is None:
-            target.object_closed(code, reason, final)
+            close()
         else:
-            self._output.behind(entry, partial(target.object_closed, code, reason, final))
+            self._output.behind(entry, close)
 
     def attachment(self, connection: int, attachment: bytes) -> None:
         """A connection has a new attachment. It is not seen by clients, so it need not wait for output."""
@@ -129,8 +144,21 @@ class Receiver:
         else:
             self._output.behind(entry, partial(self._answer, request, response))
 
+    def _answer(self, request: Request, response: HttpResponse) -> None:
+        connection, asker = request.connection, request.asker
+        try:
+            self._pass_on(request, response)
+        except Exception as error:
+            if asker is not None:
+                asker.break_off(error)
+            if connection is not None:
+                if response.mode is not AcceptMode.PLAIN and connection.state is State.PENDING:
+                    self._apply(connection, connection.accept_lost, response)  # the object has to hear of the end
+                else:
+                    connection.break_off(error)
+
     @staticmethod
-    def _answer(request: Request, response: HttpResponse) -> None:
+    def _pass_on(request: Request, response: HttpResponse) -> None:
         connection, asker = request.connection, request.asker
         if response.mode is AcceptMode.PLAIN:
             if connection is not None:

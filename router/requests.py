@@ -37,6 +37,10 @@ class Asker(Protocol):
         """There will be no answer."""
         ...
 
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised while one of those was called: end the client's connection."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class Request:

@@ -10,6 +10,7 @@ from ..common.limits import ROUTER_SEND_BUFFERS_BYTES, ROUTER_WINDOWS_BYTES, WIN
 from .auto_response import Reports
 from .connections import Connections
 from .counters import RouterCounters
+from .defects import Defects
 from .objects import Objects
 from .send_buffers import SendBuffers
 from .timers import Wheel
@@ -49,6 +50,7 @@ class Surroundings:
         all_windows_bytes: Bound of all windows together.
 
     Attributes:
+        defects: Where errors of our own code are counted and logged.
         send_buffers: What waits for slow clients.
         stopped: Connections that wait for something else than their own window, by counter.
         windows_half: Half of the bound of all windows: up to that each connection may fill its own.
@@ -59,6 +61,7 @@ class Surroundings:
         "close_timeout",
         "connections",
         "counters",
+        "defects",
         "objects",
         "ping_after",
         "ping_timeout",
@@ -87,6 +90,7 @@ class Surroundings:
         all_windows_bytes: int = ROUTER_WINDOWS_BYTES,
     ) -> None:
         self.counters = counters
+        self.defects = Defects(counters)
         self.wheel = wheel
         self.reports = reports
         self.connections = connections
@@ -118,4 +122,7 @@ class Surroundings:
         if self.stopped:
             stopped, self.stopped = self.stopped, {}
             for connection in stopped.values():
-                connection.go_on()
+                try:
+                    connection.go_on()
+                except Exception as error:
+                    connection.break_off(error)

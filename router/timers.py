@@ -22,6 +22,10 @@ class Timed(Protocol):
         """The time asked for has come; *tick* is the present tick."""
         ...
 
+    def break_off(self, error: Exception) -> None:
+        """``on_tick`` has raised *error*, a defect of ours: end."""
+        ...
+
 
 def ticks(seconds: float) -> int:
     """How many ticks take at least *seconds*: 1 or more."""
@@ -69,4 +73,7 @@ class Wheel:
         while self.tick < target:
             self.tick += 1
             for item in self._buckets.pop(self.tick, ()):
-                item.on_tick(self.tick)
+                try:
+                    item.on_tick(self.tick)
+                except Exception as error:
+                    item.break_off(error)  # the others of this tick have their turn

@@ -175,7 +175,7 @@ class SimMapWatch(MapWatch):
     """Looks when the store says so."""
 
     def _wait_s(self) -> float:
-        return NEVER_S
+        return super()._wait_s() if self._untaken else NEVER_S
 
     async def start(self) -> None:
         await super().start()

@@ -346,6 +346,30 @@ async def test_an_error_in_the_callback_does_not_end_the_watch(one: SqliteDirect
     assert [str(error) for error in errors] == ["bad"]
 
 
+async def test_a_map_that_could_not_be_taken_is_handed_over_again(
+    one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a process would go on for ever with the map before, and its members' moves would wait for it."""
+    monkeypatch.setattr(directory, "AGAIN_INTERVAL_S", 0.02)
+    seen = Seen()
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
+
+    def bad_twice(found: ClusterMap) -> None:
+        if found.version == 1 and len(errors) < 2:
+            raise RuntimeError("bad")
+        seen(found)
+
+    watch = MapWatch(one, bad_twice, interval_s=0.005)
+    await watch.start()
+    enter(other, join(other))
+    await seen.until(1)
+    await asyncio.sleep(0.05)
+    await watch.aclose()
+    assert [found.version for found in seen.maps] == [0, 1]
+    assert [str(error) for error in errors] == ["bad", "bad"]
+
+
 def test_a_directory_that_another_process_is_creating_is_no_stranger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,6 +189,9 @@ class FakeAsker:
     def failed(self, error: RequestError) -> None:
         self.got.append(("failed", error.status, str(error)))
 
+    def break_off(self, error: Exception) -> None:
+        self.got.append(("broken off", error))
+
 
 def open_protocol(max_size: int = 1 << 20) -> ClientFrames:
     """A protocol behind its handshake."""

@@ -32,7 +32,7 @@ class Stage:
         return self.world.entry(name), [transport for _, transport in made], [c.number for c, _ in made]
 
     def message(self, payload: bytes, numbers: list[int]) -> Broadcast:
-        return Broadcast(Frames(payload, False), numbers, self.world.shared.connections.get)
+        return Broadcast(Frames(payload, False), numbers, self.world.shared.connections.get, self.world.counters)
 
     def note(self, what: str) -> Callable[[], None]:
         return lambda: self.log.append((what, self.output.pending_writes))

@@ -221,3 +221,15 @@ def test_an_object_that_ends_three_shards_is_refused(rig: Rig) -> None:
     rig.ask()
     assert [record[0] for record in rig.links[5].take()] == ["request"]
     assert other.state is State.OPEN
+
+
+def test_every_router_counts_the_deaths_of_an_object_also_one_that_had_nothing_attached_there(rig: Rig) -> None:
+    for incarnation in (1, 2, 3):
+        rig.take_map(cluster(incarnation, shard(incarnation, "shard-1")))
+        rig.last_words[incarnation] = Running(LOBBY, 0, 0)
+        link = rig.links[incarnation]
+        for slot in rig.forwarding._slots.of(link):
+            rig.forwarding._slots.park(slot, 0)
+        rig.forwarding.shard_died(link)
+    with pytest.raises(Unavailable, match="it is refused for a"):
+        rig.ask()

@@ -113,6 +113,24 @@ def test_a_send_to_many_waits_for_its_turn_and_what_follows_behind_it(rig: Rig) 
     assert transports[1].take() == data_frame(b"3", False)
 
 
+def test_what_is_not_written_is_not_counted(rig: Rig) -> None:
+    """To a client that is gone or closed, or behind a broadcast that is still being written."""
+    numbers, _ = rig.crowd(AT_ONCE + 2)
+    for number in numbers[:2]:
+        connection = rig.world.shared.connections.get(number)
+        assert connection is not None
+        connection.close(4000, "bye")
+    counters = rig.world.counters
+    rig.send(numbers[:1])
+    assert counters.messages_out == 0
+    rig.send(numbers, b"12345")
+    rig.send(numbers[2:3], b"1")
+    assert (counters.messages_out, counters.bytes_out) == (0, 0)
+    while rig.output.run():
+        pass
+    assert (counters.messages_out, counters.bytes_out) == (AT_ONCE + 1, 5 * AT_ONCE + 1)
+
+
 def test_another_object_is_not_held_up(rig: Rig) -> None:
     numbers, _ = rig.crowd(AT_ONCE + 1)
     other, transport = rig.world.connect("other")
