@@ -59,6 +59,7 @@ class Link(Generic[W]):
     Attributes:
         writer: Where records for the other end are collected.
         remote: The other end's incarnation.
+        name: What the other end is called in logs.
         session: Numbers of what was sent and confirmed; do not call its methods.
         on_confirmed: Called with the link after ``session.confirmed`` has grown, once for a run of batches.
         on_unblocked: Called with the link when ``blocked`` has become false again.
@@ -72,6 +73,7 @@ class Link(Generic[W]):
         "_seen_confirmed",
         "_seen_resent",
         "closed",
+        "name",
         "on_confirmed",
         "on_unblocked",
         "remote",
@@ -82,6 +84,7 @@ class Link(Generic[W]):
     def __init__(self, endpoint: Endpoint[W], remote: Incarnation, writer: W, session: Session) -> None:
         self.writer = writer
         self.remote = remote
+        self.name = f"incarnation {remote}"
         self.session = session
         self.on_confirmed: Callable[[Link[W]], None] | None = None
         self.on_unblocked: Callable[[Link[W]], None] | None = None
@@ -259,7 +262,7 @@ class Endpoint(ABC, Generic[W]):
         except Exception as error:
             # A group that cannot be sent would be missing there for ever, and nobody would know.
             if not isinstance(error, ValueError):
-                _log.critical("link to incarnation %d: a group was not sent", link.remote, exc_info=error)
+                _log.critical("link to %s: a group was not sent", link.name, exc_info=error)
             self._fail(link, error)
             return
         if session.blocked:
@@ -325,7 +328,7 @@ class Endpoint(ABC, Generic[W]):
             self._fail(link, error)
         except Exception as error:
             # Part of the group may have been applied: going on would be worse than ending.
-            _log.critical("link to incarnation %d: a group could not be applied", link.remote, exc_info=error)
+            _log.critical("link to %s: a group could not be applied", link.name, exc_info=error)
             self._fail(link, error)
 
     def _put_out(self, link: Link[W]) -> None:
@@ -333,14 +336,14 @@ class Endpoint(ABC, Generic[W]):
         try:
             self._transmit(link)
         except Exception as error:
-            _log.critical("link to incarnation %d: batches could not be sent", link.remote, exc_info=error)
+            _log.critical("link to %s: batches could not be sent", link.name, exc_info=error)
             self._fail(link, error)
 
     def _fail(self, link: Link[W], error: Exception) -> None:
         if link.closed:
             return
         self._counters.links_failed += 1
-        _log.error("link to incarnation %d given up after batch %d: %s", link.remote, link.session.received, error)
+        _log.error("link to %s given up after batch %d: %s", link.name, link.session.received, error)
         link.closed = True
         link.session.give_up(self._now())
         self._put_out(link)

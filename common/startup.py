@@ -8,8 +8,8 @@ that the process died.
 from __future__ import annotations
 
 import fcntl
+import io
 import json
-import logging
 import os
 import resource
 import signal
@@ -24,6 +24,7 @@ from .config import MemberConfig, make_run_folder, parse
 from .errors import ConfigError, DataFolderInUse, RoostError, StartupError
 from .first_process import step_aside
 from .ids import Incarnation
+from .logs import install_logging
 from .system import check_system
 
 ConfigT = TypeVar("ConfigT", bound=MemberConfig)
@@ -38,7 +39,14 @@ _LOCK_PATIENCE_S = 0.25
 """Seconds for which a held name is tried again: whoever asks for its holder locks it for a moment."""
 
 
-def launch(cls: type[ConfigT], argv: Sequence[str], *, prog: str, serve: Callable[[ConfigT], None]) -> int:
+def launch(
+    cls: type[ConfigT],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    serve: Callable[[ConfigT], None],
+    label: Callable[[], str] | None = None,
+) -> int:
     """Run a member from its command line: parse, set up logging, serve; whatever fails is reported in one place.
 
     Args:
@@ -46,6 +54,7 @@ def launch(cls: type[ConfigT], argv: Sequence[str], *, prog: str, serve: Callabl
         argv: The arguments, without the program's name.
         prog: What the command is called in ``--help`` and errors.
         serve: Runs until the member has drained. It calls ``report_ready`` itself.
+        label: For a member that runs users' code: tells whose runs, for its log records.
 
     Returns:
         The exit code.
@@ -56,7 +65,9 @@ def launch(cls: type[ConfigT], argv: Sequence[str], *, prog: str, serve: Callabl
         if not _HELP.intersection(argv):
             check_system()
         config = parse(cls, argv, prog=prog)
-        install_logging(config.log_level, config.name)
+        install_logging(config.log_level, config.name, label)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # what users print should not wait for more of it
         os.register_at_fork(after_in_child=_become_an_ordinary_process)
         serve(config)
     except Exception as error:
@@ -117,24 +128,6 @@ def _report(fd: int, message: dict[str, object]) -> bool:
         # Nobody listens (any more): the starter died, or the report has been made. A member outlives its starter.
         return False
     return True
-
-
-class _Formatter(logging.Formatter):
-    """UTC times with milliseconds, and the member's name: the lines of a cluster's processes land in one stream."""
-
-    default_msec_format = "%s.%03dZ"
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-
-
-def install_logging(level: str, name: str) -> None:
-    """Write log records of *level* and above to stderr, each line with the member's *name*."""
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = _Formatter(f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
 
 
 def raise_descriptor_limit() -> int:

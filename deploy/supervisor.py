@@ -28,11 +28,11 @@ from ..common.config import parse
 from ..common.directory import FILE_NAME, SqliteDirectory
 from ..common.errors import DataFolderInUse, DirectoryError, RoostError, StartupError
 from ..common.ids import Incarnation
+from ..common.logs import install_logging, line
 from ..common.processes import kill_member
 from ..common.startup import (
     UNEXPECTED_EXIT_CODE,
     hold_name,
-    install_logging,
     raise_descriptor_limit,
     report_error,
     report_ready,
@@ -484,8 +484,9 @@ def main() -> int:
     return serve(parse(UpConfig, sys.argv[1:], prog="roost up"), announce=_announce_flushed)
 
 
-def _announce_flushed(line: str) -> None:
-    print(line, flush=True)
+def _announce_flushed(text: str) -> None:
+    """Among the lines of the log, in their form."""
+    print(line(text.strip(), SUPERVISOR), flush=True)
 
 
 if __name__ == "__main__":

@@ -226,6 +226,7 @@ class Router:
     def _connect(self, member: Member) -> OwnerLink:
         assert self._dialer is not None
         link = self._dialer.connect(member.incarnation, member.endpoint)
+        link.name = member.name
         link.on_unblocked = lambda _: self._forwarding.go_on()
         # The map says so only when somebody has replaced it. Until then nothing should go to a dead process: what is
         # parked meanwhile has certainly not been delivered.
@@ -240,7 +241,7 @@ class Router:
 
     def _shard_died(self, link: Link[EventWriter]) -> None:
         if not link.closed:
-            log.info("the process of shard %d has ended", link.remote)
+            log.info("the process of %s has ended", link.name)
             self._forwarding.shard_died(link)
 
     def _last_words(self, member: Member) -> Running | None:
@@ -250,7 +251,7 @@ class Router:
         return Running(event.object_id, event.connection if event.router == self._me else 0, event.seq)
 
     def _link_failed(self, link: Link[EventWriter], error: Exception) -> None:
-        log.error("the link to shard %d is broken, its slots wait for another incarnation: %s", link.remote, error)
+        log.error("the link to %s is broken, its slots wait for another incarnation: %s", link.name, error)
         self._forwarding.link_broke(link)
 
     def _expel(self, new: ClusterMap) -> None:

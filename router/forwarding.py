@@ -353,7 +353,7 @@ class Forwarding:
                     link = self._connect(member)
                 except (OSError, ValueError) as error:
                     self._unconnected = True
-                    log.error("there is no link to %s (%d) for now: %s", member.name, member.incarnation, error)
+                    log.error("there is no link to %s for now: %s", member.name, error)
                     continue
                 self._links[member.incarnation] = link
                 self._shards[member.incarnation] = member
@@ -369,9 +369,9 @@ class Forwarding:
         shared.reports.drop(link)
         slots = self._slots.of(link)
         if not slots:
-            log.info("shard %d has gone; none of its slots was attached", link.remote)
+            log.info("%s has gone; none of its slots was attached", member.name)
             return
-        log.warning("shard %d is gone: its %d slots are parked", link.remote, len(slots))
+        log.warning("%s is gone: its %d slots are parked", member.name, len(slots))
         tick = shared.wheel.tick
         for slot in slots:
             self._slots.park(slot, tick)
@@ -512,16 +512,22 @@ class Forwarding:
     def _now(self) -> float:
         return self._shared.wheel.tick * TICK_S
 
+    def _in_words(self, object_id: ObjectId) -> str:
+        """An object for logs: namespace and name where a connection of it tells them, else its id."""
+        entry = self._shared.objects.get(object_id)
+        if entry is None or not entry.name:
+            return object_id.hex()
+        return f"{entry.namespace}/{entry.name}"
+
     def _read_last_words(self, member: Member) -> None:
         """A shard has died that had slots of ours: note what was running."""
         running = self._last_words(member) if self._last_words is not None else None
         if running is None:
             return
         log.warning(
-            "shard %s (%d) died while object %s ran (connection %d, event %d)",
+            "%s died while object %s ran (connection %d, event %d)",
             member.name,
-            member.incarnation,
-            running.object_id.hex(),
+            self._in_words(running.object_id),
             running.connection,
             running.seq,
         )
@@ -529,7 +535,7 @@ class Forwarding:
             self._shared.counters.objects_refused += 1
             log.error(
                 "object %s was running at %d deaths of shards within %g s: it is refused for as long",
-                running.object_id.hex(),
+                self._in_words(running.object_id),
                 MAX_DEATHS_OF_OBJECT,
                 DEATHS_WINDOW_S,
             )
@@ -555,7 +561,7 @@ class Forwarding:
                     log.error(
                         "connection %d of object %s is closed: event %d, which ran when a shard died, is dropped",
                         connection.number,
-                        entry.object_id.hex(),
+                        self._in_words(entry.object_id),
                         seq,
                     )
 
@@ -595,7 +601,8 @@ class Forwarding:
         """Look after what has been parked for long. The shell calls this about once a second."""
         shared = self._shared
         for owner, (slots, connections) in self._tally.items():
-            log.info("attached to shard %d: %d slots with %d connections", owner, slots, connections)
+            name = self._shards[owner].name if owner in self._shards else f"incarnation {owner}"
+            log.info("attached to %s: %d slots with %d connections", name, slots, connections)
         self._tally.clear()
         # First who has waited too long: what is tried below may only be tried in vain once more.
         before = shared.wheel.tick - self._parked_ticks

@@ -112,7 +112,7 @@ class GuardWatch:
         for member, reason in findings.kill:
             if self._closing:
                 return
-            log.error("%s (incarnation %d) is %s: killed", member.name, member.incarnation, reason)
+            log.error("%s is %s: killed", member.name, reason)
             if not kill_member(self._run, member.name, member.pid):
                 log.error("%s (process %d) was killed and has not ended yet", member.name, member.pid)
         if findings.remove:
@@ -150,4 +150,4 @@ class GuardWatch:
 
         version = update(directory, change).version
         if changed:
-            log.warning("%s (incarnation %d) is dead: map %d does without it", dead.name, dead.incarnation, version)
+            log.warning("%s is dead: map %d does without it", dead.name, version)

@@ -9,6 +9,7 @@ import uvloop
 from ..common.startup import launch
 from .app import run
 from .config import ShardConfig
+from .current import current_label
 
 
 def serve(config: ShardConfig) -> None:
@@ -18,7 +19,7 @@ def serve(config: ShardConfig) -> None:
 
 def main() -> int:
     """The command's entry point."""
-    return launch(ShardConfig, sys.argv[1:], prog="roost shard", serve=serve)
+    return launch(ShardConfig, sys.argv[1:], prog="roost shard", serve=serve, label=current_label)
 
 
 if __name__ == "__main__":

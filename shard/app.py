@@ -157,10 +157,11 @@ class Shard:
             for link in self._links.values():
                 link.close()
             return
-        routers = {router.incarnation for router in new.routers}
-        for incarnation in routers - self._links.keys():
-            self._links[incarnation] = acceptor.add_peer(incarnation)
-        for incarnation in self._links.keys() - routers:
+        routers = {router.incarnation: router.name for router in new.routers}
+        for incarnation in routers.keys() - self._links.keys():
+            self._links[incarnation] = link = acceptor.add_peer(incarnation)
+            link.name = routers[incarnation]
+        for incarnation in self._links.keys() - routers.keys():
             self._sinks.pop(self._links.pop(incarnation), None)
         host.follow(new, self._links)
         for peer in host.output.peers:
@@ -193,7 +194,7 @@ class Shard:
     def _link_failed(self, link: Link[OutputWriter], error: Exception) -> None:
         # Nothing can be resumed with that router: what both sides know of each other differs now. A new incarnation
         # of this shard gets everything anew from all routers.
-        log.critical("the link to router %d is broken, this shard ends and starts anew: %s", link.remote, error)
+        log.critical("the link to %s is broken, this shard ends and starts anew: %s", link.name, error)
         self._stop.set()
 
     def _on_second(self, collector: Collector) -> None:

@@ -12,6 +12,7 @@ import sys
 
 from ..common.startup import launch
 from .config import ShardConfig
+from .current import current_label
 from .loader import load
 
 
@@ -31,7 +32,7 @@ def check(config: ShardConfig) -> None:
 
 def main() -> int:
     """The command's entry point."""
-    code = launch(ShardConfig, sys.argv[1:], prog="roost.shard.check", serve=check)
+    code = launch(ShardConfig, sys.argv[1:], prog="roost.shard.check", serve=check, label=current_label)
     # The app may have started threads that would keep this process alive.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -21,6 +21,12 @@ request_job: ContextVar[Job | None] = ContextVar("roost_request", default=None)
 """The request being handled, ``None`` in other events."""
 
 
+def current_label() -> str:
+    """The object whose code runs, for logs: ``namespace/name``; empty when it is none's."""
+    owner = current.get()
+    return "" if owner is None else owner.label
+
+
 def current_object() -> HostedObject:
     """The object whose code runs.
 

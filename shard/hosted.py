@@ -127,10 +127,10 @@ class HostedObject:
 
     @property
     def label(self) -> str:
-        """The object for logs: namespace, name and id."""
+        """The object for logs: namespace and name; its id when it has no name."""
         # The name is a client's: it may hold line breaks, which would forge lines of the log.
         name = self.name if self.name.isprintable() else ascii(self.name)[1:-1]
-        return f"{self.hosted_class.namespace}/{name} [{self.object_id.hex()}]"
+        return f"{self.hosted_class.namespace}/{name or self.object_id.hex()}"
 
     @property
     def max_attachment_bytes(self) -> int:

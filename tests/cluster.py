@@ -248,13 +248,18 @@ class Cluster:
                     stderr=output,
                     pass_fds=(writing,),
                     cwd=REPOSITORY,
-                    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},  # so that apps of tests can import ``tests``
+                    env={**os.environ, "PYTHONPATH": self._python_path()},
                     start_new_session=True,  # a Ctrl-C in the terminal is for pytest; it ends us in order
                 )
         finally:
             os.close(writing)
         process = self.processes[name] = Process(kind, name, popen, log, os.fdopen(reading, "rb"))
         return process
+
+    @staticmethod
+    def _python_path() -> str:
+        """So that apps of tests can import ``tests``."""
+        return os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
 
     def _program(self, kind: str) -> list[str]:
         if not self.limits:

@@ -12,7 +12,7 @@ import pytest
 from tests.cluster import REPOSITORY
 
 SHELLS = {
-    "common": "clock counters directory endpoint first_process link processes startup system",
+    "common": "clock counters directory endpoint first_process link logs processes startup system",
     "router": "__main__ app death_watch guard_watch http_connection",
     "shard": "__main__ activation app context handover host hosted release runner watchdog",
     "deploy": "admin background client conductor crew leftovers ports process source_watch supervisor trial "

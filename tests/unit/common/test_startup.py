@@ -111,7 +111,7 @@ def test_log_lines_carry_time_member_and_level(root_logger: logging.Logger, caps
     logging.getLogger("roost.shard").info("hidden")
     logging.getLogger("roost.shard").warning("shown")
     line = capsys.readouterr().err
-    assert line.endswith("Z shard-1 WARNING roost.shard: shown\n")
+    assert line.endswith("Z WARNING shard-1 shown\n")
     assert line[4] == "-"
     assert "hidden" not in line
 
