@@ -93,7 +93,7 @@ class Shard:
                 config.name,
                 os.getpid(),
                 partial(ipc_endpoint, config.run, config.name),
-                tuple(sorted(self._classes)),
+                tuple(sorted(name for name, hosted in self._classes.items() if hosted.public)),
                 config.seat,
             )
             self._incarnation = me.incarnation
@@ -214,4 +214,8 @@ async def run(config: ShardConfig) -> None:
     Raises:
         StartupError: It cannot start.
     """
-    await Shard(config, load(config.app)).serve()
+    classes = load(config.app)
+    for hosted in classes.values():
+        for doubt in hosted.doubts():
+            log.warning("%s: %s", hosted.namespace, doubt)
+    await Shard(config, classes).serve()

@@ -14,6 +14,7 @@ from ..common.startup import launch
 from .config import ShardConfig
 from .current import current_label
 from .loader import load
+from .namespaces import Env
 
 
 def check(config: ShardConfig) -> None:
@@ -21,8 +22,11 @@ def check(config: ShardConfig) -> None:
 
     Raises:
         AppError: It cannot be hosted.
+        ConfigError: A variable has the name of a namespace.
     """
-    report = json.dumps({"ready": True, "namespaces": sorted(load(config.app))})
+    classes = load(config.app)
+    Env(config.variables, [hosted.cls.__name__ for hosted in classes.values()])
+    report = json.dumps({"ready": True, "namespaces": sorted(classes)})
     if config.ready_fd < 0:
         print(report)
         return

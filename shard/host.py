@@ -237,10 +237,13 @@ class Host:
             if self.slots.state(slot) in (None, SlotState.RELEASED):
                 self._answer_released(peer, self.slots.version, [slot])
             return  # and else it hears of the release, or has heard of it
-        owner = self.object_for(request.object_id, request.namespace, request.name)
-        if owner is None:
+        hosted = self._classes.get(request.namespace)
+        # Routers know of public classes only; but a class may have been public before a reload.
+        if hosted is None or not hosted.public:
             self.refuse(peer, request, 404, f"there is no namespace {request.namespace!r} here")
             return
+        owner = self.object_for(request.object_id, request.namespace, request.name)
+        assert owner is not None
         owner.deliver(Job(JobKind.FETCH, owner, None, peer, 0, 0, request, len(request.body)))
 
     def refuse(self, peer: Peer, request: HttpRequest, status: int, sentence: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import abc
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -14,16 +16,9 @@ from typing import Any
 
 from ..common.errors import AppError
 from ..common.ids import namespace_of
+from . import handlers
 from .durable_object import DurableObject
 from .import_hints import hint
-
-SPELLINGS: Mapping[str, tuple[str, ...]] = {
-    "fetch": ("fetch",),
-    "web_socket_message": ("web_socket_message", "webSocketMessage"),
-    "web_socket_close": ("web_socket_close", "webSocketClose"),
-    "web_socket_error": ("web_socket_error", "webSocketError"),
-}
-"""Each handler and how a class may spell it."""
 
 
 class HostedClass:
@@ -32,24 +27,27 @@ class HostedClass:
     Attributes:
         cls: The class.
         namespace: Its address.
+        public: Whether clients may reach its objects.
 
     Raises:
-        AppError: The class defines both spellings of a handler, or a handler that cannot be called.
+        AppError: One of its handlers cannot be one: see ``handlers.names_of``.
     """
 
-    __slots__ = ("_names", "cls", "namespace")
+    __slots__ = ("_names", "cls", "namespace", "public")
 
     def __init__(self, cls: type[DurableObject]) -> None:
         self.cls = cls
         self.namespace = namespace_of(cls.__name__)
-        self._names: dict[str, str | None] = {}
-        for handler, spellings in SPELLINGS.items():
-            defined = [name for name in spellings if getattr(cls, name, None) is not None]
-            if len(defined) > 1:
-                raise AppError(f"class {cls.__name__} defines one handler twice, as {' and '.join(defined)}")
-            if defined and not callable(getattr(cls, defined[0])):
-                raise AppError(f"class {cls.__name__} has a {defined[0]} that cannot be called")
-            self._names[handler] = defined[0] if defined else None
+        self.public = cls.public is not False
+        self._names = handlers.names_of(cls)
+
+    def doubts(self) -> Iterator[str]:
+        """What is probably wrong with the class: one sentence each, for the log."""
+        return handlers.doubts(self.cls, self._names)
+
+    def near_miss(self, handler: str) -> str | None:
+        """A method that may have been meant for *handler*, which the class lacks."""
+        return handlers.near_miss(self.cls, self._names, handler)
 
     def bound(self, instance: DurableObject, handler: str) -> Callable[..., Any] | None:
         """The handler of *instance*, ``None`` if its class has none."""
@@ -64,19 +62,25 @@ def load(app: str) -> dict[str, HostedClass]:
         app: Path of a ``.py`` file, or the name of a module that can be imported from here.
 
     Returns:
-        Each class that extends ``DurableObject`` and was defined there, or is named in the module's ``__all__``, by
-        its namespace.
+        By its namespace, each class that extends ``DurableObject`` and was defined there (of a package: in any of its
+        modules), or is named in the module's ``__all__``. Abstract classes are not, nor those whose names begin with an
+        underscore: they are bases of others.
 
     Raises:
-        AppError: It does not import, has no such class, two for one namespace, or one that cannot be hosted.
+        AppError: It does not import, has no such class, two for one namespace, none that is public, or one that cannot
+            be hosted.
     """
     module = _import(app)
     exported = set(getattr(module, "__all__", ()))
     found: dict[str, HostedClass] = {}
+    imported: list[str] = []
     for name, value in vars(module).items():
         if not (isinstance(value, type) and issubclass(value, DurableObject)) or value is DurableObject:
             continue
-        if (value.__module__ != module.__name__ and name not in exported) or name.startswith("_"):
+        if name.startswith("_") or _is_abstract(value):
+            continue
+        if name not in exported and not _is_of(value, module):
+            imported.append(name)
             continue
         hosted = HostedClass(value)
         other = found.get(hosted.namespace)
@@ -86,8 +90,25 @@ def load(app: str) -> dict[str, HostedClass]:
             )
         found[hosted.namespace] = hosted
     if not found:
-        raise AppError(f"{app} defines no class that extends roost.shard.DurableObject")
+        hint = (
+            f"; {', '.join(imported)}, which it imports, must be named in its __all__ to be hosted" if imported else ""
+        )
+        raise AppError(f"{app} defines no class that extends roost.shard.DurableObject{hint}")
+    if not any(hosted.public for hosted in found.values()):
+        raise AppError(f"each class of {app} says `public = False`: nobody could reach any of its objects")
     return found
+
+
+def _is_abstract(cls: type) -> bool:
+    """Whether *cls* is only there to be extended."""
+    return inspect.isabstract(cls) or abc.ABC in cls.__bases__
+
+
+def _is_of(cls: type, module: ModuleType) -> bool:
+    """Whether *cls* was defined in *module*, or in a part of it if it is a package."""
+    return cls.__module__ == module.__name__ or (
+        hasattr(module, "__path__") and cls.__module__.startswith(f"{module.__name__}.")
+    )
 
 
 def _import(app: str) -> ModuleType:
@@ -95,6 +116,8 @@ def _import(app: str) -> ModuleType:
     is_file = app.endswith(".py") or path.is_file()
     if is_file and not path.is_file():
         raise AppError(f"there is no file {app}")
+    if not is_file:
+        _check_module_name(app, path)
     # A file's neighbours, or the modules of the folder that roost was started in, as `python app.py` finds them. But
     # last: what else is imported later, also by ourselves, must not turn into a file that lies beside an app.
     folder = path.resolve().parent if is_file else Path.cwd()
@@ -120,6 +143,32 @@ def _import(app: str) -> ModuleType:
         what = f"{type(error).__name__}: {error}{hint(error, folder)}"
         raise AppError(f"{app} does not import: {_where(error)}{what}") from error
     return module
+
+
+def _check_module_name(app: str, path: Path) -> None:
+    """Say what is wrong with an app that is neither a file nor the name of a module.
+
+    Raises:
+        AppError: It is a folder, or has a form that other servers know.
+    """
+    module, colon, _ = app.partition(":")
+    if colon:
+        there = Path(f"{module}.py")
+        instead = str(there) if there.is_file() else module
+        raise AppError(
+            f"{app} is neither a file nor a module. All classes of a module are hosted, so that none is named: "
+            f"give {instead}"
+        )
+    if path.is_dir() and not ((path / "__init__.py").is_file() and app.isidentifier()):
+        files = sorted(file for file in path.glob("*.py") if not file.name.startswith("_"))
+        instead = f": {files[0]}, say" if files else ""
+        raise AppError(f"{app} is a folder: give the file, or the module, that defines the classes{instead}")
+    if not all(part.isidentifier() for part in app.split(".")):
+        file = Path(f"{app}.py")
+        raise AppError(
+            f"{app} is neither a file nor the name of a module"
+            + (f": give {file}" if file.is_file() else f", and there is no {file} either")
+        )
 
 
 def _is_taken(name: str) -> bool:

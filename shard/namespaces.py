@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
 
 from ..common import ids
+from ..common.errors import ApiError, ConfigError
 from ..common.limits import MAX_NAME_CHARS
 
 _SYSTEM_RANDOM = random.SystemRandom()
@@ -69,19 +72,44 @@ class DurableObjectNamespace:
     idFromString = id_from_string  # noqa: N815
     newUniqueId = new_unique_id  # noqa: N815
 
+    def get(self, object_id: DurableObjectId, /) -> NoReturn:
+        """Not there yet: objects cannot call each other.
+
+        Raises:
+            ApiError: Always.
+        """
+        raise ApiError(
+            "objects cannot call each other in this version of roost: send the other object an HTTP request, at "
+            f"/{self.namespace}/NAME of the address that clients use"
+        )
+
+    getByName = get_by_name = get  # noqa: N815
+
     def __repr__(self) -> str:
         return f"<DurableObjectNamespace {self.namespace}>"
 
 
 class Env:
-    """What an object's class was configured with: each ``--var NAME=VALUE`` and one namespace for each class."""
+    """What an object's class was configured with: each ``--var NAME=VALUE`` and one namespace for each class.
 
-    def __init__(self, variables: dict[str, str], class_names: list[str]) -> None:
+    For type checkers it has any attribute. ``DurableObject[MyEnv]`` says which ones there are.
+    """
+
+    def __init__(self, variables: Mapping[str, str], class_names: Iterable[str]) -> None:
+        namespaces = {ids.binding_of(name): name for name in class_names}
+        for name in variables:
+            if name in namespaces:
+                raise ConfigError(
+                    f"--var {name}=… would hide env.{name}, the namespace of class {namespaces[name]}: "
+                    "give the variable another name"
+                )
         self.__dict__.update(
-            {ids.binding_of(name): DurableObjectNamespace(ids.namespace_of(name)) for name in class_names}
+            {binding: DurableObjectNamespace(ids.namespace_of(name)) for binding, name in namespaces.items()}
         )
         self.__dict__.update(variables)
 
-    def __getattr__(self, name: str) -> str | DurableObjectNamespace:
+    def __getattr__(self, name: str) -> Any:
         # Only called for what is not there.
-        raise AttributeError(f"env has no {name!r}; it has: {', '.join(sorted(self.__dict__)) or 'nothing'}")
+        raise AttributeError(
+            f"env has no {name!r}; it has: {', '.join(sorted(self.__dict__)) or 'nothing'}. `--var {name}=…` adds it"
+        )

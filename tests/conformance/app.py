@@ -244,6 +244,15 @@ class Handless(DurableObject):
     """Has not even ``fetch``."""
 
 
+class Ledger(DurableObject):
+    """Nobody from outside reaches it."""
+
+    public = False
+
+    def fetch(self, request: Request) -> Response:
+        return Response("reached")
+
+
 class Crowd(DurableObject):
     """Sockets that are accepted and never returned: they vanish together, and each handler looks for its own."""
 

@@ -12,7 +12,7 @@ import roost.shard
 from roost.shard import DurableObject, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import TEXT, frame
+from tests.raw_client import TEXT, frame, request
 
 
 def snake(name: str) -> str:
@@ -348,6 +348,23 @@ async def test_ids_environment_and_requests(room: Room) -> None:
 
 async def test_an_unknown_object_of_a_known_class_is_made_on_demand(room: Room) -> None:
     assert await room.run(app.life) == 1
+
+
+async def test_a_class_that_is_not_public_cannot_be_told_from_none(room_in: Any) -> None:
+    private: Room = room_in("ledger")
+    there = await request(private.cluster.port, "GET", private.path())
+    nowhere = await request(private.cluster.port, "GET", private.path().replace("ledger", "lodger"))
+    assert (there.status, there.text.replace("ledger", "lodger")) == (404, nowhere.text)
+    assert "ledger" not in (await request(private.cluster.port, "GET", "/")).text
+    assert (await request(private.cluster.port, "GET", private.path().replace("ledger", "silent"))).status == 200
+
+
+def own_namespace(probe: app.Probe) -> str:
+    return str(probe.env.LEDGER.id_from_name("x"))
+
+
+async def test_a_class_that_is_not_public_has_its_place_in_env(room: Room) -> None:
+    assert len(await room.run(own_namespace)) == 64
 
 
 def redelivered(probe: app.Probe, ws: Any) -> None:

@@ -267,6 +267,19 @@ async def test_a_fetch_that_raises_is_500_and_the_object_goes_on() -> None:
     assert world.counters.errors == 1
 
 
+class Ledger(Room):
+    public = False
+
+
+@on_virtual_time
+async def test_a_class_that_is_not_public_is_404_and_makes_no_object() -> None:
+    world = World(Room, Ledger)
+    world.router.request("x", namespace="ledger")
+    await turns()
+    assert statuses(world.router) == [404]
+    assert world.find("x", "ledger") is None
+
+
 @on_virtual_time
 async def test_a_namespace_that_is_not_hosted_is_404() -> None:
     world = World()

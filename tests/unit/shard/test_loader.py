@@ -159,3 +159,74 @@ def test_a_missing_package_names_the_interpreter(write: Write, tmp_path: Path) -
     text = str(caught.value)
     assert "ModuleNotFoundError: No module named 'no_such_package'; there is no no_such_package.py in" in text
     assert f"`{sys.executable} -m pip install no_such_package` adds it" in text
+
+
+# --- who is hosted ------------------------------------------------------------------------------------------------
+
+
+def test_abstract_classes_are_bases(write: Write) -> None:
+    app = write(
+        "import abc\n"
+        "class Base(DurableObject, abc.ABC): pass\n"
+        "class Half(Base):\n  @abc.abstractmethod\n  def name(self): ...\n"
+        "class Room(Half):\n  def name(self): return 'room'\n"
+        "class VipRoom(Room): pass\n"
+    )
+    assert sorted(load(app)) == ["room", "vip-room"]
+
+
+def test_a_package_is_hosted_with_all_its_modules(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "rooms_app").mkdir()
+    write("class Chat(DurableObject): pass\n", "rooms_app/chat.py")
+    write("class Elsewhere(DurableObject): pass\n", "rooms_app_elsewhere.py")
+    write("from .chat import Chat\nfrom rooms_app_elsewhere import Elsewhere\n", "rooms_app/__init__.py")
+    assert list(load("rooms_app")) == ["chat"]
+
+
+def test_classes_that_are_only_imported_are_named(write: Write) -> None:
+    write("class Chat(DurableObject): pass\n", "chat_of_others.py")
+    with pytest.raises(AppError, match=r"Chat, which it imports, must be named in its __all__"):
+        load(write("from chat_of_others import Chat\n"))
+
+
+def test_public_is_said_by_the_class_and_inherited(write: Write) -> None:
+    app = write(
+        "class Room(DurableObject): pass\nclass Ledger(DurableObject):\n  public = False\n"
+        "class Book(Ledger): pass\nclass Open(Ledger):\n  public = True\n"
+    )
+    assert {name: hosted.public for name, hosted in load(app).items()} == {
+        "room": True,
+        "ledger": False,
+        "book": False,
+        "open": True,
+    }
+
+
+def test_an_app_that_nobody_can_reach_is_refused(write: Write) -> None:
+    with pytest.raises(AppError, match="public = False"):
+        load(write("class Ledger(DurableObject):\n  public = False\n"))
+
+
+# --- what others call an app --------------------------------------------------------------------------------------
+
+
+def test_the_form_of_other_servers_is_refused_with_ours(write: Write) -> None:
+    write("class Room(DurableObject): pass\n", "room_app.py")
+    with pytest.raises(AppError, match=r"give room_app\.py"):
+        load("room_app:Room")
+    with pytest.raises(AppError, match="give elsewhere"):
+        load("elsewhere:app")
+
+
+def test_a_folder_is_refused_with_a_file_of_it(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(AppError, match="folder is a folder: give the file"):
+        load("folder")
+    write("class Room(DurableObject): pass\n", "folder/room_app.py")
+    for name in ("folder", "folder/", str(tmp_path / "folder"), "."):
+        with pytest.raises(AppError, match=r"is a folder"):
+            load(name)
+    with pytest.raises(AppError, match=r"folder/room_app\.py, say"):
+        load("folder")
+    with pytest.raises(AppError, match=r"give folder/room_app\.py"):
+        load("folder/room_app")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from roost.common.errors import InvalidObjectId
+from roost.common.errors import ApiError, ConfigError, InvalidObjectId
 from roost.common.ids import id_from_name
 from roost.shard.namespaces import DurableObjectNamespace, Env
 
@@ -70,3 +70,14 @@ def test_env_has_variables_and_a_namespace_for_each_class() -> None:
 def test_the_reference_s_spellings() -> None:
     assert ROOMS.idFromName("lobby") == ROOMS.id_from_name("lobby")
     assert ROOMS.idFromString(str(ROOMS.newUniqueId()))
+
+
+def test_a_variable_may_not_hide_a_namespace() -> None:
+    with pytest.raises(ConfigError, match=r"CHAT_ROOM.*class ChatRoom.*another name"):
+        Env({"CHAT_ROOM": "x"}, ["ChatRoom", "Counter"])
+
+
+@pytest.mark.parametrize("method", ["get", "get_by_name", "getByName"])
+def test_calls_come_later_and_say_so(method: str) -> None:
+    with pytest.raises(ApiError, match=r"cannot call each other.*/chat-room/NAME"):
+        getattr(ROOMS, method)(ROOMS.id_from_name("lobby"))
