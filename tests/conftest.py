@@ -3,16 +3,20 @@ for the tests of the limit."""
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from tests.cluster import Cluster
 from tests.conformance.driver import Reports
+from tests.shortly import comparison
 
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("roost", deadline=None)
@@ -39,6 +43,41 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_configure() -> None:
     """A run that is told to end takes its clusters with it, as one that is interrupted does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What the modules of the tests have made stays: a collection after each test looks at that test's alone."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Collect after each test, so that a stream or a coroutine which it has left fails it, and not whichever test runs
+    when the collector does."""
+    yield
+    # What a test has logged holds frames, and those hold streams, until the next test begins.
+    logs: Any = item.config.pluginmanager.get_plugin("logging-plugin")
+    logs.caplog_handler.reset()
+    logs.report_handler.reset()
+    left: list[str] = []
+
+    def note(unraisable: sys.UnraisableHookArgs) -> None:
+        left.append(f"{unraisable.exc_value!r} in {unraisable.object!r}")
+
+    hook, sys.unraisablehook = sys.unraisablehook, note
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    if not gc.get_freeze_count():
+        gc.freeze()  # a test of the collector has thawed everything
+    assert not left, "what this test has left behind complained when it was collected: " + "; ".join(left)
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """A payload that differs is told by length and first difference: CI prints explanations whole."""
+    return comparison(op, left, right)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
+from tests.shortly import brief
+from tests.streams import ended
 from tests.waiting import DEADLINE_S, within
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -72,6 +74,10 @@ class Frame:
     fin: bool = True
     rsv: int = 0
 
+    def __repr__(self) -> str:
+        rest = ("" if self.fin else ", unfinished") + (f", rsv {self.rsv}" if self.rsv else "")
+        return f"Frame({self.opcode:#x}, {brief(self.payload)}{rest})"
+
     @property
     def text(self) -> str:
         assert self.opcode == TEXT, f"wanted a text frame, got {self}"
@@ -97,6 +103,9 @@ class Reply:
     reason: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"Reply({self.status} {self.reason}, {self.headers}, {brief(self.body)})"
 
     def header(self, name: str) -> str | None:
         values = [value for key, value in self.headers if key == name]
@@ -125,11 +134,7 @@ class RawClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except OSError:
-            pass  # the server may have reset it, as some tests want
+        await ended(self.writer)
 
     async def send(self, *data: bytes | str) -> None:
         """Send bytes as they are; text is encoded, nothing is added."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import socket
@@ -159,8 +160,10 @@ class Room:
 
     async def raw(self, step: Step | None = None, /, *headers: str, trailing: bytes = b"", **args: Any) -> RawClient:
         """Open a socket with the client that can misbehave."""
-        client = await RawClient.open(self.cluster.port)
-        await client.handshake(self._responding(step, args), *headers, trailing=trailing)
+        async with contextlib.AsyncExitStack() as opening:
+            client = await opening.enter_async_context(await RawClient.open(self.cluster.port))
+            await client.handshake(self._responding(step, args), *headers, trailing=trailing)
+            opening.pop_all()
         return client
 
     # --- reports ------------------------------------------------------------------------------------------------

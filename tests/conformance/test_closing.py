@@ -120,19 +120,18 @@ def close_reporting(probe: app.Probe, ws: Any, *_: Any) -> None:
 @pytest.mark.parametrize("how", ["reset", "end of stream"])
 async def test_a_client_that_vanishes(room: Room, how: str) -> None:
     await room.when("close", close_reporting)
-    client = await room.raw()
-    if how == "reset":
-        client.reset()
-    else:
-        client.writer.write_eof()
-    report = await room.saw("close")
-    assert facts(report) == GONE
-    assert report["state"] == 2
-    await room.saw("refused")
-    assert (await room.saw("state"))["state"] in (2, 3)
-    assert await room.run(app.count) == 0
-    assert room.all("error") == []
-    client.writer.close()
+    async with await room.raw() as client:
+        if how == "reset":
+            client.reset()
+        else:
+            client.writer.write_eof()
+        report = await room.saw("close")
+        assert facts(report) == GONE
+        assert report["state"] == 2
+        await room.saw("refused")
+        assert (await room.saw("state"))["state"] in (2, 3)
+        assert await room.run(app.count) == 0
+        assert room.all("error") == []
 
 
 async def test_a_handler_that_does_not_close_has_the_clients_code_echoed(room: Room) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -89,21 +90,21 @@ def close_one(probe: app.Probe, tag: str) -> None:
 
 
 async def test_what_is_kept(drowsy: Room) -> None:
-    clients = [await drowsy.raw(tags=["all", str(number), "x"]) for number in range(4)]
-    await drowsy.run(set_everything)
-    await drowsy.run(close_one, tag="1")
-    before = await drowsy.run(everything)
-    assert [tags[1] for tags, _, _ in before[0]] == ["3", "2", "1", "0"]
-    assert [state for _, _, state in before[0]] == [1, 1, 2, 1]
-    for life in (2, 3):
-        await drowsy.asleep()
-        assert await drowsy.run(everything) == before
-        assert await drowsy.run(app.life) == life
-    # And a new one takes its place at the newest end.
-    newest = await drowsy.raw(tags=["all", "new"])
-    assert [tags[1] for tags, _, _ in (await drowsy.run(everything))[0]] == ["new", "3", "2", "1", "0"]
-    for client in (*clients, newest):
-        await client.__aexit__(None, None, None)
+    async with contextlib.AsyncExitStack() as clients:
+        for number in range(4):
+            await clients.enter_async_context(await drowsy.raw(tags=["all", str(number), "x"]))
+        await drowsy.run(set_everything)
+        await drowsy.run(close_one, tag="1")
+        before = await drowsy.run(everything)
+        assert [tags[1] for tags, _, _ in before[0]] == ["3", "2", "1", "0"]
+        assert [state for _, _, state in before[0]] == [1, 1, 2, 1]
+        for life in (2, 3):
+            await drowsy.asleep()
+            assert await drowsy.run(everything) == before
+            assert await drowsy.run(app.life) == life
+        # And a new one takes its place at the newest end.
+        async with await drowsy.raw(tags=["all", "new"]):
+            assert [tags[1] for tags, _, _ in (await drowsy.run(everything))[0]] == ["new", "3", "2", "1", "0"]
 
 
 async def use_identity(probe: app.Probe, ws: Any) -> None:
@@ -223,8 +224,8 @@ async def test_a_socket_that_the_object_closed_stays_closing_through_hibernation
 
 
 async def test_a_client_that_vanishes_wakes_the_object(drowsy: Room) -> None:
-    client = await drowsy.raw(tags=["gone"])
-    await drowsy.asleep()
-    client.reset()
+    async with await drowsy.raw(tags=["gone"]) as client:
+        await drowsy.asleep()
+        client.reset()
     report = await drowsy.saw("close")
     assert (report["code"], report["tags"], report["life"]) == (1006, ["gone"], 2)

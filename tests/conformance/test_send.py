@@ -146,8 +146,8 @@ def send_in_close_and_report(probe: app.Probe, ws: Any, *_: Any) -> None:
 
 async def test_after_the_client_vanished_it_is_dropped_silently(room: Room) -> None:
     await room.when("close", send_in_close_and_report)
-    client = await room.raw()
-    client.reset()
+    async with await room.raw() as client:
+        client.reset()
     await room.saw("sent")
     await room.run(send_to_kept)
 

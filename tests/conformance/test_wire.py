@@ -296,8 +296,7 @@ async def test_compression_when_configured(deflating: Any, reports: Any, offer: 
 
     room = Room(deflating, reports, unique("deflate"))
     await room.when("message", app.echo)
-    client = await room.raw(None, "Sec-WebSocket-Extensions: " + offer)
-    async with client:
+    async with await room.raw(None, "Sec-WebSocket-Extensions: " + offer) as client:
         # The client may compress from the first message on, or not.
         squeeze = zlib.compressobj(wbits=-9)
         body = squeeze.compress(b"squeezed " * 10) + squeeze.flush(zlib.Z_SYNC_FLUSH)

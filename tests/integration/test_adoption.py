@@ -19,6 +19,7 @@ from roost.deploy import client
 from roost.deploy.run_folder import live_members
 from tests.integration.roost import Roost, lives, processes_of, wait_for
 from tests.integration.talkers import talking
+from tests.streams import ended
 from tests.waiting import within
 
 APP = Path(__file__).with_name("app.py")
@@ -71,7 +72,7 @@ async def test_what_runs_becomes_what_is_wanted_now(roost: Roost) -> None:
         while not starting.done():
             # Whatever retires, somebody listens.
             _, writer = await asyncio.open_connection("127.0.0.1", roost.port)
-            writer.close()
+            await ended(writer)
             await asyncio.sleep(0.005)
         await starting
         await within("the Close", socket.wait_closed(), 5)

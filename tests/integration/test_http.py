@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from urllib.parse import quote
 
@@ -482,8 +483,9 @@ async def test_a_request_behind_a_refused_upgrade_is_answered_or_the_connection_
 
 
 async def test_many_half_handshakes_that_vanish(web: Cluster, path: str) -> None:
-    clients = [await RawClient.open(web.port) for _ in range(100)]
-    for number, client in enumerate(clients):
-        await client.send(upgrade_head(path)[: number * 2])
-        client.reset()
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(await RawClient.open(web.port)) for _ in range(100)]
+        for number, client in enumerate(clients):
+            await client.send(upgrade_head(path)[: number * 2])
+            client.reset()
     assert (await request(web.port, "GET", path)).status == 200

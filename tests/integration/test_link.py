@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -25,6 +26,7 @@ from roost.common.ids import Incarnation
 from roost.common.link import Acceptor, Dialer, Link, routing_id
 from roost.common.records import EventWriter, OutputWriter, read_events, read_output
 from roost.common.session import Session
+from tests.streams import ended, serving
 
 CLUSTER = 0xFEED
 ROUTER, SHARD = Incarnation(11), Incarnation(22)
@@ -356,31 +358,30 @@ async def test_a_router_that_the_map_does_not_name_yet_is_heard_once_it_does(
 class Proxy:
     """A TCP proxy that ends its connections when told to, losing what it holds."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, target: int) -> None:
+        self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
         self.cuts = 0
 
-    async def start(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def before(cls, endpoint: str) -> AsyncIterator[tuple[Proxy, str]]:
+        """A proxy before a TCP endpoint, and the endpoint to connect to instead."""
+        proxy = cls(int(endpoint.rsplit(":", 1)[1]))
+        async with serving(proxy._serve) as port:
+            yield proxy, f"tcp://127.0.0.1:{port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        both = {writer, onward_writer}
+        self._writers |= both
         try:
-            onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
-            writer.close()
-            return
-        self._writers |= {writer, onward_writer}
-        tasks = [
-            asyncio.create_task(self._pump(reader, onward_writer)),
-            asyncio.create_task(self._pump(onward_reader, writer)),
-        ]
-        self.tasks.update(tasks)
-        await asyncio.wait(tasks)
-        self.tasks.difference_update(tasks)
-        self._writers -= {writer, onward_writer}
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._pump(reader, onward_writer))
+                pumps.create_task(self._pump(onward_reader, writer))
+        finally:
+            self._writers -= both
+            await ended(onward_writer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -397,13 +398,6 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
-    async def aclose(self) -> None:
-        self._server.close()
-        self.cut()
-        if self.tasks:
-            await asyncio.wait(self.tasks)
-        await asyncio.sleep(0.01)
-
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_a_link_cut_many_times_under_load_loses_doubles_and_reorders_nothing(
@@ -415,8 +409,12 @@ def test_a_link_cut_many_times_under_load_loses_doubles_and_reorders_nothing(
 
 async def cut_under_load() -> None:
     ends = Ends("tcp://127.0.0.1:*")
-    proxy = Proxy(int(ends.acceptor.endpoint.rsplit(":", 1)[1]))
-    to_shard, to_router = ends.join(await proxy.start())
+    async with Proxy.before(ends.acceptor.endpoint) as (proxy, endpoint), contextlib.aclosing(ends):
+        await load_and_cut(ends, proxy, endpoint)
+
+
+async def load_and_cut(ends: Ends, proxy: Proxy, endpoint: str) -> None:
+    to_shard, to_router = ends.join(endpoint)
     total, given = 60_000, 0
     padding = b"." * 500
 
@@ -443,22 +441,19 @@ async def cut_under_load() -> None:
     assert to_shard.session.resent + to_router.session.resent > 0, "no cut has lost anything: the test shows nothing"
     assert ends.router_counters.batches_resent == to_shard.session.resent
     assert not ends.failed
-    await proxy.aclose()
-    await ends.aclose()
 
 
 async def test_a_quiet_link_survives_a_cut_and_what_is_said_meanwhile_arrives(tcp_ends: Ends) -> None:
     ends = tcp_ends
-    proxy = Proxy(int(ends.acceptor.endpoint.rsplit(":", 1)[1]))
-    to_shard, to_router = ends.join(await proxy.start())
-    for turn in range(1, 6):
-        say(to_shard, b"s%d" % turn)
-        await ends.until(lambda turn=turn: len(ends.heard_by_shard.payloads) == turn)
-        proxy.cut()
-        answer(to_router, b"r%d" % turn)
-        await ends.until(lambda turn=turn: len(ends.heard_by_router.payloads) == turn)
-    assert ends.heard_by_router.payloads == [b"r%d" % turn for turn in range(1, 6)]
-    await proxy.aclose()
+    async with Proxy.before(ends.acceptor.endpoint) as (proxy, endpoint):
+        to_shard, to_router = ends.join(endpoint)
+        for turn in range(1, 6):
+            say(to_shard, b"s%d" % turn)
+            await ends.until(lambda turn=turn: len(ends.heard_by_shard.payloads) == turn)
+            proxy.cut()
+            answer(to_router, b"r%d" % turn)
+            await ends.until(lambda turn=turn: len(ends.heard_by_router.payloads) == turn)
+        assert ends.heard_by_router.payloads == [b"r%d" % turn for turn in range(1, 6)]
 
 
 # --- garbage ---

@@ -23,6 +23,7 @@ from roost.common.counters import read_counters
 from roost.common.processes import python_words
 from tests.cluster import REPOSITORY, Cluster
 from tests.integration.roost import lives
+from tests.streams import serving
 from tests.waiting import until, within
 
 EXIT_FAULTS, EXIT_INTERRUPTED = 3, 130
@@ -147,8 +148,8 @@ async def admin_api(cluster: Cluster) -> AsyncIterator[str]:
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as made:
-        yield f"http://127.0.0.1:{made.sockets[0].getsockname()[1]}/"
+    async with serving(answer) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 async def test_ctrl_c_ends_with_the_result_so_far(target: Cluster, tmp_path: Path) -> None:

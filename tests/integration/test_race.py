@@ -24,6 +24,7 @@ from tests.bench.race.crowd import CLIENT, Crowd, CrowdFailed
 from tests.bench.race.peers import PEERS
 from tests.bench.race.rows import ROWS, Setting
 from tests.cluster import REPOSITORY, free_port
+from tests.streams import serving
 
 PATIENCE_S = 1.0
 SIZE = 64
@@ -208,7 +209,6 @@ async def test_frames_may_come_in_pieces(client: Path) -> None:
         text = bytes(byte ^ question[2 + index % 4] for index, byte in enumerate(question[6:]))
         await piecemeal(writer, b"\x81\x05" + text)
         await reader.read()
-        writer.close()
 
     async def piecemeal(writer: asyncio.StreamWriter, data: bytes) -> None:
         for index in range(len(data)):
@@ -216,8 +216,7 @@ async def test_frames_may_come_in_pieces(client: Path) -> None:
             await writer.drain()
             await asyncio.sleep(0.001)
 
-    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(handle) as port:
         answer, _ = await with_client(client, port, "/", 1, lambda crowd: crowd.ask('"who"'))
         assert answer == '"who"'
 

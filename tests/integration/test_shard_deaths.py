@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from pathlib import Path
@@ -55,11 +56,12 @@ async def kill_shards(cluster: Cluster, rng: random.Random) -> None:
 async def test_killed_shards_cost_no_socket_and_no_message(seed: int) -> None:
     rng = random.Random(seed)
     app = Path(__file__).with_name("app.py")
-    with Cluster(app, routers=2, shards=2, shard={"hibernate_after_s": 0.1}) as cluster:
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = stack.enter_context(Cluster(app, routers=2, shards=2, shard={"hibernate_after_s": 0.1}))
         rooms = [name for shard in ("shard-1", "shard-2") for name in cluster.names_on("parrot", shard, 2)]
         clients: list[tuple[str, str, RawClient]] = []
         for number in range(CLIENTS):
-            client = await RawClient.open(cluster.port)
+            client = await stack.enter_async_context(await RawClient.open(cluster.port))
             room, who = rooms[number % len(rooms)], f"client-{number}"
             await client.handshake(f"/parrot/{room}?who={who}")
             clients.append((room, who, client))
@@ -75,5 +77,3 @@ async def test_killed_shards_cost_no_socket_and_no_message(seed: int) -> None:
             mine = [["all", who] for other, who, _ in clients if other == room]
             assert count == len(mine)
             assert tags == mine, "in the order of accepts"
-        for _, _, client in clients:
-            await client.__aexit__(None, None, None)

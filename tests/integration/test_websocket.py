@@ -173,13 +173,13 @@ async def test_garbage_in_a_socket_costs_that_connection_only(web: Cluster, name
 async def test_clients_that_vanish_in_any_phase(web: Cluster, name: str, cut: int | str) -> None:
     async with clients_of(web, f"/echo/{name}") as (good,):
         for _ in range(10):
-            client = await RawClient.open(web.port)
-            if isinstance(cut, int):
-                await client.send(upgrade_head(f"/echo/{name}")[:cut])
-            else:
-                await client.handshake(f"/echo/{name}")
-            if cut == "inside a frame":
-                await client.send(frame(TEXT, "half a message")[:7])
-            client.reset()
+            async with await RawClient.open(web.port) as client:
+                if isinstance(cut, int):
+                    await client.send(upgrade_head(f"/echo/{name}")[:cut])
+                else:
+                    await client.handshake(f"/echo/{name}")
+                if cut == "inside a frame":
+                    await client.send(frame(TEXT, "half a message")[:7])
+                client.reset()
         await good.send("fine")
         assert await within("an echo", good.recv()) == "fine"
