@@ -1,85 +1,116 @@
-"""The frames of one client, read by the ``websockets`` package, with a short cut for the plain ones.
+"""What one client sends, byte by byte: frames are checked, unmasked, inflated and joined to messages (RFC 6455 5).
 
-Nearly all frames are whole messages of less than 64 KiB, in one piece with nothing before them. Going through the
-package's parser costs about 4 µs each, most of it for what such a frame does not have. So whole plain frames that
-begin where the parser expects a frame are taken apart here; anything else (control frames, fragments, compression,
-frames in pieces, all that is wrong) goes through the parser, which keeps the state of the connection. What comes out
-is the same whichever way a frame took.
+The ``websockets`` package parses frames, too, but hands a frame out only when it is whole, and forgets what came before
+a frame that is wrong. A server for strangers needs more: text that is no UTF-8 is refused at its first wrong byte, not
+32 MiB later; what an unfinished message takes is known at any time (see ``unfinished``); a Close between two fragments
+is one; and the messages before a bad frame are handed out. So this is a parser of our own, which the package's is the
+measure of (a property test compares the two).
+
+Nearly all frames are whole messages of less than 64 KiB, in one piece with nothing before them: ``receive`` takes those
+apart at once. Anything else goes byte range by byte range through ``_read``, whose state is three parts: the head that
+is incomplete, the data frame whose payload is coming, and the message that is not finished.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator, Sequence
-from typing import cast
+import zlib
+from codecs import utf_8_decode
 
-from websockets.extensions import Extension
-from websockets.frames import Frame, Opcode
-from websockets.protocol import State
-from websockets.server import ServerProtocol
-from websockets.streams import StreamReader
+from websockets.frames import Opcode
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # a platform without the compiled part
     from websockets.utils import apply_mask
 
-log = logging.getLogger("roost.router.websocket")
-# Its records would say again, per connection, what ours say.
-log.setLevel(logging.ERROR)
+from .frames import INVALID_DATA, MESSAGE_TOO_BIG, NO_STATUS, PROTOCOL_ERROR, pong_frame
 
-ClientFrame = tuple[Opcode, bytes, bool]
-"""Opcode, payload, and whether the message ends with it."""
+ClientFrame = tuple[Opcode, bytes]
+"""TEXT or BINARY with a whole message, text being valid UTF-8; or CLOSE with its body as it came."""
 
-_TEXT, _BINARY, _OPEN = Opcode.TEXT, Opcode.BINARY, State.OPEN
+_CONT, _TEXT, _BINARY, _CLOSE, _PING = Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING
+_OPCODES = {int(opcode): opcode for opcode in Opcode}
 _WHOLE_TEXT, _WHOLE_BINARY = 0x81, 0x82
-_MASKED = 0x80
+_FIN, _RSV1, _RSV2_AND_3, _OPCODE, _CONTROL = 0x80, 0x40, 0x30, 0x0F, 0x08
+_MASKED, _LENGTH = 0x80, 0x7F
 _HEAD_BYTES = 6
 """Of a masked frame of less than 126 bytes: two bytes and the mask (RFC 6455 5.2)."""
+_MAX_CONTROL_BYTES = 125
+_EMPTY_BLOCK = b"\x00\x00\xff\xff"
+"""What a sender of compressed messages leaves out at the end (RFC 7692 7.2.1)."""
 
 
-class _Reader(StreamReader):
-    """Knows whether the parser waits for the first byte of a frame."""
+class ClientError(Exception):
+    """The client has broken the protocol.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.between_frames = False
-
-    def at_eof(self) -> Generator[None, None, bool]:
-        # The parser asks this before each frame, and nowhere else.
-        self.between_frames = True
-        ended = yield from super().at_eof()
-        self.between_frames = False
-        return ended
-
-
-class ClientFrames(ServerProtocol):
-    """The protocol of an open connection.
-
-    Args:
-        max_message_bytes: Limit of a message, all fragments together.
-        extensions: What was agreed on in the handshake.
+    Attributes:
+        code: The close code that says how (RFC 6455 7.4.1).
+        description: What was wrong, for the Close and for the object.
     """
 
-    def __init__(self, max_message_bytes: int, extensions: Sequence[Extension] = ()) -> None:
-        super().__init__(state=_OPEN, max_size=max_message_bytes, logger=log)
-        self.extensions = list(extensions)
+    def __init__(self, code: int, description: str) -> None:
+        self.code = code
+        self.description = description
+        super().__init__(f"{code}: {description}")
+
+
+class ClientFrames:
+    """The receiving half of the WebSocket protocol for one open connection.
+
+    Args:
+        max_message_bytes: Limit of a message, all its fragments together, inflated.
+        inflate_bits: Window of compressed messages (RFC 7692), which keep no context; 0 without compression.
+
+    Attributes:
+        failure: How the client has broken the protocol. What it sends after that is not looked at.
+        held: Bytes that have come of the message that is not finished.
+        left: Bytes that are still to come of its present frame.
+        pongs: Frames that answer the client's pings; for the caller to write and clear.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_fin",
+        "_head",
+        "_inflate_bits",
+        "_is_over",
+        "_mask",
+        "_max_message_bytes",
+        "_message",
+        "_opcode",
+        "_tail",
+        "failure",
+        "held",
+        "left",
+        "pongs",
+    )
+
+    def __init__(self, max_message_bytes: int, inflate_bits: int = 0) -> None:
+        self.failure: ClientError | None = None
+        self.held = self.left = 0
+        self.pongs: list[bytes] = []
         self._max_message_bytes = max_message_bytes
-        # The parser that the constructor has started reads from the plain reader.
-        self.parser.close()
-        self._reader = self.reader = _Reader()
-        self.parser = self.parse()
-        next(self.parser)
+        self._inflate_bits = inflate_bits
+        self._is_over = False
+        # Most connections are between two frames most of the time: what only a frame or message needs is made for it.
+        self._head: bytearray | None = None
+        self._mask = b""
+        self._fin = False
+        self._message: bytearray | None = None
+        self._opcode = _TEXT
+        self._decoder: zlib._Decompress | None = None
+        self._tail = b""
 
     def receive(self, data: bytes) -> list[ClientFrame]:
-        """Take bytes of the client. As after ``receive_data``, ``writes`` may hold an answer.
+        """Take bytes of the client. Look at ``failure`` and ``pongs`` afterwards.
 
         Returns:
-            The frames that are complete, in order; pings, pongs and Close among them.
+            What is complete, in order. Nothing comes after a Close or a failure.
         """
         frames: list[ClientFrame] = []
-        if self._reader.between_frames and self._state is _OPEN and self.current_size is None and not self.extensions:
-            start, end = 0, len(data)
+        start = 0
+        if self._message is None and self._head is None and not self._inflate_bits and not self._is_over:
+            end = len(data)
             while end - start >= _HEAD_BYTES:
                 first, length = data[start], data[start + 1] - _MASKED
                 if first != _WHOLE_TEXT and first != _WHOLE_BINARY:
@@ -94,14 +125,230 @@ class ClientFrames(ServerProtocol):
                 if stop > end or length > self._max_message_bytes:
                     break
                 payload = apply_mask(data[body:stop], data[body - 4 : body])
-                frames.append((_TEXT if first == _WHOLE_TEXT else _BINARY, payload, True))
+                if first == _WHOLE_BINARY:
+                    frames.append((_BINARY, payload))
+                else:
+                    if not payload.isascii():
+                        try:
+                            payload.decode()
+                        except UnicodeDecodeError:
+                            break  # the other road says where, and what to do
+                    frames.append((_TEXT, payload))
                 start = stop
             if start == end:
                 return frames
-            if start:
-                data = data[start:]
-        self.receive_data(data)
-        if self.events:
-            events = cast("list[Frame]", self.events_received())  # after the handshake there are only frames
-            frames += [(frame.opcode, cast(bytes, frame.data), frame.fin) for frame in events]
+        if not self._is_over:
+            try:
+                self._read(data, start, frames)
+            except ClientError as error:
+                self.failure = error
+                self.give_up()
         return frames
+
+    def give_up(self) -> None:
+        """Look at nothing more of what the client sends, and forget what is not finished."""
+        self._is_over = True
+        self._head = self._message = self._decoder = None
+        self.held = self.left = 0
+
+    def _read(self, data: bytes, start: int, frames: list[ClientFrame]) -> None:
+        """Take *data* from *start* on apart.
+
+        Raises:
+            ClientError: There is something wrong in it. What was complete before is in *frames*.
+        """
+        end = len(data)
+        while start < end and not self._is_over:
+            if self.left:
+                stop = min(start + self.left, end)
+                self._take_payload(data[start:stop] if stop - start < end else data)
+                self.left -= stop - start
+                start = stop
+                if not self.left:
+                    self._end_frame(frames)
+            else:
+                start = self._take_head(data, start, frames)
+
+    # --- heads and control frames ---
+
+    def _take_head(self, data: bytes, start: int, frames: list[ClientFrame]) -> int:
+        """Go on with a frame's head, to which the whole of a control frame belongs; returns where *data* goes on."""
+        head = self._head
+        if head is None:
+            self._head = head = bytearray()
+        wanted = 2
+        while True:
+            if len(head) < wanted:
+                piece = data[start : start + wanted - len(head)]
+                head += piece
+                start += len(piece)
+                if len(head) < wanted:
+                    return start
+            known, wanted = wanted, self._head_bytes(head)
+            if known == wanted:
+                break
+        self._head = None
+        opcode = _OPCODES[head[0] & _OPCODE]
+        if opcode & _CONTROL:
+            length = head[1] & _LENGTH
+            mask_at = len(head) - length - 4
+            payload = apply_mask(bytes(head[mask_at + 4 :]), bytes(head[mask_at : mask_at + 4]))
+            if opcode is _PING:
+                self.pongs.append(pong_frame(payload))
+            elif opcode is _CLOSE:
+                frames.append((_CLOSE, payload))
+                self.give_up()  # a Close may come between two fragments (RFC 6455 5.4)
+        else:
+            self._begin_frame(head, opcode, frames)
+        return start
+
+    def _head_bytes(self, head: bytearray) -> int:
+        """Bytes of the head, as far as *head*, which has two bytes at least, tells; checks it meanwhile."""
+        first, length = head[0], head[1] & _LENGTH
+        opcode = _OPCODES.get(first & _OPCODE)
+        if opcode is None:
+            raise ClientError(PROTOCOL_ERROR, f"unknown opcode {first & _OPCODE}")
+        if first & _RSV2_AND_3:
+            raise ClientError(PROTOCOL_ERROR, "reserved bits 2 and 3 must be 0")
+        if first & _RSV1 and (not self._inflate_bits or opcode is _CONT or opcode & _CONTROL):
+            raise ClientError(
+                PROTOCOL_ERROR,
+                "reserved bit 1 must be 0 here"
+                if self._inflate_bits
+                else "reserved bit 1 must be 0: compression was not negotiated",
+            )
+        if not head[1] & _MASKED:
+            raise ClientError(PROTOCOL_ERROR, "a client's frames must be masked")
+        if opcode & _CONTROL:
+            if length > _MAX_CONTROL_BYTES:
+                raise ClientError(PROTOCOL_ERROR, "a control frame of more than 125 bytes")
+            if not first & _FIN:
+                raise ClientError(PROTOCOL_ERROR, "a fragmented control frame")
+            return 2 + 4 + length
+        if opcode is _CONT:
+            if self._message is None:
+                raise ClientError(PROTOCOL_ERROR, "a continuation frame of no message")
+        elif self._message is not None:
+            raise ClientError(PROTOCOL_ERROR, "a new message before the end of a fragmented one")
+        return 2 + (2 if length == 126 else 8 if length == 127 else 0) + 4
+
+    # --- data frames ---
+
+    def _begin_frame(self, head: bytearray, opcode: Opcode, frames: list[ClientFrame]) -> None:
+        length = head[1] & _LENGTH
+        if length > _MAX_CONTROL_BYTES:
+            length = int.from_bytes(head[2:-4])
+            if length >> 63:
+                raise ClientError(PROTOCOL_ERROR, "a frame's length has 63 bits at most")
+        size = self.held + length
+        if not (self._decoder or head[0] & _RSV1):
+            limit = self._max_message_bytes
+        else:
+            limit = self._max_message_bytes + (self._max_message_bytes >> 10) + 64  # deflate may add so much
+            size = length
+        if size > limit:
+            raise self._too_big(f"{size:,} bytes")
+        self._mask = bytes(head[-4:])
+        self._fin = bool(head[0] & _FIN)
+        if self._message is None:
+            self._message = bytearray()
+            self._opcode = opcode
+            if head[0] & _RSV1:
+                self._decoder = zlib.decompressobj(wbits=-self._inflate_bits)
+        self.left = length
+        if not length:
+            self._end_frame(frames)
+
+    def _too_big(self, size: str) -> ClientError:
+        return ClientError(MESSAGE_TOO_BIG, f"a message of {size} is larger than {self._max_message_bytes:,} bytes")
+
+    def _take_payload(self, piece: bytes) -> None:
+        mask = self._mask
+        turn = len(piece) & 3
+        plain = apply_mask(piece, mask)
+        if turn:
+            self._mask = mask[turn:] + mask[:turn]
+        if self._decoder is None:
+            self._add(plain)
+        else:
+            self._inflate(plain)
+
+    def _inflate(self, piece: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        room = self._max_message_bytes - self.held
+        try:
+            plain = decoder.decompress(piece, room + 1)  # at most that, whatever a bomb would make of it
+        except zlib.error as error:
+            raise ClientError(PROTOCOL_ERROR, "invalid compressed data") from error
+        if len(plain) > room:
+            raise self._too_big("more, inflated,")
+        self._add(plain)
+
+    def _add(self, plain: bytes) -> None:
+        message = self._message
+        assert message is not None
+        if self._opcode is _TEXT:
+            self._check_text(plain)
+        message += plain
+        self.held = len(message)
+
+    def _check_text(self, plain: bytes) -> None:
+        """Text must be UTF-8 (RFC 6455 8.1), whatever pieces it comes in."""
+        tail = self._tail
+        if tail:
+            plain = tail + plain
+        elif plain.isascii():
+            return
+        at = self.held - len(tail)
+        try:
+            _, read = utf_8_decode(plain, "strict", False)
+        except UnicodeDecodeError as error:
+            raise _not_utf_8(error.reason, at + error.start) from error
+        self._tail = tail = plain[read:]  # the beginning of a character
+        if tail[:1] == b"\xed" and tail[1:] >= b"\xa0":
+            # Of a surrogate: the codec would wait for its end, since it can be told to let surrogates pass.
+            raise _not_utf_8("a surrogate", at + read)
+
+    def _end_frame(self, frames: list[ClientFrame]) -> None:
+        if not self._fin:
+            return
+        if self._decoder is not None:
+            self._inflate(_EMPTY_BLOCK)
+            self._decoder = None
+        if self._tail:
+            self._tail = b""
+            raise _not_utf_8("an unfinished character", self.held - 1)
+        message, self._message = self._message, None
+        assert message is not None
+        self.held = 0
+        frames.append((self._opcode, bytes(message)))
+
+
+def _not_utf_8(what: str, at: int) -> ClientError:
+    return ClientError(INVALID_DATA, f"a text message is not UTF-8: {what} at byte {at:,}")
+
+
+def close_of(body: bytes, *, strict: bool) -> tuple[int, str]:
+    """Code and reason of a client's Close; 1005 and nothing for one without.
+
+    Args:
+        body: What is in the frame.
+        strict: Hold it to RFC 6455 7.4. Once our own Close is out nothing is left to be failed: then the client's ends
+            the connection whatever is in it, be it the echo of a code that the object has sent.
+
+    Raises:
+        ClientError: It is strict, and the body is of 1 byte, has a code that may not be sent, or a reason that is not
+            UTF-8.
+    """
+    if len(body) < 2:
+        if body and strict:
+            raise ClientError(PROTOCOL_ERROR, "a Close with half a code")
+        return NO_STATUS, ""
+    code = int.from_bytes(body[:2])
+    if strict and not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        raise ClientError(PROTOCOL_ERROR, f"a Close with the code {code}, which may not be sent (RFC 6455 7.4)")
+    try:
+        return code, body[2:].decode("utf-8", "strict" if strict else "replace")
+    except UnicodeDecodeError as error:
+        raise ClientError(INVALID_DATA, f"a close reason is not UTF-8: {error.reason} at byte {error.start}") from error

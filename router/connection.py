@@ -14,6 +14,10 @@ holds too much. The frames that were parsed already wait in ``_backlog``, TCP is
 against the client; ``go_on`` tries again. A connection that is lost or failed while it is stopped first delivers its
 backlog, then the end. So the order of events is the order of the wire.
 
+A client that breaks the protocol may have sent valid messages before, whose answers are on their way. So the connection
+does not fail at once: it is *failing* until the object is done with all events before, and their output is written, or
+until the close timeout. Then the object hears of the failure, and the client gets its Close.
+
 This module has no sockets. The transport's callbacks (``data_received`` and so on) are methods of ``Connection``
 itself, because a second object per connection between the two would cost memory and a call for each message.
 """
@@ -26,8 +30,8 @@ from websockets.frames import Opcode
 
 from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
-from .client_frames import ClientFrame, ClientFrames
-from .frames import ABNORMAL, INTERNAL_ERROR, INVALID_DATA, PING
+from .client_frames import ClientError, ClientFrame, ClientFrames, close_of
+from .frames import ABNORMAL, INTERNAL_ERROR, PING
 from .objects import ObjectEntry
 from .outlet import Outlet
 from .states import State, Trigger, after
@@ -39,8 +43,7 @@ log = logging.getLogger("roost.router")
 VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason with which an object hears of a client that is gone (the reference runtime's words)."""
 
-_CONT, _TEXT, _BINARY, _CLOSE = Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE
-
+_TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY
 
 _PENDING, _OPEN, _GHOST, _GONE = State.PENDING, State.OPEN, State.GHOST, State.GONE
 _CLOSED_BY_CLIENT, _CLOSED_BY_OBJECT = State.CLOSED_BY_CLIENT, State.CLOSED_BY_OBJECT
@@ -72,9 +75,8 @@ class Connection(Outlet):
         "_client_close",
         "_closed_by_object",
         "_end_seq",
-        "_fragments",
-        "_fragments_opcode",
         "_heard",
+        "_is_failing",
         "_ordinal",
         "_pinged",
         "_protocol",
@@ -111,8 +113,7 @@ class Connection(Outlet):
         self._client_close: tuple[int, str] | None = None
         self._end_seq = 0
         self._backlog: list[ClientFrame] | None = None
-        self._fragments: bytearray | None = None
-        self._fragments_opcode = _TEXT
+        self._is_failing = False
         self._heard = self._pinged = 0
         entry.connections[number] = self
         shared.connections.add(self)
@@ -180,16 +181,18 @@ class Connection(Outlet):
                 self._take(frames)
             else:
                 self._backlog += frames
-        if protocol.writes:
+        if protocol.pongs:
             self._answer(protocol)
+        if protocol.failure is not None and self._backlog is None:
+            self._settle()
 
     def eof_received(self) -> bool:
         """The client sends no more bytes.
 
         Returns:
-            Whether TCP stays open for what we have to send: only after a proper Close of the client.
+            Whether TCP stays open for what we have to send: after a Close of the client, or while we fail it.
         """
-        return self.state is _CLOSED_BY_CLIENT
+        return self.state is _CLOSED_BY_CLIENT or self._is_failing
 
     def connection_lost(self, error: Exception | None) -> None:
         """TCP is over."""
@@ -224,38 +227,23 @@ class Connection(Outlet):
             room = shared.window_share()
             shut = shut or not room
         written = False
-        for position, (opcode, payload, fin) in enumerate(frames):
-            if opcode is not _TEXT and opcode is not _BINARY:
-                if opcode is _CLOSE:
-                    self._client_closed()
-                    continue
-                if opcode is not _CONT:
-                    continue  # the protocol answers pings; pongs only show life
-                fragments = self._fragments
-                assert fragments is not None
-                fragments += payload
-                if not fin:
-                    continue
-                opcode, payload = self._fragments_opcode, bytes(fragments)
-                self._fragments = None
-            elif not fin:
-                # A bytearray, not a list of parts: a message in tiny fragments costs no more than its bytes.
-                self._fragments, self._fragments_opcode = bytearray(payload), opcode
-                continue
+        for position, (opcode, payload) in enumerate(frames):
+            if opcode is _TEXT:
+                binary = False
+            elif opcode is _BINARY:
+                binary = True
+            else:
+                self._client_closed(payload)
+                break
             if not self.expects_events:
                 continue
-            binary = opcode is _BINARY
-            if not binary:
-                if not payload.isascii() and not self._is_text(payload):
-                    break
-                if payload == entry.auto_request and self.mode is AcceptMode.HIBERNATABLE:
-                    self._respond()
-                    continue
+            if not binary and payload == entry.auto_request and self.mode is AcceptMode.HIBERNATABLE:
+                self._respond()
+                continue
             size = len(payload)
             events = window.events
             if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + size > room)):
-                # The whole message waits.
-                self._stop([(opcode, payload, True), *frames[position + 1 :]], shut or room < WINDOW_BYTES)
+                self._stop(frames[position:], shut or room < WINDOW_BYTES)
                 break
             counters.window_bytes += size
             counters.messages_in += 1
@@ -270,15 +258,6 @@ class Connection(Outlet):
                 written = True
         if written:
             link.flush_message()  # type: ignore[union-attr]  # written only with a link
-
-    def _is_text(self, payload: bytes) -> bool:
-        """Check a text message that is not ASCII; the connection fails if it is not UTF-8 (RFC 6455 8.1)."""
-        try:
-            payload.decode()
-        except UnicodeDecodeError as error:
-            self._fail(INVALID_DATA, f"a text message is not UTF-8: {error.reason} at byte {error.start}")
-            return False
-        return True
 
     def answered_automatically(self, time: float) -> None:
         """The shard has answered in the object's place at *time*, Unix seconds."""
@@ -296,24 +275,21 @@ class Connection(Outlet):
             shared.reports.note(link, self.number, now)
 
     def _answer(self, protocol: ClientFrames) -> None:
-        """Write what the protocol wants to be written, but for its Close frames: when to close is decided here."""
-        writes = protocol.data_to_send()
-        if protocol.eof_sent:
-            # It has just echoed the client's Close, or failed: both end in a Close and the end of the stream.
-            del writes[-2:]
-        for data in writes:
+        """Answer the client's pings."""
+        pongs, protocol.pongs = protocol.pongs, []
+        for pong in pongs:
             if self.writable:  # nothing comes after our Close, no pong either
-                self.write(data)
-        if protocol.parser_exc is not None and self._backlog is None:
-            self._settle()
+                self.write(pong)
 
-    def _client_closed(self) -> None:
-        protocol = self._protocol
+    def _client_closed(self, body: bytes) -> None:
+        protocol, state = self._protocol, self.state
         assert protocol is not None
-        received = protocol.close_rcvd
-        assert received is not None
-        code, reason = int(received.code), received.reason
-        if self.state is _OPEN:
+        try:
+            code, reason = close_of(body, strict=state is _OPEN)
+        except ClientError as error:
+            protocol.failure = error  # as for any other frame that is wrong; the caller looks at that
+            return
+        if state is _OPEN:
             self._to(Trigger.CLIENT_CLOSE)
             self._client_close = (code, reason)
             if self.expects_events:
@@ -321,43 +297,50 @@ class Connection(Outlet):
                 self._set_deadline()
             else:
                 self._echo()
-        elif self.state is _CLOSED_BY_OBJECT or self.state is State.CLOSED_BY_ROUTER:
+        elif state is _CLOSED_BY_OBJECT or state is State.CLOSED_BY_ROUTER:
             if self.expects_events:
                 self._end(End(False, code, reason, True, 0))
             self._to(Trigger.CLIENT_CLOSE)
             self._end_tcp()
-        elif self.state is _GHOST and self.expects_events:
+        elif state is _GHOST and self.expects_events:
             # It closed properly, then ended TCP while its messages waited.
             self._end(End(False, code, reason, True, 0))
 
     def _settle(self) -> None:
         """All that the client sent has been taken: if that was all that comes, tell the object."""
         state, protocol = self.state, self._protocol
-        if (
-            protocol is not None
-            and protocol.parser_exc is not None
-            and (state is _OPEN or state is _CLOSED_BY_OBJECT or (state is _GHOST and self.expects_events))
-        ):
-            told = protocol.close_sent
-            assert told is not None
-            self._fail(int(told.code), told.reason)
+        if protocol is not None and protocol.failure is not None:
+            if state is _GHOST:
+                self._fail()
+            elif (state is _OPEN or state is _CLOSED_BY_OBJECT) and not self._is_failing:
+                self._is_failing = True
+                if self.window.events:
+                    self._set_deadline()  # answers to what came before are on their way
+                else:
+                    self._fail()
         if state is _GHOST:
             if self.expects_events:
                 self._end(End(False, ABNORMAL, VANISHED, False, 0))
             self._forget_if_done()
 
-    def _fail(self, code: int, description: str) -> None:
-        """The client broke the protocol: tell it and the object, and take nothing more from it."""
-        shared = self._shared
+    def _fail(self) -> None:
+        """The client broke the protocol: tell it and the object."""
+        protocol, shared, state = self._protocol, self._shared, self.state
+        assert protocol is not None
+        error = protocol.failure
+        assert error is not None
+        self._is_failing = False
+        has_tcp = state is _OPEN or state is _CLOSED_BY_OBJECT
+        if not has_tcp and not (state is _GHOST and self.expects_events):
+            return  # another end has come meanwhile
         shared.counters.protocol_errors += 1
         if self.expects_events:
-            self._end(End(True, code, description, False, 0))
-        if self.state is _GHOST:
-            return
-        if self.writable:
-            self._write_close(code, description)
-        self._to(Trigger.ROUTER_CLOSE)
-        self._half_close()
+            self._end(End(True, error.code, error.description, False, 0))
+        if has_tcp:
+            if self.writable:
+                self._write_close(error.code, error.description)
+            self._to(Trigger.ROUTER_CLOSE)
+            self._half_close()
 
     # --- backpressure ---
 
@@ -407,8 +390,8 @@ class Connection(Outlet):
         """The object's shard is done with the events *first* to *last*.
 
         Returns:
-            Whether the end is among them: the close handler has ended, which the caller has to pass on by
-            ``handler_ended`` once the object's output before it is written.
+            Whether the caller has to pass on by ``handlers_ended``, once the object's output before is written, that
+            the close handler has ended, or all handlers before a failure.
         """
         window, shared = self.window, self._shared
         shared.counters.window_bytes -= window.acknowledge(first, last)
@@ -419,12 +402,15 @@ class Connection(Outlet):
                 self.go_on()
         elif self.state is _GHOST:
             self._forget_if_done()
-        return first <= self._end_seq <= last
+        return first <= self._end_seq <= last or (self._is_failing and not window.events)
 
-    def handler_ended(self) -> None:
-        """The object's close handler is over. If it has not closed by itself, the client gets its own Close back."""
+    def handlers_ended(self) -> None:
+        """The object's close handler is over: if it has not closed by itself, the client gets its own Close back. Or
+        all is answered that came before the client's failure."""
         if self.state is _CLOSED_BY_CLIENT:
             self._echo()
+        elif self._is_failing:
+            self._fail()
 
     # --- from the object ---
 
@@ -558,6 +544,8 @@ class Connection(Outlet):
     def _closing_took_too_long(self) -> None:
         if self.state is _CLOSED_BY_CLIENT:
             self._echo()
+        elif self._is_failing:
+            self._fail()
         elif self._backlog is not None:
             self._set_deadline()  # its Close may be among what we do not read
         else:
@@ -590,7 +578,9 @@ class Connection(Outlet):
         shared = self._shared
         shared.defects.note(f"connection {self.number} of {self.entry.namespace}/{self.entry.name!r} is ended", error)
         self.writable = False
-        self._fragments = None
+        self._is_failing = False
+        if self._protocol is not None:
+            self._protocol.give_up()
         if self._backlog is not None:
             self._backlog = None
             shared.stopped.pop(self.number, None)
@@ -621,10 +611,7 @@ class Connection(Outlet):
 
     def _leave_tables(self) -> None:
         shared, entry = self._shared, self.entry
-        if self._protocol is not None:
-            # Its parser is a generator that refers back to it: nobody should need the cycle collector.
-            self._protocol.parser.close()
-            self._protocol = None
+        self._protocol = None
         shared.connections.remove(self)
         entry.connections.pop(self.number, None)
         shared.objects.release(entry)

@@ -1,7 +1,6 @@
 """WebSocket frames that a router sends (RFC 6455 5.2): unmasked, whole, made once and written to many.
 
-Incoming frames are the business of ``websockets``' Sans-I/O protocol. Outgoing ones are made here because a broadcast
-writes the same bytes to thousands of connections, each of which has a protocol object of its own.
+Incoming frames are the business of ``client_frames``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ NO_STATUS = 1005
 ABNORMAL = 1006
 """Stands for "no Close at all"; never sent (RFC 6455 7.4.1)."""
 GOING_AWAY = 1001
+PROTOCOL_ERROR = 1002
 INVALID_DATA = 1007
+MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
@@ -24,7 +25,7 @@ TRY_AGAIN_LATER = 1013
 PING = b"\x89\x00"
 """A ping without a body: any sign of life answers it."""
 
-_FIN, _RSV1, _TEXT, _BINARY, _CLOSE = 0x80, 0x40, 0x01, 0x02, 0x08
+_FIN, _RSV1, _TEXT, _BINARY, _CLOSE, _PONG = 0x80, 0x40, 0x01, 0x02, 0x08, 0x0A
 _TEXT_HEADS = tuple(bytes((_FIN | _TEXT, length)) for length in range(126))
 _BINARY_HEADS = tuple(bytes((_FIN | _BINARY, length)) for length in range(126))
 _HEAD_16 = struct.Struct("!BBH")
@@ -53,6 +54,11 @@ def deflated_frame(payload: bytes, binary: bool, window_bits: int) -> bytes:
     body = (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
     first, length = _FIN | _RSV1 | (_BINARY if binary else _TEXT), len(body)
     return (bytes((first, length)) if length < 126 else _long_head(first, length)) + body
+
+
+def pong_frame(body: bytes) -> bytes:
+    """The answer to a ping of at most 125 bytes."""
+    return bytes((_FIN | _PONG, len(body))) + body
 
 
 def close_frame(code: int, reason: str) -> bytes:

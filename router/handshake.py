@@ -6,16 +6,21 @@ sent when the object has accepted.
 
 from __future__ import annotations
 
+import logging
+
 from websockets.datastructures import Headers as WebSocketHeaders
 from websockets.exceptions import InvalidHeader, InvalidMethod, InvalidProtocol, InvalidUpgrade
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from ..common.records import Headers
-from .client_frames import ClientFrames, log
+from .client_frames import ClientFrames
 from .http import BadResponseHeader, Refusal, RequestHead, checked_headers
+
+log = logging.getLogger("roost.router.websocket")
+# The package's records would say again, per connection, what ours say.
+log.setLevel(logging.ERROR)
 
 _OURS = frozenset(
     (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-version")
@@ -45,25 +50,22 @@ class Handshake:
     """A handshake that is in order and waits for the object's answer.
 
     Attributes:
-        protocol: The connection's protocol for frames. It is not the one that checked the handshake: that one's parser
-            waits for a request, which ``httptools`` has read in its place.
+        protocol: What reads the client's frames.
         subprotocol: What the object chose; empty before ``complete`` and without one.
+        window_bits: Window of outgoing compression as agreed with the client, 0 without compression.
     """
 
-    __slots__ = ("_response", "protocol", "subprotocol")
+    __slots__ = ("_response", "protocol", "subprotocol", "window_bits")
 
     def __init__(self, checked: ServerProtocol, response: Response, max_message_bytes: int) -> None:
-        self.protocol = ClientFrames(max_message_bytes, checked.extensions)
         self.subprotocol = ""
-        self._response = response
-
-    @property
-    def window_bits(self) -> int:
-        """Window of outgoing compression as agreed with the client, 0 without compression."""
-        for extension in self.protocol.extensions:
+        self.window_bits = inflate_bits = 0
+        for extension in checked.extensions:
             if isinstance(extension, PerMessageDeflate):
-                return extension.local_max_window_bits
-        return 0
+                self.window_bits = extension.local_max_window_bits
+                inflate_bits = extension.remote_max_window_bits
+        self.protocol = ClientFrames(max_message_bytes, inflate_bits)
+        self._response = response
 
     def complete(self, headers: Headers) -> bytes:
         """The object has accepted: make the 101.
@@ -86,7 +88,6 @@ class Handshake:
             self._response.headers[name.decode("ascii")] = value.decode("latin-1")
         if chosen:
             self.subprotocol = chosen[0].decode("latin-1")
-            self.protocol.subprotocol = Subprotocol(self.subprotocol)
         return self._response.serialize()
 
 

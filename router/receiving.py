@@ -100,9 +100,9 @@ class Receiver:
                     if connection.acknowledge(first, last):
                         entry = connection.entry
                         if entry.output is None:
-                            connection.handler_ended()
+                            connection.handlers_ended()
                         else:
-                            self._output.behind(entry, partial(self._apply, connection, connection.handler_ended))
+                            self._output.behind(entry, partial(self._apply, connection, connection.handlers_ended))
                 except Exception as error:
                     connection.break_off(error)
 

@@ -94,6 +94,53 @@ async def test_codes_that_rfc_6455_forbids_are_a_protocol_error(room: Room, code
     assert room.all("close") == []
 
 
+def close_with(probe: app.Probe, ws: Any, code: int) -> None:
+    ws.close(code, "mine")
+
+
+@pytest.mark.parametrize("code", [1016, 1100, 2000, 2999])
+async def test_the_echo_of_a_code_that_the_object_has_sent_is_no_protocol_error(room: Room, code: int) -> None:
+    """The object may send codes that RFC 6455 7.4.2 keeps for itself; clients echo what they get."""
+    async with await room.raw() as client:
+        await client.send(frame(TEXT, f'!{__name__}:close_with {{"code": {code}}}'))
+        got = await client.expect_close(code)
+        await client.send(frame(CLOSE, got.payload))
+        await client.expect_end()
+    assert facts(await room.saw("close")) == (code, "mine", True)
+    assert room.all("error") == []
+
+
+def accept_to_close(probe: app.Probe, request: Any, code: int) -> Any:
+    response = app.accept_standard(probe, request, "close error")
+    (ws,) = probe.memory["standard"]
+    ws.add_event_listener("message", lambda event: ws.close(code, "mine"))
+    return response
+
+
+async def test_standard_the_echo_of_such_a_code_is_no_protocol_error(room: Room) -> None:
+    async with await room.raw(accept_to_close, code=2999) as client:
+        await client.send(frame(TEXT, "close"))
+        await client.expect_close(2999)
+        await client.send(frame(CLOSE, close_body(2999, "mine")))
+        await client.expect_end()
+    event = await room.saw("event")
+    assert (event["type"], event["code"], event["reason"], event["clean"]) == ("close", 2999, "mine", True)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x03", close_body(999), close_body(1000) + b"\xff"])
+async def test_whatever_answers_the_objects_close_ends_the_closing(room: Room, body: bytes) -> None:
+    """Nothing is left to be failed once our Close is out."""
+    async with await room.raw() as client:
+        await client.send(frame(TEXT, f'!{__name__}:close_with {{"code": 4000}}'))
+        await client.expect_close(4000)
+        await client.send(frame(CLOSE, body))
+        await client.expect_end()
+    report = await room.saw("close")
+    wanted = (int.from_bytes(body[:2]) if len(body) > 1 else 1005, "\ufffd" if body[2:] else "", True)
+    assert facts(report) == wanted
+    assert room.all("error") == []
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [(b"\x03", 1002), (close_body(1000) + b"\xff\xfe", 1007), (close_body(1000, "x" * 124), 1002)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 import zlib
@@ -154,6 +155,79 @@ async def test_what_breaks_the_protocol_is_1002(room: Room, broken: bytes) -> No
     report = await room.saw("error")
     assert "1002" in report["text"]
     assert len(report["text"]) > len("1002") + 5, "the error says what was wrong"
+
+
+BROKEN_BEHIND = {
+    "a reserved bit (Autobahn 3.2)": frame(TEXT, "x", rsv=2) + frame(PING, "late"),
+    "a reserved opcode (4.1.3)": frame(0x5) + frame(PING, "late"),
+    "a reserved control opcode (4.2.3)": frame(0xC, "x") + frame(PING, "late"),
+    "a continuation of nothing (5.15)": frame(CONTINUATION, "x", fin=False) + frame(TEXT, "late"),
+    "no UTF-8": frame(TEXT, b"\xff"),
+    "too large": frame(BINARY, b"", length=1 << 30),
+    "a Close with a bad code": frame(CLOSE, close_body(999)),
+}
+
+
+async def answer_later(probe: app.Probe, ws: Any, message: Any) -> None:
+    await asyncio.sleep(0.05)
+    ws.send(message)
+
+
+@pytest.mark.parametrize("broken", BROKEN_BEHIND.values(), ids=BROKEN_BEHIND)
+@pytest.mark.parametrize("answer", [app.echo, answer_later])
+async def test_messages_before_a_bad_frame_are_answered_before_the_close(
+    room: Room, broken: bytes, answer: Any
+) -> None:
+    await room.when("message", answer)
+    async with await room.raw() as client:
+        await client.send(frame(TEXT, "one", fin=False) + frame(CONTINUATION, " half") + frame(TEXT, "two") + broken)
+        await client.expect(TEXT, "one half")
+        await client.expect(TEXT, "two")
+        got = await client.expect(CLOSE)
+        assert got.code in (1002, 1007, 1009)
+        await client.expect_end()
+    assert str(got.code) in (await room.saw("error"))["text"]
+    assert room.all("close") == []
+
+
+def accept_echoing(probe: app.Probe, request: Request) -> Response:
+    client, server = WebSocketPair()
+    server.accept()
+    server.add_event_listener("message", lambda event: server.send(event.data))
+    return Response(status=101, web_socket=client)
+
+
+async def test_standard_messages_before_a_bad_frame_are_answered_before_the_close(room: Room) -> None:
+    async with await room.raw(accept_echoing) as client:
+        await client.send(frame(TEXT, "one") + frame(0x3))
+        await client.expect(TEXT, "one")
+        await client.expect_close(1002)
+        await client.expect_end()
+
+
+async def test_a_close_between_two_fragments_is_one(room: Room) -> None:
+    """RFC 6455 5.4; Autobahn 7.1.5."""
+    async with await room.raw() as client:
+        await client.send(frame(TEXT, "half", fin=False) + frame(CLOSE, close_body(1000, "bye")) + frame(PING))
+        await client.expect_close(1000)
+        await client.expect_end()
+    report = await room.saw("close")
+    assert (report["code"], report["reason"], report["clean"]) == (1000, "bye", True)
+    assert room.all("message") == room.all("error") == []
+
+
+@pytest.mark.parametrize("bad", [b"\xf4\x90", b"\xed\xa0", b"\xff"])
+async def test_invalid_utf_8_is_found_before_the_end_of_the_message(room: Room, bad: bytes) -> None:
+    """Autobahn 6.4: in a fragment that is not the last, and inside a frame of which the rest never comes."""
+    async with await room.raw() as client:
+        await client.send(frame(TEXT, "κόσμε", fin=False) + frame(CONTINUATION, bad, fin=False))
+        await client.expect_close(1007)
+        await client.expect_end()
+    async with await room.raw() as client:
+        whole = frame(TEXT, "κόσμε".encode() + bad + bytes(200_000))
+        await client.send(whole[: 14 + len("κόσμε".encode()) + len(bad)])
+        await client.expect_close(1007)
+        await client.expect_end()
 
 
 async def test_a_length_that_is_not_minimal(room: Room) -> None:

@@ -72,7 +72,7 @@ def no_owner_check() -> Iterator[None]:
         for number, first, last in zip(connections, firsts, lasts, strict=True):
             connection = self._get(number)
             if connection is not None and connection.acknowledge(first, last):
-                connection.handler_ended()
+                connection.handlers_ended()
 
     with (
         mock.patch.object(Receiver, "_entry_of", entry_of),

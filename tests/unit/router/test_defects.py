@@ -85,7 +85,7 @@ def test_output_that_fails_for_one_client_reaches_the_others(rig: Rig, many: int
     [
         ("acknowledge", lambda to, number: to.acknowledge([number], [1], [1])),
         ("object_closed", lambda to, number: to.close(number, 4000, "bye", False)),
-        ("handler_ended", lambda to, number: to.acknowledge([number], [1], [1])),
+        ("handlers_ended", lambda to, number: to.acknowledge([number], [1], [1])),
     ],
 )
 def test_a_record_that_fails_ends_the_connection_that_it_is_for(
@@ -94,7 +94,7 @@ def test_a_record_that_fails_ends_the_connection_that_it_is_for(
     victim, transport = rig.connect()
     other, _ = rig.connect()
     for each in (victim, other):
-        each.data_received(close(1000) if name == "handler_ended" else text("x"))
+        each.data_received(close(1000) if name == "handlers_ended" else text("x"))
     with fails_for(victim, name):
         act(rig.receiver(1), victim.number)
         act(rig.receiver(1), other.number)

@@ -220,7 +220,7 @@ def test_a_connection_whose_end_was_handled_is_not_restored(rig: Rig) -> None:
     connection, _ = rig.connect()
     connection.data_received(text("x") + close(1000))
     connection.acknowledge(1, 2)
-    connection.handler_ended()
+    connection.handlers_ended()
     assert connection.state is State.ENDING
     release(rig)
     hand_over(rig)
