@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 from .current import current, request_job
 from .failures import Failure
 from .jobs import Job, JobKind
+from .misuse import Mistake
 from .request import Headers, Request
 from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
 
@@ -221,7 +222,10 @@ class Activation:
         handle = socket.live or WebSocket.of(socket)
         if kind is _MESSAGE:
             handler = self._on_message
-            return None if handler is None else handler(handle, job.data)
+            if handler is None:
+                self.owner.host.misuse.note(self.owner, Mistake.NO_MESSAGE_HANDLER)
+                return None
+            return handler(handle, job.data)
         if kind is JobKind.CLOSED:
             code, reason, clean = job.data
             if clean:

@@ -29,6 +29,7 @@ from .failures import Failure
 from .hosted import VANISHED, HostedObject
 from .jobs import Job, JobKind
 from .loader import HostedClass
+from .misuse import SLOW_FETCH_S, Mistake, MisuseLog, add_hint
 from .namespaces import Env
 from .objects import Objects
 from .output import Output
@@ -64,6 +65,7 @@ class Host:
         release: Slots that are let go of.
         runner: Takes jobs through users' code.
         output: Outboxes and acknowledgements, and the routers they go to.
+        misuse: Says what users' code does that no exception tells of.
         is_closing: The shard ends.
         on_defect: Called with an error of our own code; is to end the process at once (``common.defects``).
         watching: What runs besides jobs, for the watchdog; empty if nothing does.
@@ -87,6 +89,7 @@ class Host:
         self.release = Release(self, loop, config.move_timeout_s)
         self.runner = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
         self.output = Output(self._at_turns_end, self._later, counters)
+        self.misuse = MisuseLog()
         self.is_closing = False
         self.on_defect: Callable[[Exception], None] = lambda error: None
         self.watching = ""
@@ -311,6 +314,7 @@ class Host:
         if activation.state is ActivationState.RESET:
             self.cancel(job, RESET)  # it has caught the error that should have ended it
         if socket is None:
+            job.timer = self._loop.call_later(SLOW_FETCH_S, self.misuse.note, owner, Mistake.SLOW_FETCH)
             return
         limit = owner.event_timeout_ms / 1000 if socket.hibernatable else 0.0
         if job.kind is not JobKind.MESSAGE:
@@ -407,11 +411,14 @@ class Host:
         """The user's code has raised: log it with its traceback, and with the id under which the public hears of it, if
         it does. Nothing else is hurt by it."""
         self.counters.errors += 1
+        if error is not None:
+            add_hint(error)
         known_as = f" (error id {number})" if number else ""
         log.error("%s raised %s: %s%s", where, type(error).__name__, error, known_as, exc_info=error)
 
     def failed(self, sentence: str, where: str, error: BaseException) -> Failure:
         """As ``user_error``, for an error of which the public hears *sentence*."""
+        add_hint(error)
         failure = Failure.of(sentence, error, development=self.config.development)
         self.user_error(where, error, failure.id)
         return failure
@@ -462,7 +469,9 @@ class Host:
                 reason = self.failed("the object failed while it handled the request", job.label, error).text
             self._respond(job, refusal(request, 500, reason))
         elif activation is not None and not activation.has_fetch:
-            self._respond(job, refusal(request, 501, f"{request.namespace} does not handle requests (no fetch)"))
+            sentence = self.misuse.note(owner, Mistake.NO_FETCH)
+            reason = sentence if self.config.development else f"{request.namespace} does not handle requests (no fetch)"
+            self._respond(job, refusal(request, 501, reason))
         else:
             try:
                 answer = answer_of(owner, request, result)
@@ -470,7 +479,14 @@ class Host:
                 reason = self.failed("the object's answer to the request is not a valid one", job.label, wrong).text
                 self._respond(job, refusal(request, 500, reason))
             else:
-                self._carry_out(job, answer)
+                mistake = answer.mistake
+                if mistake is None and owner.has_unreturned(job, answer.socket):
+                    mistake = Mistake.NOT_RETURNED
+                sentence = "" if mistake is None else self.misuse.note(owner, mistake)
+                if sentence and self.config.development and answer.socket is None:
+                    self._respond(job, refusal(request, 500, sentence))
+                else:
+                    self._carry_out(job, answer)
 
     def _carry_out(self, job: Job, answer: Answer) -> None:
         owner, peer, socket, response = job.owner, job.peer, answer.socket, answer.response

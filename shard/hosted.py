@@ -463,6 +463,13 @@ class HostedObject:
             self.host.drop_unreturned_soon(self)
         return socket
 
+    def has_unreturned(self, job: Job, returned: Socket | None) -> bool:
+        """Whether *job* has accepted a socket besides the one that it has *returned*."""
+        accepting = self.accepting
+        return bool(accepting) and any(
+            within is job and socket is not returned for socket, within in (accepting or {}).items()
+        )
+
     def take_unreturned(self) -> list[Socket]:
         """The accepted sockets whose client end was in no Response by the end of the event that accepted it.
 

@@ -205,7 +205,8 @@ class Response:
         elif isinstance(body, bytes | bytearray | memoryview):
             data = bytes(body)
         else:
-            raise TypeError(f"a response's body must be str, bytes or None, got {type(body).__name__}")
+            instead = "; use Response.json(value)" if isinstance(body, dict | list | tuple) else ""
+            raise TypeError(f"a response's body must be str, bytes or None, got {type(body).__name__}{instead}")
         if data and status in (204, 205, 304):
             raise InvalidResponse(f"a response with status {status} has no body")
         pairs = _pairs(headers)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ..common import pages
 from ..common.errors import AlreadyAccepted
 from ..common.records import AcceptMode, HttpRequest, HttpResponse
+from .misuse import Mistake
 from .request import Response
 from .sockets import Socket
+from .web_socket import WebSocket, WebSocketPair
 
 if TYPE_CHECKING:
     from .hosted import HostedObject
@@ -46,12 +48,14 @@ class Answer:
         socket: The connection that it opens; ``None`` if it opens none that the object holds.
         protocol: The subprotocol that it names, empty if none.
         broken: End the connection behind the 101: the wrong end was returned.
+        mistake: What is to be said about it, to whoever writes the code.
     """
 
     response: HttpResponse
     socket: Socket | None = None
     protocol: str = ""
     broken: bool = False
+    mistake: Mistake | None = None
 
 
 def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
@@ -63,7 +67,7 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
             that it was accepted in ended.
     """
     if not isinstance(result, Response):
-        raise TypeError(f"fetch must return a Response, got {result!r:.80}")
+        raise TypeError(f"fetch must return a Response, got {result!r:.80}: {_instead_of(result)}")
     headers = [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in result.headers.pairs()
@@ -75,7 +79,9 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     if not request.connection:
         return Answer(_upgrade_required(request))
     if handle.used or handle.other is None:
-        raise AlreadyAccepted("the WebSocket of this Response was in a Response before")
+        raise AlreadyAccepted(
+            "the WebSocket of this Response was in a Response before: make a pair and a Response for each request"
+        )
     socket = handle.other.socket
     if socket is not None and socket.owner is not owner:
         raise TypeError("fetch returned a WebSocket whose other end was accepted by another object")
@@ -86,10 +92,34 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     handle.mark_used()
     if wrong_end or socket is None:
         opened = HttpResponse(request.request, 101, AcceptMode.UNACCEPTED, headers)
-        return Answer(opened, protocol=protocol, broken=wrong_end)
+        mistake = (
+            Mistake.SERVER_END_RETURNED
+            if handle.is_server_end
+            else Mistake.CLIENT_END_ACCEPTED
+            if wrong_end
+            else Mistake.NOT_ACCEPTED
+        )
+        return Answer(opened, protocol=protocol, broken=wrong_end, mistake=mistake)
     mode = AcceptMode.HIBERNATABLE if socket.hibernatable else AcceptMode.STANDARD
     opened = HttpResponse(request.request, 101, mode, headers, b"", socket.ordinal, socket.tags, socket.attachment)
     return Answer(opened, socket, protocol)
+
+
+def _instead_of(result: Any) -> str:
+    """What a ``fetch`` should have returned."""
+    if result is None:
+        return "a path through it has no `return`"
+    if isinstance(result, str | bytes | bytearray):
+        return "return Response(text)"
+    if isinstance(result, dict | list):
+        return "return Response.json(value)"
+    if isinstance(result, tuple):
+        return "return Response(body, status=…, headers=…)"
+    if isinstance(result, WebSocket | WebSocketPair):
+        return "return Response(status=101, web_socket=client)"
+    if hasattr(result, "status_code"):
+        return "that is another library's; import Response from roost"
+    return "import Response from roost"
 
 
 def refusal(request: HttpRequest, status: int, sentence: str) -> HttpResponse:

@@ -14,6 +14,7 @@ from roost.shard.activation import Activation, ActivationState
 from roost.shard.current import current, request_job
 from roost.shard.jobs import Job, JobKind
 from roost.shard.loader import HostedClass
+from roost.shard.misuse import MisuseLog
 from roost.shard.sockets import Socket
 from roost.shard.web_socket import WebSocket
 from tests.unit.shard.harness import socket_of
@@ -46,7 +47,7 @@ class Owner:
 
     def __init__(self, cls: type[DurableObject]) -> None:
         self.hosted_class = HostedClass(cls)
-        self.host = SimpleNamespace(context=contextvars.copy_context())
+        self.host = SimpleNamespace(context=contextvars.copy_context(), misuse=MisuseLog())
         self.back: list[Job] = []
         self.closes: list[tuple[Any, ...]] = []
         self.label = "noting/x"
