@@ -26,6 +26,7 @@ from .loadtest.command import EXIT_CODES as LOAD_EXIT_CODES
 from .loadtest.command import load
 from .reloading import CANARY_S, LONGEST_CANARY_S
 from .status import render
+from .tables import show, width_of
 
 _EXIT_CODES = (
     "Exit codes: 0 done · 1 no cluster, or an unexpected error · 2 wrong usage · 70 the start failed · "
@@ -125,7 +126,8 @@ def status(
     if as_json:
         _say(json.dumps(found.to_dict(), indent=2))
     else:
-        Console(highlight=False).print(render(found))
+        console = Console()
+        show(console, render(found, width_of(console)))
 
 
 @app.command(epilog=_EXIT_CODES)

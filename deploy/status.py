@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ..common.counters import Figure, Kind
+from .tables import Column, flow, printable, table
 
 FAILED_CONSTRUCTIONS = "constructions_failed"
 """The shards' counter of constructors that raised."""
@@ -133,46 +132,74 @@ class ClusterStatus:
         return cls(**own)
 
 
-def render(status: ClusterStatus) -> RenderableType:
-    """The picture for a terminal."""
+def render(status: ClusterStatus, width: int | None = None) -> Text:
+    """The picture for a terminal.
+
+    Args:
+        status: What there is to see.
+        width: Columns of the terminal; ``None`` for a pipe, which gets all of it.
+    """
     head = Text.assemble(
         ("roost ", "bold"),
         (status.state, _STYLES.get(status.state, "")),
         f" for {duration(status.uptime_s)} at ",
-        (status.url, "bold"),
-        f"\nadmin {status.admin} · supervisor {status.pid} · map {status.map_version}"
-        f"\napp   {status.app}\ndata  {status.data}",
+        (printable(status.url), "bold"),
     )
+    about = [f"admin {printable(status.admin)}", f"supervisor {status.pid}", f"map {status.map_version}"]
+    lines = [
+        head,
+        flow(about, width),
+        Text(f"app   {printable(status.app)}"),
+        Text(f"data  {printable(status.data)}"),
+    ]
     if status.change or status.slots_in_transit:
-        head.append(f"\nnow   {status.change or 'moving'} · {status.slots_in_transit:,} slots in transit", "yellow")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("member", "state"):
-        table.add_column(title, no_wrap=True)
-    for title in ("pid", "up", "deaths", "slots", "awake", "asleep", "sockets", "in/s", "out/s"):
-        table.add_column(title, justify="right", no_wrap=True)
+        change = [printable(status.change or "moving"), f"{status.slots_in_transit:,} slots in transit"]
+        lines.append(Text("now   ", "yellow").append_text(flow(change, None, style="yellow")))
+    lines += [Text(), table(_COLUMNS, [_row(member) for member in status.members], width), Text()]
+    sums = [
+        f"{status.total('connections'):,} connections",
+        f"{status.total('objects_awake'):,} objects awake, {status.total('objects_asleep'):,} asleep",
+        f"{status.rate('messages_in'):,.0f} messages/s in, {status.rate('messages_out'):,.0f} out",
+    ]
+    lines.append(flow(sums, width))
     for member in status.members:
-        table.add_row(
-            member.name,
-            Text(member.state, _STYLES.get(member.state, "")),
-            str(member.pid or "–"),
-            duration(member.uptime_s, parts=1) if member.pid else "–",
-            str(member.restarts),
-            *_figures(member),
-        )
-    total = Text(
-        f"{status.total('connections'):,} connections · {status.total('objects_awake'):,} objects awake, "
-        f"{status.total('objects_asleep'):,} asleep · {status.rate('messages_in'):,.0f} messages/s in, "
-        f"{status.rate('messages_out'):,.0f} out"
-    )
-    errors = [Text(member.error, "red") for member in status.members if member.error]
-    return Group(head, Text(), table, Text(), total, *errors)
+        lines += [Text(printable(line), "red") for line in member.error.splitlines()[:1]]
+        lines += [Text("  " + printable(line), "red") for line in member.error.splitlines()[1:]]
+    return Text("\n").join(lines)
 
 
+_COLUMNS = (
+    Column("member"),
+    Column("state"),
+    Column("pid", right=True, leaves=9),
+    Column("up", right=True, leaves=8),
+    Column("deaths", right=True, leaves=4),
+    Column("slots", right=True, leaves=7),
+    Column("awake", right=True, leaves=5),
+    Column("asleep", right=True, leaves=6),
+    Column("sockets", right=True, leaves=1),
+    Column("in/s", right=True, leaves=2),
+    Column("out/s", right=True, leaves=3),
+)
 _STYLES = {
     **dict.fromkeys(("ready", "running"), "green"),
     **dict.fromkeys(("starting", "waiting", "leaving", "retiring", "ending"), "yellow"),
     **dict.fromkeys(("failed", "blocked", "stalled", "frozen"), "bold red"),
 }
+
+
+def _row(member: MemberStatus) -> list[Text]:
+    cells = (
+        printable(member.name),
+        printable(member.state),
+        str(member.pid or "–"),
+        duration(member.uptime_s, parts=1) if member.pid else "–",
+        str(member.restarts),
+        *_figures(member),
+    )
+    row = [Text(cell) for cell in cells]
+    row[1].stylize(_STYLES.get(member.state, ""))
+    return row
 
 
 def _figures(member: MemberStatus) -> tuple[str, ...]:

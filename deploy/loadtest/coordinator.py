@@ -112,10 +112,8 @@ class Coordinator:
             if self._interrupted.is_set():
                 me.cancel()
                 return
-            self._interrupted.set()
             self.books.interrupted = True
-            for process in self._processes:
-                process.tell(do="stop")
+            self._stop()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal)
@@ -133,6 +131,17 @@ class Coordinator:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         return self.books
+
+    def _stop(self) -> None:
+        self._interrupted.set()
+        for process in self._processes:
+            process.tell(do="stop")
+
+    def _second(self, process: int, report: dict[str, Any]) -> None:
+        self.books.second(process, report)
+        if not self._interrupted.is_set() and self.books.will_not_echo(time.monotonic()):
+            self.books.given_up = True
+            self._stop()
 
     # --- the phases ---
 
@@ -195,7 +204,7 @@ class Coordinator:
             )
             process = _Process(number, made)
             self._processes.append(process)
-            process.reader = asyncio.create_task(process.read(self.books.second))
+            process.reader = asyncio.create_task(process.read(self._second))
         self._epoch_ns = time.monotonic_ns()
         for process in self._processes:
             setup = Setup(

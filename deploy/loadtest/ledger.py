@@ -32,6 +32,7 @@ class Findings:
         corrupted: Messages of ours that are not as they were sent.
         misdelivered: Messages that came to somebody for whom they are not.
         foreign: Messages that are not ours at all. Servers may say things of their own.
+        wrapped: Those of them that hold a message of ours.
         own_due: Copies that senders of broadcasts would get if the server sent them their own.
         own_came: Those that came.
         incomplete: Broadcasts that somebody misses, as sender and number.
@@ -44,6 +45,7 @@ class Findings:
     corrupted: int = 0
     misdelivered: int = 0
     foreign: int = 0
+    wrapped: int = 0
     own_due: int = 0
     own_came: int = 0
     incomplete: set[tuple[int, int]] = field(default_factory=set)
@@ -76,7 +78,7 @@ class Findings:
     def to_dict(self) -> dict[str, object]:
         """As it travels between processes."""
         counts: dict[str, object] = {name: getattr(self, name) for name in COUNTS}
-        return counts | {"incomplete": sorted(self.incomplete), "examples": self.examples}
+        return counts | {"incomplete": sorted(self.incomplete), "examples": list(self.examples)}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> Findings:
@@ -86,7 +88,7 @@ class Findings:
         return cls(**fields)  # type: ignore[arg-type]
 
 
-COUNTS = ("lost", "duplicated", "reordered", "corrupted", "misdelivered", "foreign", "own_due", "own_came")
+COUNTS = ("lost", "duplicated", "reordered", "corrupted", "misdelivered", "foreign", "own_due", "own_came", "wrapped")
 FAULTS = COUNTS[:5]
 """The counts of which each makes a run fail."""
 

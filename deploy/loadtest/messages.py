@@ -86,3 +86,7 @@ class Codec:
     def is_ours(self, payload: bytes) -> bool:
         """Whether what ``decode`` does not take looks like a message of ours that something has happened to."""
         return len(payload) == self._size or payload[:5] in self._marks
+
+    def is_within(self, payload: bytes) -> bool:
+        """Whether a message of ours stands somewhere in a longer one of the server's own, as in a chat's."""
+        return len(payload) > self._size and any(mark in payload for mark in self._marks)

@@ -6,12 +6,20 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; text-align: right; font-weight: normal }
-td:first-child, th:first-child { text-align: left } th { color: #777 } svg { width: 100%; height: auto }
-.ok { color: #176f2c } .failed { color: #b3261e } .note { color: #8a5a00 }
+from ...common.pages import document
+
+_STYLE = """main { max-width: 64rem; padding-top: 2rem; font-size: 0.94rem; }
+h1 { font-size: 1.5rem; letter-spacing: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 0.5rem; }
+p { margin: 0.5rem 0; } .ok { color: var(--good); } .failed { color: var(--bad); } .note { color: var(--note); }
+.plots { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+figure { margin: 1rem 0 0; min-width: 0; } figcaption { font-weight: 600; }
+svg { display: block; width: 100%; height: auto; --c0: #1667a8; --c1: #b45309; --c2: #15803d; --c3: #a21caf; }
+@media (prefers-color-scheme: dark) { svg { --c0: #6fb3ee; --c1: #f2a65a; --c2: #6fcf8b; --c3: #e59bf2; } }
+.scrolled { overflow-x: auto; }
+table { border-collapse: collapse; } td, th { padding: 0.15rem 0.8rem 0.15rem 0; text-align: right; }
+th { color: var(--soft); font-weight: normal; } td { overflow-wrap: normal; }
+td:first-child, th:first-child { text-align: left; } .numbers td { white-space: nowrap; }
+.facts td { vertical-align: top; text-align: left; } .facts td:last-child { overflow-wrap: anywhere; }
 """
 
 _TITLES = {
@@ -35,18 +43,19 @@ def page(result: Mapping[str, Any], plots: Mapping[str, str]) -> str:
     """
     verdict, settings, connections = result["verdict"], result["settings"], result["connections"]
     messages = result["messages"]
-    title = f"{connections['opened']:,} connections to {settings['url']}"
-    if verdict["ok"]:
-        judgement = '<p class="ok"><strong>ok</strong></p>'
-    else:
-        judgement = f'<p class="failed"><strong>failed</strong>: {escape(", ".join(verdict["faults"]))}</p>'
+    subject = f"{connections['opened']:,} connections to {settings['url']}"
+    word, style = ("Passed", "ok") if verdict["ok"] else ("Failed", "failed")
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in verdict["notes"])
     examples = "".join(f"<li>{escape(sentence)}</li>" for sentence in messages["examples"])
+    figures = "".join(
+        f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>" for title, picture in plots.items()
+    )
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        judgement,
+        f'<h1 class="{style}">{word}: {escape(verdict["sentence"])}</h1>',
+        f"<p>{escape(subject)}</p>",
         notes,
         f"<ul>{examples}</ul>" if examples else "",
+        f'<div class="plots">{figures}</div>' if figures else "",
         "<h2>Figures</h2>",
         _table((), _figures(result)),
         "<h2>Latency</h2>",
@@ -64,7 +73,6 @@ def page(result: Mapping[str, Any], plots: Mapping[str, str]) -> str:
         ),
         "<p>From when a message was due by the schedule, whether or not it could be sent then; the service time from "
         "when it was sent. What is late by its own doing, the load tester says in the last line.</p>",
-        *(f"<h2>{escape(name)}</h2>{picture}" for name, picture in plots.items()),
         "<h2>Processes of the load tester</h2>",
         _table(
             ("", "opening", "sending", "while broadcasts came in", "longest lag"),
@@ -84,10 +92,7 @@ def page(result: Mapping[str, Any], plots: Mapping[str, str]) -> str:
         "<h2>Machine</h2>",
         _table((), ((name, _plain(value)) for name, value in result["machine"].items())),
     ]
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n" + "\n".join(part for part in parts if part) + "\n</html>\n"
-    )
+    return document(f"{word}: {subject}", "\n".join(part for part in parts if part), style=_STYLE)
 
 
 def _figures(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -114,7 +119,9 @@ def _figures(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 def _table(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> str:
     top = f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>" if head else ""
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{top}{body}</table>"
+    kind = "numbers" if head else "facts"
+    # A table of many columns is scrolled by itself where the page is narrow; by keyboard, too.
+    return f'<div class="scrolled" tabindex="0"><table class="{kind}">{top}{body}</table></div>'
 
 
 def _plain(value: Any) -> str:

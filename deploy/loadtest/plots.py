@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from .histogram import Histogram
 from .result import Books
 
+_COLOURS = ("#1667a8", "#b45309", "#15803d", "#a21caf")
+"""Of the curves, in turn; each is told from the others without green and red."""
 _CURVE = tuple(100.0 - 100.0 / 2 ** (step / 4) for step in range(73))
 """Percentiles at even distances on the axis, up to 99.9996."""
 _TICKS = (0.0, 90.0, 99.0, 99.9, 99.99, 99.999)
@@ -27,6 +32,11 @@ _LATENCIES = {
 
 def draw(books: Books) -> dict[str, Figure]:
     """The plots that there are figures for, by title."""
+    with rc_context({"font.size": 12}):
+        return _draw(books)
+
+
+def _draw(books: Books) -> dict[str, Figure]:
     found = {}
     curves = {title: books.histograms[name] for name, title in _LATENCIES.items() if books.histograms[name].counts}
     if curves:
@@ -41,11 +51,18 @@ def draw(books: Books) -> dict[str, Figure]:
     return found
 
 
-def svg(figure: Figure) -> str:
-    """A plot to stand in a page."""
+def svg(figure: Figure, title: str) -> str:
+    """A plot to stand in a page, in the page's font and colours: ``currentColor`` for ink, and its custom properties
+    ``--c0``, ``--c1`` … for the curves."""
     out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.DOTALL)
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    picture = re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.DOTALL)
+    for number, colour in enumerate(_COLOURS):
+        picture = picture.replace(colour, f"var(--c{number}, {colour})")
+    picture = picture.replace("#000000", "currentColor")
+    # What matplotlib has not written a colour for is black, which is what SVG begins with.
+    return picture.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" fill="currentColor" ', 1)
 
 
 def png(plots: Mapping[str, Figure]) -> bytes:
@@ -77,10 +94,26 @@ def _pixels(figure: Figure) -> Any:
 
 
 def _figure() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")  # so small that a phone shows it with legible figures
     axes = figure.add_subplot()
-    axes.grid(True, alpha=0.3)
+    axes.set_prop_cycle(color=_COLOURS)
+    axes.grid(True, color="#000000", alpha=0.12)
     return figure, axes
+
+
+def _legend(axes: Axes, lines: Sequence[Line2D]) -> None:
+    """Above the plot, where it hides no curve."""
+    names = [str(line.get_label()) for line in lines]
+    axes.legend(
+        lines,
+        names,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+        borderaxespad=0.2,
+    )
 
 
 def _percentiles(curves: Mapping[str, Histogram]) -> Figure:
@@ -97,10 +130,13 @@ def _percentiles(curves: Mapping[str, Histogram]) -> Figure:
     axes.set_xticks(ticks, [f"{percent:g}" for percent in _TICKS])
     axes.minorticks_off()
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_formatter(plain)
+    axes.yaxis.set_minor_formatter(plain if high < 10 * low else NullFormatter())
     axes.set_xlabel("percentile")
     axes.set_ylabel("ms")
-    axes.legend()
+    _legend(axes, axes.get_lines())
     return figure
 
 
@@ -112,35 +148,37 @@ def _over_time(books: Books) -> Figure:
     figure, axes = _figure()
     seconds = sorted(books.seconds.items())
     times = [t for t, _ in seconds]
-    axes.plot(times, [second.open for _, second in seconds], color="tab:blue", label="connections open")
+    axes.plot(times, [second.open for _, second in seconds], label="connections open")
     axes.set_xlabel("s")
     axes.set_ylabel("connections")
     axes.set_ylim(bottom=0)
     if books.total("received") or books.total("sent"):
         other = axes.twinx()
-        other.plot(times, [second.received for _, second in seconds], color="tab:green", label="received a second")
-        other.plot(times, [second.sent for _, second in seconds], color="tab:orange", label="sent a second")
+        other.plot(times, [second.received for _, second in seconds], color=_COLOURS[2], label="received a second")
+        other.plot(times, [second.sent for _, second in seconds], color=_COLOURS[1], label="sent a second")
         other.set_ylabel("messages")
         other.set_ylim(bottom=0)
         lines = [*axes.get_lines(), *other.get_lines()]
-        axes.legend(lines, [str(line.get_label()) for line in lines], loc="lower right")
+        _legend(axes, lines)
     return figure
 
 
 def _memory(books: Books) -> Figure:
+    """Over time, so that it says something of connections that are all open from the first second on as well."""
     figure, axes = _figure()
-    seconds = [second for _, second in sorted(books.seconds.items()) if second.memory]
-    opening = [second for second in seconds if second.open]
-    for kind in sorted({kind for second in opening for kind in second.memory}):
-        before = books.memory_before.get(kind, 0)
-        axes.plot(
-            [second.open for second in opening],
-            [(second.memory.get(kind, 0) - before) / second.open / 1000 for second in opening],
-            marker=".",
-            label=f"{kind}s",
-        )
-    axes.set_xlabel("connections open")
-    axes.set_ylabel("kB a connection")
+    seconds = [(t, second) for t, second in sorted(books.seconds.items()) if second.memory]
+    for kind in sorted({kind for _, second in seconds for kind in second.memory}):
+        there = [(t, second.memory[kind] / 1e6) for t, second in seconds if kind in second.memory]
+        axes.plot([t for t, _ in there], [size for _, size in there], marker=".", label=f"{kind}s, MB")
+    axes.set_xlabel("s")
+    axes.set_ylabel("MB")
     axes.set_ylim(bottom=0)
-    axes.legend()
+    other = axes.twinx()
+    times = [t for t, _ in seconds]
+    opened = [second.open for _, second in seconds]
+    other.plot(times, opened, color=_COLOURS[3], linestyle="--", label="connections open")
+    other.set_ylabel("connections")
+    other.set_ylim(bottom=0)
+    lines = [*axes.get_lines(), *other.get_lines()]
+    _legend(axes, lines)
     return figure

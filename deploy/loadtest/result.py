@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import AUTO, LoadConfig
+from .config import AUTO, BROADCAST, ECHO, IDLE, MIXED, LoadConfig
 from .histogram import Histogram
 from .ledger import FAULTS, Findings, own_copies_lost
 from .traffic import HISTOGRAMS
@@ -17,6 +17,15 @@ VERSION = 1
 CLIENT_BOUND = 0.9
 """Share of a core from which on a process of the load tester limits the figures rather than the server."""
 LATE_PERCENT = 99.0
+ENOUGH_S = 2.0
+"""Seconds of sending after which a server that only wraps what it is sent will not echo any more."""
+EXAMPLE = "deploy/examples/load_target.py"
+"""The server that does what each mode wants."""
+_WANTED = {
+    ECHO: "send each message back to its sender as it was",
+    BROADCAST: "send each message to all connections of the object as it was",
+    MIXED: "send back as it was what begins with E, and to all what begins with B",
+}
 OPENING, SENDING, ENDING = "opening", "sending", "ending"
 """The phases of a run."""
 
@@ -79,6 +88,7 @@ class Books:
         findings: What the processes found in the end; empty before.
         settled: What is missing has been waited for, and the findings are whole.
         interrupted: Ctrl-C has ended it.
+        given_up: It was ended since the server is not one that this mode can be tried on.
         begun_s, done_s: When sending began and was over, by the monotonic clock.
         opened, opened_s: Connections that were open after the opening, and how long that took.
         broadcasts_sent: How many.
@@ -95,6 +105,7 @@ class Books:
         self.findings = Findings()
         self.settled = False
         self.interrupted = False
+        self.given_up = False
         self.begun_s = self.done_s = 0.0
         self.opened_s = 0.0
         self.opened = 0
@@ -201,9 +212,46 @@ class Books:
             found.append("nothing came back")
         return found
 
+    def unfit(self) -> str:
+        """Why the server is not one that this mode can be tried on, in a sentence; empty: it may be one."""
+        mode = self.config.mode
+        if mode == IDLE or not self.total("sent") or self.total("received"):
+            return ""
+        wraps = self.total("wrapped") or self.findings.wrapped
+        heard = wraps or self.findings.foreign
+        if not heard:
+            return ""
+        said = "puts them into messages of its own, as a chat does" if wraps else "sends others of its own only"
+        return (
+            f"this is no {mode} server: it must {_WANTED[mode]}, but {said}; {EXAMPLE} is one "
+            f"(roost up {EXAMPLE}, and load ws://127.0.0.1:8787/load-target/x)"
+        )
+
+    def will_not_echo(self, now_s: float) -> bool:
+        """Whether there is no sense in sending on."""
+        return (
+            self.phase == SENDING
+            and now_s > self.begun_s + ENOUGH_S
+            and self.total("wrapped") > 0
+            and bool(self.unfit())
+        )
+
+    def sentence(self) -> str:
+        """Why it has failed, or what it has passed, without the word for which of both."""
+        faults = self.faults()
+        if faults:
+            return "; ".join(part for part in (self.unfit(), ", ".join(faults)) if part)
+        if self.config.mode == IDLE:
+            return "all connections were opened and stayed open"
+        if not self.total("sent"):
+            return "all connections were opened and stayed open, but no message was sent"
+        return "every message came once, in order and as it was sent"
+
     def notes(self) -> list[str]:
         """What a reader should know, in sentences."""
         found = []
+        if self.given_up:
+            found.append(f"ended after {ENOUGH_S:g} s of sending, since nothing came back as it was sent")
         bound = self.client_bound()
         if bound:
             found.append(
@@ -247,6 +295,7 @@ class Books:
             "machine": dict(machine),
             "verdict": {
                 "ok": not self.faults(),
+                "sentence": self.sentence(),
                 "faults": self.faults(),
                 "notes": self.notes(),
                 "client_bound": self.client_bound(),
@@ -322,4 +371,4 @@ class Books:
         }
 
 
-TOTALS = ("open", "sent", "received", "exchanged", "passed", "failed", "closed", "left", "bad")
+TOTALS = ("open", "sent", "received", "exchanged", "passed", "wrapped", "failed", "closed", "left", "bad")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from ...common.errors import ConfigError
+from ..tables import show, width_of
 from . import machine
 from .capacity import ServerFacts, fit
 from .config import LoadConfig
@@ -65,7 +66,7 @@ def run(config: LoadConfig, console: Console) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("ended at once, without a result", style="yellow")
         return EXIT_INTERRUPTED
-    console.print(summary(books), highlight=False)
+    show(console, summary(books, width_of(console)))
     settings = config_to_dict(config) | {"processes_used": fitted.processes, "sources_used": list(fitted.sources)}
     _write(config, books, settings, about, lambda line: console.print(line, highlight=False, soft_wrap=True))
     if books.faults():
@@ -107,5 +108,5 @@ def _write(
         if config.report.suffix.lower() == ".png":
             config.report.write_bytes(plots.png(drawn))
         else:
-            config.report.write_text(page(result, {title: plots.svg(figure) for title, figure in drawn.items()}))
+            config.report.write_text(page(result, {title: plots.svg(figure, title) for title, figure in drawn.items()}))
         say(f"report: {config.report}")

@@ -73,6 +73,10 @@ class Traffic:
                 findings.example(f"connection {seat} got {payload[:60]!r}, which is not as it was sent")
             else:
                 findings.foreign += 1
+                if self.codec.is_within(payload):
+                    findings.wrapped += 1
+                    if findings.wrapped == 1:
+                        findings.example(f"connection {seat} got {payload[:120]!r}, a message in one of the server's")
             return
         kind, sender, sequence, due_us, late_us = message
         is_echo = kind == ECHO
@@ -121,6 +125,7 @@ class Traffic:
             "received": self.received,
             "exchanged": self.exchanged,
             "passed": self.passed,
+            "wrapped": self.findings.wrapped,
             "failed": dict(self.failed),
             "closed": dict(self.closed),
             "left": dict(self.left),

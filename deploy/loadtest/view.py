@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..tables import Column, flow, printable, table
 from .config import IDLE
 from .histogram import Histogram
 from .result import SENDING, Books
@@ -48,24 +49,26 @@ def live(books: Books, word: str) -> RenderableType:
     return table
 
 
-def summary(books: Books) -> RenderableType:
-    """What came out."""
+def summary(books: Books, width: int | None = None) -> Text:
+    """What came out.
+
+    Args:
+        books: The run.
+        width: Columns of the terminal; ``None`` for a pipe.
+    """
     config = books.config
-    lines: list[RenderableType] = [Text()]
+    lines = [Text()]
     head = f"{books.opened:,} of {config.connections:,} connections opened in {books.opened_s:,.1f} s"
     if books.total("exchanged"):
         head += f", {books.total('exchanged'):,} exchanged"
     lines.append(Text(head))
     if config.mode != IDLE:
         span_s = max(0.001, books.done_s - books.begun_s)
-        lines.append(
-            Text(
-                f"{books.total('sent'):,} messages sent ({books.total('sent') / span_s:,.0f}/s), "
-                f"{books.total('received'):,} received ({books.total('received') / span_s:,.0f}/s)"
-            )
-        )
+        sent = f"{books.total('sent'):,} messages sent ({books.total('sent') / span_s:,.0f}/s),"
+        received = f"{books.total('received'):,} received ({books.total('received') / span_s:,.0f}/s)"
+        lines.append(flow([sent, received], width, " "))
     first, last = books.fan_out()
-    rows = [
+    named = [
         ("connect", books.histograms["connect"]),
         ("echo", books.histograms["echo"]),
         ("echo, service time", books.histograms["echo_service"]),
@@ -74,21 +77,14 @@ def summary(books: Books) -> RenderableType:
         ("… to its last receiver", last),
         ("sent late by", books.histograms["late"]),
     ]
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("latency", no_wrap=True)
-    for title in ("count", "p50", "p90", "p99", "p99.9", "max"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for title, histogram in rows:
-        if histogram.counts:
-            table.add_row(title, *_cells(histogram))
-    lines += [Text(), table, Text()] if table.row_count else []
+    rows = [[Text(title), *_cells(histogram)] for title, histogram in named if histogram.counts]
+    lines += [Text(), table(_COLUMNS, rows, width), Text()] if rows else []
     cpus = ", ".join(f"{process.cpu(SENDING):.0%}" for process in books.processes)
     fan = [process.fan_cpu for process in books.processes if process.fan_span_us]
     in_broadcasts = f" ({', '.join(f'{share:.0%}' for share in fan)} while broadcasts came in)" if fan else ""
     lag = max(process.lag_us for process in books.processes)
-    lines.append(
-        Text(f"load tester: {cpus} of a core{in_broadcasts}, its loop at most {milliseconds(lag)} late", "dim")
-    )
+    own = [f"load tester: {cpus} of a core{in_broadcasts},", f"its loop at most {milliseconds(lag)} late"]
+    lines.append(flow(own, width, " ", "dim"))
     memory = books.memory_per_connection()
     if memory:
         parts = ", ".join(f"{kind}s {size / 1000:,.1f} kB" for kind, size in sorted(memory.items()))
@@ -96,23 +92,24 @@ def summary(books: Books) -> RenderableType:
     lines += [Text(f"note: {note}", "yellow") for note in books.notes()]
     faults = books.faults()
     for sentence in books.findings.examples[:5] if faults else ():
-        lines.append(Text(f"  {sentence}", "red"))
-    if faults:
-        lines.append(Text("FAILED: " + ", ".join(faults), "bold red"))
-    else:
-        lines.append(Text(_praise(books), "bold green"))
-    return Group(*lines)
+        lines.append(Text(f"  {printable(sentence)}", "red"))
+    word, style = ("FAILED", "bold red") if faults else ("ok", "bold green")
+    lines.append(Text(f"{word}: {printable(books.sentence())}", style))
+    return Text("\n").join(lines)
 
 
-def _praise(books: Books) -> str:
-    if books.config.mode != IDLE and not books.total("sent"):
-        return "ok, but no message was sent"
-    if books.config.mode == IDLE:
-        return "ok: all connections were opened and stayed open"
-    return "ok: every message came once, in order and as it was sent"
+_COLUMNS = (
+    Column("latency"),
+    Column("count", right=True, leaves=3),
+    Column("p50", right=True),
+    Column("p90", right=True, leaves=2),
+    Column("p99", right=True),
+    Column("p99.9", right=True, leaves=1),
+    Column("max", right=True),
+)
 
 
-def _cells(histogram: Histogram) -> list[str]:
+def _cells(histogram: Histogram) -> list[Text]:
     percents = (50.0, 90.0, 99.0, 99.9, 100.0)
     values = histogram.percentiles(percents)
-    return [f"{histogram.total:,}", *(milliseconds(values[percent]) for percent in percents)]
+    return [Text(f"{histogram.total:,}"), *(Text(milliseconds(values[percent])) for percent in percents)]

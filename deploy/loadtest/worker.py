@@ -356,9 +356,8 @@ class Worker:
             unanswered = connection.unanswered()
             if unanswered:
                 found.lost += len(unanswered)
-                found.example(
-                    f"connection {seat.number} never got {len(unanswered):,} echoes, from message {unanswered[0]} on"
-                )
+                echoes = f"{len(unanswered):,} echo{'es' if len(unanswered) > 1 else ''}"
+                found.example(f"connection {seat.number} never got {echoes}, from message {unanswered[0]} on")
             if logs:
                 lives.append(Life(seat.number, connection.opened_us, connection.closed_us, connection.account))
         if not logs:

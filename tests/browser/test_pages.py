@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from roost.deploy.loadtest.ledger import Findings
+from roost.deploy.loadtest.page import page as report_page
+from roost.deploy.loadtest.plots import draw, svg
 from tests.cluster import Cluster
 from tests.conformance.driver import unique
+from tests.unit.deploy.loadtest.test_plots import run_with_memory
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -93,6 +98,24 @@ def test_a_page_fits_and_can_be_read(page: Page, cluster: Cluster, path: str) ->
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.title()
     assert problems == []
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_the_report_of_a_load_test_fits_and_can_be_read(page: Page, tmp_path: Path, passed: bool) -> None:
+    measured = run_with_memory()
+    if not passed:
+        measured.findings.merge(Findings(lost=3, examples=["connection 1 never got 3 echoes, from message 12 on"]))
+    pictures = {title: svg(figure, title) for title, figure in draw(measured).items()}
+    result = measured.to_dict({"url": "ws://h/" + "x" * 200}, {"cpu": "a name without end " * 10, "cores": 2})
+    file = tmp_path / "report.html"
+    file.write_text(report_page(result, pictures))
+    page.goto(file.as_uri())
+    assert page.inner_text("h1").startswith("Passed: every message" if passed else "Failed: 3 lost")
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth")
+    assert page.evaluate(CONTRAST) == []
+    assert page.get_by_role("img", name="Server memory and connections").count() == 1
+    ink = page.eval_on_selector("svg text", "text => getComputedStyle(text).fill")
+    assert ink == page.eval_on_selector("body", "body => getComputedStyle(body).color"), "the page's, light or dark"
 
 
 def test_the_home_page_leads_to_an_object_by_keyboard(browser: Browser, cluster: Cluster) -> None:

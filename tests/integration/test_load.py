@@ -214,6 +214,17 @@ async def test_refused_handshakes_are_counted_by_status(target: Cluster, tmp_pat
     assert "FAILED: 7 not opened (HTTP 404)" in output
 
 
+async def test_the_chat_is_told_to_be_no_echo_server_and_which_is_one(chat: Cluster, tmp_path: Path) -> None:
+    words = ("--connections=4", "--rate=40", "--duration=30")
+    code, result, output = await run(chat.ws("/chat-room/load"), tmp_path, *words)
+    assert code == EXIT_FAULTS
+    assert "FAILED: this is no echo server: it must send each message back to its sender as it was" in output
+    assert "deploy/examples/load_target.py is one" in output
+    assert "ended after 2 s of sending" in output
+    assert result["messages"]["sent"] < 400, "it does not go on for the whole duration"
+    assert result["verdict"]["sentence"].startswith("this is no echo server")
+
+
 async def test_a_router_that_is_drained_is_no_silent_loss(tmp_path: Path) -> None:
     with Cluster(REPOSITORY / "deploy/examples/load_target.py", routers=2) as cluster:
         one = Run(

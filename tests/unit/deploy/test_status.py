@@ -12,6 +12,7 @@ from rich.console import Console
 
 from roost.common.counters import Figure, Kind
 from roost.deploy.status import ClusterStatus, MemberStatus, Rates, duration, render
+from roost.deploy.tables import show, width_of
 
 ROUTER = MemberStatus(
     name="router-1",
@@ -108,9 +109,7 @@ def test_the_picture_survives_json() -> None:
 
 
 def test_the_terminal_says_nothing_of_changes_when_there_is_none() -> None:
-    out = io.StringIO()
-    Console(file=out, width=80).print(render(replace(PICTURE, slots_in_transit=0, change="")))
-    assert "now" not in out.getvalue()
+    assert "now" not in render(replace(PICTURE, slots_in_transit=0, change=""), 80).plain
 
 
 def test_something_else_is_no_picture() -> None:
@@ -119,9 +118,7 @@ def test_something_else_is_no_picture() -> None:
 
 
 def test_the_terminal_shows_each_member_and_the_errors() -> None:
-    out = io.StringIO()
-    Console(file=out, width=80).print(render(PICTURE))
-    text = out.getvalue()
+    text = render(PICTURE, 80).plain
     for part in (
         "roost running for 1 h 1 min at http://h:1",
         "admin http://h:2 · supervisor 10 · map 5",
@@ -136,6 +133,87 @@ def test_the_terminal_shows_each_member_and_the_errors() -> None:
     assert "router-1 ready 11 1 min 0 1,200 250 0" in rows
     assert "shard-1 ready 12 1 min 2 4,096 4 6 1,200 250 0" in rows
     assert "shard-2 failed – – 2 0 0 0 0 0 0" in rows
+
+
+BUSY = replace(
+    SHARD,
+    state="stalled",
+    pid=4_194_304,
+    uptime_s=86_400.0 * 365,
+    restarts=1_000,
+    counters={"objects_awake": 1_234_567, "objects_asleep": 12_345_678, "sockets": 1_234_567},
+    rates={"events": 1_234_567.0, "sends": 12_345_678.0},
+)
+TITLES = ["member", "state", "pid", "up", "deaths", "slots", "awake", "asleep", "sockets", "in/s", "out/s"]
+
+
+def crowd(count: int) -> ClusterStatus:
+    """A cluster of *count* processes, half of them routers; the shards have as many figures as there can be."""
+    routers = [replace(ROUTER, name=f"router-{number}") for number in range(1, count // 2 + 1)]
+    shards = [replace(BUSY, name=f"shard-{number}") for number in range(1, count - count // 2 + 1)]
+    return replace(PICTURE, members=(*routers, *shards), app="/" + "folder/" * 30 + "app.py")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200, None])
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_table_has_whole_names_and_numbers_at_any_width(width: int | None, count: int) -> None:
+    picture = crowd(count)
+    lines = render(picture, width).plain.splitlines()
+    (start,) = (number for number, line in enumerate(lines) if line.startswith("member"))
+    rows = lines[start : start + 1 + count]
+    assert [row.split()[0] for row in rows[1:]] == [member.name for member in picture.members]
+    titles = rows[0].split()
+    assert titles == [title for title in TITLES if title in titles]
+    assert "sockets" in titles
+    assert all("1,234,567" in row for row in rows if row.startswith("shard"))
+    assert "…" not in "".join(lines)
+    too_wide = [line for line in lines if width is not None and len(line) > width]
+    assert all(line.startswith("app ") for line in too_wide), "a path is whole, so that it can be copied"
+    left_out = [title for title in TITLES if title not in titles]
+    if left_out:
+        assert rows[-1] is not lines[-1]
+        assert " ".join(lines[start + 1 + count :]).split()[:3] == ["no", "room", "for"]
+        assert all(title in " ".join(lines[start + 1 + count :]) for title in left_out)
+    else:
+        assert "no room" not in "\n".join(lines)
+    if width is None or width == 200:
+        assert titles == TITLES
+
+
+def printed(picture: ClusterStatus, terminal: bool, columns: int = 80) -> str:
+    out = io.StringIO()
+    if terminal:
+        out.isatty = lambda: True  # type: ignore[method-assign]
+    console = Console(file=out, width=columns, force_terminal=terminal)
+    show(console, render(picture, width_of(console)))
+    return out.getvalue()
+
+
+def test_a_pipe_gets_everything_plain_and_unwrapped() -> None:
+    text = printed(crowd(40), terminal=False)
+    assert text == render(crowd(40)).plain + "\n"
+    assert "\x1b" not in text
+    assert len([line for line in text.splitlines() if line.startswith(("router-", "shard-"))]) == 40
+
+
+def test_a_terminal_gets_colours_and_what_fits() -> None:
+    text = printed(crowd(40), terminal=True)
+    assert "\x1b[" in text
+    assert re.sub(r"\x1b\[[0-9;]*m", "", text) == render(crowd(40), 80).plain + "\n"
+
+
+def test_names_and_errors_cannot_act_upon_the_terminal() -> None:
+    nasty = "x\x1b[2J\r\n\x07[bold]\u202e"
+    member = replace(DEAD, name=nasty, state=nasty, error=f"blocked in chat-room/{nasty}")
+    text = render(replace(PICTURE, members=(member,), app=nasty, change=nasty), 200).plain
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert r"x\x1b[2J\r\n\x07[bold]\u202e" in text
+    assert sum(line.startswith("router") for line in text.split("\n")) == 0
+
+
+def test_what_follows_an_errors_first_line_is_indented() -> None:
+    member = replace(DEAD, error="shard-2 failed\nshard-1  ready")
+    assert render(replace(PICTURE, members=(member,))).plain.endswith("\nshard-2 failed\n  shard-1  ready")
 
 
 @pytest.mark.parametrize(

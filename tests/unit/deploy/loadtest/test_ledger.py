@@ -154,3 +154,13 @@ def test_findings_travel_and_add_up() -> None:
     two.merge(one)
     assert two.lost == 6
     assert two.incomplete == one.incomplete
+
+
+def test_what_travels_shares_nothing() -> None:
+    """An account of "as if nothing more came" is made of a copy, and what it says may turn out not to be so."""
+    findings = Findings(incomplete={(1, 2)}, examples=["one"])
+    copy = Findings.from_dict(findings.to_dict())
+    assert copy == findings
+    copy.example("two")
+    copy.incomplete.clear()
+    assert (findings.examples, findings.incomplete) == (["one"], {(1, 2)})

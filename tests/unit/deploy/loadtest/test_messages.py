@@ -41,6 +41,15 @@ def test_a_piece_of_one_is_none() -> None:
         assert codec.is_ours(piece)
 
 
+def test_one_within_another_is_found() -> None:
+    codec = Codec(7, 100)
+    payload = codec.encode(ECHO, 12, 34, 56, 78)
+    assert codec.is_within(b'{"text": "' + payload + b'"}')
+    assert codec.is_within(b"> " + payload)
+    for other in (payload, b"", b"welcome" * 100, Codec(8, 100).encode(ECHO, 12, 34, 56, 78) + b"."):
+        assert not codec.is_within(other)
+
+
 @pytest.mark.parametrize("payload", [b"", b"welcome", b'{"what": "joined"}', Codec(8, 64).encode(ECHO, 1, 1, 1, 1)])
 def test_what_others_say_is_not_ours(payload: bytes) -> None:
     codec = Codec(7, 100)

@@ -16,7 +16,7 @@ from roost.deploy.loadtest.result import SENDING, Books
 
 def report(t: int, **facts: Any) -> dict[str, Any]:
     figures: dict[str, Any] = dict.fromkeys(
-        ("cpu_us", "lag_us", "open", "sent", "received", "exchanged", "passed", "bad"), 0
+        ("cpu_us", "lag_us", "open", "sent", "received", "exchanged", "passed", "wrapped", "bad"), 0
     )
     empty: dict[str, Any] = {"failed": {}, "closed": {}, "left": {}, "histograms": {}, "fan": []}
     return {"t": t, "span_us": 1_000_000} | figures | empty | facts
@@ -153,5 +153,51 @@ def test_the_page_stands_alone_and_escapes() -> None:
     assert "&lt;x&gt;" in text
     assert "<x>" not in text
     assert "<b>" not in text
-    assert "failed</strong>: 1 lost" in text
+    assert '<h1 class="failed">Failed: 1 lost</h1>' in text
+    assert "src=" not in text
     assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_the_page_begins_with_the_verdict() -> None:
+    made = good()
+    text = page(made.to_dict({"url": "ws://h/x"}, {"cores": 2}), {})
+    assert '<h1 class="ok">Passed: every message came once, in order and as it was sent</h1>' in text
+    assert "<title>Passed: 0 connections to ws://h/x</title>" in text
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+
+
+def test_a_server_that_wraps_what_it_is_sent_is_told_to_be_no_echo_server() -> None:
+    made = books()
+    made.second(0, report(0, open=5, sent=10, wrapped=40))
+    assert not made.will_not_echo(made.begun_s + 1)
+    assert made.will_not_echo(made.begun_s + 3)
+    made.findings.merge(Findings(lost=10, foreign=40, wrapped=40))
+    assert made.faults() == ["10 lost"]
+    assert made.sentence().startswith("this is no echo server: it must send each message back to its sender")
+    assert "as a chat does; deploy/examples/load_target.py is one" in made.sentence()
+    assert made.sentence().endswith("; 10 lost")
+    assert made.to_dict({}, {})["verdict"]["sentence"] == made.sentence()
+
+
+@pytest.mark.parametrize(("mode", "word"), [("broadcast", "no broadcast server"), ("mixed", "no mixed server")])
+def test_the_other_modes_say_what_they_want(mode: str, word: str) -> None:
+    made = books(mode=mode)
+    made.second(0, report(0, open=5, sent=10, wrapped=40))
+    assert word in made.unfit()
+
+
+def test_a_server_that_says_other_things_only_is_no_echo_server_either_but_may_yet_become_one() -> None:
+    made = books()
+    made.second(0, report(0, open=5, sent=10))
+    made.findings.merge(Findings(lost=10, foreign=3))
+    assert "but sends others of its own only" in made.unfit()
+    assert not made.will_not_echo(made.begun_s + 3)
+
+
+@pytest.mark.parametrize("mode", ["echo", "broadcast", "mixed", "idle"])
+def test_who_echoes_may_say_things_of_its_own_beside(mode: str) -> None:
+    made = good(mode=mode)
+    made.second(0, report(2, open=5, sent=60, received=50, wrapped=3))
+    assert (made.unfit(), made.will_not_echo(made.begun_s + 9)) == ("", False)
+    assert made.faults() == []

@@ -65,6 +65,18 @@ def test_what_is_not_whole_is_corrupted_and_what_others_say_is_foreign() -> None
     assert (books.traffic.findings.corrupted, books.traffic.findings.foreign, books.traffic.received) == (1, 1, 0)
 
 
+def test_a_message_in_one_of_the_servers_own_is_wrapped() -> None:
+    books = Books()
+    payload = CODEC.encode(ECHO, 4, 1, 0, 0)
+    for _ in range(2):
+        books.traffic.take(4, books.accounts[4], b'{"text": "' + payload + b'"}', 0)
+    findings = books.traffic.findings
+    assert (findings.wrapped, findings.foreign, findings.corrupted, books.traffic.received) == (2, 2, 0, 0)
+    assert books.traffic.snapshot()["wrapped"] == 2
+    assert len(findings.examples) == 1
+    assert "a message in one of the server's" in findings.examples[0]
+
+
 def test_a_copy_is_no_message_received() -> None:
     books = Books()
     books.take(4, ECHO, 4, 1)
