@@ -28,8 +28,10 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium. For a module and not longer: while Playwright runs, its loop counts as running in this thread, and no
+    asynchronous test can run beside it."""
     path = shutil.which("chromium")
     try:
         from playwright.sync_api import sync_playwright
@@ -46,7 +48,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """The chat, whose rooms sleep after a fifth of a second."""
     example = REPOSITORY / "deploy" / "examples" / "chat.py"
