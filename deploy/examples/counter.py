@@ -13,9 +13,17 @@ A watcher may send ``ping``, which is answered ``pong`` without waking the objec
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from roost.shard import (
+    DurableObject,
+    DurableObjectState,
+    Env,
+    Request,
+    Response,
+    WebSocket,
+    WebSocketPair,
+    WebSocketRequestResponsePair,
+)
 
 EVERYTHING = "*"
 MAX_TOPICS = 32
@@ -28,7 +36,7 @@ class Counter(DurableObject):
     watcher was told last, and the constructor collects them: a count lives as long as anybody watches it.
     """
 
-    def __init__(self, ctx: Any, env: Any) -> None:
+    def __init__(self, ctx: DurableObjectState, env: Env) -> None:
         super().__init__(ctx, env)
         ctx.set_web_socket_auto_response(WebSocketRequestResponsePair("ping", "pong"))
         self.counts: dict[str, int] = {}
