@@ -24,7 +24,17 @@ from .errors import ApiError
 
 _OWN = tuple(f"{__name__.rpartition('.common.')[0]}.{package}." for package in ("common", "router", "shard"))
 _SURFACE = tuple(
-    f"{_OWN[2]}{module}" for module in ("attachments", "context", "namespaces", "request", "responses", "web_socket")
+    f"{_OWN[2]}{module}"
+    for module in (
+        "attachments",
+        "context",
+        "life",
+        "loop_calls",
+        "namespaces",
+        "request",
+        "responses",
+        "web_socket",
+    )
 )
 """Modules whose functions users' code calls: with what it passes, and from where it likes."""
 _LIBRARIES = tuple({os.path.dirname(os.__file__), *(sysconfig.get_path(name) for name in ("purelib", "platlib"))})

@@ -35,7 +35,14 @@
         ├── InvalidResponse (ValueError) a status, header or socket that no Response may have
         ├── InvalidObjectId (ValueError) not an id, or an id of another namespace
         ├── OutboxFull                   the object has too much output on its way
-        └── ObjectReset                  the object was reset under the caller (``abort``, failed constructor)
+        └── WrongThreadError (RuntimeError)   a call from another thread than the loop's
+
+    LifeOver (BaseException)             the life of the object's instance that the caller belongs to is over
+    ├── ObjectReset                      the object was reset: ``abort``, or its code failed
+    └── ObjectGone                       the instance has left memory: the object slept, or moved to another process
+
+The second tree is apart because it is no answer to a call but the end of the caller: ``except Exception`` must not keep
+it from ending.
 
 Each error keeps the facts as attributes and builds its message from them: what was wrong, the value, the limit.
 """
@@ -308,5 +315,29 @@ class OutboxFull(ApiError):
         super().__init__(f"the object has {size} bytes of output on their way and may have {limit}")
 
 
-class ObjectReset(ApiError):
+class WrongThreadError(ApiError, RuntimeError):
+    """A call from another thread than the one that the object's code runs on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this was called from another thread than the loop's, where nothing of roost works: from a thread use "
+            "loop.call_soon_threadsafe(function), or asyncio.run_coroutine_threadsafe(coroutine, loop) for a result"
+        )
+
+
+# --- the end of a life --------------------------------------------------------------------------------------------
+
+
+class LifeOver(BaseException):
+    """The life of the instance that this code belongs to is over: the code is to end, and has no effect any more.
+
+    Like ``asyncio.CancelledError`` no ``Exception``: code that catches those must not go on beside the next life.
+    """
+
+
+class ObjectReset(LifeOver):
     """The object was reset: ``abort``, or its constructor or ``block_concurrency_while`` failed."""
+
+
+class ObjectGone(LifeOver):
+    """The instance has left memory since: its object fell asleep, or moved to another process."""

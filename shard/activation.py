@@ -13,21 +13,25 @@ CONSTRUCTING     ``__init__`` runs              it returns                   ACT
                                                 it raises                    ASLEEP; a request gets 500, anything
                                                                              else resets the object
 ACTIVE           events start as they come      ``block_concurrency_while``  BLOCKED
-                                                idle for long enough         ASLEEP (hibernated)
-                                                ``abort``                    RESET
+                                                idle for long enough         OVER (hibernated)
+                                                ``abort``                    OVER
                                                 the slot is to move          LEAVING
 BLOCKED          events wait in the mailbox     the callback has ended       ACTIVE, or LEAVING
-                                                the callback raised          RESET
+                                                the callback raised          OVER
 LEAVING          what runs may end; no event    all has ended, or was given  the object is forgotten
                  starts, but for the closes of  up
                  connections of a dead router
-RESET            this life is over: its tasks   —                            the object is ASLEEP, without sockets
-                 are cancelled, what it does
+OVER             this life is over: its code    its code has ended, or was   the next life may begin
+                 is cancelled, and what it does stopped
                  has no effect
 ================ ============================== ============================ =======================================
 
-An activation is idle when no handler runs, no ``wait_until`` is pending, no task that its code started is alive and no
+An activation is idle when no handler runs, no ``wait_until`` is pending, no task that its code started is alive,
+nothing is ``pending`` that it has left with the loop (timers, futures of executors, descriptors, signals), and no
 socket that was accepted with ``accept()`` is open.
+
+Handlers and tasks of a life that is over may not end at once when they are cancelled: ``remains`` sees to them, and the
+object's next life does not begin before.
 """
 
 from __future__ import annotations
@@ -38,9 +42,11 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+from ..common.errors import LifeOver
 from .current import current, request_job
 from .failures import Failure
 from .jobs import Job, JobKind
+from .life import Life
 from .misuse import Mistake
 from .request import Headers, Request
 from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
@@ -69,7 +75,7 @@ class ActivationState(Enum):
     """``block_concurrency_while``: events wait."""
     LEAVING = auto()
     """The object moves to another shard: what runs may end."""
-    RESET = auto()
+    OVER = auto()
     """Over; nothing of it counts any more."""
 
 
@@ -87,7 +93,7 @@ class WebSocketProtocolError(Exception):
         super().__init__(f"WebSocket protocol error {code}: {description}")
 
 
-class Activation:
+class Activation(Life):
     """One life of an object's instance.
 
     Attributes:
@@ -95,7 +101,6 @@ class Activation:
         state: See the table above.
         instance: The user's object; set once ``__init__`` has returned.
         failure: Why the object was reset, once it was.
-        ctx: What its code asks the runtime by; set with ``instance``.
         context: The context that its code runs in, copied for each event.
         jobs: Its jobs whose handlers wait for something.
         tasks: Tasks that its code started, ``wait_until`` included.
@@ -109,7 +114,6 @@ class Activation:
         "_on_fetch",
         "_on_message",
         "context",
-        "ctx",
         "failure",
         "instance",
         "jobs",
@@ -120,13 +124,13 @@ class Activation:
     )
 
     def __init__(self, owner: HostedObject) -> None:
+        super().__init__()
         self.owner = owner
         self.state = ActivationState.CONSTRUCTING
         self.failure: Failure | None = None
         self.instance: DurableObject | None = None
-        self.ctx: DurableObjectState | None = None
         self.context: contextvars.Context = owner.host.context.copy()
-        self.context.run(current.set, owner)
+        self.context.run(current.set, self)
         self.jobs: set[Job] = set()
         self.tasks: set[asyncio.Future[Any]] = set()
         self.promises: set[asyncio.Future[Any]] = set()
@@ -139,7 +143,6 @@ class Activation:
     def construct(self, env: Any, ctx: DurableObjectState) -> None:
         """Make the instance; raises whatever its ``__init__`` raises."""
         hosted = self.owner.hosted_class
-        self.ctx = ctx
         self.instance = instance = self.context.run(hosted.cls, ctx, env)
         self._on_message = hosted.bound(instance, "web_socket_message")
         self._on_close = hosted.bound(instance, "web_socket_close")
@@ -180,20 +183,27 @@ class Activation:
         """Whether *job* may start in the present state."""
         return self.state is ActivationState.ACTIVE or (self.state is ActivationState.LEAVING and job.peer is None)
 
-    def give_up(self) -> None:
-        """Stop waiting for what still runs: it has no effect any more."""
-        self.end()
-        self._blockers = 0
-        self.jobs.clear()
-        self.tasks.clear()
-        self.promises.clear()
+    def close(self, over: LifeOver) -> None:
+        """This life is over: the object is reset, falls asleep, or moves."""
+        self.state = ActivationState.OVER
+        super().close(over)
 
-    def end(self, failure: Failure | None = None) -> None:
-        """The object is reset (because of *failure*), or has moved: this life is over."""
-        self.state = ActivationState.RESET
-        self.failure = self.failure or failure
-        if self.ctx is not None:
-            self.ctx.is_over = True
+    def stop(self) -> None:
+        """None of its code takes another step: nobody waits for it any more."""
+        super().stop()
+        self.jobs.clear()
+        self.promises.clear()
+        tasks, self.tasks = self.tasks, set()
+        for task in tasks:
+            task.cancel()  # what it waits for goes on with something that ends at once
+        # The instance, its ``ctx`` and the context refer back to this: nobody should need the cycle collector.
+        self.instance = self._on_message = self._on_close = self._on_error = self._on_fetch = None
+        self.context = contextvars.Context()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no handler and no task of it is left that would go on."""
+        return not self.jobs and not self.tasks
 
     @property
     def why_reset(self) -> str:
@@ -202,8 +212,8 @@ class Activation:
 
     @property
     def idle(self) -> bool:
-        """Whether it may be dropped, as far as its own code goes."""
-        return self.state is ActivationState.ACTIVE and not self.jobs and not self.tasks
+        """Whether it may be dropped, as far as its own code goes; timers apart, which have their times."""
+        return self.state is ActivationState.ACTIVE and not self.jobs and not self.tasks and not self.pending
 
     def admits(self, job: Job) -> bool:
         """Whether *job* may start now; if not, its object has taken it back."""

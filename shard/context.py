@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
-from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong, ObjectReset
+from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong
 from ..common.limits import MAX_AUTO_RESPONSE_CHARS, MAX_EVENT_TIMEOUT_MS
 from . import tags as tag_rules
 from .namespaces import DurableObjectId
@@ -15,6 +15,7 @@ from .spellings import also_named
 from .web_socket import DONE, WebSocket, check_web_socket, tags_of
 
 if TYPE_CHECKING:
+    from .activation import Activation
     from .hosted import HostedObject
 
 T = TypeVar("T")
@@ -72,25 +73,24 @@ class WebSocketRequestResponsePair:
 
 
 class DurableObjectState:
-    """An object's side of the runtime. Good for one life of the instance.
+    """An object's side of the runtime. Good for one life of the instance, on the loop's thread.
 
-    Once the object has been reset, what is left of this life (a handler that is being cancelled, say) gets
-    ``ObjectReset`` from all of it: the sockets and settings there are now belong to another life.
+    Once the instance has left memory, what is left of this life (a handler that is being cancelled, a thread) gets
+    ``ObjectReset`` or ``ObjectGone`` from every method: the sockets and settings there are now belong to another life.
+    On another thread every method raises ``WrongThreadError``.
     """
 
-    __slots__ = ("_hosted", "id", "is_over")
+    __slots__ = ("_hosted", "_life", "id")
 
-    def __init__(self, owner: HostedObject) -> None:
-        self._hosted = owner
-        self.is_over = False
-        """The object has been reset."""
+    def __init__(self, life: Activation) -> None:
+        self._life = life
+        self._hosted = owner = life.owner
         self.id = DurableObjectId(owner.object_id, owner.name or None)
         """The object's id: ``str(id)`` has 64 hex digits, ``id.name`` is the name it was reached by, if any."""
 
     @property
     def _owner(self) -> HostedObject:
-        if self.is_over:
-            raise ObjectReset("the object was reset, and this is code of its former life")
+        self._life.check()
         return self._hosted
 
     # --- sockets ---
@@ -113,10 +113,11 @@ class DurableObjectState:
             TooManyWebSockets: The object has 32,768.
             UnicodeEncodeError: A tag holds a lone surrogate, which UTF-8 does not have.
         """
+        owner = self._owner
         handle = check_web_socket(ws, "accept_web_socket()")
         distinct = tag_rules.checked(tags)
         handle.check_acceptable()
-        self._owner.accept_hibernatable(handle, distinct)
+        owner.accept_hibernatable(handle, distinct)
         return DONE  # as send() does
 
     def get_web_sockets(self, tag: str | None = None) -> list[WebSocket]:
@@ -141,6 +142,7 @@ class DurableObjectState:
             TypeError: *ws* is no WebSocket.
             NotAccepted: It was not accepted with ``accept_web_socket``.
         """
+        self._life.check()
         return tags_of(ws)
 
     @overload
@@ -170,9 +172,9 @@ class DurableObjectState:
             AutoResponseTooLong: One of the two has more than 2,048 characters. The old pair stays.
             UnicodeEncodeError: One of the two holds a lone surrogate, which UTF-8 does not have. The old pair stays.
         """
-        pair = web_socket_request_response_pair
+        owner, pair = self._owner, web_socket_request_response_pair
         if pair is None:
-            self._owner.set_auto_response(None)
+            owner.set_auto_response(None)
             return
         if not isinstance(pair, WebSocketRequestResponsePair):
             raise TypeError(f"set_web_socket_auto_response() takes a WebSocketRequestResponsePair, got {pair!r:.80}")
@@ -180,7 +182,7 @@ class DurableObjectState:
             if len(text) > MAX_AUTO_RESPONSE_CHARS:
                 raise AutoResponseTooLong(part, len(text), MAX_AUTO_RESPONSE_CHARS)
             text.encode()
-        self._owner.set_auto_response((pair.request, pair.response))
+        owner.set_auto_response((pair.request, pair.response))
 
     def get_web_socket_auto_response(self) -> WebSocketRequestResponsePair | None:
         """The pair that is set, ``None`` if there is none."""
@@ -193,6 +195,7 @@ class DurableObjectState:
         Raises:
             TypeError: *ws* is no WebSocket.
         """
+        self._life.check()
         socket = check_web_socket(ws, "get_web_socket_auto_response_timestamp()").socket
         if socket is None or socket.auto_response_time is None:
             return None
@@ -216,8 +219,9 @@ class DurableObjectState:
             ValueError: It is negative.
             EventTimeoutTooLong: It is over the limit. The old value stays.
         """
+        owner = self._owner
         if timeout_ms is None:
-            self._owner.set_event_timeout(0)
+            owner.set_event_timeout(0)
             return
         if not isinstance(timeout_ms, int | float) or isinstance(timeout_ms, bool):
             raise TypeError(f"an event timeout is a number of milliseconds, got {timeout_ms!r:.80}")
@@ -226,7 +230,7 @@ class DurableObjectState:
         if timeout_ms > MAX_EVENT_TIMEOUT_MS:
             shown = MAX_EVENT_TIMEOUT_MS + 1 if timeout_ms == float("inf") else int(timeout_ms)
             raise EventTimeoutTooLong(shown, MAX_EVENT_TIMEOUT_MS)
-        self._owner.set_event_timeout(int(timeout_ms))
+        owner.set_event_timeout(int(timeout_ms))
 
     def get_hibernatable_web_socket_event_timeout(self) -> int | None:
         """The event timeout in milliseconds, ``None`` if there is none."""

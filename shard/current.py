@@ -1,4 +1,4 @@
-"""Whose code is running: context variables that follow the user's code into its tasks."""
+"""Whose code is running: context variables that follow the user's code into its tasks, timers and threads."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from ..common.errors import ApiError
 
 if TYPE_CHECKING:
+    from .activation import Activation
     from .hosted import HostedObject
     from .jobs import Job
 
-current: ContextVar[HostedObject | None] = ContextVar("roost_object", default=None)
-"""The object whose code runs; ``None`` in the runtime's own."""
+current: ContextVar[Activation | None] = ContextVar("roost_life", default=None)
+"""The life whose code runs; ``None`` in the runtime's own."""
 
 redelivered: ContextVar[bool] = ContextVar("roost_redelivered", default=False)
 """Whether the event being handled may have been handled before."""
@@ -23,8 +24,8 @@ request_job: ContextVar[Job | None] = ContextVar("roost_request", default=None)
 
 def current_label() -> str:
     """The object whose code runs, for logs: ``namespace/name``; empty when it is none's."""
-    owner = current.get()
-    return "" if owner is None else owner.label
+    life = current.get()
+    return "" if life is None else life.owner.label
 
 
 def current_object() -> HostedObject:
@@ -32,8 +33,11 @@ def current_object() -> HostedObject:
 
     Raises:
         ApiError: None does: the call was made outside a handler and the tasks it started.
+        WrongThreadError: The call was made on another thread.
+        LifeOver: The life of the object that the code belongs to is over.
     """
-    owner = current.get()
-    if owner is None:
+    life = current.get()
+    if life is None:
         raise ApiError("this can only be called by an object's own code: in a handler, or a task that one started")
-    return owner
+    life.check()
+    return life.owner

@@ -12,6 +12,7 @@ import secrets
 import traceback
 from dataclasses import dataclass
 
+from ..common.errors import LifeOver
 from ..common.limits import MAX_CLOSE_REASON_BYTES
 
 
@@ -52,3 +53,10 @@ class Failure:
 def _cut(reason: str) -> str:
     """*reason* in the bytes that a Close has for it."""
     return reason.encode(errors="replace")[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
+
+
+def is_end_of_life(error: BaseException | None) -> bool:
+    """Whether *error* only says that the life of its code is over: nobody need hear of that."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_end_of_life(each) for each in error.exceptions)
+    return isinstance(error, LifeOver)

@@ -12,34 +12,38 @@ import contextvars
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ..common.cluster_map import ClusterMap
 from ..common.defects import is_defect
-from ..common.errors import ObjectReset
 from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.last_words import LastWords
 from ..common.link import Link
 from ..common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
-from .activation import RESET, Activation, ActivationState
+from .activation import Activation
 from .config import ShardConfig
 from .counters import ShardCounters
-from .current import current
-from .failures import Failure
+from .failures import Failure, is_end_of_life
 from .hosted import VANISHED, HostedObject
 from .jobs import Job, JobKind
 from .loader import HostedClass
+from .loop_calls import note_calls
 from .misuse import SLOW_FETCH_S, Mistake, MisuseLog, add_hint
 from .namespaces import Env
 from .objects import Objects
 from .output import Output
 from .peers import Peer
 from .release import LAST_STEPS_S, MOVES, Release
+from .remains import Remains
 from .responses import Answer, answer_of, refusal
 from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket
+from .tasks import ObjectTask, task_factory
+
+T = TypeVar("T")
 
 _MESSAGE = JobKind.MESSAGE
 
@@ -99,7 +103,9 @@ class Host:
         self._last_revision = 0
         self._sleep_queue = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
-        loop.set_task_factory(_task_of_object)
+        self.remains = Remains(self)
+        loop.set_task_factory(task_factory(lambda life, task: life.owner.adopt(life, task)))
+        note_calls(loop, lambda life, future: life.owner.adopt_future(life, future))
         self._log_unseen = loop.get_exception_handler() or type(loop).default_exception_handler
         loop.set_exception_handler(self._unseen_error)
 
@@ -118,7 +124,7 @@ class Host:
 
     def _at_turns_end(self) -> None:
         if not self.runner.carrying:  # else the runner's pause comes first
-            self._loop.call_soon(self._flush_planned, context=self.context)
+            self.call_soon(self._flush_planned)
 
     def _later(self, seconds: float, do: Callable[[], None]) -> None:
         self._loop.call_later(seconds, do, context=self.context)
@@ -311,10 +317,10 @@ class Host:
         activation, owner, socket = job.activation, job.owner, job.socket
         assert activation is not None
         activation.jobs.add(job)
-        if activation.state is ActivationState.RESET:
-            self.cancel(job, RESET)  # it has caught the error that should have ended it
+        if activation.over is not None:
+            self.remains.add(activation)  # it has caught the error that should have ended it
         if socket is None:
-            job.timer = self._loop.call_later(SLOW_FETCH_S, self.misuse.note, owner, Mistake.SLOW_FETCH)
+            job.timer = self.call_later(SLOW_FETCH_S, partial(self.misuse.note, owner, Mistake.SLOW_FETCH))
             return
         limit = owner.event_timeout_ms / 1000 if socket.hibernatable else 0.0
         if job.kind is not JobKind.MESSAGE:
@@ -322,7 +328,7 @@ class Host:
             own_limit = self.config.close_timeout_s
             limit = min(limit, own_limit) if limit else own_limit
         if limit:
-            job.timer = self._loop.call_later(limit, self._overdue, job, limit)
+            job.timer = self._loop.call_later(limit, self._overdue, job, limit, context=self.context)
 
     def _overdue(self, job: Job, limit: float) -> None:
         self.counters.timeouts += 1
@@ -332,7 +338,7 @@ class Host:
     def cancel(self, job: Job, reason: str) -> None:
         """Cancel the handler of *job*, unless it is what runs right now."""
         if job.task is not None and job is not self.runner.running:
-            job.cancelled_for = reason
+            job.cancelled_for = job.cancelled_for or reason
             job.task.cancel()
 
     def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
@@ -346,9 +352,7 @@ class Host:
             if job.timer is not None:
                 job.timer.cancel()
         job.has_ended = True
-        was_ended = isinstance(error, ObjectReset) or (
-            bool(job.cancelled_for) and isinstance(error, asyncio.CancelledError)
-        )
+        was_ended = is_end_of_life(error) or (bool(job.cancelled_for) and isinstance(error, asyncio.CancelledError))
         if socket is None:
             self._answer(job, activation, result, error, was_ended)
         else:
@@ -363,6 +367,8 @@ class Host:
                 output = self.output
                 if output.note_ended(owner.outbox, job.peer, socket.counter, job.seq):
                     output.flush_early()
+        if activation is not None and activation.over is not None:
+            self.remains.look_at(activation)
         self._finish(job)
 
     def _finish(self, job: Job) -> None:
@@ -375,7 +381,7 @@ class Host:
 
     def drop_unreturned_soon(self, owner: HostedObject) -> None:
         """*owner* has accepted a socket, and handles no event whose end would be the time to look."""
-        self._loop.call_soon(self._drop_unreturned, owner)
+        self.call_soon(self._drop_unreturned, owner)
 
     def _drop_unreturned(self, owner: HostedObject) -> None:
         for socket in owner.take_unreturned():
@@ -397,15 +403,28 @@ class Host:
         self._finish(job)
 
     def give_up(self, job: Job, reason: str) -> None:
-        """Stop waiting for a handler that does not let itself be cancelled: its object moves without it."""
+        """Go on without a handler that does not let itself be cancelled: it never takes another step. The next owner of
+        its object gets the event, if that is why (``MOVES``)."""
+        owner, socket, activation = job.owner, job.socket, job.activation
+        assert job.task is not None
+        assert activation is not None
+        activation.jobs.discard(job)
+        job.stopped = True
+        job.task.cancel()
         if job.timer is not None:
             job.timer.cancel()
         job.has_ended = True
-        if job.socket is None:
+        if socket is None:
             self._respond(job, refusal(job.request, 500, reason))
         else:
-            self.release.drop(job)
-        job.owner.finished(job)
+            if job.kind is not _MESSAGE:
+                owner.forget(socket)
+                socket.gone = True
+            if reason is MOVES or self.is_closing:
+                self.release.drop(job)
+            elif job.peer is not None:
+                self.output.note_ended(owner.outbox, job.peer, socket.counter, job.seq)
+        self._finish(job)
 
     def user_error(self, where: str, error: BaseException | None, number: str = "") -> None:
         """The user's code has raised: log it with its traceback, and with the id under which the public hears of it, if
@@ -426,9 +445,9 @@ class Host:
     def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A task has raised and nobody has looked, or a callback has: log it; objects' tasks are called after them."""
         error = context.get("exception")
-        if isinstance(error, Exception) and is_defect(error) and not isinstance(context.get("future"), _ObjectTask):
+        if isinstance(error, Exception) and is_defect(error) and not isinstance(context.get("future"), ObjectTask):
             self.on_defect(error)
-        elif not isinstance(error, ObjectReset):  # that is how tasks of a reset object end
+        elif not is_end_of_life(error):  # that is how tasks of a reset object end
             self.counters.errors += 1
             self._log_unseen(loop, context)
 
@@ -447,9 +466,23 @@ class Host:
         """Seconds of the loop's clock."""
         return self._loop.time()
 
-    def call_later(self, seconds: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+    def call_later(self, seconds: float, action: Callable[[], object]) -> asyncio.TimerHandle:
         """Have *action* called; whoever asks cancels it when it must not be any more."""
-        return self._loop.call_later(seconds, action)
+        return self._loop.call_later(seconds, action, context=self.context)
+
+    def call_soon(self, action: Callable[..., object], *args: Any) -> None:
+        """Have *action* called in the loop's next turn, as the runtime's own."""
+        self._loop.call_soon(action, *args, context=self.context)
+
+    def as_runtime(self, action: Callable[..., T], *args: Any) -> T:
+        """Call *action* now, as the runtime's own: an object's code has asked for it, and what it sets off (the timer
+        of a link, say) must not count as that object's, nor end with it."""
+        return self.context.copy().run(action, *args)
+
+    def runs(self, life: Activation) -> bool:
+        """Whether a handler of *life* is what runs right now."""
+        job = self.runner.running
+        return job is not None and job.activation is life
 
     # --- requests ---
 
@@ -457,7 +490,7 @@ class Host:
         self, job: Job, activation: Activation | None, result: Any, error: BaseException | None, was_ended: bool
     ) -> None:
         request, owner = job.request, job.owner
-        if activation is not None and activation.state is ActivationState.RESET:
+        if activation is not None and activation.over is not None:
             # Also when it has caught the error that should have ended it: its answer would come afterwards.
             if error is not None and not was_ended:
                 self.user_error(job.label, error)
@@ -532,7 +565,7 @@ class Host:
     def _set_sleep_timer(self) -> None:
         at = self._sleep_queue.next_at
         if self._sleep_timer is None and at is not None and not self.is_closing:
-            self._sleep_timer = self._loop.call_at(at, self._put_to_sleep)
+            self._sleep_timer = self._loop.call_at(at, self._put_to_sleep, context=self.context)
 
     def _put_to_sleep(self) -> None:
         self._sleep_timer = None
@@ -607,24 +640,3 @@ class Host:
                     await progress.wait()
         except TimeoutError:
             log.warning("a router has not confirmed the last output in %g s", timeout_s)
-
-
-def _task_of_object(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """The loop's task factory: a task that an object's code starts keeps the object awake, and is called after it."""
-    owner = current.get()
-    if owner is None:
-        return asyncio.Task(coro, loop=loop, **options)
-    if options.get("name") is None:
-        options["name"] = f"{owner.label} task"
-    task = _ObjectTask(coro, loop=loop, **options)
-    owner.adopt(task)
-    return task
-
-
-class _ObjectTask(asyncio.Task[Any]):
-    """A task that an object's code has started. It keeps the name that the factory gave it."""
-
-    def set_name(self, value: object) -> None:
-        # Some versions of asyncio name each task of a factory after what the caller has said, be it nothing.
-        if value is not None:
-            super().set_name(value)

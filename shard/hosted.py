@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ..common.errors import ObjectReset, TooManyWebSockets
+from ..common.errors import LifeOver, ObjectGone, ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
 from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.records import ObjectState
 from .activation import RESET, Activation, ActivationState
 from .context import DurableObjectState
 from .current import request_job
-from .failures import Failure
+from .failures import Failure, is_end_of_life
 from .jobs import Job, JobKind
 from .mailbox import Mailbox
 from .outbox import Outbox
 from .peers import Peer
 from .retry import Retry
 from .sockets import Socket, Sockets
+from .tasks import ObjectTask
 from .web_socket import WebSocket
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ RESET_CODE = 1011
 """Close code of a reset object's sockets (RFC 6455 7.4.1: an unexpected condition)."""
 VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason that goes with code 1006."""
+MOVED = "the object has moved to another process since, and this is code of its former life"
+"""What code of a life hears whose object is elsewhere."""
+SETTLING_TURNS = 8
+"""Turns of the loop for which events still wait behind ``block_concurrency_while``: what has awaited it goes on before
+them, also through ``wait_for``, ``gather`` or a task or two."""
 NOT_CONSTRUCTED = "the object could not be constructed"
 """What the public hears of a constructor that fails."""
 
@@ -67,6 +74,7 @@ class HostedObject:
         mailbox: Events that wait.
         unfinished: Events that have come and not ended.
         activation: The life of its instance, ``None`` while it sleeps.
+        former: The life before, whose code has not ended yet: there is no next one before (see ``remains``).
         leaving: Its slot moves to another shard: events of routers are not for this one any more.
         restored: It has come here with its sockets from an earlier owner, and was not constructed since.
         idle_since: Loop time at which it last became idle.
@@ -82,6 +90,7 @@ class HostedObject:
         "auto_response",
         "drowsy",
         "event_timeout_ms",
+        "former",
         "held",
         "host",
         "hosted_class",
@@ -122,6 +131,7 @@ class HostedObject:
         self._retry: Retry | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
         self.activation: Activation | None = None
+        self.former: Activation | None = None
         self.idle_since = 0.0
         self.drowsy = False
 
@@ -174,7 +184,7 @@ class HostedObject:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
         if self.host.slots.holds(self) or (self.restored and self.host.is_closing):
             return  # at the end nothing is constructed that would be reset if that failed
-        while self.mailbox and self._retry_timer is None:
+        while self.mailbox and self._retry_timer is None and self.former is None:
             woken = self.activation is None
             if woken and not self._wake():
                 continue  # that job, or all of them, has been dealt with
@@ -221,17 +231,17 @@ class HostedObject:
         host.counters.objects_awake += 1
         try:
             with host.constructing(self):
-                activation.construct(host.env, DurableObjectState(self))
+                activation.construct(host.env, DurableObjectState(activation))
         except BaseException as error:
             host.counters.constructions_failed += 1
             failure = host.failed(NOT_CONSTRUCTED, f"{self.label} __init__", error)
-            if activation.state is ActivationState.RESET:
+            if activation.state is ActivationState.OVER:
                 return False  # the constructor has called abort()
             if self._try_again_later():
                 return False
             first = self.mailbox.take()
             if first.kind is JobKind.FETCH:
-                self._drop_activation()
+                self._end_life(ObjectGone(NOT_CONSTRUCTED))
                 host.abandon(first, failure.text)
             else:
                 host.abandon(first, "")
@@ -253,7 +263,7 @@ class HostedObject:
             self._retry = None
             return False
         log.warning("%s __init__ is tried again in %.1f s: the object has just come here", self.label, delay_s)
-        self._drop_activation()
+        self._end_life(ObjectGone(NOT_CONSTRUCTED))
         self._retry_timer = self.host.call_later(delay_s, self._construct_again)
         return True
 
@@ -267,26 +277,40 @@ class HostedObject:
             self._retry_timer.cancel()
             self._retry_timer = None
 
-    def _drop_activation(self) -> None:
+    def _end_life(self, over: LifeOver) -> None:
+        """The instance leaves memory; its code that remains is ended."""
         activation, self.activation = self.activation, None
         if activation is not None:
             self.host.counters.objects_awake -= 1
-            for task in activation.tasks:
-                task.cancel()
+            self.sockets.sleep()  # the next life has handles of its own
+            activation.close(over)
+            self.host.remains.add(activation)
+
+    def former_has_gone(self, life: Activation) -> None:
+        """Nothing of *life*, which is over, goes on any more: the next one may begin."""
+        if self.former is life:
+            self.former = None
+            self.pump()
+            self.host.note_idle(self)
+
+    def last_timer(self, now: float) -> float:
+        """When the last timer of its code fires, or has fired; 0 without any. Seconds of the loop's clock."""
+        activation = self.activation
+        return 0.0 if activation is None else activation.pending.last_timer(now)
 
     @property
     def may_sleep(self) -> bool:
-        """Whether nothing keeps the instance in memory; if there is none, whether there is nothing to be done."""
+        """Whether nothing keeps the instance in memory, timers apart; without one, whether there is nothing to be
+        done."""
         activation = self.activation
         if activation is None:
-            return not self.unfinished and not self.outbox.planned
+            return not self.unfinished and not self.outbox.planned and self.former is None
         return activation.idle and not self.unfinished and not self.standard and not self.accepting
 
     def hibernate(self) -> None:
         """Drop the instance; the sockets stay, as packages. Only when it ``may_sleep``."""
-        self._drop_activation()
+        self._end_life(ObjectGone("the object has fallen asleep since, and this is code of its former life"))
         self.standard = self.accepting = None
-        self.sockets.sleep()
 
     @property
     def forgettable(self) -> bool:
@@ -297,6 +321,7 @@ class HostedObject:
         """
         return (
             self.activation is None
+            and self.former is None
             and not len(self.sockets)
             and not self.standard
             and not self.mailbox
@@ -314,10 +339,8 @@ class HostedObject:
         host.counters.resets += 1
         activation = self.activation
         if activation is not None:
-            activation.end(failure)
-            for job in list(activation.jobs):
-                host.cancel(job, RESET)
-        self._drop_activation()
+            activation.failure = activation.failure or failure
+        self._end_life(ObjectReset(f"{RESET}, and this is code of its former life"))
         if self.auto_response is not None or self.event_timeout_ms:
             # Told before the sockets go: routers may keep what they know of the object for some time after.
             self.auto_response, self.event_timeout_ms = None, 0
@@ -377,7 +400,9 @@ class HostedObject:
     def try_to_leave(self) -> bool:
         """Whether all has ended that must before the object can go; tasks that nobody waits for are cancelled last."""
         activation = self.activation
-        if self.unfinished or (activation is not None and not activation.has_come_to_rest):
+        if self.unfinished or self.former is not None:
+            return False
+        if activation is not None and not activation.has_come_to_rest:
             return False
         if activation is None:
             return True
@@ -397,20 +422,22 @@ class HostedObject:
     def give_up(self, reason: str) -> None:
         """What still runs, or waits, does not count any more: this life is over. A close that comes after this (of a
         router that has died) begins another one."""
+        remains = self.host.remains
         activation = self.activation
         if activation is not None:
             for job in list(activation.jobs):
                 self.host.give_up(job, reason)
-            activation.give_up()
-            self._drop_activation()
+            self._end_life(ObjectGone(MOVED))
+            remains.stop(activation)
+        if self.former is not None:
+            remains.stop(self.former)
+            self.former = None
         while self.mailbox:
             self.host.abandon(self.mailbox.take(), reason)
 
     def let_go(self) -> None:
         """Another shard has the object from now on: nothing that is left of it here has any effect."""
-        if self.activation is not None:
-            self.activation.end()
-            self._drop_activation()
+        self._end_life(ObjectGone(MOVED))
         for socket in dict.fromkeys([*self.sockets, *(self.standard or ()), *(self.accepting or ())]):
             socket.gone = True
             self.drop_held(socket)
@@ -508,41 +535,52 @@ class HostedObject:
 
     def wait_until(self, awaitable: Awaitable[Any]) -> None:
         """Stay awake until *awaitable* has ended."""
-        activation = self.activation
+        life = self.activation
+        assert life is not None  # ``ctx`` has looked
         future = asyncio.ensure_future(awaitable)
-        if activation is None:
-            return
-        activation.tasks.add(future)
-        activation.promises.add(future)
-        future.add_done_callback(self._waited_until)
+        life.tasks.add(future)
+        life.promises.add(future)
+        future.add_done_callback(partial(self._waited_until, life), context=self.host.context)
 
-    def _waited_until(self, future: asyncio.Future[Any]) -> None:
+    def _waited_until(self, life: Activation, future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
-        if error is not None and not isinstance(error, ObjectReset):
+        if error is not None and not is_end_of_life(error):
             self.host.user_error(f"{self.label} wait_until", error)
-        if self.activation is not None:
-            self.activation.promises.discard(future)
-        self.task_ended(future)
+        life.promises.discard(future)
+        self.task_ended(life, future)
 
-    def adopt(self, task: asyncio.Task[Any]) -> None:
-        """A task that the object's code has started."""
-        activation = self.activation
-        if activation is not None:
-            activation.tasks.add(task)
-            task.add_done_callback(self.task_ended)
+    # What is told of tasks and futures comes in the runtime's context: what it sets off is not the object's.
 
-    def task_ended(self, task: asyncio.Future[Any]) -> None:
-        """A task of the object has ended: it may be idle now."""
-        activation = self.activation
-        if activation is not None:
-            activation.tasks.discard(task)
-            self.host.note_idle(self)
+    def adopt(self, life: Activation, task: asyncio.Task[Any]) -> None:
+        """A task that the code of *life* has started."""
+        life.tasks.add(task)
+        task.add_done_callback(partial(self._task_of_its_own_ended, life), context=self.host.context)
+
+    def _task_of_its_own_ended(self, life: Activation, task: asyncio.Task[Any]) -> None:
+        assert isinstance(task, ObjectTask)
+        task.shut()
+        self.task_ended(life, task)
+
+    def task_ended(self, life: Activation, task: asyncio.Future[Any]) -> None:
+        """A task of *life* has ended: the object may be idle now."""
+        life.tasks.discard(task)
+        if life.over is not None:
+            self.host.remains.look_at(life)
+        self.host.note_idle(self)
+
+    def adopt_future(self, life: Activation, future: asyncio.Future[Any]) -> None:
+        """The code of *life* has given something to an executor, and may not wait for it."""
+        life.pending.add_future(future)
+        future.add_done_callback(partial(self._future_ended, life), context=self.host.context)
+
+    def _future_ended(self, life: Activation, future: asyncio.Future[Any]) -> None:
+        life.pending.remove_future(future)
+        self.host.note_idle(self)
 
     def block_concurrency_while(self, callback: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
         """Run *callback* while no event starts."""
         activation = self.activation
-        if activation is None or activation.state is ActivationState.RESET:
-            raise ObjectReset(RESET)
+        assert activation is not None  # ``ctx`` has looked
         activation.block()
         task = asyncio.ensure_future(self._blocking(activation, callback))
         task.add_done_callback(_seen)
@@ -557,20 +595,30 @@ class HostedObject:
             if activation is self.activation and not self.host.is_closing and not self.leaving:
                 took_long = TimeoutError(f"the callback took more than {BLOCK_TIMEOUT_S:g} s")
                 why = took_long if limit.expired() else error
-                self.reset(self.host.failed(RESET, f"{self.label} block_concurrency_while", why))
+                failure = self.host.failed(RESET, f"{self.label} block_concurrency_while", why)
+                self.host.as_runtime(self.reset, failure)
                 raise ObjectReset("the object was reset: block_concurrency_while failed") from error
-            activation.unblock()
+            self._unblock_soon(activation)
             raise
+        self._unblock_soon(activation)
+        return result
+
+    def _unblock_soon(self, activation: Activation, turns: int = SETTLING_TURNS) -> None:
+        """Let events start again, but not before the code that waited for the callback has gone on, as far as it does
+        without waiting for something else: it is told by the loop, which takes a turn for each future in between."""
+        if turns:
+            self.host.call_soon(self._unblock_soon, activation, turns - 1)
+            return
         if activation.unblock() and activation is self.activation:
             self.pump()
-        return result
+        self.host.note_idle(self)
 
     def abort(self, reason: str | None) -> NoReturn:
         """Reset the object and end the handler that asks for it."""
         text = str(reason) if reason is not None else "the object called abort()"
         failure = Failure.of(RESET, text, development=self.host.config.development)
         log.warning("%s reset itself: %s (error id %s)", self.label, text, failure.id)
-        self.reset(failure)
+        self.host.as_runtime(self.reset, failure)
         raise ObjectReset(text)
 
     async def tell_all(self, listeners: list[Callable[[Any], Any]], event: Any) -> None:

@@ -45,6 +45,7 @@ class Job:
         has_ended: Its handler has ended, or will not run.
         task: The task that handles it, once the handler has waited.
         timer: Ends the handler when it takes too long.
+        stopped: Its handler may not take another step.
         cancelled_for: Why the runtime has cancelled the handler; empty if it has not.
     """
 
@@ -60,6 +61,7 @@ class Job:
         "seq",
         "size",
         "socket",
+        "stopped",
         "task",
         "timer",
     )
@@ -85,6 +87,7 @@ class Job:
         self.data = data
         self.size = size
         self.has_ended = False
+        self.stopped = False
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.cancelled_for = ""

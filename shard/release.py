@@ -116,7 +116,7 @@ class Release:
             self._timers.discard(timer)
             action()
 
-        timer = self._loop.call_later(seconds, run)
+        timer = self._loop.call_later(seconds, run, context=self._host.context)
         self._timers.add(timer)
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Release:
     def _plan(self) -> None:
         if not self._planned:
             self._planned = True
-            self._loop.call_soon(self._look)
+            self._host.call_soon(self._look)
 
     # --- what has not ended in time ---
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from ..common.last_words import EVENT, RUNS, SEQ, LastWords
 from .current import redelivered
 from .jobs import Job
+from .tasks import shut
 
 if TYPE_CHECKING:
     from .activation import Activation
@@ -369,11 +370,15 @@ class Runner:
                     value = yield yielded
                 except BaseException as thrown:
                     yielded = None
+                    if job.stopped:
+                        raise
                     self.running = job
                     self._note(job)
                     yielded = context.run(coroutine.throw, thrown)
                 else:
                     yielded = None
+                    if job.stopped:
+                        break
                     self.running = job
                     self._note(job)
                     yielded = context.run(coroutine.send, value)
@@ -383,6 +388,8 @@ class Runner:
             result = stop.value
         except BaseException as raised:
             error = raised
+        if job.stopped:
+            context.run(shut, coroutine)
         self.running = None
         self._quiet()
         self._on_ended(job, result, error)

@@ -44,12 +44,16 @@ class SleepQueue:
         while heap and heap[0][0] <= now:
             owner = heap[0][2]
             at = owner.idle_since + self._patience_s
+            if at <= now:
+                # Looked for only now: most objects have never set a timer.
+                at = owner.last_timer(now) + self._patience_s
             if at <= now and owner.may_sleep:
                 owner.drowsy = False
                 ready.append(owner)
                 heapq.heappop(heap)
             else:
-                # One that is busy now comes back by itself, but may end its last task without a word.
-                again = at if at > now else now + self._patience_s
+                # One that is busy now comes back by itself, but may end its last task without a word, or cancel its
+                # timers.
+                again = min(at, now + self._patience_s) if at > now else now + self._patience_s
                 heapq.heapreplace(heap, (again, next(self._numbers), owner))
         return ready

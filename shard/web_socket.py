@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any, Literal, overload
 
 from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
 from ..common.limits import MAX_CLOSE_REASON_BYTES
 from . import attachments, json_text
-from .current import current_object, redelivered
+from .current import current, current_object, redelivered
+from .life import Life
 from .listeners import Listener, Listeners
 from .sockets import Held, Socket
 from .spellings import also_named
@@ -83,6 +85,9 @@ DONE: Awaitable[None] = _Done()
 class WebSocket:
     """One end of a connection. Made by ``WebSocketPair``; the same object for as long as its object is in memory.
 
+    Its methods work on the loop's thread and as long as the instance is in memory that got it: else they raise
+    ``WrongThreadError``, or ``ObjectReset`` or ``ObjectGone``.
+
     You may set attributes of your own on it. They are lost when the object leaves memory, unlike the attachment.
     """
 
@@ -90,6 +95,7 @@ class WebSocket:
         "__dict__",
         "__weakref__",
         "_early_attachment",
+        "_life",
         "_listeners",
         "_other",
         "_server_end",
@@ -104,6 +110,7 @@ class WebSocket:
 
     def __init__(self, *, server_end: bool) -> None:
         self._server_end = server_end
+        self._life: Life | None = current.get()  # the one that made it; that of its object, once it is accepted
         self._other: WebSocket | None = None
         self._socket: Socket | None = None
         self._used = False
@@ -123,6 +130,7 @@ class WebSocket:
             TooManyWebSockets: The object has 32,768 of this kind.
             AlreadyAccepted: It has been returned in a Response.
         """
+        self._check_life()
         socket = self._socket
         if socket is not None:
             if socket.hibernatable:
@@ -175,6 +183,7 @@ class WebSocket:
             ValueError: There is no such event.
             TypeError: *event* is no string, or *callback_function* cannot be called.
         """
+        self._check_life()
         _check_event(event)
         if isinstance(options, Mapping):
             once = once or bool(options.get("once"))
@@ -196,6 +205,7 @@ class WebSocket:
             ValueError: There is no such event.
             TypeError: *event* is no string.
         """
+        self._check_life()
         _check_event(event)
         if self._listeners is not None:
             self._listeners.remove(event, callback_function)
@@ -226,6 +236,9 @@ class WebSocket:
         socket = self._socket
         if socket is None:
             raise NotAccepted(f"accept the WebSocket before sending: {self._how_to_accept()}")
+        life = self._life
+        if get_ident() != life.thread:  # type: ignore[union-attr]  # it has one since the accept
+            life.refuse()  # type: ignore[union-attr]
         if socket.closed_by_object:
             raise SocketClosed("send() after close()")
         kind = type(message)
@@ -254,6 +267,7 @@ class WebSocket:
             InvalidCloseReason: The reason is too long, or stands without a code. The socket stays open.
             TypeError: The code is no int, or the reason no str.
         """
+        self._check_life()
         socket = self._socket
         if socket is None:
             raise NotAccepted(f"accept the WebSocket before closing: {self._how_to_accept()}")
@@ -324,6 +338,7 @@ class WebSocket:
             AttachmentTooLarge: More than 2,048 bytes as CBOR (seed; a setting raises it). The earlier value stays.
             OutboxFull: The object has 64 MiB of output on their way. The earlier value stays.
         """
+        self._check_life()
         socket = self._socket
         owner = current_object() if socket is None else socket.owner
         data = attachments.serialize(value, owner.max_attachment_bytes)
@@ -343,7 +358,17 @@ class WebSocket:
             DataCloneError: What is kept cannot be read: a later version of roost has written it, or it is damaged.
                 Serialise another value, or close the socket.
         """
+        self._check_life()
         return attachments.deserialize(self._early_attachment if self._socket is None else self._socket.attachment)
+
+    def _check_life(self) -> None:
+        """Raises:
+        LifeOver: The life of the object that made or accepted it is over.
+        WrongThreadError: This is another thread than the loop's.
+        """
+        life = self._life
+        if life is not None:
+            life.check()
 
     def _how_to_accept(self) -> str:
         if not self._server_end:
@@ -405,6 +430,7 @@ class WebSocket:
     def bind(self, socket: Socket) -> None:
         """The socket is accepted."""
         self._socket = socket
+        self._life = socket.owner.activation
         socket.live = self
         socket.attachment, self._early_attachment = self._early_attachment, None
 
@@ -418,6 +444,7 @@ class WebSocket:
             handle._server_end = handle._used = True
             handle._other = handle._early_attachment = handle._listeners = None
             handle._socket = socket
+            handle._life = socket.owner.activation
             socket.live = handle
         return handle
 

@@ -7,10 +7,12 @@ import re
 import pytest
 
 from roost.common import errors
-from roost.common.errors import RoostError, StartupError
+from roost.common.errors import LifeOver, RoostError, StartupError
 
 _ALL = {
-    name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, RoostError)
+    name: value
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, RoostError | LifeOver)
 }
 
 
@@ -33,7 +35,11 @@ def test_the_drawn_tree_is_the_real_one() -> None:
     assert drawn.keys() == _ALL.keys()
     for name, (parent, second) in drawn.items():
         bases = [base.__name__ for base in _ALL[name].__bases__]
-        assert bases == [base for base in (parent or "Exception", second) if base], name
+        assert bases == [base for base in (parent, second or (None if parent else "Exception")) if base], name
+
+
+def test_the_end_of_a_life_is_not_caught_with_other_errors() -> None:
+    assert not issubclass(LifeOver, Exception)
 
 
 def test_startup_errors_have_exit_codes_of_their_own() -> None:

@@ -26,6 +26,7 @@ from roost.shard.counters import ShardCounters
 from roost.shard.events import RouterEvents
 from roost.shard.host import Host
 from roost.shard.hosted import HostedObject
+from roost.shard.life import Life
 from roost.shard.loader import HostedClass
 from roost.shard.outbox import Outbox
 from roost.shard.output import ACKS_WITHIN_S
@@ -206,7 +207,7 @@ def outbox(limit: int = 1 << 20) -> Outbox:
 
 
 def socket_of(owner: Any = None, ordinal: int = 1, tags: tuple[str, ...] = ()) -> Socket:
-    return Socket(owner, hibernatable=True, ordinal=ordinal, tags=tags)
+    return Socket(owner or SimpleNamespace(activation=Life()), hibernatable=True, ordinal=ordinal, tags=tags)  # type: ignore[arg-type]
 
 
 # --- a shard and its routers --------------------------------------------------------------------------------------

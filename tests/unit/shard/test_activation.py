@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from roost.common.errors import ObjectReset
 from roost.common.records import HttpRequest
 from roost.shard import CloseEvent, DurableObject, ErrorEvent, MessageEvent, WebSocketProtocolError
 from roost.shard.activation import Activation, ActivationState
 from roost.shard.current import current, request_job
 from roost.shard.jobs import Job, JobKind
+from roost.shard.life import Life
 from roost.shard.loader import HostedClass
 from roost.shard.misuse import MisuseLog
 from roost.shard.sockets import Socket
@@ -66,8 +68,7 @@ class Owner:
 def alive(cls: type[DurableObject] = Noting) -> tuple[Activation, Any]:
     owner: Any = Owner(cls)
     activation = Activation(owner)
-    ctx: Any = SimpleNamespace(is_over=False)
-    activation.construct("env", ctx)
+    activation.construct("env", SimpleNamespace())  # type: ignore[arg-type]
     return activation, owner
 
 
@@ -77,7 +78,7 @@ def job(owner: Any, kind: JobKind, socket: Socket | None, data: Any) -> Job:
 
 
 def standard() -> tuple[Socket, WebSocket]:
-    owner: Any = SimpleNamespace(standard=set())
+    owner: Any = SimpleNamespace(standard=set(), activation=Life())
     socket = Socket(owner, hibernatable=False, ordinal=1)
     return socket, WebSocket.of(socket)
 
@@ -86,9 +87,9 @@ def standard() -> tuple[Socket, WebSocket]:
 
 
 def test_an_instance_is_made_in_the_context_of_its_object() -> None:
-    activation, owner = alive()
+    activation, _ = alive()
     assert activation.instance is not None
-    assert (activation.instance.env, activation.instance.seen) == ("env", owner)  # type: ignore[attr-defined]
+    assert (activation.instance.env, activation.instance.seen) == ("env", activation)  # type: ignore[attr-defined]
     assert activation.state is ActivationState.ACTIVE
     assert current.get() is None
 
@@ -115,11 +116,11 @@ def test_it_stays_blocked_until_the_last_block_ends() -> None:
 def test_a_life_that_is_over_is_not_unblocked() -> None:
     activation, _ = alive()
     activation.block()
-    activation.end()
+    activation.close(ObjectReset("reset"))
     assert not activation.unblock()
-    assert activation.state is ActivationState.RESET
-    assert activation.ctx is not None
-    assert activation.ctx.is_over
+    assert activation.state is ActivationState.OVER
+    with pytest.raises(ObjectReset, match="reset"):
+        activation.check()
 
 
 def test_only_an_active_one_admits_jobs() -> None:
@@ -128,7 +129,7 @@ def test_only_an_active_one_admits_jobs() -> None:
     assert activation.admits(message)
     activation.block()
     assert not activation.admits(message)
-    activation.end()
+    activation.close(ObjectReset("reset"))
     assert not activation.admits(message)
     assert owner.back == [message, message]
 

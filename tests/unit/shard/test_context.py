@@ -12,12 +12,12 @@ from roost.common.errors import (
     AutoResponseTooLong,
     EventTimeoutTooLong,
     NotAccepted,
-    ObjectReset,
     TooManyTags,
 )
 from roost.common.ids import id_from_name
 from roost.shard import DurableObjectState, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 from roost.shard.current import current_object
+from roost.shard.life import Life
 from roost.shard.sockets import Socket, Sockets
 from tests.unit.shard.harness import socket_of
 
@@ -44,9 +44,18 @@ class Owner:
         self.event_timeout_ms = timeout_ms
 
 
+class _Life(Life):
+    """A life with something to ask for."""
+
+    def __init__(self, owner: Any) -> None:
+        super().__init__()
+        self.owner = owner
+
+
 def made(name: str = "lobby") -> tuple[DurableObjectState, Any]:
     owner: Any = Owner(name)
-    return DurableObjectState(owner), owner
+    owner.activation = life = _Life(owner)
+    return DurableObjectState(life), owner  # type: ignore[arg-type]
 
 
 def test_the_id_has_digits_and_a_name_if_any() -> None:
@@ -191,23 +200,6 @@ def test_event_timeouts_that_are_refused_leave_the_old_one(given: Any, error: ty
 
 
 # --- a life's end -------------------------------------------------------------------------------------------------
-
-
-def test_once_its_life_is_over_a_context_does_nothing_more() -> None:
-    ctx, owner = made()
-    ctx.is_over = True
-    for call in (
-        lambda: ctx.accept_web_socket(WebSocketPair().server),
-        lambda: ctx.get_web_sockets(),
-        lambda: ctx.set_web_socket_auto_response(),
-        lambda: ctx.set_hibernatable_web_socket_event_timeout(5),
-        lambda: ctx.abort(),
-    ):
-        with pytest.raises(ObjectReset):
-            call()
-    assert owner.accepted == []
-    assert owner.event_timeout_ms == 0
-    assert ctx.get_tags(WebSocket.of(socket_of(tags=("a",)))) == ["a"], "that asks the socket only"
 
 
 def test_storage_says_that_it_is_not_there() -> None:

@@ -7,7 +7,6 @@ import contextvars
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,8 @@ from roost.common.ids import Incarnation, Slot
 from roost.shard import handover
 from roost.shard.current import current
 from roost.shard.handover import Handover
-from roost.shard.host import _task_of_object
+from roost.shard.life import Life
+from roost.shard.tasks import task_factory
 from tests.waiting import until
 
 A, B = Incarnation(1), Incarnation(2)
@@ -79,9 +79,10 @@ async def test_a_directory_in_trouble_is_asked_again(
 async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory: SqliteDirectory) -> None:
     """Else it would be cancelled with the object's tasks when that one leaves as well."""
     adopted: list[asyncio.Task[Any]] = []
-    asyncio.get_running_loop().set_task_factory(_task_of_object)
+    asyncio.get_running_loop().set_task_factory(task_factory(lambda life, task: adopted.append(task)))
     context = contextvars.copy_context()
-    context.run(current.set, SimpleNamespace(label="room/lobby", adopt=adopted.append))
+    life: Any = Life()
+    context.run(current.set, life)
     done = asyncio.Event()
     proposing = Handover(directory.path, A, lambda *_: done.set())
     context.run(proposing.add, SLOTS)

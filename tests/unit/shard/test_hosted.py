@@ -441,9 +441,10 @@ async def test_a_handler_that_goes_on_after_its_reset_is_cancelled_and_cannot_me
             try:
                 self.ctx.abort()
             except ObjectReset:
-                ws.send("to nobody")
                 self.log.append(await outcome(asyncio.sleep(100)))
                 for call in (
+                    lambda: ws.send("to nobody"),
+                    lambda: ws.close(),
                     lambda: self.ctx.get_web_sockets(),
                     lambda: self.ctx.accept_web_socket(WebSocketPair().server),
                     lambda: self.ctx.set_web_socket_auto_response(),

@@ -19,34 +19,6 @@ from tests.unit.shard.harness import on_virtual_time, turns
 
 
 @on_virtual_time
-async def test_code_of_a_life_that_is_over_does_not_meddle_with_the_next() -> None:
-    gate = asyncio.Event()
-
-    class Zombie(Rec):
-        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
-            if message == "abort":
-                self.ctx.abort("enough")
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                await gate.wait()
-                for peer in self.ctx.get_web_sockets():
-                    peer.send("from the grave")
-
-    _, front, _ = shard(Zombie)
-    client = await front.connect()
-    client.send("stay")
-    await turns()
-    client.send("abort")
-    await turns()
-    assert [close[0] for close in client.closes] == [1011]
-    second = await front.connect()
-    gate.set()
-    await turns()
-    assert second.messages == []
-
-
-@on_virtual_time
 async def test_a_handler_that_catches_its_own_reset_is_cancelled_when_it_waits() -> None:
     ended: list[str] = []
 

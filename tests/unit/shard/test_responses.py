@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,10 +8,11 @@ import pytest
 from roost.common.errors import AlreadyAccepted
 from roost.common.records import AcceptMode, HttpRequest
 from roost.shard import Response, WebSocketPair
+from roost.shard.life import Life
 from roost.shard.responses import Answer, answer_of
 from roost.shard.sockets import Socket
 
-OWNER: Any = object()
+OWNER: Any = SimpleNamespace(activation=Life())
 
 
 def answer(result: Any, connection: int = 5) -> Answer:
@@ -108,7 +110,7 @@ def test_a_browser_gets_the_426_as_a_page_and_a_long_address_is_cut() -> None:
 
 def test_a_socket_of_another_object_or_one_that_was_dropped_is_refused() -> None:
     pair = WebSocketPair()
-    accepted(pair, owner=object())
+    accepted(pair, owner=SimpleNamespace(activation=Life()))
     with pytest.raises(TypeError, match="another object"):
         answer(opened(pair))
     pair = WebSocketPair()

@@ -7,7 +7,7 @@ from roost.shard.sleep import SleepQueue
 
 
 def sleeper(idle_since: float = 0.0, may_sleep: bool = True) -> Any:
-    return SimpleNamespace(idle_since=idle_since, may_sleep=may_sleep, drowsy=False)
+    return SimpleNamespace(idle_since=idle_since, may_sleep=may_sleep, drowsy=False, last_timer=lambda now: 0.0)
 
 
 def entered(*owners: Any) -> SleepQueue:

@@ -19,6 +19,7 @@ from roost.common.errors import (
     SocketClosed,
 )
 from roost.shard import CloseEvent, ErrorEvent, MessageEvent, WebSocket, WebSocketPair
+from roost.shard.life import Life
 from roost.shard.sockets import Held, Socket
 from roost.shard.web_socket import tags_of
 from tests.unit.shard.harness import FakeLink, outbox, peer_of, socket_of
@@ -30,6 +31,7 @@ class Owner:
     max_attachment_bytes = 64
 
     def __init__(self) -> None:
+        self.activation = Life()
         self.link = FakeLink()
         self.peer = peer_of(self.link)
         self.outbox = outbox(limit=1000)

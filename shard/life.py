@@ -1,0 +1,77 @@
+"""A life: who may act in an object's name, and what its code has left with the loop.
+
+A life begins with the construction of an instance and ends when the instance leaves memory: because its object sleeps,
+is reset, or moves. Everything that the instance's code holds (``ctx``, the handles of sockets) belongs to the life, and
+asks it before it acts. So what is left of a former life (a timer, a thread, a task that does not let itself be
+cancelled) never acts beside the next one. The same question keeps other threads out, whose calls would race with the
+loop's: one comparison answers both, since a life that is over has no thread.
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import NoReturn
+
+from ..common.errors import LifeOver, ObjectGone, WrongThreadError
+from .pending import Pending
+
+_NO_THREAD = 0
+
+
+class Life:
+    """See the module. Made on the loop's thread.
+
+    Attributes:
+        thread: The thread that may act in the object's name; 0, which is none, once the life is over.
+        over: What ended the life, for its code to be raised; ``None`` while it lasts.
+        stopped: The life is over, and none of its code may take another step.
+        pending: What its code has left with the loop: timers, descriptors and so on.
+    """
+
+    __slots__ = ("_loops_thread", "over", "pending", "stopped", "thread")
+
+    def __init__(self) -> None:
+        self.thread = self._loops_thread = get_ident()
+        self.over: LifeOver | None = None
+        self.stopped = False
+        self.pending = Pending()
+
+    # ``check`` is written out where every nanosecond counts: ``if get_ident() != life.thread: life.refuse()``.
+
+    def check(self) -> None:
+        """Raises:
+        LifeOver: The life is over: ``ObjectReset`` or ``ObjectGone``.
+        WrongThreadError: This is another thread than the loop's.
+        """
+        if get_ident() != self.thread:
+            self.refuse()
+
+    def check_loop(self) -> None:
+        """May its code leave something with the loop? Its last steps may, while it is ended.
+
+        Raises:
+            LifeOver, WrongThreadError: As ``check``.
+        """
+        if self.stopped:
+            self.refuse()
+        if get_ident() != self._loops_thread:
+            raise WrongThreadError
+
+    def refuse(self) -> NoReturn:
+        """Say why nobody may act here. Raises as ``check`` does."""
+        over = self.over
+        if over is not None:
+            raise type(over)(*over.args)  # anew: an exception that is raised again keeps what raised it before
+        raise WrongThreadError
+
+    def close(self, over: LifeOver) -> None:
+        """The life is over; a second time changes nothing. What it has left with the loop does not come any more."""
+        if self.over is None:
+            self.over = over
+            self.thread = _NO_THREAD
+        self.pending.cancel()
+
+    def stop(self) -> None:
+        """None of its code may take another step."""
+        self.close(ObjectGone("this is code of a former life of its object's instance"))
+        self.stopped = True

@@ -1,0 +1,152 @@
+"""The loop's calls as objects' code makes them: what they leave with the loop is noted with the life that made them.
+
+Tasks are found by the loop's task factory. What else may come later is set by a few methods of the loop, so those are
+replaced on the very loop that the host runs on: whoever calls them, be it asyncio itself in an object's name, is known
+by the context that the call, or the callback, runs in. The runtime's own calls have no life in their context and go
+straight on. ``call_soon`` is left alone: it comes in the same turn, and all tasks are driven by it.
+
+Some methods would take the loop away from all objects of the shard. In objects' code they raise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..common.errors import ApiError
+from .current import current
+
+if TYPE_CHECKING:
+    from .activation import Activation
+
+_THE_SHARDS_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_NOT_FOR_OBJECTS = ("stop", "close", "set_task_factory", "set_exception_handler", "set_default_executor")
+
+
+def note_calls(loop: asyncio.AbstractEventLoop, on_future: Callable[[Activation, asyncio.Future[Any]], None]) -> None:
+    """Have the calls that objects' code makes to *loop* noted. A second time changes whom futures are told to only.
+
+    Args:
+        loop: The loop that all runs on.
+        on_future: Called with each future that a life's code gets of an executor.
+    """
+    noted = getattr(loop, "_roost_calls", None)
+    if noted is None:
+        loop._roost_calls = noted = _Calls(loop)  # type: ignore[attr-defined]
+    noted.on_future = on_future
+
+
+class _Calls:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.on_future: Callable[[Activation, asyncio.Future[Any]], None] = lambda life, future: None
+        self._holders: dict[object, Activation] = {}
+        self._replace_timers(loop)
+        self._replace_executor(loop)
+        for kind in ("reader", "writer"):
+            self._replace_watching(loop, f"add_{kind}", f"remove_{kind}", _descriptor)
+        self._replace_watching(loop, "add_signal_handler", "remove_signal_handler", _signal)
+        for name in _NOT_FOR_OBJECTS:
+            self._forbid(loop, name)
+
+    @staticmethod
+    def _replace_timers(loop: asyncio.AbstractEventLoop) -> None:
+        now, later, at = loop.time, loop.call_later, loop.call_at
+
+        def noted(
+            set_timer: Callable[..., asyncio.TimerHandle],
+            time: float,
+            callback: Callable[..., object],
+            args: tuple[Any, ...],
+            context: Context | None,
+        ) -> asyncio.TimerHandle:
+            life = current.get() if context is None else context.get(current)
+            if life is None:
+                return set_timer(time, callback, *args, context=context)
+            life.check_loop()
+            timer = set_timer(time, callback, *args, context=context)
+            if hasattr(timer, "when"):  # some loops make a timer of no time a call of the next turn
+                life.pending.add_timer(timer, now())
+            return timer
+
+        def call_later(
+            delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        ) -> asyncio.TimerHandle:
+            return noted(later, delay, callback, args, context)
+
+        def call_at(
+            when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        ) -> asyncio.TimerHandle:
+            return noted(at, when, callback, args, context)
+
+        loop.call_later = call_later  # type: ignore[method-assign, assignment]
+        loop.call_at = call_at  # type: ignore[method-assign, assignment]
+
+    def _replace_executor(self, loop: asyncio.AbstractEventLoop) -> None:
+        run_in_executor = loop.run_in_executor
+
+        def replacement(executor: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+            life = current.get()
+            if life is None:
+                return run_in_executor(executor, function, *args)
+            life.check_loop()
+            future = run_in_executor(executor, function, *args)
+            self.on_future(life, future)
+            return future
+
+        loop.run_in_executor = replacement  # type: ignore[method-assign, assignment]
+
+    def _replace_watching(
+        self, loop: asyncio.AbstractEventLoop, add_name: str, remove_name: str, what: Callable[[Any], object]
+    ) -> None:
+        add, remove, holders = getattr(loop, add_name), getattr(loop, remove_name), self._holders
+
+        def forget(key: object) -> None:
+            holder = holders.pop(key, None)
+            if holder is not None:
+                holder.pending.let_go(key)
+
+        def adding(watched: Any, callback: Callable[..., object], *args: Any) -> None:
+            life = current.get()
+            if life is not None:
+                life.check_loop()
+            key = (add_name, what(watched))
+            if life is not None and key[1] in _THE_SHARDS_SIGNALS and add_name == "add_signal_handler":
+                raise ApiError(f"{signal.Signals(watched).name} ends the shard: an object cannot handle it")
+            add(watched, callback, *args)
+            forget(key)
+            if life is not None:
+                holders[key] = life
+                life.pending.hold(key, lambda: removing(key[1]))
+
+        def removing(watched: Any) -> Any:
+            forget((add_name, what(watched)))
+            return remove(watched)
+
+        setattr(loop, add_name, adding)
+        setattr(loop, remove_name, removing)
+
+    @staticmethod
+    def _forbid(loop: asyncio.AbstractEventLoop, name: str) -> None:
+        original = getattr(loop, name)
+
+        def replacement(*args: Any, **options: Any) -> Any:
+            if current.get() is not None:
+                _refuse(name)
+            return original(*args, **options)
+
+        setattr(loop, name, replacement)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ApiError(f"an object cannot call {name}() of the event loop, which is all objects' of its shard")
+
+
+def _descriptor(watched: Any) -> object:
+    return watched if isinstance(watched, int) else watched.fileno()
+
+
+def _signal(watched: Any) -> object:
+    return watched

@@ -1,0 +1,88 @@
+"""What remains of lives that are over: handlers and tasks that have been cancelled and have not ended.
+
+Most end when they are cancelled. Some wait in a ``finally``, or catch everything. They are cancelled again every
+``AGAIN_S`` seconds, and after ``LAST_STEPS_S`` they are stopped: they never take another step, whatever they wait for.
+Their object begins its next life after that, so that there are never two at a time. What they ask of the runtime
+meanwhile raises (see ``life``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .activation import RESET, Activation
+from .release import LAST_STEPS_S
+
+if TYPE_CHECKING:
+    from .host import Host
+
+AGAIN_S = 0.25
+"""Seconds after which what has been cancelled is cancelled again."""
+
+log = logging.getLogger("roost.shard")
+
+
+class Remains:
+    """The lives of a host's objects that are over and whose code has not ended.
+
+    Args:
+        host: The host.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._timers: dict[Activation, asyncio.TimerHandle] = {}
+
+    def add(self, life: Activation) -> None:
+        """*life* is over: end its code. The object's next life waits for that, if it does not end at once."""
+        if life in self._timers:
+            return
+        if not life.has_ended:
+            life.owner.former = life
+            self._cancel(life)
+            until = self._host.now() + LAST_STEPS_S
+            self._timers[life] = self._host.call_later(AGAIN_S, partial(self._again, life, until))
+        elif not self._host.runs(life):
+            life.stop()
+        # else it stops when its handler, which has caused this, ends; and comes here again if that waits instead
+
+    def _cancel(self, life: Activation) -> None:
+        for job in list(life.jobs):
+            if job is self._host.runner.running:
+                self._host.call_soon(self._host.cancel, job, RESET)  # it cannot be now, and may wait once more
+            else:
+                self._host.cancel(job, RESET)
+        for task in life.tasks:
+            task.cancel()
+
+    def _again(self, life: Activation, until: float) -> None:
+        now = self._host.now()
+        if now < until:
+            self._cancel(life)
+            after = min(AGAIN_S, until - now)
+            self._timers[life] = self._host.call_later(after, partial(self._again, life, until))
+            return
+        log.error("%s: code of a former life goes on in spite of being cancelled, and is stopped", life.owner.label)
+        self.stop(life)
+
+    def stop(self, life: Activation) -> None:
+        """End the code of *life*, which is over, here and now."""
+        for job in list(life.jobs):
+            self._host.give_up(job, job.cancelled_for or RESET)
+        self._gone(life)
+
+    def look_at(self, life: Activation) -> None:
+        """A handler or a task of *life*, which is over, has ended."""
+        if life.has_ended and not life.stopped:
+            self._gone(life)
+
+    def _gone(self, life: Activation) -> None:
+        timer = self._timers.pop(life, None)
+        if timer is not None:
+            timer.cancel()
+        life.stop()
+        if life.owner.former is life:
+            self._host.call_soon(life.owner.former_has_gone, life)

@@ -1,0 +1,102 @@
+"""Tasks that objects' code starts: each is adopted by the life whose code starts it, and ends with that life.
+
+A task's coroutine is taken through step by step, so that it can be stopped for good: one that catches everything that
+is thrown into it would otherwise go on beside the object's next life for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from .current import current
+
+if TYPE_CHECKING:
+    from .activation import Activation
+
+
+def task_factory(adopt: Callable[[Activation, asyncio.Task[Any]], None]) -> Callable[..., asyncio.Task[Any]]:
+    """The loop's task factory: tasks of objects are given to *adopt* with their life."""
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        life = current.get()
+        if life is None or not asyncio.iscoroutine(coro):
+            return asyncio.Task(coro, loop=loop, **options)
+        try:
+            life.check_loop()
+        except BaseException:
+            coro.close()
+            raise
+        if options.get("name") is None:
+            options["name"] = f"{life.owner.label} task"
+        task = ObjectTask(coro, life, loop=loop, **options)
+        adopt(life, task)
+        return task
+
+    return make
+
+
+class ObjectTask(asyncio.Task[Any]):
+    """A task that an object's code has started. It keeps the name that the factory gave it.
+
+    Args:
+        coroutine: What to run.
+        life: The life that it belongs to.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], life: Activation, **options: Any) -> None:
+        self._coroutine = coroutine
+        steps: Any = _run(coroutine, life)
+        steps.__name__ = getattr(coroutine, "__name__", steps.__name__)
+        steps.__qualname__ = getattr(coroutine, "__qualname__", steps.__qualname__)
+        super().__init__(steps, **options)
+
+    def get_coro(self) -> Any:
+        """The user's coroutine."""
+        return self._coroutine
+
+    def shut(self) -> None:
+        """The task has ended; its coroutine perhaps never began, if it was cancelled before."""
+        shut(self._coroutine)
+
+    def set_name(self, value: object) -> None:
+        # Some versions of asyncio name each task of a factory after what the caller has said, be it nothing.
+        if value is not None:
+            super().set_name(value)
+
+
+async def _run(coroutine: Any, life: Activation) -> Any:
+    return await _steps(coroutine, life)
+
+
+@types.coroutine
+def _steps(coroutine: Any, life: Activation) -> Generator[Any, Any, Any]:
+    """Take *coroutine* through, as long as its life is not stopped."""
+    value: Any = None
+    thrown: BaseException | None = None
+    try:
+        while True:
+            yielded = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
+            value = thrown = None
+            try:
+                value = yield yielded
+            except BaseException as error:
+                thrown = error
+            yielded = None
+            if life.stopped:
+                shut(coroutine)
+                raise asyncio.CancelledError
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        thrown = None  # its traceback refers to this frame
+
+
+def shut(coroutine: Any) -> None:
+    """Close *coroutine*, which is not running; it never takes another step. Nobody asks for its last words."""
+    try:
+        coroutine.close()
+    except BaseException:
+        pass  # it has waited once more in spite of it, or raised something
