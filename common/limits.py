@@ -41,6 +41,9 @@ MAX_HANDSHAKES_IN_FLIGHT = 4_096
 """Requests whose head is not complete, and upgrades not answered yet, at one router (design)."""
 HANDSHAKE_TIMEOUT_S = 10.0
 """Seconds for a client to send its request head, and for a shard to answer an upgrade (design)."""
+KEEP_ALIVE_S = 125.0
+"""Seconds that an HTTP connection may be idle between two requests. Longer than proxies keep theirs by default (nginx
+and AWS's load balancer 60, Go and so Traefik 90, Caddy 120): a request never meets a close of ours."""
 MAX_PARKED_REQUESTS = 4_096
 """Requests that wait at a router for their slot's owner (design)."""
 

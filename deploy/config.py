@@ -50,7 +50,7 @@ class UpConfig:
     app: str = setting("", help="the app: a Python file or an importable module; the chat example when it is not given")
     routers: int = setting(1, help="router processes, which share the public port", at_least=1, at_most=64)
     shards: int = setting(2, help="shard processes, which share the objects", at_least=1, at_most=64)
-    host: str = setting("127.0.0.1", help="address to serve at")
+    host: str = setting("127.0.0.1", help="address to serve at; :: is every address, of IPv4 as well")
     port: int = setting(8787, help="public port", at_least=1, at_most=65_535)
     admin_port: int = setting(
         8788, help="port of the admin API on 127.0.0.1; 0 picks a free one", at_least=0, at_most=65_535

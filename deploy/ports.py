@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import socket
 
-from ..common.errors import ConfigError, PortTaken
+from ..common.addresses import bound_sockets
+from ..common.errors import PortTaken
 
 
 class Reservation:
@@ -37,9 +38,8 @@ class Reservation:
                 raise
             raise PortTaken(host, port, "another roost cluster serves it") from None
         try:
-            for family, kind, protocol, _, address in () if shared else _addresses(host, port):
-                with socket.socket(family, kind, protocol) as probe:
-                    _bind(probe, host, port, address)
+            for probe in () if shared else bound_sockets(host, port, shared=False):
+                probe.close()
         except BaseException:
             self._held.close()
             raise
@@ -55,33 +55,12 @@ def listen_alone(host: str, port: int) -> socket.socket:
     Raises:
         PortTaken, ConfigError: as ``Reservation``.
     """
-    family, kind, protocol, _, address = _addresses(host, port)[0]
-    made = socket.socket(family, kind, protocol)
+    made, *others = bound_sockets(host, port, shared=False)
+    for other in others:
+        other.close()
     try:
-        _bind(made, host, port, address)
         made.listen(128)
     except BaseException:
         made.close()
         raise
     return made
-
-
-def _addresses(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]]:
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise ConfigError(f"{host!r} is no address to listen at: {error.strerror}") from error
-    return found  # type: ignore[return-value]  # bytes addresses are of other families
-
-
-def _bind(made: socket.socket, host: str, port: int, address: tuple[object, ...]) -> None:
-    # Without it, connections of an earlier cluster in TIME_WAIT would count; a listener counts even with it.
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if made.family == socket.AF_INET6:
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    try:
-        made.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortTaken(host, port, "another program listens there") from None
-        raise ConfigError(f"cannot listen on port {port} of {host!r}: {error.strerror}") from error

@@ -3,12 +3,13 @@
 Start: take the name, join the directory, listen, enter the map, follow it. A router listens before it is in the map,
 so that a taken port is found before anybody knows of it; requests that come before an owner is known are parked.
 
-End (SIGTERM, SIGINT): stop listening, close what is idle, send each client Close 1001, wait a little for the answers,
-then leave the map. Shards tell their objects of clients that have not answered.
+End (SIGTERM, SIGINT): stop listening (``listener``), send each client Close 1001, answer the requests that have been
+sent, wait a little for the clients' answers, then leave the map. Shards tell their objects of clients that have not
+answered.
 
 Retiring (SIGUSR1) is a gentle end, for a cluster that goes on with other routers: the same, but clients are sent their
-Close one after the other at ``retire_rate`` a second, so that they do not all come back in the same moment. SIGTERM
-during it ends at once.
+Close one after the other at ``retire_rate`` a second, so that they do not all come back in the same moment, and
+requests have ``RETIRE_REQUESTS_S`` to be answered. SIGTERM during it ends at once.
 
 Expelled: a router that was in the map and finds itself missing is held for dead, and shards have told its clients'
 objects so. It ends these clients' TCP and itself, without a word to anybody.
@@ -20,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -33,7 +33,7 @@ from ..common.collector import Collector
 from ..common.counters import CounterFile
 from ..common.defects import is_defect
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
-from ..common.errors import ConfigError, DescriptorsTooFew, Expelled, PortTaken
+from ..common.errors import DescriptorsTooFew, Expelled
 from ..common.ids import Incarnation
 from ..common.last_words import last_words_path, read_last_words
 from ..common.link import Dialer, Link
@@ -51,6 +51,7 @@ from .guard import Guard
 from .guard_watch import GuardWatch
 from .http_connection import Front, HttpConnection, protocol_factory
 from .links import OwnerLink
+from .listener import Listener
 from .objects import Objects
 from .output import Output
 from .poison import Running
@@ -58,11 +59,12 @@ from .receiving import Receiver
 from .retirement import GONE, Retirement
 from .surroundings import Surroundings
 from .timers import TICK_S, Wheel, ticks
+from .urls import authority
 
 log = logging.getLogger("roost.router")
 
-BACKLOG = 4096
-"""Connections that the system keeps for us until we accept them."""
+RETIRE_REQUESTS_S = 10.0
+"""Seconds that requests have to be answered once all clients of a retiring router have been sent away."""
 OTHER_DESCRIPTORS = 128
 """Descriptors beside those of clients: links (a handful each), files, the loop's own."""
 _TICKS_A_SECOND = ticks(1.0)
@@ -113,9 +115,11 @@ class Router:
         self._entered = False
         self._expelled: Expelled | None = None
         self._guard: GuardWatch | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
+        self._listening_ends: asyncio.Task[None] | None = None
         self._retiring = False
         self._retirement: Retirement | None = None
+        self._retires_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
         self._drained = asyncio.Event()
@@ -158,8 +162,10 @@ class Router:
             )
             closing.push_async_callback(self._dialer.aclose)
             closing.callback(self._deaths.close)
-            self._server = server = await self._listen()
-            closing.callback(server.close)
+            self._listener = listener = Listener(config.host, config.port)
+            closing.push_async_callback(self._close_listener)
+            self._front.own_host = None if listener.is_wildcard else authority(config.host, listener.port)
+            await listener.start(protocol_factory(self._front))
             counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
             closing.callback(counter_file.close)
             counter_file.start(self._loop)
@@ -173,11 +179,10 @@ class Router:
             await watch.start()
             closing.push_async_callback(watch.aclose)
             self._guard.start()
-            log.info("serving on %s:%d as incarnation %d", config.host, config.port, me.incarnation)
+            log.info("serving on %s as incarnation %d", authority(config.host, listener.port), me.incarnation)
             report_ready(config.ready_fd, config.name, me.incarnation)
             self._collector.start()
             await self._stop.wait()
-            server.close()
             if self._expelled is not None:
                 raise self._expelled
             await self._drain()
@@ -187,17 +192,6 @@ class Router:
         wanted = self._config.max_connections
         if wanted and wanted + OTHER_DESCRIPTORS > limit:
             raise DescriptorsTooFew(wanted + OTHER_DESCRIPTORS, limit)
-
-    async def _listen(self) -> asyncio.Server:
-        config = self._config
-        try:
-            return await self._loop.create_server(
-                protocol_factory(self._front), config.host, config.port, reuse_port=True, backlog=BACKLOG
-            )
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortTaken(config.host, config.port, "another program listens there") from error
-            raise ConfigError(f"cannot listen on {config.host}:{config.port}: {error.strerror or error}") from error
 
     def _make_guard(self, me: Incarnation) -> GuardWatch:
         config = self._config
@@ -301,7 +295,7 @@ class Router:
         counters.send_buffer_bytes = self._shared.send_buffers.total
         if self._retiring and not self._stop.is_set():
             self._retire_further()
-        if self._front.draining and not self._front.open and not len(self._shared.connections):
+        if self._front.ending and not self._front.open and not len(self._shared.connections):
             self._drained.set()  # ghosts included: their objects have heard of the end
 
     def _stop_ticking(self) -> None:
@@ -335,24 +329,50 @@ class Router:
         """Close the next few clients; when all have been told, end."""
         now = self._clock.now()
         if self._retirement is None:
-            assert self._server is not None
             rate = self._config.retire_rate
             log.info("retiring: %d connections are closed, %g a second", self.counters.connections, rate)
-            self._server.close()
+            self._stop_listening()
             self._front.drain()
             self._retirement = Retirement(self._shared.connections, rate, now)
-        elif self._retirement.step(now):
+        elif not self._retirement.step(now) or not self._has_stopped_listening():
+            self._retires_until = now + RETIRE_REQUESTS_S
+        elif not self._front.open or now >= self._retires_until:
             self._stop.set()
+
+    def _stop_listening(self) -> asyncio.Task[None]:
+        """Begin to close the port without losing anybody, if that has not begun."""
+        if self._listening_ends is None:
+            assert self._listener is not None
+            others = any(
+                member.kind is MemberKind.ROUTER
+                for member in self._front.map.members.values()
+                if member.incarnation != self._me
+            )
+            self._listening_ends = self._loop.create_task(self._listener.drain(handed_on=others))
+        return self._listening_ends
+
+    def _has_stopped_listening(self) -> bool:
+        return self._listening_ends is not None and self._listening_ends.done()
+
+    async def _close_listener(self) -> None:
+        """Close the port at once."""
+        assert self._listener is not None
+        if self._listening_ends is not None:
+            self._listening_ends.cancel()
+            await asyncio.wait([self._listening_ends])
+        self._listener.close()
 
     async def _drain(self) -> None:
         """Close every client, and give each a little time to answer."""
         shared = self._shared
         log.info("draining %d connections", len(shared.connections))
-        self._front.drain()
+        listening_ends = self._stop_listening()
+        self._front.drain(ending=True)
         for count, connection in enumerate(shared.connections.all(), 1):
             connection.close(GOING_AWAY, GONE)
             if count % 256 == 0:
                 await asyncio.sleep(0)  # keeps the answers and the links going
+        await asyncio.wait([listening_ends])  # it has deadlines of its own
         try:
             await asyncio.wait_for(self._drained.wait(), self._config.drain_timeout_s)
         except TimeoutError:

@@ -12,7 +12,7 @@ from ..common.config import MemberConfig, setting
 class RouterConfig(MemberConfig):
     """Everything a router can be told. Times are seconds, sizes bytes."""
 
-    host: str = setting("127.0.0.1", help="address that clients connect to")
+    host: str = setting("127.0.0.1", help="address that clients connect to; :: is every address, of IPv4 as well")
     port: int = setting(
         8787, help="port that clients connect to; routers of one cluster share it", at_least=0, at_most=65_535
     )
@@ -40,7 +40,10 @@ class RouterConfig(MemberConfig):
         at_least=0.1,
     )
     keep_alive_s: float = setting(
-        60.0, help="time an HTTP connection may be idle between two requests", unit="s", at_least=0.1
+        limits.KEEP_ALIVE_S,
+        help="time an HTTP connection may be idle between two requests; longer than proxies keep theirs",
+        unit="s",
+        at_least=0.1,
     )
     parked_timeout_s: float = setting(
         limits.PARKED_TIMEOUT_S,

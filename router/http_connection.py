@@ -13,16 +13,21 @@ A connection is always in one phase, and each phase has one deadline::
     BUSY      the object has a request     none: handlers take what they take
     UPGRADE   it has an upgrade            handshake_timeout_s, then 503
     IDLE      between two requests         keep_alive_s, then it is closed
-    CLOGGED   the client does not take     keep_alive_s, then it is cut off
+    CLOGGED   the client does not take     CLOGGED_S, then it is cut off
               its response
     LINGERING the last response is out,    LINGER_S, then it is cut off
               unread bytes are dropped
+
+A router that drains loses no request. It answers what its clients have sent, says ``Connection: close`` with the last
+answer, and gives those without a request ``DRAIN_IDLE_S`` to send another one. A closed connection may always cross a
+request: so an idle one is closed only when nothing of it lies unread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum, auto
@@ -36,6 +41,7 @@ from . import handshake, page
 from .config import RouterConfig
 from .connection import Connection
 from .forwarding import Forwarding
+from .frames import GOING_AWAY
 from .handshake import Handshake
 from .http import (
     ALLOWED,
@@ -49,16 +55,21 @@ from .http import (
 )
 from .request_parser import Incoming, RequestParser
 from .requests import Request
+from .retirement import GONE
 from .send_buffers import HIGH_WATER, SlowClient
 from .surroundings import Surroundings
 from .timers import TICK_S, ticks
-from .urls import Address, address, path_of
+from .urls import Address, address, authority, path_of
 
 log = logging.getLogger("roost.router")
 
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
+CLOGGED_S = 60.0
+"""Seconds that a client may take to receive a response."""
+DRAIN_IDLE_S = 1.0
+"""Seconds that a connection without a request stays open at a router that drains."""
 ENDING = "this router is ending; try again, and another one answers"
 OWN_PATHS = ("/", "/healthz", "*")
 """Paths that the router answers itself; ``*`` is the server as a whole, about which OPTIONS can ask."""
@@ -95,7 +106,9 @@ class Front:
     Attributes:
         open: The connections that speak HTTP at present.
         map: The cluster map.
-        draining: No new requests are taken.
+        own_host: What stands for the host that an HTTP/1.0 client does not name; ``None``: the address it has called.
+        draining: Connections end with the answer to the request that they have sent last.
+        ending: There is no time left: WebSockets that are opened now are closed at once.
         spent: The parser of all connections that are over. The timer wheel lets go of them only after a while, and
             their own parsers would be most of what they hold.
     """
@@ -108,8 +121,9 @@ class Front:
         self.open: set[HttpConnection] = set()
         self.map = ClusterMap()
         self.namespaces: tuple[str, ...] = ()
-        self.own_host = f"{config.host}:{config.port}"
+        self.own_host: str | None = f"{config.host}:{config.port}"
         self.draining = False
+        self.ending = False
         self.spent = self.new_parser()
         self.spent.drop()
         self._waiting: dict[HttpConnection, None] = {}
@@ -121,7 +135,7 @@ class Front:
             Phase.BUSY: 0,
             Phase.UPGRADE: ticks(config.handshake_timeout_s),
             Phase.IDLE: ticks(config.keep_alive_s),
-            Phase.CLOGGED: ticks(config.keep_alive_s),
+            Phase.CLOGGED: ticks(CLOGGED_S),
             Phase.LINGERING: ticks(LINGER_S),
         }
         self._date = b""
@@ -129,7 +143,9 @@ class Front:
 
     def new_parser(self) -> RequestParser:
         """The parser of a new connection."""
-        return RequestParser(own_host=self.own_host, max_body_bytes=self.config.max_body_bytes, counters=self.counters)
+        return RequestParser(
+            own_host=self.own_host or "", max_body_bytes=self.config.max_body_bytes, counters=self.counters
+        )
 
     def take_map(self, new: ClusterMap) -> None:
         """Follow a new cluster map."""
@@ -171,10 +187,17 @@ class Front:
             self._date_until = tick + _DATE_TICKS
         return self._date
 
-    def drain(self) -> None:
-        """Close connections without a request; the others close after their answer."""
+    def drain(self, *, ending: bool = False) -> None:
+        """Let all connections end: those with a request after its answer, the others soon.
+
+        Args:
+            ending: Soon the router ends: requests that wait for the first shard wait no longer.
+        """
         self.draining = True
-        for connection in list(self._waiting):
+        self.ending = self.ending or ending
+        for phase in (Phase.FRESH, Phase.IDLE):
+            self.deadlines[phase] = min(self.deadlines[phase], ticks(DRAIN_IDLE_S))
+        for connection in list(self._waiting) if ending else ():
             connection.go_on()
         for connection in list(self.open):
             connection.drain()
@@ -228,9 +251,10 @@ class HttpConnection(asyncio.Protocol):
         front.open.add(self)
         crowded = counters.handshakes_in_flight >= MAX_HANDSHAKES_IN_FLIGHT
         self._enter(Phase.FRESH)
-        if front.draining:
-            self._refuse(Unavailable(ENDING))
-        elif crowded:
+        if front.own_host is None:
+            host, port = transport.get_extra_info("sockname")[:2]
+            self._parser.own_host = authority(host, port)
+        if crowded:
             self._refuse(Unavailable(f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"))
 
     def data_received(self, data: bytes) -> None:
@@ -342,9 +366,9 @@ class HttpConnection(asyncio.Protocol):
         try:
             if self._answer_own(incoming):
                 return
-            if front.draining:
-                raise Unavailable(ENDING)
             if not front.namespaces:
+                if front.ending:
+                    raise Unavailable(ENDING)
                 front.wait(self)
                 self._enter(Phase.WAITING)
                 return
@@ -395,7 +419,7 @@ class HttpConnection(asyncio.Protocol):
         if head.wants_websocket:
             raise BadRequest(f"{path} is no object: a WebSocket is opened at /<namespace>/<name>")
         if path == "/healthz":
-            status, body = page.health(slots_attached=front.forwarding.attached, slots=SLOTS, draining=front.draining)
+            status, body = page.health(slots_attached=front.forwarding.attached, slots=SLOTS, draining=front.ending)
             if status == 200 and head.method == "OPTIONS":
                 status, body = 204, b""
             self._respond(status, [page.JSON, _ALLOW, (b"cache-control", b"no-store")], body)
@@ -435,7 +459,7 @@ class HttpConnection(asyncio.Protocol):
 
     def upgraded(self, connection: Connection, response: HttpResponse) -> None:
         """The object accepted the WebSocket."""
-        transport, shake = self._transport, self._handshake
+        front, transport, shake = self._front, self._transport, self._handshake
         assert transport is not None
         assert shake is not None
         try:
@@ -458,6 +482,8 @@ class HttpConnection(asyncio.Protocol):
             transport.resume_reading()
         if rest:
             connection.data_received(rest)
+        if front.ending:
+            connection.close(GOING_AWAY, GONE)
 
     def failed(self, error: RequestError) -> None:
         """There is no answer of an object."""
@@ -504,12 +530,16 @@ class HttpConnection(asyncio.Protocol):
         self._finish(keep_alive)
 
     def _may_keep_alive(self, incoming: Incoming) -> bool:
-        return incoming.head.keep_alive and not incoming.head.wants_websocket and not self._front.draining
+        if not incoming.head.keep_alive or incoming.head.wants_websocket:
+            return False
+        parser = self._parser
+        return not self._front.draining or bool(parser.items) or parser.head_open or parser.body_open
 
     def _finish(self, keep_alive: bool) -> None:
         """The present request is answered."""
         self._release()
-        linger = self._phase is Phase.UPGRADE or self._parser.rest != b""
+        # The end of our own comes unasked: a request may be on its way, and a reset would take our answer along.
+        linger = self._phase is Phase.UPGRADE or self._parser.rest != b"" or self._front.draining
         self._incoming = self._request = self._handshake = None
         if keep_alive:
             self._enter(Phase.IDLE)
@@ -540,10 +570,21 @@ class HttpConnection(asyncio.Protocol):
         self._enter(Phase.LINGERING)
         self._transport.close()
 
-    def drain(self) -> None:
-        """Close now if no request is being answered."""
-        if self._incoming is None and self._transport is not None and self._phase is not Phase.LINGERING:
+    def _close_idle(self) -> None:
+        """Close, unless a request has arrived that we have not read yet: the loop may be late."""
+        assert self._transport is not None
+        if _has_unread(self._transport):
+            self._deadline = self._front.shared.wheel.tick + 1
+            self._due = self._front.shared.wheel.schedule(self, 1)
+        else:
             self._close()
+
+    def drain(self) -> None:
+        """The router drains: without a request, wait a little for one."""
+        if self._phase is Phase.FRESH or self._phase is Phase.IDLE:
+            wait = self._front.deadlines[self._phase]
+            self._deadline = min(self._deadline, self._front.shared.wheel.tick + wait)
+            self._due = self._front.shared.wheel.schedule(self, wait)
 
     def abort(self) -> None:
         """End now."""
@@ -617,9 +658,19 @@ class HttpConnection(asyncio.Protocol):
             self.failed(Unavailable("no shard has entered the cluster yet; try again later"))
             self._serve()
         elif phase is Phase.FRESH or phase is Phase.IDLE:
-            self._close()
+            self._close_idle()
         else:
             self.abort()
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Whether the system has received bytes, or the end, that the loop has not yet given to the protocol."""
+    endpoint = transport.get_extra_info("socket")
+    if endpoint is None:
+        return False
+    look = select.poll()
+    look.register(endpoint.fileno(), select.POLLIN)
+    return bool(look.poll(0))
 
 
 def protocol_factory(front: Front) -> Callable[[], HttpConnection]:

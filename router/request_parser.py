@@ -37,7 +37,7 @@ class RequestParser:
     """Parses one connection's requests. Pure: bytes in, ``items`` out.
 
     Args:
-        own_host: Host for HTTP/1.0 requests that name none.
+        own_host: Host for HTTP/1.0 requests that name none; may be set anew.
         max_body_bytes: Limit of a body.
         counters: ``body_bytes`` is the bound of all bodies together.
 
@@ -57,7 +57,7 @@ class RequestParser:
         self.rest = b""
         self.head_open = False
         self.body_open = False
-        self._own_host = own_host
+        self.own_host = own_host
         self._max_body_bytes = max_body_bytes
         self._counters = counters
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -197,7 +197,7 @@ class RequestParser:
                 self._target,
                 self._version,
                 self._headers,
-                own_host=self._own_host,
+                own_host=self.own_host,
                 max_body_bytes=self._max_body_bytes,
             )
         except RequestError as error:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.cluster import Cluster
 from tests.raw_client import TEXT, RawClient, frame, request, upgrade_head
+
+APP = Path(__file__).with_name("app.py")
 
 
 @pytest.fixture
@@ -465,6 +468,18 @@ async def test_an_idle_connection_is_closed(impatient: Cluster) -> None:
     async with await RawClient.open(impatient.port) as client:
         assert (await client.request("GET", "/web/x")).status == 200
         assert await client.expect_eof(5) == b""
+
+
+@pytest.mark.parametrize(("host", "own"), [("::1", "[::1]"), ("::", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
+async def test_a_client_that_names_no_host_sees_the_address_that_it_called(host: str, own: str) -> None:
+    with Cluster(APP, host=host) as cluster:
+        async with await RawClient.open(cluster.port, "::1" if host == "::1" else "127.0.0.1") as client:
+            await client.send("GET /web/x HTTP/1.0\r\n\r\n")
+            reply = await client.response()
+            assert json.loads(reply.body)["url"] == f"http://{own}:{cluster.port}/web/x"
+        if host == "::":
+            async with await RawClient.open(cluster.port, "::1") as client:
+                assert (await client.request("GET", "/healthz")).status == 200
 
 
 async def test_an_upgrade_that_the_object_does_not_answer_in_time_is_refused(impatient: Cluster, name: str) -> None:

@@ -7,12 +7,15 @@ import json
 import signal
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
+import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
 from tests.cluster import Cluster
+from tests.raw_client import RawClient, request
 from tests.waiting import until, within
 
 APP = Path(__file__).with_name("app.py")
@@ -45,6 +48,56 @@ async def test_a_router_that_retires_leaves_its_clients_one_after_the_other() ->
             await client.send("still here")
             assert await within("an echo", client.recv()) == "still here"
             await client.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+async def test_no_request_is_lost_with_a_router_that_ends(number: signal.Signals) -> None:
+    """Neither of those who connect in that moment, nor of those who keep their connection."""
+    with Cluster(APP, routers=3) as cluster:
+        done: Counter[str] = Counter()
+        ending = asyncio.Event()
+
+        async def connect_for_each() -> None:
+            while not ending.is_set():
+                done[f"once {(await request(cluster.port, 'GET', '/web/x')).status}"] += 1
+
+        async def keep() -> None:
+            while not ending.is_set():
+                async with await RawClient.open(cluster.port) as client:
+                    last = False
+                    while not ending.is_set() and not last:
+                        reply = await client.request("GET", "/web/x")
+                        done[f"kept {reply.status}"] += 1
+                        last = reply.header("connection") == "close"
+                    done["told to close"] += last
+
+        tasks = [asyncio.create_task(work()) for work in (connect_for_each, keep) for _ in range(8)]
+        for name in ("router-1", "router-2"):
+            await asyncio.sleep(0.3)
+            cluster.processes[name].popen.send_signal(number)
+            assert await asyncio.to_thread(cluster.processes[name].ended) == 0
+        await asyncio.sleep(0.3)
+        ending.set()
+        await within("the last answers", asyncio.gather(*tasks))
+        assert done.keys() <= {"once 200", "kept 200", "told to close"}, done
+        assert min(done["once 200"], done["kept 200"]) > 100
+
+
+async def test_a_request_under_way_is_answered_by_a_router_that_retires() -> None:
+    with Cluster(APP, routers=1) as cluster:
+        router = cluster.processes["router-1"]
+        async with await RawClient.open(cluster.port) as client:
+            asked = asyncio.create_task(client.request("GET", "/web/x?do=wait"))
+            while json.loads((await request(cluster.port, "GET", "/web/x")).body)["count"] < 2:
+                pass
+            async with await RawClient.open(cluster.port) as other:
+                await other.request("GET", "/web/x")  # a connection that is kept
+                router.popen.send_signal(signal.SIGUSR1)
+                await asyncio.sleep(0.2)
+                reply = await other.request("GET", "/web/x?do=open")
+                assert (reply.status, reply.header("connection")) == (200, "close"), "there is no other router"
+            assert (await asked).text.startswith("waited")
+        assert await asyncio.to_thread(router.ended) == 0
 
 
 async def test_sigterm_ends_a_retiring_router_at_once() -> None:

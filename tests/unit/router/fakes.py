@@ -40,6 +40,7 @@ class FakeTransport:
         taken: The client takes all at once, the usual case.
         slow: The protocol has been told to pause.
         socket: What the connection may write to directly; without one all goes through the transport.
+        sockname: The address that the client has called.
     """
 
     def __init__(self) -> None:
@@ -51,9 +52,10 @@ class FakeTransport:
         self.paused = self.closed = self.aborted = self.eof = False
         self.protocol: Any = None
         self.socket: socket.socket | None = None
+        self.sockname: tuple[Any, ...] = ()
 
     def get_extra_info(self, name: str) -> Any:
-        return None if self.socket is None else {"socket": self.socket}[name]
+        return {"socket": self.socket, "sockname": self.sockname}[name]
 
     def write(self, data: bytes) -> None:
         assert not self.eof, "write after write_eof"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import weakref
 from typing import Any
 
@@ -38,8 +39,9 @@ UPGRADE = (
 class Client:
     """One TCP connection to the rig."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, sockname: tuple[Any, ...] = ()) -> None:
         self.transport = FakeTransport()
+        self.transport.sockname = sockname
         self.protocol: Any = HttpConnection(rig.front)
         self.transport.protocol = self.protocol
         self.protocol.connection_made(self.transport)
@@ -340,8 +342,12 @@ def test_draining_ends_their_wait(rig: Rig) -> None:
     client = rig.client()
     client.send(GET)
     rig.front.drain()
-    assert status(client.take()) == 503
-    assert client.transport.closed
+    assert client.take() == b"", "a router that only retires has time"
+    rig.front.drain(ending=True)
+    answer = client.take()
+    assert status(answer) == 503
+    assert b"connection: close" in answer
+    assert client.transport.eof
 
 
 def test_too_many_handshakes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,11 +623,32 @@ def test_an_idle_connection_is_closed_in_silence(rig: Rig) -> None:
         client.send(GET)
         rig.answer(rig.asked()[0])
         assert client.take()
-        rig.world.pass_time(59)
-        assert not client.transport.ending
+        rig.world.pass_time(124)
+        assert not client.transport.ending, "proxies keep theirs for up to 120 s, and may use one at the last moment"
     rig.world.pass_time(1.3)
     assert client.transport.closed
     assert client.take() == b""
+
+
+def test_an_idle_connection_is_not_closed_over_a_request_that_was_not_read_yet(rig: Rig) -> None:
+    """The loop was busy when the request came, and looks at the time first."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client = rig.client()
+        client.transport.socket = ours
+        client.send(GET)
+        rig.answer(rig.asked()[0])
+        client.take()
+        theirs.sendall(GET)
+        rig.world.pass_time(130)
+        assert not client.transport.ending
+        client.send(ours.recv(1000))
+        rig.answer(rig.asked()[0])
+        assert status(client.take()) == 200
+        rig.world.pass_time(124)
+        assert not client.transport.ending
+        rig.world.pass_time(1.3)
+        assert client.transport.closed
 
 
 def test_many_requests_do_not_fill_the_wheel(rig: Rig) -> None:
@@ -635,19 +662,76 @@ def test_many_requests_do_not_fill_the_wheel(rig: Rig) -> None:
 # --- the end ---
 
 
-def test_draining_closes_the_idle_and_lets_the_busy_finish(rig: Rig) -> None:
-    idle, busy = rig.client(), rig.client()
+def test_draining_answers_what_was_sent_and_closes_the_idle_after_a_moment(rig: Rig) -> None:
+    idle, busy, kept = rig.client(), rig.client(), rig.client()
+    kept.send(GET)
+    rig.answer(rig.asked()[0])
+    kept.take()
     busy.send(GET)
     rig.front.drain()
-    assert idle.transport.closed
-    assert not busy.transport.ending
     rig.answer(rig.asked()[0])
-    assert b"connection: close" in busy.take()
-    assert busy.transport.closed
+    answer = busy.take()
+    assert status(answer) == 200
+    assert b"connection: close" in answer
+    assert busy.transport.eof
+    assert not busy.transport.closed, "a request that is on its way would reset it, and take the answer along"
     late = rig.client()
-    assert status(late.take()) == 503
+    rig.world.pass_time(0.8)
+    for client in (kept, late):
+        client.send(GET)
+        rig.answer(rig.asked()[0])
+        answer = client.take()
+        assert status(answer) == 200, "no other router can answer what was sent here"
+        assert b"connection: close" in answer
+        assert client.transport.eof
+    assert not idle.transport.ending
+    rig.world.pass_time(0.3)
+    assert idle.transport.closed
+    assert idle.take() == b""
     rig.front.abort()
     assert late.transport.aborted
+
+
+def test_draining_answers_all_requests_of_a_pipeline_before_it_says_that_it_closes(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET + GET + GET[:10])
+    rig.front.drain(ending=True)
+    for rest in (b"", GET[10:]):
+        rig.answer(rig.asked()[0])
+        answer = client.take()
+        assert status(answer) == 200
+        assert b"connection: close" not in answer
+        client.send(rest)
+    rig.answer(rig.asked()[0])
+    assert b"connection: close" in client.take()
+    assert client.transport.eof
+
+
+def test_health_is_that_of_the_cluster_until_the_router_ends(rig: Rig) -> None:
+    """One that retires leaves the port to others: whoever asks for the port's health is to hear of theirs."""
+    request = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+    rig.front.drain()
+    assert status(rig.client().send(request)) == 200
+    rig.front.drain(ending=True)
+    assert status(rig.client().send(request)) == 503
+
+
+def test_a_socket_that_opens_while_the_router_ends_is_sent_away(rig: Rig) -> None:
+    early, late = rig.client(), rig.client()
+    rig.front.drain()
+    assert upgrade(rig, early).state is State.OPEN, "its turn comes with that of all others"
+    rig.front.drain(ending=True)
+    assert upgrade(rig, late).state is State.CLOSED_BY_ROUTER
+    head, _, behind = late.take().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101")
+    assert behind[2:4] == (1001).to_bytes(2, "big")
+
+
+def test_the_host_of_a_client_that_names_none_is_the_address_that_it_called(rig: Rig) -> None:
+    rig.front.own_host = None
+    client = Client(rig, sockname=("::1", 8787, 0, 0))
+    client.send(b"GET /chat-room/lobby HTTP/1.0\r\n\r\n")
+    assert rig.asked()[0].url == "http://[::1]:8787/chat-room/lobby"
 
 
 def test_the_date_is_made_once_a_second(rig: Rig) -> None:
