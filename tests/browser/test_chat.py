@@ -162,20 +162,27 @@ def test_a_tab_that_hears_nothing_any_more_connects_anew(browser: Browser, room:
     page.add_init_script(
         """const Real = WebSocket; let count = 0;
         window.opened = () => count;
+        window.pongs = 0;
         window.WebSocket = class extends Real {
           constructor(...all) { super(...all); this.number = ++count }
-          set onmessage(take) { super.onmessage = e => this.number == 1 && e.data == "/pong" || take(e) }
+          set onmessage(take) { super.onmessage = e => {
+            const pong = e.data == "/pong";
+            if (!pong || this.number > 1) take(e);
+            pongs += pong;
+          } }
         }"""
     )
     page.goto(f"{room}?name=ann")
     page.wait_for_function("document.getElementById('state').textContent == '1 person'")
-    for _ in range(2):
-        assert page.evaluate("opened()") == 1
-        page.clock.run_for(20_000)
+    page.clock.run_for(20_000)
+    page.wait_for_function("pongs == 1")
+    assert page.evaluate("opened()") == 1
+    page.clock.run_for(20_000)
     page.wait_for_function("opened() == 2")
     page.wait_for_function("document.getElementById('state').textContent == '1 person'")
-    page.clock.run_for(20_000)
-    page.wait_for_timeout(300)
+    for pongs in (2, 3):
+        page.clock.run_for(20_000)
+        page.wait_for_function("wanted => pongs == wanted", arg=pongs)
     page.clock.run_for(20_000)
     assert page.evaluate("opened()") == 2, "this one hears its pongs"
     context.close()
