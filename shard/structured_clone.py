@@ -41,6 +41,9 @@ MAX_DEPTH = 200
 _LINKED = 61440
 """CBOR tag of the linked form; unassigned (IANA: first come, first served)."""
 
+_SIMPLE = ATOMS - {str}
+"""Types whose values are copied as they are; text must be looked at."""
+
 _CARRIED = (
     "None, bool, int, float, str, bytes, list, tuple, dict, set, datetime, and the further types of the table in "
     "deploy/docs/attachments.md"
@@ -149,12 +152,17 @@ class _Walk:
         self._limit = limit
         self._count = 0
 
-    def enter(self, value: Any, depth: int) -> None:
-        self._count += 1
+    def count(self, more: int) -> None:
+        """There are *more* values."""
+        self._count += more
         if self._count > self._limit:
             raise CloneTooLarge(self._count, self._limit)
-        if depth > MAX_DEPTH:
-            raise _Refused(value, f"a value can be nested {MAX_DEPTH} levels deep")
+
+    @staticmethod
+    def enter(container: Any, depth: int) -> None:
+        """*container* is taken apart, which stands so many levels deep."""
+        if depth >= MAX_DEPTH:
+            raise _Refused(container, f"a value can be nested {MAX_DEPTH} levels deep")
 
 
 class _Plain(_Walk):
@@ -171,7 +179,6 @@ class _Plain(_Walk):
             _NotPlain: It holds something else, or one container twice.
             _Refused: It holds text that UTF-8 does not have.
         """
-        self.enter(value, depth)
         kind = type(value)
         if kind in ATOMS:
             return _text(value) if kind is str else value
@@ -179,35 +186,41 @@ class _Plain(_Walk):
             if id(value) in self._seen:
                 raise _NotPlain
             self._seen.add(id(value))
+        elif kind is not tuple:
+            return self._leaf(value)
+        self.enter(value, depth)
         if kind is dict:
+            self.count(2 * len(value))
             copied = {}
             for key, item in value.items():
                 try:
-                    copied[self._key(key, depth + 1)] = self.copy(item, depth + 1)
+                    # Most are short and simple, and this runs for each attachment: a call for each would double it.
+                    own_key = key if type(key) is str and key.isascii() else self._key(key, depth + 1)
+                    copied[own_key] = item if type(item) in _SIMPLE else self.copy(item, depth + 1)
                 except _Refused as refused:
                     refused.at(f"[{_shown(key)}]")
                     raise
             return copied
-        if kind is list or kind is tuple:
-            items = []
-            for item in value:
-                try:
-                    items.append(self.copy(item, depth + 1))
-                except _Refused as refused:
-                    refused.at(f"[{len(items)}]")
-                    raise
-            return items
+        self.count(len(value))
         if kind is set:
             return {self._key(item, depth + 1) for item in value}
-        return self._leaf(value)
+        items: list[Any] = []
+        for item in value:
+            try:
+                items.append(item if type(item) in _SIMPLE else self.copy(item, depth + 1))
+            except _Refused as refused:
+                refused.at(f"[{len(items)}]")
+                raise
+        return items
 
     def _key(self, value: Any, depth: int) -> Any:
         """A key of a dict, or an item of a set: it must come back hashable."""
-        self.enter(value, depth)
         kind = type(value)
         if kind in ATOMS:
             return _text(value) if kind is str else value
         if kind is tuple:
+            self.enter(value, depth)
+            self.count(len(value))
             return tuple([self._key(item, depth + 1) for item in value])
         return self._leaf(value)
 
@@ -243,7 +256,7 @@ class _Linker(_Walk):
         return [root, *self._nodes]
 
     def _item(self, value: Any, depth: int, *, hashable: bool = False) -> Any:
-        self.enter(value, depth)
+        self.count(1)
         atom = value if type(value) in ATOMS else atom_of(value)
         if atom is not None or value is None:
             return _text(atom) if type(atom) is str else atom
@@ -254,6 +267,8 @@ class _Linker(_Walk):
 
     def _node(self, value: Any, depth: int, *, hashable: bool) -> int:
         self._alive.append(value)
+        if isinstance(value, (dict, list, set, frozenset, tuple, BaseException)):
+            self.enter(value, depth)
         if isinstance(value, dict):
             if isinstance(value, OrderedDict):  # whose order is not that of the dict in it
                 return self._mapping(Kind.ORDERED_MAP, value, list(OrderedDict.items(value)), depth)
