@@ -5,6 +5,7 @@ What one command alone needs is imported by it, where that takes long: the other
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -218,6 +219,9 @@ def _say_progress(line: str) -> None:
 
 def main() -> None:
     """The console script: every error of ours is one line on stderr and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a pipe in another encoding gets "?" for a dash, not a traceback
     try:
         if not {"-h", "--help", "--version"}.intersection(sys.argv):
             check_system()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from roost.common.counters import Figure, Kind
+from roost.deploy import cli
 from roost.deploy.status import ClusterStatus, MemberStatus, Rates, duration, render
 from roost.deploy.tables import show, width_of
 
@@ -200,6 +202,17 @@ def test_a_terminal_gets_colours_and_what_fits() -> None:
     text = printed(crowd(40), terminal=True)
     assert "\x1b[" in text
     assert re.sub(r"\x1b\[[0-9;]*m", "", text) == render(crowd(40), 80).plain + "\n"
+
+
+def test_the_command_writes_all_of_it_into_a_pipe_of_any_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    monkeypatch.setattr(cli.client, "status", lambda *_: crowd(40))
+    monkeypatch.setattr(sys, "argv", ["roost", "status"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "ascii", write_through=True))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert out.getvalue().decode() == render(crowd(40)).plain.replace("·", "?").replace("–", "?") + "\n"
 
 
 def test_names_and_errors_cannot_act_upon_the_terminal() -> None:
