@@ -166,18 +166,20 @@ class RawClient:
             assert reply.header("sec-websocket-accept") == ACCEPT
         return reply
 
-    async def request(self, method: str, path: str, *more: str, body: bytes = b"") -> Reply:
-        """Send a request and read its answer; the connection stays open."""
+    async def request(
+        self, method: str, path: str, *more: str, body: bytes = b"", seconds: float = DEADLINE_S
+    ) -> Reply:
+        """Send a request and read its answer, which begins within *seconds*; the connection stays open."""
         lines = [f"{method} {path} HTTP/1.1", "Host: test", *more]
         if body:
             lines.append(f"Content-Length: {len(body)}")
         await self.send("\r\n".join(lines) + "\r\n\r\n", body)
-        return await self.response(head_only=method == "HEAD")
+        return await self.response(head_only=method == "HEAD", seconds=seconds)
 
-    async def response(self, head_only: bool = False) -> Reply:
+    async def response(self, head_only: bool = False, seconds: float = DEADLINE_S) -> Reply:
         """Read one response, by its Content-Length, its chunks, or to the end of the stream."""
         try:
-            head = await within("a response head", self.reader.readuntil(b"\r\n\r\n"))
+            head = await within("a response head", self.reader.readuntil(b"\r\n\r\n"), seconds)
         except asyncio.IncompleteReadError as error:
             raise AssertionError(f"the connection ended before a whole response head: {error.partial!r}") from None
         first, *lines = head.decode("latin-1")[:-4].split("\r\n")
@@ -259,7 +261,9 @@ def upgrade_head(path: str, *more: str, leave_out: str = "") -> str:
     return "\r\n".join([f"GET {path} HTTP/1.1", *lines, *more]) + "\r\n\r\n"
 
 
-async def request(port: int, method: str, path: str, *headers: str, body: bytes = b"") -> Reply:
+async def request(
+    port: int, method: str, path: str, *headers: str, body: bytes = b"", seconds: float = DEADLINE_S
+) -> Reply:
     """One request on a connection of its own."""
     async with await RawClient.open(port) as client:
-        return await client.request(method, path, "Connection: close", *headers, body=body)
+        return await client.request(method, path, "Connection: close", *headers, body=body, seconds=seconds)

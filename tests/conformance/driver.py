@@ -97,6 +97,8 @@ class Room:
     reports: Reports
     name: str
     namespace: str = "probe"
+    patience_s: float = DEADLINE_S
+    """Seconds that a step may take."""
 
     def __post_init__(self) -> None:
         self._taken: dict[str, int] = defaultdict(int)
@@ -122,6 +124,7 @@ class Room:
             "POST",
             self.path(step=name_of(step)),
             body=json.dumps(arguments).encode(),
+            seconds=self.patience_s,
         )
         assert reply.status == 200, f"{name_of(step)}: {reply}"
         answer = json.loads(reply.body)
