@@ -131,6 +131,10 @@ class Link(Generic[W]):
             self.closed = True
             self._endpoint.forget(self)
 
+    def give_up(self, error: Exception) -> None:
+        """Its owner cannot go on with it, because of *error*: as when what came could not be applied."""
+        self._endpoint.given_up(self, error)
+
     def note(self) -> None:
         """Call the callbacks that are due. For the endpoint, after something has come."""
         session = self.session
@@ -155,6 +159,8 @@ class Endpoint(ABC, Generic[W]):
         on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
         counters: Where batches and garbage are counted.
         on_failed: Called soon after a link was given up, with the reason. The link is closed already.
+        on_defect: Called at once with an error of our own, and is to end the process (``defects``). Without it the link
+            that the error was met for is given up.
 
     Attributes:
         on_drained: Called after each run of groups that were handed out.
@@ -173,6 +179,7 @@ class Endpoint(ABC, Generic[W]):
         on_group: Callable[[Link[W], bytes], None],
         counters: Counters,
         on_failed: Callable[[Link[W], Exception], None] | None,
+        on_defect: Callable[[Exception], None] | None = None,
     ) -> None:
         self._loop = loop
         self._cluster_id = cluster_id
@@ -180,6 +187,7 @@ class Endpoint(ABC, Generic[W]):
         self._now = clock.now
         self._on_group = on_group
         self._on_failed = on_failed
+        self._on_defect = on_defect
         self._counters = counters
         self._links: dict[Incarnation, Link[W]] = {}
         self.on_drained: Callable[[], None] = lambda: None
@@ -260,10 +268,9 @@ class Endpoint(ABC, Generic[W]):
             for group in groups:
                 session.send(group, self._map_version, now)
         except Exception as error:
-            # A group that cannot be sent would be missing there for ever, and nobody would know.
-            if not isinstance(error, ValueError):
-                _log.critical("link to %s: a group was not sent", link.name, exc_info=error)
-            self._fail(link, error)
+            # It would be missing there for ever, and nobody would know. What it carried counts as sent here, and is not
+            # unconfirmed: a shard would acknowledge what has led to it.
+            self._defect(link, "a group was not sent", error)
             return
         if session.blocked:
             link._seen_blocked = True
@@ -276,6 +283,9 @@ class Endpoint(ABC, Generic[W]):
         if self._links.get(link.remote) is link:
             del self._links[link.remote]
         self._detach(link)
+
+    def given_up(self, link: Link[W], error: Exception) -> None:
+        self._defect(link, "its owner cannot go on", error)
 
     # --- sockets ---
 
@@ -328,16 +338,22 @@ class Endpoint(ABC, Generic[W]):
             self._fail(link, error)
         except Exception as error:
             # Part of the group may have been applied: going on would be worse than ending.
-            _log.critical("link to %s: a group could not be applied", link.name, exc_info=error)
-            self._fail(link, error)
+            self._defect(link, "a group could not be applied", error)
 
     def _put_out(self, link: Link[W]) -> None:
         """Transmit. A link for which that fails is given up, and keeps no other from its turn."""
         try:
             self._transmit(link)
         except Exception as error:
-            _log.critical("link to %s: batches could not be sent", link.name, exc_info=error)
-            self._fail(link, error)
+            self._defect(link, "batches could not be sent", error)
+
+    def _defect(self, link: Link[W], what: str, error: Exception) -> None:
+        """An error of our own was met for *link*."""
+        if self._on_defect is not None:
+            self._on_defect(error)
+        else:
+            _log.critical("link to %s: %s", link.name, what, exc_info=error)
+        self._fail(link, error)
 
     def _fail(self, link: Link[W], error: Exception) -> None:
         if link.closed:
@@ -406,9 +422,13 @@ class Endpoint(ABC, Generic[W]):
         for link in list(self._links.values()):
             session = link.session
             if session.busy:
-                session.tick(now)
+                busy = True
+                try:
+                    session.tick(now)
+                except Exception as error:
+                    self._defect(link, "its clock has failed", error)
+                    continue
                 if session.outgoing:
                     self._put_out(link)
-                busy = True
         if busy and self._timer is None:
             self._timer = self._loop.call_later(TICK_S, self._tick)

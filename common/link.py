@@ -143,6 +143,7 @@ class _ZmqEndpoint(Endpoint[W]):
         on_group: Callable[[Link[W], bytes], None],
         counters: Counters,
         on_failed: Callable[[Link[W], Exception], None] | None,
+        on_defect: Callable[[Exception], None] | None = None,
     ) -> None:
         super().__init__(
             loop=loop,
@@ -152,6 +153,7 @@ class _ZmqEndpoint(Endpoint[W]):
             on_group=on_group,
             counters=counters,
             on_failed=on_failed,
+            on_defect=on_defect,
         )
         self._context = zmq.Context(io_threads=1)
 
@@ -299,6 +301,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
         counters: Where batches and garbage are counted.
         on_failed: Called soon after a link was given up, with the reason. The link is closed already.
+        on_defect: Called at once with an error of our own, and is to end the process.
 
     Raises:
         StartupError: The address cannot be bound.
@@ -317,6 +320,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         on_group: Callable[[Link[OutputWriter], bytes], None],
         counters: Counters,
         on_failed: Callable[[Link[OutputWriter], Exception], None] | None = None,
+        on_defect: Callable[[Exception], None] | None = None,
     ) -> None:
         super().__init__(
             loop=loop,
@@ -326,6 +330,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             on_group=on_group,
             counters=counters,
             on_failed=on_failed,
+            on_defect=on_defect,
         )
         self._by_name: dict[bytes, Link[OutputWriter]] = {}
         self._names: dict[Link[OutputWriter], bytes] = {}

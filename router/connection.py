@@ -581,6 +581,8 @@ class Connection(Outlet):
         self._is_failing = False
         if self._protocol is not None:
             self._protocol.give_up()
+        # What it has sent its shard has, but for what is parked; what of that was acknowledged nobody knows any more.
+        shared.counters.window_bytes -= self.window.clear()
         if self._backlog is not None:
             self._backlog = None
             shared.stopped.pop(self.number, None)

@@ -454,8 +454,11 @@ class Forwarding:
                 poisoned[owner] = self._deaths.poisoned(self._shards[owner].seat)
             self._slots.attach(slot, link, current.version, shared.wheel.tick)
             attached[owner].append(slot)
-            for entry in entries:
-                left -= self._restore(entry, link, poisoned[owner])
+            try:
+                for entry in entries:
+                    left -= self._restore(entry, link, poisoned[owner])
+            except Exception as error:
+                link.give_up(error)  # half a slot is restored there: it must begin anew
         for owner, slots in attached.items():
             link = self._links[owner]
             link.writer.restored(current.version, array("H", sorted(slots)))
@@ -492,9 +495,16 @@ class Forwarding:
         if poisoned:
             self._drop_poisoned(entry, poisoned)
         entry.link = link
-        known = [connection for connection in entry.connections.values() if connection.known]
-        for connection in known:
-            writer.restore(connection.passport())
+        known = []
+        for connection in [connection for connection in entry.connections.values() if connection.known]:
+            try:
+                passport = connection.passport()
+            except Exception as error:
+                connection.forget_events()  # its new owner never hears of it
+                connection.break_off(error)
+            else:
+                writer.restore(passport)
+                known.append(connection)
         if not known:
             entry.forget_state()  # whoever owns the object now has begun anew
         elif entry.state is not None:

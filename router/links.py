@@ -37,3 +37,7 @@ class OwnerLink(Protocol):
     def close(self) -> None:
         """End the session: nothing of it is received any more."""
         ...
+
+    def give_up(self, error: Exception) -> None:
+        """*error*, a defect of ours, has left the session half done: the shard is told, and has to start anew."""
+        ...

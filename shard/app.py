@@ -29,7 +29,7 @@ from ..common.collector import Collector
 from ..common.config import ipc_endpoint
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
-from ..common.errors import Expelled, WireError
+from ..common.errors import Expelled
 from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
@@ -115,6 +115,7 @@ class Shard:
                 on_group=self._group,
                 counters=counters,
                 on_failed=self._link_failed,
+                on_defect=self._crash,
             )
             acceptor.on_drained = host.runner.go
             closing.push_async_callback(acceptor.aclose)
@@ -179,12 +180,7 @@ class Shard:
     def _group(self, link: Link[OutputWriter], group: bytes) -> None:
         assert self._host is not None
         self._host.runner.gather()
-        try:
-            read_events(group, self._sinks[link])
-        except WireError:
-            raise
-        except Exception as error:
-            self._crash(error)
+        read_events(group, self._sinks[link])
 
     @staticmethod
     def _crash(error: Exception) -> None:

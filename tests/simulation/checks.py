@@ -114,31 +114,45 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
     if client.router_died:
         yield from _router_death(cluster, client, ends)
         return
-    missing = [number for number in client.accepted if number not in messages and not _too_late(client, number)]
+    missing = (
+        []
+        if client.broken_off_at >= 0
+        else [number for number in client.accepted if number not in messages and not _too_late(client, number)]
+    )
     if missing:
         yield f"messages {missing} were accepted and never handled"
     for number, each in messages.items():
         if each[0].data == "kill":
             if len(each) > MAX_DEATHS_OF_EVENT:
                 yield f"message {number} killed its shard {len(each)} times"
+        elif client.broken_off_at >= 0:
+            continue  # its router has forgotten what it had not heard the end of
         elif each[-1].ended_at < 0 or each[-1].cancelled:
             yield f"message {number} was not handled to its end at its last delivery"
     poisoned = any(each.data == "kill" for each in runs if each.kind == "message")
     if not ends:
-        yield "no close was delivered"
+        if not client.broken_off_unknown:
+            yield "no close was delivered"
         return
     router = cluster.members[client.router] if client.router is not None else None
+    if client.broken_off_at >= 0 and ends[-1].data[0] == 1006:
+        return  # so it was told, however far the closing had come
     if client.left is not None:
         if ends[-1].data != client.left and not (router is not None and router.may_end):
             yield f"it left with {client.left}, its object heard {ends[-1].data}"
     elif client.closed_by is None or not (
         4000 <= client.closed_by < 5000
-        or (client.closed_by == 1011 and poisoned)
+        or (client.closed_by == 1011 and (poisoned or cluster.history.defects))
         or (router is not None and router.may_end and client.closed_by in (1001, 1006))
     ):
         yield f"the router closed it with {client.closed_by}"
     elif client.closed_by >= 4000 and ends[-1].data[:1] != (client.closed_by,):
         yield f"its object closed it with {client.closed_by} and heard {ends[-1].data}"
+
+
+def _is_poisoned(cluster: Cluster, client: Client) -> bool:
+    """Whether an event of the client was running when its shard met errors of its own, and so is not tried again."""
+    return client.closed_by == 1011 and bool(cluster.history.defects)
 
 
 def _too_late(client: Client, number: int) -> bool:
@@ -314,7 +328,7 @@ def _replies(run: Run, runs: dict[int, list[Execution]]) -> Iterator[str]:
                 if len(got) != len(tenure.sends[number]):
                     yield f"client {number}: {tenure.key} sent {tenure.sends[number]}, it got {got}"
     for client in run.clients:
-        if client.router_died or client.opened_at < 0:
+        if client.router_died or client.opened_at < 0 or _is_poisoned(cluster, client):
             continue
         final: dict[int, Execution] = {each.number: each for each in runs[client.number] if each.kind == "message"}
         for each in final.values():
@@ -418,11 +432,17 @@ def _nothing_left(run: Run) -> Iterator[str]:
     for member in cluster.serving(MemberKind.ROUTER):
         if connections(member) or len(member.app._shared.objects):
             yield f"{member.name} still has {len(connections(member))} connections"
-        if member.app.counters.wire_garbage or member.app.counters.links_failed:
-            yield f"{member.name} met {member.app.counters.wire_garbage} batches of garbage"
+        yield from _links_are_whole(cluster, member)
     for member in cluster.serving(MemberKind.SHARD):
         for owner in objects(member):
             if len(owner.sockets):
                 yield f"{owner.name} at {member.name} still has {len(owner.sockets)} sockets"
-        if member.app.counters.wire_garbage or member.app.counters.links_failed:
-            yield f"{member.name} met {member.app.counters.wire_garbage} batches of garbage"
+        yield from _links_are_whole(cluster, member)
+
+
+def _links_are_whole(cluster: Cluster, member: Member) -> Iterator[str]:
+    counters = member.app.counters
+    if counters.wire_garbage:
+        yield f"{member.name} met {counters.wire_garbage} batches of garbage"
+    if counters.links_failed and not cluster.history.defects:
+        yield f"{member.name} has given up {counters.links_failed} links, and nothing was wrong"

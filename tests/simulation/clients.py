@@ -169,6 +169,8 @@ class Client:
         closed_by: Code of the Close that came from the router, before any of its own.
         status: Status of the answer to its handshake.
         router_died: The router's process ended while it was connected.
+        broken_off_at: When its router met an error of its own for it, and so ended TCP without a word; -1 if never.
+        broken_off_unknown: That was when it should have been restored to a shard, which so never knew of it.
     """
 
     def __init__(self, cluster: Cluster, number: int, room: str, tag: str) -> None:
@@ -189,6 +191,8 @@ class Client:
         self.closed_at = -1.0
         self.status = 0
         self.router_died = False
+        self.broken_off_at = -1.0
+        self.broken_off_unknown = False
         self._cluster = cluster
         self._rng = cluster.client_rng
         self._tcp: Tcp | None = None
@@ -342,7 +346,11 @@ class Client:
             self._refused()
         elif self.stage in (Stage.OPEN, Stage.CLOSING):
             if self.stage is Stage.OPEN:
-                self.closed_by = self.closed_by or 1006
+                if self.broken_off_at >= 0:
+                    self._leave((1006, "WebSocket disconnected without sending Close frame.", False))
+                    self.left_at = self.broken_off_at
+                else:
+                    self.closed_by = self.closed_by or 1006
             if self._tcp is not None and not self._tcp.is_closing():
                 self._tcp.finish(self._delay())
             self._over()

@@ -197,6 +197,8 @@ class Cluster:
         if self.history.tracing:
             self.history.note(f"{process.name} ends: {error!r}")
         if member is not None:
+            if member.kind is MemberKind.SHARD and member.app.counters.links_failed and member.lost_at < 0:
+                member.lost_at = self.now  # one of its sessions was given up: to that router it is as if it had crashed
             self._gone(member)
 
     def kill(self, process: Process) -> None:

@@ -88,6 +88,7 @@ class History:
         accepted_at: When a router took a payload for a client from a link; by router, client and payload.
         attached: Attachment that each client's socket was given last.
         faults: What must never happen and has.
+        defects: When a process has met an error of its own last.
         releases: How many RELEASED records routers were given.
         events: The event log, when asked for.
         tracing: Whether it is.
@@ -102,6 +103,7 @@ class History:
         self._active: dict[int, Tenure] = {}
         self.faults: list[str] = []
         self.releases = 0
+        self.defects: dict[Any, float] = {}
         self.events: list[str] = []
         self.tracing = tracing
 

@@ -138,6 +138,7 @@ class Process:
         free_at: Until then it is busy with its last turn.
         task: Its main task.
         on_exit: Called when that has ended by itself.
+        armed: Where it is to meet an error of its own (``defects``).
         cluster: What it belongs to, for those who find the process by its loop.
     """
 
@@ -151,6 +152,7 @@ class Process:
         self.free_at = 0.0
         self.task: asyncio.Task[Any] | None = None
         self.on_exit: Callable[[Process], None] | None = None
+        self.armed: tuple[type, str] | None = None
         self.frozen_at = 0.0
         self._frozen_s = 0.0
         self._started_at = scheduler.now

@@ -76,6 +76,7 @@ FAULTS = {
     "lag": 1.5,
     "fill_disk": 1.0,
     "say_kill": 0.6,
+    "defect": 1.5,
 }
 """Faults by how often they come."""
 
@@ -85,6 +86,7 @@ THEMES = {
     "moves": ("move_on", "crash_mover", "crash_unseen", "lag", "reload", "join_router"),
     "routers": ("crash_router", "join_router", "leave_router", "crash_shard", "move"),
     "crashes": ("crash_shard", "lose_shard", "cut_link", "slow_down"),
+    "defects": ("defect", "defect", "move", "reload", "crash_router", "join_router"),
     "scaling": ("grow", "shrink", "reload", "fill_disk", "lose_supervisor", "crash_shard"),
 }
 """What some runs are full of: faults that are hard on each other."""
@@ -134,7 +136,7 @@ def draw(seed: int, theme: str = "") -> Plan:
         steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
     if not theme and rng.random() < 0.3:
         theme = rng.choice(list(THEMES))
-    faults = dict.fromkeys(THEMES[theme], 1.0) if theme else FAULTS
+    faults = {what: float(THEMES[theme].count(what)) for what in THEMES[theme]} if theme else FAULTS
     count = rng.randint(3, 7) if theme else rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))
     for _ in range(count):
         at = rng.uniform(QUIET_S, plan.lasts_s)

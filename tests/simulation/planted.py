@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from roost.common.directory import MapWatch
 from roost.common.endpoint import Link
 from roost.common.ids import Incarnation, Slot
 from roost.common.records import EventWriter
-from roost.common.session import HEADER_BYTES, Session
+from roost.common.session import HEADER_BYTES, Flag, Session
 from roost.router.connection import Connection
 from roost.router.receiving import Receiver
 from roost.router.slots import Slots as RouterSlots
 from roost.router.window import Window
+from roost.shard.app import Shard
 from roost.shard.events import RouterEvents
 from roost.shard.hosted import HostedObject
 from roost.shard.peers import Peer
@@ -184,6 +186,69 @@ def state_not_told() -> Planting:
     return mock.patch.object(EventWriter, "object_state", return_value=None)
 
 
+def given_up_in_silence() -> Planting:
+    """A router that gives a link up closes it and tells nobody."""
+    give_up = Session.give_up
+
+    def silent(self: Session, now: float) -> None:
+        give_up(self, now)
+        self.outgoing.clear()
+
+    return _all(
+        mock.patch.object(Session, "give_up", silent),
+        mock.patch.object(Session, "_control", _no_giving_up(Session._control)),
+    )
+
+
+def _no_giving_up(control: Callable[[Session, int], None]) -> Callable[[Session, int], None]:
+    def wrapped(self: Session, flag: int) -> None:
+        if flag != Flag.GAVE_UP:
+            control(self, flag)
+
+    return wrapped
+
+
+def _nothing(self: Connection, error: Exception) -> None:
+    pass
+
+
+def shard_goes_on() -> Planting:
+    """A shard logs an error of its own, and goes on with what it was doing."""
+    return mock.patch.object(Shard, "_crash", return_value=None)
+
+
+def connection_goes_on() -> Planting:
+    """A router logs an error of its own, and does not end the connection that it was met for."""
+    return mock.patch.object(Connection, "break_off", _nothing)
+
+
+def failed_map_counts() -> Planting:
+    """A map that could not be taken is not handed over again."""
+    look = MapWatch._look
+
+    def forgetful(self: MapWatch) -> None:
+        try:
+            look(self)
+        finally:
+            if self._untaken:
+                self._untaken, self._version = False, self._directory.map().version
+
+    return mock.patch.object(MapWatch, "_look", forgetful)
+
+
+def half_restored() -> Planting:
+    """A router that fails while it restores a slot does not give the link up."""
+    return mock.patch.object(SimDialer, "given_up", return_value=None)
+
+
+@contextlib.contextmanager
+def _all(*plantings: Planting) -> Iterator[None]:
+    with contextlib.ExitStack() as planted:
+        for each in plantings:
+            planted.enter_context(each)
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Plant:
     """A defect that can be planted.
@@ -217,5 +282,10 @@ PLANTS: dict[str, Plant] = {
         (old_requests_taken, 100, "bounces"),
         (output_waits_for_maps, 200, "moves"),
         (state_not_told, 100),
+        (given_up_in_silence, 100, "defects"),
+        (shard_goes_on, 50, "defects"),
+        (connection_goes_on, 200, "defects"),
+        (failed_map_counts, 200, "defects"),
+        (half_restored, 400, "defects"),
     )
 }

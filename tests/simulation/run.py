@@ -15,6 +15,7 @@ from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
 from . import checks, plan
 from .clients import Caller, Client, Stage
 from .cluster import Cluster, Member
+from .defects import SITES, OurOwnError, sites
 from .loops import START_S, State
 from .network import Weather
 from .outside import replaced
@@ -99,6 +100,8 @@ class Run:
             cluster.history.note("--- no more faults")
         cluster.network.weather = Weather()
         cluster.network.deaf.clear()
+        for process in cluster.members:
+            process.armed = None
         for pair in sorted(cluster.network.cut):
             cluster.network.heal(pair)
         cluster.store.full = False
@@ -245,6 +248,13 @@ class Run:
         if value < 0.5:
             self.cluster.later(1 + 10 * value, self.supervisor.begin)
 
+    def _defect(self, who: float, value: float) -> None:
+        """A process of ours meets an error of its own, the next time that it comes to some place."""
+        kind = MemberKind.ROUTER if who < 0.5 else MemberKind.SHARD
+        member = self._some(kind, (2 * who) % 1)
+        if member is not None:
+            member.process.armed = _one_of(list(SITES[kind]), value)
+
     # --- moves ---
 
     def _grow(self, who: float, value: float) -> None:
@@ -383,7 +393,7 @@ class _Logs(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         history = self._cluster.history
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None and not isinstance(error, AsAsked | SystemExit):
+        if error is not None and not isinstance(error, AsAsked | OurOwnError | SystemExit):
             history.fault(f"{record.getMessage()}: {error!r}")
         elif history.tracing:
             history.note(f"    {record.name} {record.levelname}: {record.getMessage()}")
@@ -408,6 +418,7 @@ def _tally(run: Run) -> Counter[str]:
             "batches carried": cluster.network.carried,
             "batches lost": cluster.network.lost,
             "writes refused": cluster.store.refused,
+            "errors of our own": len(history.defects),
         }
     )
 
@@ -419,7 +430,7 @@ def simulate(seed: int, *, tracing: bool = False, theme: str = "") -> Outcome:
     logger = logging.getLogger("roost")
     before = logger.level, logger.propagate
     try:
-        with replaced():
+        with replaced(), sites():
             run = Run(seed, tracing=tracing, theme=theme)
             logs = _Logs(run.cluster)
             logger.setLevel(logging.INFO if tracing else logging.ERROR)

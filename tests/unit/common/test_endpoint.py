@@ -254,3 +254,20 @@ def test_an_end_that_hears_of_it_gives_up_too() -> None:
     assert endpoint.failed == [link]
     assert endpoint._counters.wire_garbage == 0
     assert endpoint._counters.links_failed == 1
+
+
+def test_where_an_error_of_ours_ends_the_process_it_does_so_before_anything_else_happens() -> None:
+    """At a shard: the output that was not sent counts nowhere, so that a later acknowledgement would be too early."""
+    ends: list[Exception] = []
+    for broken in ("send", "tick"):
+        endpoint = Carrier()
+        endpoint._on_defect = ends.append
+        link = endpoint.to(2)
+        link.writer.message(1, 1, 0, b"x", True)
+        endpoint.clock.time += 1
+        with mock.patch.object(Session, broken, mock.Mock(side_effect=MemoryError(broken))):
+            link.flush()
+            endpoint._tick()
+        assert [str(error) for error in ends] == [broken]
+        assert link.closed
+        ends.clear()
