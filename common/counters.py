@@ -29,7 +29,7 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
@@ -171,6 +171,10 @@ class CounterFile:
         path: Where; an older file there is replaced at once. Its folder must exist.
         counters: What to publish.
 
+    Attributes:
+        stands_in: Says that the loop stands still and that this is nobody's fault: then a thread publishes for it, so
+            that the process is not taken for a hung one.
+
     Raises:
         OSError: The file cannot be written.
     """
@@ -195,6 +199,7 @@ class CounterFile:
             raise
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self.stands_in: Callable[[], bool] = lambda: False
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
 
@@ -202,6 +207,8 @@ class CounterFile:
         while not self._ended.wait(PUBLISH_INTERVAL_S):
             self._beats += 1
             _U64.pack_into(self._map, _FIXED.size, self._beats)
+            if self.stands_in():
+                self.publish()
 
     def publish(self) -> None:
         """Copy the counters into the file. Costs some microseconds; no system call."""

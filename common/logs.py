@@ -92,6 +92,8 @@ def install_handler(level: str, formatter: logging.Formatter, *, hosts: bool) ->
     logging.getLogger(OURS).setLevel(least)
 
 
-def line(text: str, process: str) -> str:
-    """What a process says without a logger, in the same form."""
-    return LineFormatter(process).format(logging.LogRecord(OURS, logging.INFO, "", 0, text, None, None))
+def line(text: str, process: str, *, level: str = "INFO", label: str = "") -> str:
+    """What is said without a logger, in the same form."""
+    record = logging.LogRecord("root", logging.INFO, "", 0, "%s", (text,), None)
+    record.levelname = level
+    return LineFormatter(process, lambda: label).format(record)

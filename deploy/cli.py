@@ -28,6 +28,7 @@ from .loadtest.command import load
 from .reloading import CANARY_S, LONGEST_CANARY_S
 from .status import render
 from .tables import show, width_of
+from .voice import terminal_kept
 
 _EXIT_CODES = (
     "Exit codes: 0 done · 1 no cluster, or an unexpected error · 2 wrong usage · 70 the start failed · "
@@ -56,6 +57,8 @@ def _option(field: str, *names: str) -> Any:
 
 
 _DEFAULT = {item.field: item.default for item in _UP.values()}
+_DEVELOPMENT_DRAIN_S = 1.0
+"""Seconds that members have to end in development: Ctrl-C is to be the end."""
 _DATA = _option("data")
 _RUN = _option("run")
 
@@ -114,6 +117,44 @@ def up(
         raise typer.Exit(serve(config, announce=_say))
     pid = start_in_background(config)
     _say(f"roost serves at {config.url} (supervisor {pid}, log {log_path(config)})")
+
+
+@app.command(epilog=_EXIT_CODES)
+def dev(
+    app: Annotated[str, typer.Argument(help=_UP["app"].about.help, show_default=False)] = "",
+    host: Annotated[str, _option("host")] = _DEFAULT["host"],
+    port: Annotated[int, _option("port")] = _DEFAULT["port"],
+    data: Annotated[Path, _DATA] = _DEFAULT["data"],
+    hibernate_after: Annotated[float, _option("hibernate_after")] = _DEFAULT["hibernate_after"],
+    var: Annotated[list[str] | None, _option("var")] = None,
+    set: Annotated[list[str] | None, _option("set")] = None,
+    log_level: Annotated[str, _option("log_level")] = _DEFAULT["log_level"],
+) -> None:
+    """Run an app while you write it: one router, one shard, and new code as soon as a file is saved.
+
+    Sockets stay open when code changes. Errors are shown in the answers and here, as is what is asked, printed and
+    logged; breakpoint() stops in this terminal.
+    """
+    from .supervisor import serve
+
+    config = UpConfig(
+        app=app,
+        routers=1,
+        shards=1,
+        host=host,
+        port=port,
+        admin_port=0,
+        data=data,
+        hibernate_after=hibernate_after,
+        var=tuple(var or ()),
+        set=tuple(set or ()),
+        watch=True,
+        development=True,
+        drain_timeout=_DEVELOPMENT_DRAIN_S,
+        log_level=log_level,
+    )
+    with terminal_kept():
+        raise typer.Exit(serve(config, announce=_say))
 
 
 @app.command(epilog=_EXIT_CODES)

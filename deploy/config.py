@@ -42,6 +42,9 @@ _OURS = frozenset(
 )
 """Members' settings that ``roost up`` decides by its own options."""
 
+_AT_ONCE = ("--drain-timeout-s=0.2",)
+"""In development: whoever presses Ctrl-C, or has saved a file, does not want to wait for clients or handlers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpConfig:
@@ -85,6 +88,11 @@ class UpConfig:
         at_least=2,
     )
     watch: bool = setting(False, help="reload when a Python file in the app's folder is saved")
+    development: bool = setting(
+        False,
+        help="for whoever writes the app: errors in the answers, an access log, and new code at once with --watch, not "
+        "shard by shard",
+    )
     log_level: str = setting("warning", help="least severe log records to write", choices=LOG_LEVELS)
     ready_fd: int = setting(-1, help="descriptor to which one line of JSON goes once the start succeeded or failed")
 
@@ -172,6 +180,7 @@ class UpConfig:
             # What routers do when no supervisor lives to do it.
             f"--grace-s={self.grace}",
             f"--stall-kill-s={self.stall_kill}",
+            *(["--development", *_AT_ONCE] if self.development else []),
             *self._set_argv("router"),
         ]
 
@@ -183,6 +192,7 @@ class UpConfig:
             f"--app={self.app_path}",
             f"--initial-shards={self.shards}",
             f"--hibernate-after-s={self.hibernate_after}",
+            *(["--development", *_AT_ONCE] if self.development else []),
             *(f"--vars={text}" for text in self.var),
             *self._set_argv("shard"),
         ]

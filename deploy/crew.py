@@ -59,7 +59,13 @@ class Crew:
         """Start the post's next process."""
         now = self._clock.now()
         try:
-            process = MemberProcess(post.kind, post.argv, on_ready=self._on_ready, on_end=self._on_end)
+            process = MemberProcess(
+                post.kind,
+                post.argv,
+                on_ready=self._on_ready,
+                on_end=self._on_end,
+                reads_input=self._config.development and post.kind is MemberKind.SHARD,
+            )
         except OSError as error:
             # No processes or memory left just now. A later start is tried again like after a death.
             post.started(0, now)

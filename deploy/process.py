@@ -50,6 +50,7 @@ class MemberProcess:
         *,
         on_ready: Callable[[MemberProcess, dict[str, Any]], None],
         on_end: Callable[[MemberProcess, int, str], None],
+        reads_input: bool = False,
     ) -> None:
         """Start the process; needs a running loop.
 
@@ -58,6 +59,7 @@ class MemberProcess:
             argv: Its arguments; ``--ready-fd`` is added.
             on_ready: Called at most once, with the report.
             on_end: Called once, with the exit code (negative for a signal) and the error that it reported, or "".
+            reads_input: It gets this program's stdin, for a debugger in a terminal.
         """
         self._loop = asyncio.get_running_loop()
         self._on_ready, self._on_end = on_ready, on_end
@@ -68,7 +70,7 @@ class MemberProcess:
         try:
             self._process = subprocess.Popen(
                 [*python_words(f"roost.{kind}"), *argv, f"--ready-fd={theirs}"],
-                stdin=subprocess.DEVNULL,
+                stdin=None if reads_input else subprocess.DEVNULL,
                 pass_fds=(theirs,),
                 start_new_session=True,
             )

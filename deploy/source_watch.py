@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from importlib.machinery import PathFinder
 from pathlib import Path, PurePath
 from sys import path as import_path
@@ -23,14 +23,22 @@ RETRY_S = 1.0
 """Seconds until the next try when a folder cannot be watched, or a reload not be begun."""
 
 
-def is_source(folder: PurePath, path: PurePath) -> bool:
-    """Whether *path* is a source file of an app in *folder*."""
+SOURCES = frozenset({".py"})
+"""Suffixes of what an app is made of."""
+PAGES = frozenset(
+    {".css", ".htm", ".html", ".j2", ".jinja", ".jinja2", ".js", ".mjs", ".mustache", ".svg", ".tmpl", ".tpl"}
+)
+"""Suffixes of what an app may show, and may have read when it was loaded. Not data: apps write it themselves."""
+
+
+def is_source(folder: PurePath, path: PurePath, suffixes: Collection[str] = SOURCES) -> bool:
+    """Whether *path* is a source file of an app in *folder*, by its suffix."""
     try:
         parts = path.relative_to(folder).parts
     except ValueError:
         return False
     inside = not any(part.startswith(".") or part in SKIPPED_FOLDERS for part in parts)
-    return inside and path.suffix == ".py"
+    return inside and path.suffix in suffixes
 
 
 def source_folder(app: str) -> Path:
@@ -58,14 +66,21 @@ class SourceWatch:
         app: Gives the app at the moment; a reload may have changed it.
         reload: Reloads and returns when that is over, however it ended.
         announce: Takes each line that a person should see.
+        suffixes: Of the files that count.
     """
 
     def __init__(
-        self, *, app: Callable[[], str], reload: Callable[[], Awaitable[None]], announce: Callable[[str], None]
+        self,
+        *,
+        app: Callable[[], str],
+        reload: Callable[[], Awaitable[None]],
+        announce: Callable[[str], None],
+        suffixes: Collection[str] = SOURCES,
     ) -> None:
         self._app = app
         self._reload = reload
         self._announce = announce
+        self._suffixes = suffixes
         self._stop = asyncio.Event()
         self._watched: tuple[Path, _Identity] | None = None
         self._said = ""
@@ -81,6 +96,10 @@ class SourceWatch:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    @property
+    def _kind(self) -> str:
+        return "Python file" if self._suffixes == SOURCES else "source file"
 
     async def _run(self) -> None:
         while not self._stop.is_set():
@@ -99,11 +118,11 @@ class SourceWatch:
         before, identity = self._watched, _identity(folder)
         self._watched = folder, identity
         if before is None or before[0] != folder or self._said:
-            self._announce(f"roost reloads when a Python file in {folder} is saved")
+            self._announce(f"roost reloads when a {self._kind} in {folder} is saved")
         self._said = ""
         changes = watchfiles.awatch(
             folder,
-            watch_filter=lambda _, path: is_source(folder, PurePath(path)),
+            watch_filter=lambda _, path: is_source(folder, PurePath(path), self._suffixes),
             stop_event=self._stop,
             rust_timeout=LOOK_MS,
             yield_on_timeout=True,

@@ -21,7 +21,7 @@ from itertools import count
 
 from ..common.cluster_map import Member, MemberKind
 from .config import UpConfig
-from .post import Post
+from .post import Post, PostState
 
 _GENERATION = re.compile(r"(.+)\.([1-9][0-9]*)")
 
@@ -87,6 +87,16 @@ class Staff:
     def latest_generation(self) -> int:
         """The highest one of which there is a shard, whether it holds a seat or not."""
         return latest_generation(post for post in self.posts.values() if post.kind is MemberKind.SHARD)
+
+    def revive(self, kind: MemberKind) -> bool:
+        """Posts of a kind whose first process could not start are posts for another one. Says whether there were any.
+
+        For a cluster that goes on waiting for them; otherwise such a post means that there is no cluster.
+        """
+        lost = [post for post in self.of_kind(kind) if post.state is PostState.ENDED]
+        for post in lost:
+            self.posts[post.name] = Post(post.name, kind, post.argv, seat=post.seat)
+        return bool(lost)
 
     def dismiss(self, posts: Iterable[Post]) -> None:
         """Posts are to be given up, and their seats with them if they still hold them."""

@@ -26,7 +26,7 @@ from ..common.clock import Clock, SystemClock
 from ..common.cluster_map import Member, MemberKind
 from ..common.config import parse
 from ..common.directory import FILE_NAME, SqliteDirectory
-from ..common.errors import DataFolderInUse, DirectoryError, RoostError, StartupError
+from ..common.errors import AppError, DataFolderInUse, DirectoryError, RoostError, StartupError
 from ..common.ids import Incarnation
 from ..common.logs import install_logging, line
 from ..common.processes import kill_member
@@ -50,9 +50,10 @@ from .post import Abort, GiveUp, Post, PostState
 from .reloading import CANARY_S, QUIET_S, Reload
 from .run_folder import SUPERVISOR, Address, sweep, write_address
 from .scaling import Scaling
-from .source_watch import SourceWatch
+from .source_watch import PAGES, SOURCES, SourceWatch
 from .staffing import Staff, listed
 from .status import ClusterStatus, duration
+from .swapping import Swap
 from .trial import Trial
 from .voice import Voice, leave_output
 
@@ -141,13 +142,16 @@ class Supervisor:
                     conductor.crew.adopt(post)
         try:
             await conductor.start()
-            if await self._until_end(self._get_ready()):
-                self._state = "running"
-                self._announce(f"roost serves at {self.config.url} (admin {self._admin}; Ctrl-C drains and stops)")
-                if not self.config.app or self.config.app == str(CHAT_EXAMPLE):
-                    self._announce(f"open {self.config.url}/chat-room/lobby in two browser tabs")
-                report_ready(self.config.ready_fd, SUPERVISOR, Incarnation(0))
-                async with self._watch_source():
+            async with contextlib.AsyncExitStack() as watching:
+                # In development the code may not load from the start: then it is a save that gets everybody ready.
+                if self.config.development:
+                    await watching.enter_async_context(self._watch_source())
+                if await self._until_end(self._get_ready()):
+                    self._state = "running"
+                    self._greet()
+                    report_ready(self.config.ready_fd, SUPERVISOR, Incarnation(0))
+                    if not self.config.development:
+                        await watching.enter_async_context(self._watch_source())
                     await self._until_end(asyncio.Event().wait())
             error = self._end.result()
             if error is not None:
@@ -157,6 +161,14 @@ class Supervisor:
             await self._drain()
         finally:
             await conductor.aclose()
+
+    def _greet(self) -> None:
+        url = self.config.url
+        self._announce(f"roost serves at {url} (admin {self._admin}; Ctrl-C drains and stops)")
+        if not self.config.app or self.config.app == str(CHAT_EXAMPLE):
+            self._announce(f"open {url}/chat-room/lobby in two browser tabs")
+        elif self.config.development:
+            self._announce(f"open {' or '.join(f'{url}/{name}/lobby' for name in self._conductor.map.namespaces)}")
 
     async def _until_end(self, doing: Coroutine[Any, Any, Any]) -> bool:
         """Await *doing*, or the end of the cluster.
@@ -258,6 +270,9 @@ class Supervisor:
         """A post cannot be staffed."""
         if self._conductor.change is not None and isinstance(verdict, Abort):
             return  # a post of that change, which says what becomes of it
+        if self.config.development and verdict.exit_code == AppError.exit_code:
+            self._announce(f"{verdict.why}; {self.config.url} shows the error until a file is saved that loads")
+            return
         same = [
             other for other in self._conductor.staff.posts.values() if other.kind is post.kind and other is not post
         ]
@@ -373,13 +388,20 @@ class Supervisor:
             app=lambda: self._conductor.staff.config.app_path,
             reload=self._reload_source,
             announce=self._announce,
+            suffixes=SOURCES | PAGES if self.config.development else SOURCES,
         )
         async with watch.running():
             yield
 
     async def _reload_source(self) -> None:
         """Reload once nothing else is under way."""
-        await self._conductor.until_idle()
+        conductor = self._conductor
+        await conductor.until_idle()
+        if self.config.development:
+            if not conductor.staff.revive(MemberKind.SHARD):
+                await conductor.carry_out(Swap(conductor.staff, conductor.map))
+            conductor.soon()
+            return
         change = self._reload(self._conductor.staff.config, CANARY_S)
         await self._conductor.carry_out(change)
 

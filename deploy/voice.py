@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+import termios
+from collections.abc import Callable, Iterator
 
 log = logging.getLogger("roost.supervisor")
 
@@ -35,6 +36,21 @@ class Voice:
             self._is_heard = False
         else:
             self._is_heard = True
+
+
+@contextlib.contextmanager
+def terminal_kept() -> Iterator[None]:
+    """Leave the terminal as it was: a debugger that is killed at its prompt cannot."""
+    try:
+        modes = termios.tcgetattr(0)
+    except (termios.error, OSError, ValueError):
+        yield  # stdin is no terminal
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error, OSError):
+            termios.tcsetattr(0, termios.TCSADRAIN, modes)
 
 
 def leave_output() -> None:

@@ -39,6 +39,7 @@ from ..common.last_words import last_words_path, read_last_words
 from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
 from ..common.startup import hold_name, raise_descriptor_limit, report_ready
+from . import development
 from .auto_response import Reports
 from .config import RouterConfig
 from .connection import Connection
@@ -165,7 +166,7 @@ class Router:
             self._listener = listener = Listener(config.host, config.port)
             closing.push_async_callback(self._close_listener)
             self._front.own_host = None if listener.is_wildcard else authority(config.host, listener.port)
-            await listener.start(protocol_factory(self._front))
+            await listener.start(self._new_connection())
             counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
             closing.callback(counter_file.close)
             counter_file.start(self._loop)
@@ -192,6 +193,13 @@ class Router:
         wanted = self._config.max_connections
         if wanted and wanted + OTHER_DESCRIPTORS > limit:
             raise DescriptorsTooFew(wanted + OTHER_DESCRIPTORS, limit)
+
+    def _new_connection(self) -> Callable[[], HttpConnection]:
+        """Makes the protocol of each TCP connection that is accepted."""
+        if not self._config.development:
+            return protocol_factory(self._front)
+        logging.getLogger("roost.access").setLevel(logging.INFO)
+        return development.protocol_factory(self._front, self._config.run)
 
     def _make_guard(self, me: Incarnation) -> GuardWatch:
         config = self._config

@@ -108,4 +108,7 @@ class RouterConfig(MemberConfig):
         unit="bytes",
         at_least=1 << 20,
     )
+    development: bool = setting(
+        False, help="log each request and its answer, and answer with what keeps the app that was saved from loading"
+    )
     compression: bool = setting(False, help="agree to permessage-deflate when a client offers it")

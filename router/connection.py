@@ -118,6 +118,11 @@ class Connection(Outlet):
         entry.connections[number] = self
         shared.connections.add(self)
 
+    @property
+    def client_close(self) -> tuple[int, str] | None:
+        """Code and reason of the client's Close; ``None`` when none has come."""
+        return self._client_close
+
     def _to(self, trigger: Trigger) -> None:
         self.state = after(self.state, trigger)
 

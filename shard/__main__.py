@@ -10,10 +10,13 @@ from ..common.startup import launch
 from .app import run
 from .config import ShardConfig
 from .current import current_label
+from .development import prepare
 
 
 def serve(config: ShardConfig) -> None:
     """Run a shard on uvloop until SIGTERM or SIGINT."""
+    if config.development:
+        prepare(config.name, current_label)
     uvloop.run(run(config))
 
 

@@ -37,6 +37,7 @@ from ..common.records import OutputWriter, read_events
 from ..common.startup import DEFECT_EXIT_CODE, hold_name, raise_descriptor_limit, report_ready
 from .config import ShardConfig
 from .counters import ShardCounters
+from .development import debugging, load_or_note
 from .events import LastEvents, RouterEvents
 from .handover import Handover
 from .host import Host
@@ -121,6 +122,7 @@ class Shard:
             closing.push_async_callback(acceptor.aclose)
             counter_file = CounterFile(config.run / f"{config.name}.counters", counters)
             closing.callback(counter_file.close)
+            counter_file.stands_in = debugging.__bool__
             counter_file.start(self._loop)
             collector = Collector(
                 counters,
@@ -210,7 +212,7 @@ async def run(config: ShardConfig) -> None:
     Raises:
         StartupError: It cannot start.
     """
-    classes = load(config.app)
+    classes = load_or_note(config) if config.development else load(config.app)
     for hosted in classes.values():
         for doubt in hosted.doubts():
             log.warning("%s: %s", hosted.namespace, doubt)

@@ -50,7 +50,9 @@ class ShardConfig(MemberConfig):
         at_most=limits.MAX_ATTACHMENT_BYTES_SETTABLE,
     )
     development: bool = setting(
-        False, help="show clients why an object's code failed, with the traceback; only where all clients may know"
+        False,
+        help="show clients why an object's code failed, with the traceback, and let it be debugged; only where all "
+        "clients may know",
     )
     vars: tuple[str, ...] = setting((), help="NAME=VALUE, which objects find as env.NAME")
 

@@ -85,6 +85,7 @@ class HostedObject:
         "_retry",
         "_retry_timer",
         "_unfinished_bytes",
+        "_waits_for_code",
         "accepting",
         "activation",
         "auto_response",
@@ -130,6 +131,7 @@ class HostedObject:
         self.restored = False
         self._retry: Retry | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
+        self._waits_for_code = False
         self.activation: Activation | None = None
         self.former: Activation | None = None
         self.idle_since = 0.0
@@ -168,6 +170,7 @@ class HostedObject:
             runner.start(job)
         else:
             self.mailbox.put(job.source, job)
+            self._waits_for_code = False
             self.pump()
 
     def take_back(self, job: Job) -> None:
@@ -184,7 +187,7 @@ class HostedObject:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
         if self.host.slots.holds(self) or (self.restored and self.host.is_closing):
             return  # at the end nothing is constructed that would be reset if that failed
-        while self.mailbox and self._retry_timer is None and self.former is None:
+        while self.mailbox and self._retry_timer is None and self.former is None and not self._waits_for_code:
             woken = self.activation is None
             if woken and not self._wake():
                 continue  # that job, or all of them, has been dealt with
@@ -238,6 +241,8 @@ class HostedObject:
             if activation.state is ActivationState.OVER:
                 return False  # the constructor has called abort()
             if self._try_again_later():
+                if self._waits_for_code:
+                    self._answer_waiting(failure)
                 return False
             first = self.mailbox.take()
             if first.kind is JobKind.FETCH:
@@ -256,6 +261,10 @@ class HostedObject:
         wait for that. Says whether there is another try."""
         if not self.restored or self.leaving or self.host.is_closing:
             return False
+        if self.host.config.development:
+            self._waits_for_code = True  # the next event tries again; the next code will be another shard's
+            self._end_life(ObjectGone(NOT_CONSTRUCTED))
+            return True
         now = self.host.now()
         self._retry = self._retry or Retry(now)
         delay_s = self._retry.next_delay_s(now)
@@ -266,6 +275,17 @@ class HostedObject:
         self._end_life(ObjectGone(NOT_CONSTRUCTED))
         self._retry_timer = self.host.call_later(delay_s, self._construct_again)
         return True
+
+    def _answer_waiting(self, failure: Failure) -> None:
+        """Whoever waits for an answer gets it; what sockets have said waits for other code."""
+        waiting = []
+        while self.mailbox:
+            waiting.append(self.mailbox.take())
+        for job in waiting:
+            if job.kind is JobKind.FETCH:
+                self.host.abandon(job, failure.text)
+            else:
+                self.mailbox.put(job.source, job)
 
     def _construct_again(self) -> None:
         self._retry_timer = None

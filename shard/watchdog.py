@@ -13,6 +13,7 @@ import threading
 import traceback
 
 from ..common.limits import BLOCKED_LOOP_REPORT_S
+from .development import debugging
 from .host import Host
 
 BEAT_S = 0.1
@@ -55,7 +56,7 @@ class Watchdog:
         seen, stood_s, reported = self._beats, 0.0, False
         # Event.wait measures itself: if this thread was held up as well, a late look counts as one step only.
         while not self._ended.wait(BEAT_S):
-            if self._beats != seen:
+            if self._beats != seen or debugging:
                 seen, stood_s, reported = self._beats, 0.0, False
                 continue
             stood_s += BEAT_S

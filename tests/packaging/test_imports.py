@@ -12,9 +12,9 @@ import pytest
 from tests.cluster import REPOSITORY
 
 SHELLS = {
-    "common": "clock counters directory endpoint first_process link logs processes startup system",
-    "router": "__main__ app death_watch guard_watch http_connection",
-    "shard": "__main__ activation app context handover host hosted release runner watchdog",
+    "common": "addresses clock counters directory endpoint first_process link logs processes startup system",
+    "router": "__main__ app death_watch development guard_watch half_open http_connection listener",
+    "shard": "__main__ activation app context handover host hosted loop_calls release remains runner tasks watchdog",
     "deploy": "admin background client conductor crew leftovers ports process source_watch supervisor trial "
     "loadtest/alarm loadtest/connection loadtest/coordinator loadtest/machine loadtest/running loadtest/seat "
     "loadtest/worker",
@@ -25,8 +25,14 @@ ACTING = {
     *("threading", "time", "uvloop", "zmq"),
 }
 """What only a shell may import."""
-EXEMPT = {"deploy/post.py": {"signal"}, "shard/jobs.py": {"asyncio"}}
-"""``post`` wants the names of signals, ``jobs`` those of types."""
+EXEMPT = {
+    "deploy/post.py": {"signal"},
+    "shard/jobs.py": {"asyncio"},
+    "shard/life.py": {"threading"},
+    "shard/pending.py": {"asyncio"},
+    "shard/web_socket.py": {"threading"},
+}
+"""``post`` wants the names of signals, ``jobs`` and ``pending`` those of types, the others who calls."""
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -60,6 +60,7 @@ def test_the_package_is_links_to_the_folders() -> None:
     "script",
     [
         "deploy/up",
+        "deploy/dev",
         "deploy/status",
         "deploy/scale",
         "deploy/reload",
