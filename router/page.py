@@ -31,11 +31,15 @@ small { display: block; margin-top: 0.7rem; color: var(--soft); }
 """
 
 _SCRIPT = """<script>
-for (const form of document.forms)
+for (const form of document.forms) {
+  const shown = form.nextElementSibling.querySelector("code");
+  shown.textContent = new URL(form.dataset.base, location.href).pathname + "<name>";  // with a proxy's prefix
   form.addEventListener("submit", event => {
     event.preventDefault();
     location.href = form.dataset.base + encodeURIComponent(form.elements.name.value);
   });
+}
+if (!document.forms.length) setTimeout(() => location.reload(), 1000);
 </script>"""
 
 _MANY = 4
@@ -49,7 +53,8 @@ def home(namespaces: Sequence[str]) -> bytes:
     hosted = (
         f'<div class="namespaces{many}">\n{sections}\n</div>'
         if namespaces
-        else "<section>No namespace is hosted yet: the shards are still starting. Load this page again.</section>"
+        else "<section>No namespace is hosted yet: the shards are still starting. This page looks again each second."
+        "</section>"
     )
     return document(
         "roost",

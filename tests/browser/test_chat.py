@@ -194,6 +194,7 @@ def test_below_a_prefix_that_a_proxy_strips(browser: Browser, cluster: Cluster) 
     with PrefixProxy(cluster.port, "/app") as proxy:
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{proxy.port}/app/")
+        assert page.inner_text("code") == "/app/chat-room/<name>"
         page.fill("input[name=name]", name)
         page.click("button")
         page.wait_for_function("document.getElementById('state')?.textContent.includes('pe')")

@@ -11,6 +11,7 @@ import pytest
 from roost.deploy.loadtest.ledger import Findings
 from roost.deploy.loadtest.page import page as report_page
 from roost.deploy.loadtest.plots import draw, svg
+from roost.router.page import home
 from tests.cluster import Cluster
 from tests.conformance.driver import unique
 from tests.unit.deploy.loadtest.test_plots import run_with_memory
@@ -98,6 +99,27 @@ def test_a_page_fits_and_can_be_read(page: Page, cluster: Cluster, path: str) ->
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.title()
     assert problems == []
+
+
+def test_many_namespaces_fit(page: Page) -> None:
+    names = ["chat-room", "a-namespace-" + "with-a-long-name-" * 6, *(f"game-{number}" for number in range(40))]
+    page.set_content(home(names).decode())
+    assert page.locator("form").count() == 42
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth")
+    assert page.evaluate(UNNAMED) == []
+    assert page.evaluate(CONTRAST) == []
+
+
+def test_the_home_page_of_a_cluster_that_starts_looks_again(page: Page) -> None:
+    answers = iter([home([]), home([]), home(["chat-room"])])
+    page.route("http://roost.test/", lambda route: route.fulfill(body=next(answers), content_type="text/html"))
+    page.clock.install()
+    page.goto("http://roost.test/")
+    for forms in (0, 1):
+        assert page.locator("form").count() == 0
+        with page.expect_navigation():
+            page.clock.run_for(1_000)
+        assert page.locator("form").count() == forms
 
 
 @pytest.mark.parametrize("passed", [True, False])
