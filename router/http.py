@@ -105,7 +105,7 @@ def examine(
         target: The request target.
         version: ``1.1``, ``1.0`` or whatever the client wrote.
         headers: Fields in order.
-        own_host: Stands in where an HTTP/1.0 client names no host; host and port as a URL has them.
+        own_host: Stands in where a client names no host; host and port as a URL has them.
         max_body_bytes: The largest body; a declared length beyond it is refused before it is read.
 
     Raises:
@@ -121,7 +121,8 @@ def examine(
     hosts = _values(fields, b"host")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise BadRequest(f"a request must have one Host header, got {len(hosts)}")
-    host = hosts[0].decode("latin-1") if hosts else own_host
+    # An empty one is what clients send that ask for no host in particular, as health checks do (RFC 9110 7.2).
+    host = hosts[0].decode("latin-1") if hosts and hosts[0] else own_host
     check_host(host)
     if method == "CONNECT":
         raise Refusal(405, "this server is no proxy: it does not do CONNECT", [(b"allow", ALLOWED)])

@@ -106,7 +106,7 @@ class Front:
     Attributes:
         open: The connections that speak HTTP at present.
         map: The cluster map.
-        own_host: What stands for the host that an HTTP/1.0 client does not name; ``None``: the address it has called.
+        own_host: What stands for the host that a client does not name; ``None``: the address that it has called.
         draining: Connections end with the answer to the request that they have sent last.
         ending: There is no time left: WebSockets that are opened now are closed at once.
         spent: The parser of all connections that are over. The timer wheel lets go of them only after a while, and

@@ -37,7 +37,7 @@ class RequestParser:
     """Parses one connection's requests. Pure: bytes in, ``items`` out.
 
     Args:
-        own_host: Host for HTTP/1.0 requests that name none; may be set anew.
+        own_host: Host for requests that name none; may be set anew.
         max_body_bytes: Limit of a body.
         counters: ``body_bytes`` is the bound of all bodies together.
 

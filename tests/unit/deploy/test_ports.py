@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_routers_that_listen_without_a_supervisor_count(router_socket: socket.so
     # The failed attempt holds nothing.
     router_socket.close()
     Reservation(host, port).close()
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this system has no IPv6")
+def test_any_address_is_one_of_ipv4_as_well(port: int, router_socket: socket.socket) -> None:
+    with pytest.raises(PortTaken, match="another program listens there"):
+        Reservation("::", port)
+    router_socket.close()
+    Reservation("::", port).close()
+    made = listen_alone("::", port)
+    socket.create_connection((HOST, port)).close()
+    made.close()
 
 
 def test_another_programs_wildcard_counts(port: int) -> None:

@@ -77,6 +77,11 @@ def test_http_1_0_needs_no_host_and_is_closed() -> None:
     assert not head((b"Connection", b"keep-alive"), version="1.0").keep_alive
 
 
+def test_an_empty_host_is_none() -> None:
+    assert head((b"Host", b"")).url == "http://own:8787/a/b?c"
+    assert head((b"Host", b""), target=b"http://other/x").url == "http://other/x"
+
+
 @pytest.mark.parametrize("value", [b"close", b"Close", b"x, CLOSE", b", close ,", b"\tclose"])
 def test_connection_close_is_heeded(value: bytes) -> None:
     assert not head(HOST, (b"Connection", value)).keep_alive
