@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 
-import uvloop
-
 from ..common.startup import launch
 from .app import run
 from .config import ShardConfig
 from .current import current_label
 from .development import prepare
+from .serving import run_through
 
 
 def serve(config: ShardConfig) -> None:
     """Run a shard on uvloop until SIGTERM or SIGINT."""
     if config.development:
         prepare(config.name, current_label)
-    uvloop.run(run(config))
+    run_through(run(config))
 
 
 def main() -> int:

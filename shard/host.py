@@ -24,7 +24,7 @@ from ..common.records import HttpRequest, HttpResponse, ObjectState, OutputWrite
 from .activation import Activation
 from .config import ShardConfig
 from .counters import ShardCounters
-from .failures import Failure, is_end_of_life
+from .failures import Failure, in_full, in_short, is_end_of_life, log_unseen
 from .hosted import VANISHED, HostedObject
 from .jobs import Job, JobKind
 from .loader import HostedClass
@@ -106,7 +106,7 @@ class Host:
         self.remains = Remains(self)
         loop.set_task_factory(task_factory(lambda life, task: life.owner.adopt(life, task)))
         note_calls(loop, lambda life, future: life.owner.adopt_future(life, future))
-        self._log_unseen = loop.get_exception_handler() or type(loop).default_exception_handler
+        self._log_unseen = loop.get_exception_handler() or log_unseen
         loop.set_exception_handler(self._unseen_error)
 
     def next_ordinal(self) -> int:
@@ -430,10 +430,11 @@ class Host:
         """The user's code has raised: log it with its traceback, and with the id under which the public hears of it, if
         it does. Nothing else is hurt by it."""
         self.counters.errors += 1
-        if error is not None:
-            add_hint(error)
+        if error is None:
+            return
+        add_hint(error)
         known_as = f" (error id {number})" if number else ""
-        log.error("%s raised %s: %s%s", where, type(error).__name__, error, known_as, exc_info=error)
+        log.error("%s raised %s%s\n%s", where, in_short(error), known_as, in_full(error).rstrip())
 
     def failed(self, sentence: str, where: str, error: BaseException) -> Failure:
         """As ``user_error``, for an error of which the public hears *sentence*."""
@@ -508,7 +509,7 @@ class Host:
         else:
             try:
                 answer = answer_of(owner, request, result)
-            except Exception as wrong:
+            except BaseException as wrong:  # a Response may be of a class of the user's
                 reason = self.failed("the object's answer to the request is not a valid one", job.label, wrong).text
                 self._respond(job, refusal(request, 500, reason))
             else:
@@ -609,6 +610,14 @@ class Host:
                     tasks.add(task)
         if tasks:
             await asyncio.wait(tasks, timeout=LAST_STEPS_S)
+        for owner in self.objects:
+            for life in (owner.activation, owner.former):
+                if life is not None:
+                    for job in life.jobs:
+                        job.stopped = True
+                        assert job.task is not None
+                        job.task.cancel()
+                    life.stop()
         self.output.flush()
         # A shard that has handed all its slots over ends with this: what a router has not got of it would come again.
         await self._confirmed(max(deadline_s, LAST_STEPS_S))

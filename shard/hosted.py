@@ -648,7 +648,9 @@ class HostedObject:
                 result = listener(event)
                 if isinstance(result, Awaitable):
                     await result
-            except Exception as error:
+            except (asyncio.CancelledError, GeneratorExit, LifeOver):
+                raise
+            except BaseException as error:
                 self.host.user_error(f"{self.label} {event.type} listener", error)
 
     # --- output ---

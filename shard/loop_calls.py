@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .activation import Activation
 
 _THE_SHARDS_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_NOT_FOR_OBJECTS = ("stop", "close", "set_task_factory", "set_exception_handler", "set_default_executor")
+_NOT_FOR_OBJECTS = ("stop", "close", "set_task_factory", "set_exception_handler")
 
 
 def note_calls(loop: asyncio.AbstractEventLoop, on_future: Callable[[Activation, asyncio.Future[Any]], None]) -> None:

@@ -99,9 +99,11 @@ _ELSEWHERE = {
 
 def add_hint(error: BaseException) -> None:
     """Add to *error* what its author is likely to have meant, as a note that tracebacks show."""
+    if type(error) not in (TypeError, AttributeError):
+        return  # also one of a class of the user's, to ask which could raise anything
     hint = _hint(error)
     if hint is not None and hint not in getattr(error, "__notes__", ()):
-        BaseException.add_note(error, hint)  # by its own method: the class of the error is the user's
+        error.add_note(hint)
 
 
 def _hint(error: BaseException) -> str | None:

@@ -1,0 +1,136 @@
+"""What users' code raises on a real loop ends that code, and never the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from roost.common.errors import ConfigError
+from roost.shard.serving import run_through
+
+LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [uvloop.new_event_loop, asyncio.SelectorEventLoop]
+
+
+@pytest.fixture(params=LOOPS, ids=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoop:
+    return request.param()  # type: ignore[no-any-return]
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _throw(error: BaseException) -> None:
+    raise error
+
+
+def in_a_task(loop: asyncio.AbstractEventLoop, error: BaseException) -> Any:
+    return loop.create_task(_raise(error))
+
+
+def in_a_timer(loop: asyncio.AbstractEventLoop, error: BaseException) -> Any:
+    return loop.call_later(0.001, _throw, error)
+
+
+def in_a_callback(loop: asyncio.AbstractEventLoop, error: BaseException) -> Any:
+    return loop.call_soon(_throw, error)
+
+
+def when_a_future_ends(loop: asyncio.AbstractEventLoop, error: BaseException) -> Any:
+    future = loop.create_future()
+    future.add_done_callback(lambda _: _throw(error))
+    future.set_result(None)
+    return future
+
+
+def when_an_executor_has_ended(loop: asyncio.AbstractEventLoop, error: BaseException) -> Any:
+    future = loop.run_in_executor(None, int)
+    future.add_done_callback(lambda _: _throw(error))
+    return future
+
+
+def in_an_executor(loop: asyncio.AbstractEventLoop, error: BaseException) -> Any:
+    return loop.create_task(asyncio.to_thread(_throw, error))
+
+
+def in_the_finaliser_of_a_generator(loop: asyncio.AbstractEventLoop, error: BaseException) -> Any:
+    async def generate() -> Any:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            raise error
+
+    async def take_one() -> None:
+        async for _ in generate():
+            break
+
+    return loop.create_task(take_one())
+
+
+ROADS = [
+    in_a_task,
+    in_a_timer,
+    in_a_callback,
+    when_a_future_ends,
+    when_an_executor_has_ended,
+    in_an_executor,
+    in_the_finaliser_of_a_generator,
+]
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_run_goes_on(
+    loop: asyncio.AbstractEventLoop, road: Callable[..., Any], kind: type[BaseException], caplog: Any
+) -> None:
+    steps: list[int] = []
+
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        running.set_exception_handler(lambda *_: None)
+        left = road(running, kind(3))
+        for step in range(10):
+            await asyncio.sleep(0.003)
+            steps.append(step)
+        if isinstance(left, asyncio.Future) and left.done() and not left.cancelled():
+            left.exception()
+
+    run_through(main(), loop)
+    assert steps == list(range(10))
+    assert loop.is_closed()
+
+
+def test_a_run_that_is_stopped_goes_on(loop: asyncio.AbstractEventLoop) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(asyncio.get_running_loop().stop)
+        await asyncio.sleep(0.01)
+
+    run_through(main(), loop)
+
+
+@pytest.mark.parametrize("error", [ConfigError("bad"), SystemExit(4), KeyboardInterrupt()])
+def test_what_the_main_coroutine_raises_ends_the_run(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        run_through(_raise(error), loop)
+    assert loop.is_closed()
+
+
+def test_tasks_that_raise_at_the_end_do_not_change_how_it_ends(loop: asyncio.AbstractEventLoop) -> None:
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            raise SystemExit(9) from None
+
+    async def main() -> None:
+        task = asyncio.create_task(stubborn())
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await asyncio.sleep(0)
+
+    run_through(main(), loop)
