@@ -29,8 +29,8 @@ MAX_NAME_CHARS = 512
 
 # --- clients ------------------------------------------------------------------------------------------------------
 
-MAX_MESSAGE_BYTES = 1 << 20
-"""Bytes of an incoming message, all fragments together."""
+MAX_MESSAGE_BYTES = 32 << 20
+"""Bytes of an incoming message, all fragments together, inflated (the reference runtime)."""
 MAX_HEAD_BYTES = 64 << 10
 """Bytes of a request line with its headers (design)."""
 MAX_BODY_BYTES = 10 << 20

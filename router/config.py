@@ -103,8 +103,8 @@ class RouterConfig(MemberConfig):
     )
     all_windows_bytes: int = setting(
         limits.ROUTER_WINDOWS_BYTES,
-        help="messages of clients that no object is done with, all together; the largest holders are not read from "
-        "half of it on, nobody beyond it",
+        help="messages of clients, all together: three quarters for those that no object is done with (the largest "
+        "holders are not read from half of that on, nobody beyond it), a quarter for those that are not finished",
         unit="bytes",
         at_least=1 << 20,
     )

@@ -31,7 +31,7 @@ from websockets.frames import Opcode
 from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
 from .client_frames import ClientError, ClientFrame, ClientFrames, close_of
-from .frames import ABNORMAL, INTERNAL_ERROR, PING
+from .frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
 from .objects import ObjectEntry
 from .outlet import Outlet
 from .states import State, Trigger, after
@@ -40,6 +40,8 @@ from .window import End, Window
 
 log = logging.getLogger("roost.router")
 
+UNFINISHED = "the server has too many unfinished messages"
+"""The reason with which a client is closed whose message does not get on while others wait."""
 VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason with which an object hears of a client that is gone (the reference runtime's words)."""
 
@@ -47,6 +49,10 @@ _TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY
 
 _PENDING, _OPEN, _GHOST, _GONE = State.PENDING, State.OPEN, State.GHOST, State.GONE
 _CLOSED_BY_CLIENT, _CLOSED_BY_OBJECT = State.CLOSED_BY_CLIENT, State.CLOSED_BY_OBJECT
+
+
+def _bytes_of(frames: list[ClientFrame]) -> int:
+    return sum([len(payload) for _, payload in frames])
 
 
 class Connection(Outlet):
@@ -72,10 +78,12 @@ class Connection(Outlet):
     __slots__ = (
         "_auto_time",
         "_backlog",
+        "_backlog_bytes",
         "_client_close",
         "_closed_by_object",
         "_end_seq",
         "_heard",
+        "_is_crowded",
         "_is_failing",
         "_ordinal",
         "_pinged",
@@ -113,7 +121,8 @@ class Connection(Outlet):
         self._client_close: tuple[int, str] | None = None
         self._end_seq = 0
         self._backlog: list[ClientFrame] | None = None
-        self._is_failing = False
+        self._backlog_bytes = 0
+        self._is_failing = self._is_crowded = False
         self._heard = self._pinged = 0
         entry.connections[number] = self
         shared.connections.add(self)
@@ -186,6 +195,10 @@ class Connection(Outlet):
                 self._take(frames)
             else:
                 self._backlog += frames
+                self._backlog_bytes += _bytes_of(frames)
+                protocol.has_changed = True
+        if protocol.has_changed:
+            self._account(protocol)
         if protocol.pongs:
             self._answer(protocol)
         if protocol.failure is not None and self._backlog is None:
@@ -213,6 +226,10 @@ class Connection(Outlet):
         shared = self._shared
         self._to(Trigger.LOST)
         self._gone()
+        if self._protocol is not None:
+            self._protocol.give_up()  # no more of a message comes
+        self._shared.unfinished.update(self, 0, 0)
+        self._set_crowded(False)
         shared.counters.connections -= 1
         oldest = shared.connections.haunt(self)
         if self._backlog is None:
@@ -353,9 +370,12 @@ class Connection(Outlet):
         """*frames* have to wait: for room in the window or (*shut*) for something outside the connection."""
         shared = self._shared
         if self._backlog is None:
-            shared.counters.stopped += 1
+            shared.counters.stopped += not self._is_crowded
             if self._transport is not None:
                 self._transport.pause_reading()
+            self._backlog_bytes = _bytes_of(frames)
+            assert self._protocol is not None
+            self._protocol.has_changed = True
         self._backlog = frames
         if shut:
             shared.stopped[self.number] = self
@@ -369,14 +389,59 @@ class Connection(Outlet):
         shared.stopped.pop(self.number, None)
         self._take(backlog)
         if self._backlog:
+            self._backlog_bytes -= _bytes_of(backlog[: len(backlog) - len(self._backlog)])
+            self._count_unfinished()
             return
-        self._backlog = None
-        shared.counters.stopped -= 1
-        if self._transport is not None and self.state is not State.ENDING:
-            self._heard = shared.wheel.tick
-            self._pinged = 0
-            self._transport.resume_reading()
+        self._backlog, self._backlog_bytes = None, 0
+        shared.counters.stopped -= not self._is_crowded
+        self._count_unfinished()
+        self._resume()
         self._settle()
+
+    def _resume(self) -> None:
+        """Read on, if nothing else stands against it."""
+        transport = self._transport
+        if transport is None or self._backlog is not None or self._is_crowded or self.state is State.ENDING:
+            return
+        self._heard = self._shared.wheel.tick
+        self._pinged = 0
+        transport.resume_reading()
+
+    def _account(self, protocol: ClientFrames) -> None:
+        """Count what has come and is in no window yet; stop reading if there is too much of it at this router."""
+        protocol.has_changed = False
+        transport = self._transport
+        if transport is None:
+            return  # a ghost begins nothing
+        fits = self._shared.unfinished.update(self, protocol.held, protocol.left, self._backlog_bytes)
+        if not fits and not self._is_crowded:
+            self._set_crowded(True)
+            transport.pause_reading()
+
+    def _count_unfinished(self) -> None:
+        if self._protocol is not None:
+            self._account(self._protocol)
+
+    def _set_crowded(self, is_crowded: bool) -> None:
+        if is_crowded is not self._is_crowded:
+            self._is_crowded = is_crowded
+            if self._backlog is None:
+                self._shared.counters.stopped += 1 if is_crowded else -1
+
+    def read_on(self) -> None:
+        """There is room for the message that it has begun."""
+        self._set_crowded(False)
+        self._resume()
+
+    def cut_message(self) -> None:
+        """Others wait for the room that its unfinished message takes, which does not grow: give it up, and close."""
+        log.info("connection %d: %s, closed", self.number, UNFINISHED)
+        if self._protocol is not None:
+            self._protocol.give_up()
+        self._set_crowded(False)
+        self.close(TRY_AGAIN_LATER, UNFINISHED)
+        self._count_unfinished()
+        self._resume()
 
     # --- events to the object ---
 
@@ -551,7 +616,7 @@ class Connection(Outlet):
             self._echo()
         elif self._is_failing:
             self._fail()
-        elif self._backlog is not None:
+        elif self._backlog is not None or (self._is_crowded and self.expects_events):
             self._set_deadline()  # its Close may be among what we do not read
         else:
             self.abort()
@@ -559,7 +624,7 @@ class Connection(Outlet):
     def _check_life(self, tick: int) -> None:
         """Ping a client that has been silent, end one that does not answer."""
         shared = self._shared
-        if self._backlog is not None:
+        if self._backlog is not None or self._is_crowded:
             self._heard = tick  # it may have answered: we do not read
         if self._pinged and self._heard < self._pinged:
             if tick >= self._pinged + shared.ping_timeout:
@@ -588,8 +653,9 @@ class Connection(Outlet):
             self._protocol.give_up()
         # What it has sent its shard has, but for what is parked; what of that was acknowledged nobody knows any more.
         shared.counters.window_bytes -= self.window.clear()
+        self._set_crowded(False)
         if self._backlog is not None:
-            self._backlog = None
+            self._backlog, self._backlog_bytes = None, 0
             shared.stopped.pop(self.number, None)
             shared.counters.stopped -= 1
         if self._transport is not None:
@@ -618,7 +684,9 @@ class Connection(Outlet):
 
     def _leave_tables(self) -> None:
         shared, entry = self._shared, self.entry
-        self._protocol = None
+        if self._protocol is not None:
+            shared.unfinished.update(self, 0, 0)
+            self._protocol = None
         shared.connections.remove(self)
         entry.connections.pop(self.number, None)
         shared.objects.release(entry)

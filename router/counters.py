@@ -16,6 +16,7 @@ class RouterCounters(Counters):
     parked: int = gauge("Requests that wait until they can be sent to an owner")
     objects: int = gauge("Objects that have a socket here")
     window_bytes: int = gauge("Payload of events that are not acknowledged", unit="bytes")
+    unfinished_bytes: int = gauge("Messages of clients that have begun to come, or wait for their window", unit="bytes")
     body_bytes: int = gauge("Bytes of request bodies held", unit="bytes")
     stopped: int = gauge("Connections that are not read because of backpressure")
     send_buffer_bytes: int = gauge(
@@ -32,6 +33,7 @@ class RouterCounters(Counters):
     bytes_out: int = total("Payload of the messages written to clients", unit="bytes")
     auto_responses: int = total("Messages answered here in an object's place")
     slow_consumers_closed: int = total("Clients closed because they did not take their output")
+    unfinished_cut: int = total("Clients closed because their unfinished messages were in the way of others")
     send_buffers_cut: int = total("Clients whose TCP was ended because all together did not take their output")
     pings_unanswered: int = total("Clients ended because they showed no life")
     protocol_errors: int = total("Clients closed because they broke the WebSocket protocol")

@@ -14,6 +14,7 @@ from .defects import Defects
 from .objects import Objects
 from .send_buffers import SendBuffers
 from .timers import Wheel
+from .unfinished import Unfinished
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -47,13 +48,15 @@ class Surroundings:
         close_timeout: Ticks for a closing to come to its end.
         send_buffer_bytes: What may wait for one client.
         all_send_buffers_bytes: What may wait for all clients together.
-        all_windows_bytes: Bound of all windows together.
+        all_windows_bytes: Bound of all messages of clients together: three quarters for windows, a quarter for what is
+            in none yet.
 
     Attributes:
         defects: Where errors of our own code are counted and logged.
         send_buffers: What waits for slow clients.
+        unfinished: Messages that have begun to come.
         stopped: Connections that wait for something else than their own window, by counter.
-        windows_half: Half of the bound of all windows: up to that each connection may fill its own.
+        windows_half: Half of what all windows may hold: up to that each connection may fill its own.
     """
 
     __slots__ = (
@@ -68,6 +71,7 @@ class Surroundings:
         "reports",
         "send_buffers",
         "stopped",
+        "unfinished",
         "wall",
         "wheel",
         "windows_half",
@@ -101,8 +105,9 @@ class Surroundings:
         self.close_timeout = close_timeout
         self.send_buffers = SendBuffers(send_buffer_bytes, all_send_buffers_bytes)
         self.stopped: dict[int, Connection] = {}
-        self.windows_half = all_windows_bytes // 2
-        self._windows_bound = all_windows_bytes
+        self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)
+        self._windows_bound = all_windows_bytes - all_windows_bytes // 4
+        self.windows_half = self._windows_bound // 2
 
     def window_share(self) -> int:
         """Bytes that the window of one connection may hold when all together hold more than ``windows_half``.

@@ -15,7 +15,7 @@ from tests.conformance import app
 from tests.conformance.driver import Room, name_of
 from tests.raw_client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawClient, close_body, frame
 
-MEGABYTE = 1 << 20
+LIMIT = 33_554_432
 
 
 def size(probe: app.Probe, ws: Any, message: Any) -> None:
@@ -23,27 +23,29 @@ def size(probe: app.Probe, ws: Any, message: Any) -> None:
 
 
 @pytest.mark.parametrize("fragments", [1, 4])
-async def test_a_message_of_a_mebibyte_comes_in(room: Room, fragments: int) -> None:
+async def test_a_message_of_32_mebibytes_comes_in(room: Room, fragments: int) -> None:
     await room.when("message", size)
-    piece = bytes(MEGABYTE // fragments)
+    piece = bytes(LIMIT // fragments)
     parts = [frame(BINARY if n == 0 else CONTINUATION, piece, fin=n == fragments - 1) for n in range(fragments)]
     async with await room.raw() as client:
         await client.send(*parts)
-        await client.expect(TEXT, str(MEGABYTE))
+        await client.expect(TEXT, str(LIMIT))
 
 
 @pytest.mark.parametrize(
     "parts",
     [
-        [frame(BINARY, b"", length=MEGABYTE + 1)],
-        [frame(BINARY, bytes(MEGABYTE), fin=False), frame(CONTINUATION, b"", length=1)],
+        [frame(BINARY, b"", length=LIMIT + 1)],
+        [frame(BINARY, bytes(LIMIT), fin=False), frame(CONTINUATION, b"", length=1)],
     ],
     ids=["one frame", "in the second fragment"],
 )
 async def test_a_larger_message_is_refused_on_its_frame_head(room: Room, parts: list[bytes]) -> None:
     async with await room.raw() as client:
         await client.send(*parts)
-        await client.expect_close(1009)
+        got = await client.expect_close(1009)
+        assert "33,554,433" in got.reason
+        assert "33,554,432" in got.reason
         await client.expect_end()
     assert "1009" in (await room.saw("error"))["text"]
     assert await room.run(app.count) == 0
@@ -408,7 +410,7 @@ async def test_an_inflated_message_over_the_limit_is_1009(deflating: Any, report
 
     room = Room(deflating, reports, unique("bomb"))
     squeeze = zlib.compressobj(wbits=-15)
-    body = squeeze.compress(bytes(MEGABYTE + 1)) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+    body = squeeze.compress(bytes(LIMIT + 1)) + squeeze.flush(zlib.Z_SYNC_FLUSH)
     async with await room.raw(None, "Sec-WebSocket-Extensions: permessage-deflate") as client:
         await client.send(frame(BINARY, body[:-4], rsv=4))
         await client.expect_close(1009)

@@ -5,6 +5,7 @@ The rows of the table of bounds, and where each is filled (the pure part, then t
     unacknowledged window of a connection   unit/router/test_window, test_connection ("a full window …", "a large
                                             message …", "no deadline runs while we do not read"); here: test_window_*
     a router's windows, all together        test_connection ("above half of all windows …"); here: test_all_windows
+    messages that are not finished          unit/router/test_unfinished; here: test_unfinished_messages
     parked without an owner                 unit/router/test_forwarding ("… parked for thirty seconds …");
                                             here: test_parked_without_an_owner
     send buffer of a connection             test_connection ("a client that does not read …"), test_send_buffers;
@@ -272,9 +273,9 @@ async def test_window_of_bytes(room: Room, sizes: tuple[int, ...]) -> None:
 
 
 async def test_all_windows_together_stop_those_that_hold_most(reports: Reports, name: str) -> None:
-    """Twenty clients push 40 MiB against a bound of 6; one that sends little goes on all the time."""
+    """Twenty clients push 40 MiB where windows have 6; one that sends little goes on all the time."""
     shard = {"vars": [f"REPORT={reports.path}"]}
-    with Cluster(probe_app.__name__, router={"all_windows_bytes": 6 * MIB}, shard=shard) as cluster:
+    with Cluster(probe_app.__name__, router={"all_windows_bytes": 8 * MIB}, shard=shard) as cluster:
         room, other = Room(cluster, reports, name), Room(cluster, reports, f"{name}-small")
         pieces = 32
         async with AsyncExitStack() as stack:
@@ -292,6 +293,39 @@ async def test_all_windows_together_stop_those_that_hold_most(reports: Reports, 
             assert watch.growth < 32 * MIB
             await open_gate_of(room)
             await reported(room, "done", 20 * pieces)
+
+
+def measured(probe: probe_app.Probe, ws: Any, message: Any) -> None:
+    ws.send(len(message))
+
+
+async def test_unfinished_messages_are_bounded_and_all_get_through(reports: Reports, name: str) -> None:
+    """Sixty clients begin messages of 3 MiB against a bound of 4: they get through one after the other, and neither
+    those who wait nor one that sends little is hurt."""
+    shard = {"vars": [f"REPORT={reports.path}"]}
+    with Cluster(probe_app.__name__, router={"all_windows_bytes": 16 * MIB}, shard=shard) as cluster:
+        room, other = Room(cluster, reports, name), Room(cluster, reports, f"{name}-small")
+        await room.when("message", measured)
+        whole = frame(BINARY, bytes(3 * MIB))
+        async with AsyncExitStack() as stack:
+            small = await stack.enter_async_context(await other.raw())
+            clients = [await stack.enter_async_context(await room.raw()) for _ in range(60)]
+            async with watching(cluster) as watch:
+                for client in clients:
+                    client.writer.write(whole[: 2 * MIB])
+                await until("many to wait", lambda: cluster.counters()["unfinished_bytes"] > 2 * MIB)
+                for _ in range(10):
+                    await small.send(frame(TEXT, f"!{name_of(probe_app.answer)}"))
+                    await small.expect(TEXT, "settled")
+                for client in clients:
+                    client.writer.write(whole[2 * MIB :])
+                for client in clients:
+                    await client.expect(TEXT, str(3 * MIB))
+            assert watch.peaks["unfinished_cut"] == 0
+            # One read of each, of up to 256 KiB, may come beyond the half of the bound.
+            assert watch.peaks["unfinished_bytes"] < 4 * MIB + 60 * 256 * KIB
+            assert watch.growth < 64 * MIB, "of the 180 MiB that were sent"
+            await until("none to be unfinished", lambda: cluster.counters()["unfinished_bytes"] == 0)
 
 
 async def test_parked_without_an_owner_for_too_long_is_1013(reports: Reports, name: str) -> None:

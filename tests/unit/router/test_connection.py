@@ -31,6 +31,11 @@ def world() -> World:
     return World()
 
 
+def windows_of(size: int) -> int:
+    """The bound of which windows may hold *size* bytes."""
+    return size * 4 // 3
+
+
 def closed(number: int, seq: int, code: int, reason: str, clean: bool) -> tuple[object, ...]:
     return ("closed", number, seq, 0, code, reason, clean)
 
@@ -584,7 +589,7 @@ def test_gates_stop_messages_and_pass_everything_else(world: World, gate: str) -
 
 def test_above_half_of_all_windows_those_above_their_share_are_stopped_and_the_others_go_on() -> None:
     """A hundred clients and 100 MiB: 512 KiB are everybody's share of the second half."""
-    world = World(all_windows_bytes=100 << 20)
+    world = World(all_windows_bytes=windows_of(100 << 20))
     clients = [world.connect() for _ in range(100)]
     large, small = clients[:51], clients[51:]
     chunk = binary(bytes(64 << 10))
@@ -606,7 +611,7 @@ def test_above_half_of_all_windows_those_above_their_share_are_stopped_and_the_o
 
 
 def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_have() -> None:
-    world = World(all_windows_bytes=4 << 20)
+    world = World(all_windows_bytes=windows_of(4 << 20))
     (first, paused_first), (second, paused_second) = [world.connect() for _ in range(4)][:2]
     world.counters.window_bytes = (2 << 20) + 1
     for connection in (first, second):
@@ -623,7 +628,7 @@ def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_ha
 
 
 def test_above_half_an_empty_window_still_admits_one_message_of_any_size_at_the_bound_none() -> None:
-    world = World(all_windows_bytes=1 << 20)
+    world = World(all_windows_bytes=windows_of(1 << 20))
     connection, transport = world.connect()
     world.counters.window_bytes = (1 << 20) - 1
     connection.data_received(binary(bytes(600 << 10)))
