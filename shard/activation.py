@@ -233,7 +233,7 @@ class Activation(Life):
         if kind is _MESSAGE:
             handler = self._on_message
             if handler is None:
-                self.owner.host.misuse.note(self.owner, Mistake.NO_MESSAGE_HANDLER)
+                self.owner.host.unheard(self.owner, handle)
                 return None
             return handler(handle, job.data)
         if kind is JobKind.CLOSED:
@@ -284,6 +284,8 @@ class Activation(Life):
             socket.gone = True
         listeners = (socket.live or WebSocket.of(socket)).listeners(event.type)
         if not listeners:
+            if job.kind is _MESSAGE:
+                self.owner.host.misuse.note(self.owner, Mistake.NO_LISTENER)
             return None
         if len(listeners) == 1:
             return listeners[0](event)

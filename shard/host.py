@@ -25,7 +25,7 @@ from .activation import Activation
 from .config import ShardConfig
 from .counters import ShardCounters
 from .failures import Failure, in_full, in_short, is_end_of_life, log_unseen
-from .hosted import VANISHED, HostedObject
+from .hosted import RESET_CODE, VANISHED, HostedObject
 from .jobs import Job, JobKind
 from .loader import HostedClass
 from .loop_calls import note_calls
@@ -42,6 +42,7 @@ from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket
 from .tasks import ObjectTask, task_factory
+from .web_socket import WebSocket
 
 T = TypeVar("T")
 
@@ -425,6 +426,14 @@ class Host:
             elif job.peer is not None:
                 self.output.note_ended(owner.outbox, job.peer, socket.counter, job.seq)
         self._finish(job)
+
+    def unheard(self, owner: HostedObject, handle: WebSocket) -> None:
+        """A message has come for which *owner* has no handler."""
+        self.misuse.note(owner, Mistake.NO_MESSAGE_HANDLER)
+        if self.config.development:
+            near = owner.hosted_class.near_miss("web_socket_message")
+            if near is not None:  # else it may be meant: there are objects that only tell
+                handle.close(RESET_CODE, f"nothing calls {near:.40}: rename it to web_socket_message")
 
     def user_error(self, where: str, error: BaseException | None, number: str = "") -> None:
         """The user's code has raised: log it with its traceback, and with the id under which the public hears of it, if

@@ -22,6 +22,7 @@ from .current import request_job
 from .failures import Failure, is_end_of_life
 from .jobs import Job, JobKind
 from .mailbox import Mailbox
+from .misuse import Mistake
 from .outbox import Outbox
 from .peers import Peer
 from .retry import Retry
@@ -482,6 +483,12 @@ class HostedObject:
         self._check_room(len(self.sockets), "hibernatable")
         socket = self._accept(handle, hibernatable=True, tags=tags)
         self.sockets.add(socket)
+        if handle.has_listeners:
+            self.listens_in_vain()
+
+    def listens_in_vain(self) -> None:
+        """A listener was added to a socket whose events go to the class's handlers."""
+        self.host.misuse.note(self, Mistake.LISTENS_IN_VAIN)
 
     def accept_standard(self, handle: WebSocket) -> None:
         """Accept the server end of a pair for this life of the instance."""

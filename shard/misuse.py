@@ -53,6 +53,15 @@ class Mistake(Enum):
         "a message came, and the class has no web_socket_message: messages are dropped. "
         "Give it `async def web_socket_message(self, ws, message)`"
     )
+    NO_LISTENER = (
+        "a message came for a WebSocket that was accepted with accept() and has no listener, and is dropped. Either "
+        '`ws.add_event_listener("message", …)`, or accept it with `self.ctx.accept_web_socket(ws)`: then messages '
+        "go to web_socket_message"
+    )
+    LISTENS_IN_VAIN = (
+        "a WebSocket that was accepted with accept_web_socket has listeners, which are never called: its events go to "
+        "web_socket_message, web_socket_close and web_socket_error of the class"
+    )
 
 
 _HANDLERS = {Mistake.NO_FETCH: "fetch", Mistake.NO_MESSAGE_HANDLER: "web_socket_message"}

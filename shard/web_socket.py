@@ -190,6 +190,8 @@ class WebSocket:
         if self._listeners is None:
             self._listeners = Listeners()
         self._listeners.add(event, callback_function, once=once)
+        if self._socket is not None and self._socket.hibernatable:
+            self._socket.owner.listens_in_vain()
 
     @overload
     def remove_event_listener(self, event: EventType, callback_function: Listener) -> None: ...
@@ -209,6 +211,11 @@ class WebSocket:
         _check_event(event)
         if self._listeners is not None:
             self._listeners.remove(event, callback_function)
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether a listener was ever added."""
+        return self._listeners is not None
 
     def listeners(self, type: str) -> list[Callable[[Any], Any]]:
         """Those that an event of *type* is told to, in the order added."""

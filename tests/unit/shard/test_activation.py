@@ -16,7 +16,6 @@ from roost.shard.current import current, request_job
 from roost.shard.jobs import Job, JobKind
 from roost.shard.life import Life
 from roost.shard.loader import HostedClass
-from roost.shard.misuse import MisuseLog
 from roost.shard.sockets import Socket
 from roost.shard.web_socket import WebSocket
 from tests.unit.shard.harness import socket_of
@@ -49,7 +48,11 @@ class Owner:
 
     def __init__(self, cls: type[DurableObject]) -> None:
         self.hosted_class = HostedClass(cls)
-        self.host = SimpleNamespace(context=contextvars.copy_context(), misuse=MisuseLog())
+        self.host = SimpleNamespace(
+            context=contextvars.copy_context(),
+            unheard=lambda owner, handle: None,
+            misuse=SimpleNamespace(note=lambda owner, mistake: ""),
+        )
         self.back: list[Job] = []
         self.closes: list[tuple[Any, ...]] = []
         self.label = "noting/x"

@@ -43,7 +43,18 @@ FACTS = {
     "binary_type",
 }
 """Properties that only tell what is known: they change nothing, so they may be read anywhere."""
-RUNTIMES_OWN = {"of", "bind", "mark_used", "check_acceptable", "listeners", "socket", "other", "is_server_end", "used"}
+RUNTIMES_OWN = {
+    "of",
+    "bind",
+    "mark_used",
+    "check_acceptable",
+    "has_listeners",
+    "listeners",
+    "socket",
+    "other",
+    "is_server_end",
+    "used",
+}
 
 
 def public(cls: type) -> dict[str, Any]:

@@ -205,6 +205,16 @@ async def test_messages_that_nobody_handles_are_said_once(caplog: pytest.LogCapt
     assert "rename its on_message, which nothing calls, to web_socket_message" in line
 
 
+@on_virtual_time
+async def test_in_development_a_client_hears_that_a_handler_is_misspelt() -> None:
+    world = World(Deaf, development=True)
+    connection = await world.router.connect("x", namespace="deaf")
+    world.router.message(connection, "hello")
+    await turns()
+    (close,) = world.router.take("close")
+    assert close[1:4] == (connection, 1011, "nothing calls on_message: rename it to web_socket_message")
+
+
 @pytest.mark.parametrize("development", [False, True])
 @on_virtual_time
 async def test_a_class_without_fetch(caplog: pytest.LogCaptureFixture, development: bool) -> None:
@@ -215,3 +225,59 @@ async def test_a_class_without_fetch(caplog: pytest.LogCaptureFixture, developme
     assert status == 501
     assert ("rename its on_fetch" in body) is development
     assert "rename its on_fetch" in said(caplog)[0]
+
+
+class Listening(DurableObject):
+    """Accepts in one way and hears in the other."""
+
+    def fetch(self, request: Request) -> Response:
+        client, server = WebSocketPair()
+        if self.ctx.id.name == "standard":
+            server.accept()
+        elif self.ctx.id.name == "before":
+            server.add_event_listener("message", print)
+            self.ctx.accept_web_socket(server)
+        else:
+            self.ctx.accept_web_socket(server)
+            server.add_event_listener("message", print)
+        return Response(status=101, web_socket=client)
+
+    def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("standard", "accept it with `self.ctx.accept_web_socket(ws)`"),
+        ("before", "listeners, which are never called"),
+        ("after", "listeners, which are never called"),
+    ],
+)
+@on_virtual_time
+async def test_events_that_go_elsewhere_are_said(caplog: pytest.LogCaptureFixture, name: str, remedy: str) -> None:
+    world = World(Listening)
+    connection = await world.router.connect(name, namespace="listening")
+    world.router.message(connection, "hello")
+    await turns()
+    (line,) = said(caplog)
+    assert line.startswith(f"listening/{name}")
+    assert remedy in line
+
+
+class Forgetful(DurableObject):
+    """Does not call super()."""
+
+    def __init__(self, ctx: Any, env: Any) -> None:
+        self.greeting = env.GREETING
+
+    def fetch(self, request: Request) -> Response:
+        return Response(f"{self.greeting} {self.ctx.id.name} {self.env.GREETING}")
+
+
+@on_virtual_time
+async def test_super_may_be_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(Forgetful, vars=("GREETING=hello",))
+    world.router.request("x", namespace="forgetful")
+    await turns()
+    assert answers(world.router) == [(200, "hello x hello")]
+    assert said(caplog) == []
