@@ -63,6 +63,16 @@ def is_defect(error: BaseException | None) -> bool:
     return entered
 
 
+def origin_of(error: BaseException) -> tuple[str, str, int]:
+    """What was raised, in which file and line: the same for one defect that is met again and again."""
+    trace = error.__traceback__
+    if trace is None:
+        return type(error).__name__, "", 0
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return type(error).__name__, trace.tb_frame.f_code.co_filename, trace.tb_lineno
+
+
 def _is_library(path: str) -> bool:
     # uvloop's frames name its sources, those of frozen modules no file at all.
     return path.startswith((*_LIBRARIES, "<frozen")) or path.endswith(".pyx")

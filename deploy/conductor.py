@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from ..common.clock import Clock
 from ..common.cluster_map import ClusterMap, MemberKind
+from ..common.defects import origin_of
 from ..common.directory import MapWatch, SqliteDirectory, update
 from ..common.errors import DirectoryError
 from ..common.ids import Incarnation
@@ -85,7 +86,7 @@ class Conductor:
         self._timer: asyncio.TimerHandle | None = None
         self._planned = False
         self._directory_fails = False
-        self._failing: set[str] = set()
+        self._failing: dict[str, set[tuple[str, str, int]]] = {}  # the errors of each part since it last went well
         self._closed = False
 
     # --- turns --------------------------------------------------------------------------------------------------
@@ -155,11 +156,12 @@ class Conductor:
         try:
             do(*arguments)
         except Exception as error:
-            if part not in self._failing:
+            known, origin = self._failing.setdefault(part, set()), origin_of(error)
+            if origin not in known:
                 log.exception("%s: unexpected %s", part, type(error).__name__)
-            self._failing.add(part)
+            known.add(origin)
         else:
-            self._failing.discard(part)
+            self._failing.pop(part, None)
 
     def _judge(self, now: float) -> None:
         for post, verdict in self.observation.judge(self.staff.posts.values(), now):

@@ -60,6 +60,9 @@ class MemberProcess:
             on_ready: Called at most once, with the report.
             on_end: Called once, with the exit code (negative for a signal) and the error that it reported, or "".
             reads_input: It gets this program's stdin, for a debugger in a terminal.
+
+        Raises:
+            OSError: No process can be started or watched just now; none is left running.
         """
         self._loop = asyncio.get_running_loop()
         self._on_ready, self._on_end = on_ready, on_end
@@ -80,10 +83,17 @@ class MemberProcess:
         finally:
             os.close(theirs)
         self.pid = self._process.pid
+        try:
+            # Not yet waited for, so the pid cannot have been given to another process.
+            self._pidfd = os.pidfd_open(self.pid)
+        except BaseException:
+            # No descriptor is left. A process that nobody watches would serve on and keep its name for ever.
+            os.close(self._ready_fd)
+            self._process.kill()
+            self._process.wait()
+            raise
         os.set_blocking(self._ready_fd, False)
         self._loop.add_reader(self._ready_fd, self._read_report)
-        # Not yet waited for, so the pid cannot have been given to another process.
-        self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._ended)
 
     def terminate(self) -> None:

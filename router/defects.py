@@ -8,8 +8,8 @@ rule and the other processes.
 from __future__ import annotations
 
 import logging
-from types import TracebackType
 
+from ..common.defects import origin_of
 from .counters import RouterCounters
 
 log = logging.getLogger("roost.router")
@@ -26,23 +26,14 @@ class Defects:
 
     def __init__(self, counters: RouterCounters) -> None:
         self._counters = counters
-        self._known: set[tuple[type[Exception], str, int]] = set()
+        self._known: set[tuple[str, str, int]] = set()
 
     def note(self, what: str, error: Exception) -> None:
         """An error of our own was met; *what* follows from it, in words."""
         self._counters.defects += 1
-        place = type(error), *_origin(error.__traceback__)
+        place = origin_of(error)
         if place in self._known:
             log.error("an error of roost's own, seen before: %r; %s", error, what)
         else:
             self._known.add(place)
             log.critical("an error of roost's own; %s", what, exc_info=error)
-
-
-def _origin(trace: TracebackType | None) -> tuple[str, int]:
-    """Where it was raised."""
-    if trace is None:
-        return "", 0
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace.tb_frame.f_code.co_filename, trace.tb_lineno

@@ -108,6 +108,7 @@ class Activation(Life):
     """
 
     __slots__ = (
+        "_asked_to_end",
         "_blockers",
         "_on_close",
         "_on_error",
@@ -134,6 +135,7 @@ class Activation(Life):
         self.jobs: set[Job] = set()
         self.tasks: set[asyncio.Future[Any]] = set()
         self.promises: set[asyncio.Future[Any]] = set()
+        self._asked_to_end: set[asyncio.Future[Any]] = set()
         self._blockers = 0
         self._on_message: Handler | None = None
         self._on_close: Handler | None = None
@@ -182,6 +184,13 @@ class Activation(Life):
     def starts(self, job: Job) -> bool:
         """Whether *job* may start in the present state."""
         return self.state is ActivationState.ACTIVE or (self.state is ActivationState.LEAVING and job.peer is None)
+
+    def ask_tasks_to_end(self) -> None:
+        """Cancel the tasks, each once, however often this is called: a task that cleans up is not disturbed at that.
+        Whoever has waited for long enough cancels again what resists."""
+        for task in self.tasks - self._asked_to_end:
+            self._asked_to_end.add(task)
+            task.cancel()
 
     def close(self, over: LifeOver) -> None:
         """This life is over: the object is reset, falls asleep, or moves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import getsizeof
 from typing import TYPE_CHECKING, cast
 
 from ..common.ids import Slot
@@ -43,7 +44,9 @@ class RouterEvents:
                 return
             if deliveries:
                 host.counters.redelivered += 1
-            owner.deliver(Job(_MESSAGE, owner, socket, peer, seq, deliveries, data, len(data)))
+            # What it takes in memory, not its characters: one of them may take four bytes.
+            size = len(data) if type(data) is bytes or data.isascii() else getsizeof(data)
+            owner.deliver(Job(_MESSAGE, owner, socket, peer, seq, deliveries, data, size))
 
     def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
         """See ``EventSink``."""

@@ -614,9 +614,8 @@ class Host:
                     self.cancel(job, "the shard ends")
                     assert job.task is not None
                     tasks.add(job.task)
-                for task in owner.activation.tasks:
-                    task.cancel()
-                    tasks.add(task)
+                owner.activation.ask_tasks_to_end()
+                tasks |= owner.activation.tasks
         if tasks:
             await asyncio.wait(tasks, timeout=LAST_STEPS_S)
         for owner in self.objects:
@@ -641,7 +640,8 @@ class Host:
                 if job.task is not None
             }
             if running:
-                await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                # For all of these, then for those that have begun meanwhile: not for the first one again and again.
+                await asyncio.wait(running, timeout=left)
             elif self.runner:
                 await asyncio.sleep(0)
             else:

@@ -427,8 +427,7 @@ class HostedObject:
             return False
         if activation is None:
             return True
-        for task in activation.tasks:
-            task.cancel()
+        activation.ask_tasks_to_end()
         return not activation.tasks
 
     def cancel_all(self, reason: str) -> None:

@@ -121,3 +121,22 @@ async def test_a_post_that_cannot_be_started_does_not_keep_the_others_from_it(
     assert sorted(started) == ["router-1", "router-3"]
     conductor.staff.posts.clear()
     await asyncio.sleep(0)
+
+
+async def test_another_error_of_a_part_is_logged_too(
+    conductor: Conductor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be what the first has led to; but one that comes again and again is not."""
+    calls = 0
+
+    def fail() -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 2:
+            raise KeyError(f"call {calls}")
+        raise ValueError(f"call {calls}")
+
+    monkeypatch.setattr(conductor, "_change_map", fail)
+    await until("several turns", lambda: calls >= 6)
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == ["the map: unexpected KeyError", "the map: unexpected ValueError"]

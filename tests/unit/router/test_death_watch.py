@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import subprocess
 import sys
+from unittest import mock
 
+import pytest
+
+from roost.router import death_watch
 from roost.router.death_watch import DeathWatch
 
 
@@ -49,3 +55,38 @@ async def test_after_closing_nothing_is_told() -> None:
         waiting.kill()
     await asyncio.sleep(0.05)
     assert not told.is_set()
+
+
+async def test_a_process_that_cannot_be_watched_now_is_watched_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(death_watch, "AGAIN_S", 0.01)
+    open_it, tries = os.pidfd_open, []
+
+    def out_of_descriptors(pid: int) -> int:
+        tries.append(pid)
+        if len(tries) < 4:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return open_it(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", out_of_descriptors)
+    deaths = DeathWatch(asyncio.get_running_loop())
+    told = asyncio.Event()
+    with process("input()") as waiting:
+        deaths.watch(waiting.pid, told.set)
+        waiting.kill()
+        await asyncio.wait_for(told.wait(), 5)
+    assert len(tries) == 4
+    assert caplog.text.count("cannot be watched for now") == 1
+    deaths.close()
+
+
+async def test_closing_ends_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(death_watch, "AGAIN_S", 0.01)
+    tries = mock.Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
+    monkeypatch.setattr(os, "pidfd_open", tries)
+    deaths = DeathWatch(asyncio.get_running_loop())
+    deaths.watch(os.getpid(), lambda: None)
+    deaths.close()
+    await asyncio.sleep(0.05)
+    assert tries.call_count == 1

@@ -939,3 +939,48 @@ async def test_the_event_whose_code_runs_is_noted_and_no_other(tmp_path: Path) -
     two = RunningEvent(router, second, 1, id_from_name("room", "two"))
     assert seen[:2] == [one, two]
     assert sorted(seen[2:], key=lambda event: event.connection) == [one, two], "at the same moment"
+
+
+@on_virtual_time
+async def test_the_end_of_thousands_of_handlers_is_awaited_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Echo):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            await asyncio.sleep(float(message))
+
+    world = World(Slow)
+    counter = await world.router.connect()
+    for number in range(300):
+        world.router.message(counter, str(0.01 * number))
+    await turns()
+    waits: list[int] = []
+    wait = asyncio.wait
+
+    async def noted(tasks: set[asyncio.Task[None]], **options: Any) -> Any:
+        waits.append(len(tasks))
+        return await wait(tasks, **options)
+
+    monkeypatch.setattr(asyncio, "wait", noted)
+    world.router.link.prompt = True
+    world.router.link.confirm()
+    await world.host.aclose(10)
+    assert sum(waits) < 2 * 300, "each time that one ends all others would be looked at again"
+
+
+@pytest.mark.parametrize(("character", "width"), [("x", 1), ("é", 1), ("漢", 2), ("😀", 4)])
+@on_virtual_time
+async def test_a_mailbox_holds_no_more_memory_than_its_bound(character: str, width: int) -> None:
+    """Four bytes a character are four times the bytes: the bound is of memory, not of characters."""
+
+    class Slow(Echo):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            await asyncio.sleep(60)
+
+    world = World(Slow)
+    counter = await world.router.connect()
+    message = character * 20_000
+    held = 0
+    while not world.router.take("hold"):
+        world.router.message(counter, message)
+        held += 1
+        await turns()
+    assert (held - 1) * width * len(message) <= MAILBOX_BYTES < held * (width * len(message) + 100)

@@ -215,6 +215,68 @@ async def test_tasks_that_nobody_waits_for_are_cancelled_and_may_say_a_last_word
 
 
 @on_virtual_time
+async def test_a_task_that_cleans_up_is_cancelled_once_however_many_others_end() -> None:
+    """What it writes in its last steps is whole: ``finally: await db.flush()``."""
+
+    class Saving(Lobby):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            self.kept = [asyncio.ensure_future(self.save(ws, seconds)) for seconds in (0.1, 0.2, 0.3, 2.0)]
+
+        async def save(self, ws: WebSocket, seconds: float) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(seconds)
+                ws.send(f"saved in {seconds:g}")
+
+    Saving.__name__ = "Room"
+    world = World(Saving)
+    counter = await world.router.connect()
+    world.router.link.prompt = True
+    world.router.link.confirm()
+    world.router.message(counter, "go")
+    await turns()
+    world.router.take()
+    world.send_away()
+    await asyncio.sleep(3)
+    records = world.router.take()
+    assert [record[2] for record in records if record[0] == "send"] == [
+        f"saved in {s}" for s in ("0.1", "0.2", "0.3", "2")
+    ]
+    assert records[-1][0] == "released"
+
+
+@on_virtual_time
+async def test_one_that_resists_is_cancelled_again_in_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    cancelled: list[float] = []
+
+    class Resisting(Lobby):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            self.kept = asyncio.ensure_future(self.resist())
+
+        async def resist(self) -> None:
+            now = asyncio.get_running_loop().time
+            while len(cancelled) < 2:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    cancelled.append(now())
+
+    Resisting.__name__ = "Room"
+    world = World(Resisting)
+    counter = await world.router.connect()
+    world.router.link.prompt = True
+    world.router.link.confirm()
+    world.router.message(counter, "go")
+    await turns()
+    world.send_away()
+    await asyncio.sleep(10)
+    assert len(cancelled) == 2
+    assert 4.9 < cancelled[1] - cancelled[0] < 5.1, "once, and again when the time for moving is over"
+    assert world.released
+
+
+@on_virtual_time
 async def test_promises_are_kept() -> None:
     world, counter = await a_world()
     world.router.message(counter, "promise 3")
