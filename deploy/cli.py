@@ -57,6 +57,9 @@ def _option(field: str, *names: str) -> Any:
 
 
 _DEFAULT = {item.field: item.default for item in _UP.values()}
+_REQUIREMENTS = typer.Option(
+    "--requirements", help="a requirements.txt of the app: installed with pip first, when it has changed"
+)
 _DEVELOPMENT_DRAIN_S = 1.0
 """Seconds that members have to end in development: Ctrl-C is to be the end."""
 _DATA = _option("data")
@@ -86,6 +89,7 @@ def up(
     start_timeout: Annotated[float, _option("start_timeout")] = _DEFAULT["start_timeout"],
     drain_timeout: Annotated[float, _option("drain_timeout")] = _DEFAULT["drain_timeout"],
     log_level: Annotated[str, _option("log_level")] = _DEFAULT["log_level"],
+    requirements: Annotated[Path | None, _REQUIREMENTS] = None,
 ) -> None:
     """Start a cluster on this machine: routers, shards, and their supervisor.
 
@@ -111,6 +115,7 @@ def up(
         drain_timeout=drain_timeout,
         log_level=log_level,
     )
+    _install(requirements)
     if not background:
         from .supervisor import serve
 
@@ -129,6 +134,7 @@ def dev(
     var: Annotated[list[str] | None, _option("var")] = None,
     set: Annotated[list[str] | None, _option("set")] = None,
     log_level: Annotated[str, _option("log_level")] = _DEFAULT["log_level"],
+    requirements: Annotated[Path | None, _REQUIREMENTS] = None,
 ) -> None:
     """Run an app while you write it: one router, one shard, and new code as soon as a file is saved.
 
@@ -153,6 +159,7 @@ def dev(
         drain_timeout=_DEVELOPMENT_DRAIN_S,
         log_level=log_level,
     )
+    _install(requirements)
     with terminal_kept():
         raise typer.Exit(serve(config, announce=_say))
 
@@ -202,8 +209,10 @@ def reload(
     ] = CANARY_S,
     data: Annotated[Path, _DATA] = _DEFAULT["data"],
     run: Annotated[Path | None, _RUN] = None,
+    requirements: Annotated[Path | None, _REQUIREMENTS] = None,
 ) -> None:
     """Give a running cluster new code; sockets stay. Code that does not work is refused, or taken back."""
+    _install(requirements)
     _say(client.reload(data, app=app, canary_s=canary, say=_say_progress, run=run))
 
 
@@ -235,6 +244,13 @@ def router(context: typer.Context) -> None:
 def shard(context: typer.Context) -> None:
     """Run one shard, for systemd or an orchestrator; `roost shard --help` shows all settings."""
     _become("shard", context.args)
+
+
+def _install(requirements: Path | None) -> None:
+    if requirements is not None:
+        from .requirements import install
+
+        install(requirements, say=_say)
 
 
 def _become(kind: str, args: list[str]) -> None:
