@@ -14,9 +14,9 @@ from tests.cluster import REPOSITORY
 SHELLS = {
     "common": "addresses clock counters directory endpoint first_process link logs processes startup system",
     "router": "__main__ app death_watch development guard_watch half_open http_connection listener",
-    "shard": "__main__ activation app context handover host hosted loop_calls release remains runner tasks watchdog",
-    "deploy": "admin background client conductor crew leftovers ports process requirements source_watch supervisor trial "
-    "loadtest/alarm loadtest/connection loadtest/coordinator loadtest/machine loadtest/running loadtest/seat "
+    "shard": "activation app context handover host hosted loop_calls release remains runner serving tasks watchdog",
+    "deploy": "admin background client conductor crew leftovers ports process requirements source_watch supervisor "
+    "trial loadtest/alarm loadtest/connection loadtest/coordinator loadtest/machine loadtest/running loadtest/seat "
     "loadtest/worker",
 }
 """Modules that act. All others decide and do nothing else: time, bytes and records come as arguments."""
@@ -27,12 +27,13 @@ ACTING = {
 """What only a shell may import."""
 EXEMPT = {
     "deploy/post.py": {"signal"},
+    "shard/failures.py": {"asyncio"},
     "shard/jobs.py": {"asyncio"},
     "shard/life.py": {"threading"},
     "shard/pending.py": {"asyncio"},
     "shard/web_socket.py": {"threading"},
 }
-"""``post`` wants the names of signals, ``jobs`` and ``pending`` those of types, the others who calls."""
+"""``post`` wants the names of signals, ``failures``, ``jobs`` and ``pending`` those of types, the others who calls."""
 
 
 def imports(path: Path) -> Iterator[str]:
