@@ -106,6 +106,8 @@ class Front:
     Attributes:
         open: The connections that speak HTTP at present.
         map: The cluster map.
+        namespaces: Those that are public.
+        has_shards: A shard has entered the cluster, so that the namespaces are known.
         own_host: What stands for the host that a client does not name; ``None``: the address that it has called.
         draining: Connections end with the answer to the request that they have sent last.
         ending: There is no time left: WebSockets that are opened now are closed at once.
@@ -121,6 +123,7 @@ class Front:
         self.open: set[HttpConnection] = set()
         self.map = ClusterMap()
         self.namespaces: tuple[str, ...] = ()
+        self.has_shards = False
         self.own_host: str | None = f"{config.host}:{config.port}"
         self.draining = False
         self.ending = False
@@ -151,7 +154,8 @@ class Front:
         """Follow a new cluster map."""
         self.map = new
         self.namespaces = new.namespaces
-        if self.namespaces:
+        self.has_shards = bool(new.shards)
+        if self.has_shards:
             waiting, self._waiting = self._waiting, {}
             for connection in waiting:
                 connection.go_on()
@@ -366,7 +370,7 @@ class HttpConnection(asyncio.Protocol):
         try:
             if self._answer_own(incoming):
                 return
-            if not front.namespaces:
+            if not front.has_shards:
                 if front.ending:
                     raise Unavailable(ENDING)
                 front.wait(self)
@@ -426,7 +430,7 @@ class HttpConnection(asyncio.Protocol):
         elif head.method == "OPTIONS":
             self._respond(204, [_ALLOW], b"")
         else:
-            self._respond(200, [page.HTML], page.home(front.namespaces))
+            self._respond(200, [page.HTML], page.home(front.namespaces, starting=not front.has_shards))
         return True
 
     def _answer_expectation(self) -> None:
@@ -435,7 +439,7 @@ class HttpConnection(asyncio.Protocol):
         assert head is not None
         assert self._transport is not None
         try:
-            if path_of(head.target) not in OWN_PATHS and self._front.namespaces:
+            if path_of(head.target) not in OWN_PATHS and self._front.has_shards:
                 self._front.address(head.target)
         except RequestError as error:
             self._refuse(error, head_only=head.method == "HEAD")

@@ -39,27 +39,32 @@ for (const form of document.forms) {
     location.href = form.dataset.base + encodeURIComponent(form.elements.name.value);
   });
 }
-if (!document.forms.length) setTimeout(() => location.reload(), 1000);
 </script>"""
+_AGAIN = "<script>setTimeout(() => location.reload(), 1000)</script>"
 
 _MANY = 4
 """Namespaces from which on they stand in two columns where there is room."""
 
 
-def home(namespaces: Sequence[str]) -> bytes:
-    """The page at ``/``: the namespaces, each with a field to open an object by name."""
-    many = " many" if len(namespaces) >= _MANY else ""
-    sections = "\n".join(map(_section, namespaces))
-    hosted = (
-        f'<div class="namespaces{many}">\n{sections}\n</div>'
-        if namespaces
-        else "<section>No namespace is hosted yet: the shards are still starting. This page looks again each second."
-        "</section>"
-    )
+def home(namespaces: Sequence[str], *, starting: bool = False) -> bytes:
+    """The page at ``/``: the namespaces, each with a field to open an object by name.
+
+    Args:
+        namespaces: Those that are public.
+        starting: No shard has entered the cluster yet, so that nobody knows the namespaces.
+    """
+    if namespaces:
+        many = " many" if len(namespaces) >= _MANY else ""
+        sections = "\n".join(map(_section, namespaces))
+        hosted = f'<div class="namespaces{many}">\n{sections}\n</div>\n{_SCRIPT}'
+    elif starting:
+        hosted = f"<section>The shards are still starting. This page looks again each second.</section>\n{_AGAIN}"
+    else:
+        hosted = "<section>No namespace is public here: each class says <code>public = False</code>.</section>"
     return document(
         "roost",
         "<h1>roost</h1>\n<p>Sockets roost here while objects sleep. Each name below a namespace is one object: open "
-        f"one.</p>\n{hosted}\n{_SCRIPT}",
+        f"one.</p>\n{hosted}",
         style=_STYLE,
     ).encode()
 

@@ -111,7 +111,7 @@ def test_many_namespaces_fit(page: Page) -> None:
 
 
 def test_the_home_page_of_a_cluster_that_starts_looks_again(page: Page) -> None:
-    answers = iter([home([]), home([]), home(["chat-room"])])
+    answers = iter([home([], starting=True), home([], starting=True), home(["chat-room"])])
     page.route("http://roost.test/", lambda route: route.fulfill(body=next(answers), content_type="text/html"))
     page.clock.install()
     page.goto("http://roost.test/")

@@ -325,6 +325,16 @@ def test_requests_wait_for_the_first_shard_of_a_cluster(rig: Rig) -> None:
     assert len(rig.asked()) == 1
 
 
+def test_they_do_not_wait_for_a_cluster_in_which_nothing_is_public(rig: Rig) -> None:
+    rig.front.take_map(ClusterMap())
+    waiting = rig.client()
+    assert waiting.send(GET) == b""
+    shard = Member("s1", MemberKind.SHARD, Incarnation(1), "ipc://x", ())
+    rig.front.take_map(ClusterMap(1, {shard.incarnation: shard}, (shard.incarnation,) * SLOTS))
+    assert status(waiting.take()) == status(rig.client().send(GET)) == status(rig.client().send(EXPECT)) == 404
+    assert b"No namespace is public here" in rig.client().send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+
+
 def test_they_do_not_wait_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.front.take_map(ClusterMap())
     client = rig.client()

@@ -34,7 +34,11 @@ def test_many_namespaces_stand_in_columns() -> None:
 
 
 def test_the_page_without_namespaces_says_so() -> None:
-    assert b"No namespace is hosted yet" in home([])
+    assert b"still starting" in home([], starting=True)
+    assert b"location.reload()" in home([], starting=True)
+    assert b"No namespace is public here" in home([])
+    for page in (home([]), home(["chat-room"])):
+        assert b"location.reload()" not in page
 
 
 def test_health() -> None:
