@@ -29,7 +29,7 @@ class RouterConfig(MemberConfig):
     )
     close_timeout_s: float = setting(
         limits.CLOSE_TIMEOUT_S,
-        help="time a client has to answer a Close, and an object's close handler to end",
+        help="time a client has to answer a Close, and an object's close handler to answer one in the client's place",
         unit="s",
         at_least=0.1,
     )

@@ -24,9 +24,6 @@ class ShardConfig(MemberConfig):
     hibernate_after_s: float = setting(
         limits.HIBERNATE_AFTER_S, help="idleness after which an object leaves memory", unit="s", at_least=0.1
     )
-    close_timeout_s: float = setting(
-        limits.CLOSE_TIMEOUT_S, help="time that a close handler has to end", unit="s", at_least=0.1
-    )
     drain_timeout_s: float = setting(
         5.0, help="time that running handlers have to end when the shard does", unit="s", at_least=0.0
     )

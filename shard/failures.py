@@ -8,7 +8,6 @@ writes the code, and the answer carries the traceback.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import traceback
@@ -88,7 +87,7 @@ def _name(value: object) -> str:
     return type.__dict__["__name__"].__get__(type(value))  # type: ignore[no-any-return]  # a metaclass has no say here
 
 
-def log_unseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def log_unseen(loop: object, context: dict[str, Any]) -> None:
     """The loop's exception handler where nothing else is known to do: log it, as asyncio does."""
     lines = [str(context.get("message") or "an exception that nobody has caught")]
     lines += [f"{key}: {safe_repr(value)}" for key, value in context.items() if key not in ("message", "exception")]

@@ -323,11 +323,11 @@ class Host:
         if socket is None:
             job.timer = self.call_later(SLOW_FETCH_S, partial(self.misuse.note, owner, Mistake.SLOW_FETCH))
             return
-        limit = owner.event_timeout_ms / 1000 if socket.hibernatable else 0.0
         if job.kind is not JobKind.MESSAGE:
+            # The handler may take as long as it likes: to save what its client leaves, say. The router answers the
+            # client without it when it takes long; until then its close() counts.
             owner.forget(socket)
-            own_limit = self.config.close_timeout_s
-            limit = min(limit, own_limit) if limit else own_limit
+        limit = owner.event_timeout_ms / 1000 if socket.hibernatable else 0.0
         if limit:
             job.timer = self._loop.call_later(limit, self._overdue, job, limit, context=self.context)
 

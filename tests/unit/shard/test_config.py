@@ -15,7 +15,7 @@ def config(**fields: Any) -> ShardConfig:
 
 def test_defaults() -> None:
     made = config()
-    assert (made.hibernate_after_s, made.close_timeout_s, made.max_attachment_bytes) == (10.0, 10.0, 2_048)
+    assert (made.hibernate_after_s, made.max_attachment_bytes) == (10.0, 2_048)
     assert made.variables == {}
 
 
@@ -38,7 +38,6 @@ def test_what_is_no_variable(text: str) -> None:
         {"max_attachment_bytes": 0},
         {"initial_shards": 0},
         {"initial_shards": 4_097},
-        {"close_timeout_s": 0.0},
         {"drain_timeout_s": -1.0},
     ],
     ids=repr,

@@ -545,20 +545,50 @@ async def test_a_handler_over_its_time_is_cancelled_and_everything_else_goes_on(
     ]
 
 
+@pytest.mark.parametrize("end", ["closed", "failed"])
+def test_the_handler_of_an_end_takes_as_long_as_it_likes_and_closes_late(end: str) -> None:
+    """The router answers the client without it after a while; what it saves is not torn."""
+
+    @on_virtual_time
+    async def scenario() -> None:
+        class Lobby(Base):
+            async def web_socket_close(self, ws: WebSocket, *end: Any) -> Any:
+                await asyncio.sleep(1000)
+                ws.close(4001, "saved")
+                self.log.append("saved")
+
+            web_socket_error = web_socket_close
+
+        world = World(Lobby)
+        counter = await world.router.connect()
+        world.router.take()
+        getattr(world.router, end)(counter)
+        await asyncio.sleep(999)
+        assert world.router.take() == []
+        assert Lobby.log == []
+        await asyncio.sleep(2)
+        assert Lobby.log == ["saved"]
+        said = [("close", counter, 4001, "saved", False)] if end == "closed" else []
+        assert world.router.take() == [*said, ("ack", [(counter, 1, 1)])]
+
+    scenario()
+
+
 @on_virtual_time
-async def test_a_close_handler_has_ten_seconds() -> None:
+async def test_the_event_timeout_holds_for_the_handlers_of_ends_as_well() -> None:
     class Lobby(Base):
         async def web_socket_close(self, ws: WebSocket, *end: Any) -> Any:
             await asyncio.sleep(1000)
 
     world = World(Lobby)
     counter = await world.router.connect()
+    world.object().set_event_timeout(2000)
+    await turns()
     world.router.take()
     world.router.closed(counter)
-    await asyncio.sleep(9.9)
-    assert world.router.take() == []
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(3)
     assert world.router.take() == [("ack", [(counter, 1, 1)])]
+    assert world.counters.timeouts == 1
 
 
 @on_virtual_time
@@ -572,6 +602,7 @@ async def test_what_a_cancelled_handler_raises_on_its_way_out_is_logged() -> Non
 
     world = World(Lobby)
     counter = await world.router.connect()
+    world.object().set_event_timeout(10_000)
     world.router.closed(counter)
     await asyncio.sleep(11)
     assert world.counters.errors == 1
