@@ -98,10 +98,10 @@ def doubts(cls: type[DurableObject], names: Mapping[str, str | None]) -> Iterato
     near = list(_near_misses(cls, names))
     for written, handler in near:
         meant = " or ".join(SPELLINGS[handler])
-        yield f"nothing calls {written} of class {cls.__name__}: if it is to be a handler, call it {meant}"
+        yield f"roost never calls {written} of class {cls.__name__}: if it is meant as a handler, name it {meant}"
     if callable(getattr(cls, "alarm", None)):
         yield (
-            f"nothing calls alarm of class {cls.__name__}: this version of roost has neither storage nor alarms; "
+            f"roost never calls alarm of class {cls.__name__}: this version of roost has neither storage nor alarms; "
             "use a task, which keeps the object awake"
         )
     if not any(names.values()) and not near:

@@ -433,7 +433,7 @@ class Host:
         if self.config.development:
             near = owner.hosted_class.near_miss("web_socket_message")
             if near is not None:  # else it may be meant: there are objects that only tell
-                handle.close(RESET_CODE, f"nothing calls {near:.40}: rename it to web_socket_message")
+                handle.close(RESET_CODE, f"roost never calls {near:.40}: rename it to web_socket_message")
 
     def user_error(self, where: str, error: BaseException | None, number: str = "") -> None:
         """The user's code has raised: log it with its traceback, and with the id under which the public hears of it, if

@@ -81,7 +81,7 @@ class MisuseLog:
         sentence = mistake.value
         near = hosted.near_miss(_HANDLERS[mistake]) if mistake in _HANDLERS else None
         if near is not None:
-            sentence += f"; or rename its {near}, which nothing calls, to {_HANDLERS[mistake]}"
+            sentence += f"; or rename its {near}, which roost never calls, to {_HANDLERS[mistake]}"
         key = (hosted.namespace, mistake)
         if key not in self._said:
             self._said.add(key)

@@ -80,7 +80,7 @@ def serialize(value: Any, limit: int) -> bytes:
         except _NotPlain:
             data = cbor2.dumps(cbor2.CBORTag(_LINKED, _Linker(limit).link(value)))
             _check_size(data, limit)
-            deserialize(data)  # what cannot be read must not be kept
+            _check_readable(data, value)
         else:
             data = cbor2.dumps(plain)
             _check_size(data, limit)
@@ -111,6 +111,14 @@ def deserialize(data: bytes) -> Any:
             "it was written by another version, or is damaged; serialise another value in its place"
         ) from error
     return value
+
+
+def _check_readable(data: bytes, value: Any) -> None:
+    """What cannot be read must not be kept: an exception may be made of arguments that its class does not take."""
+    try:
+        deserialize(data)
+    except DataCloneError as error:
+        raise DataCloneError(f"{_shown(value)} cannot be carried: a copy cannot be made: {error.__cause__}") from error
 
 
 def _check_size(data: bytes, limit: int) -> None:

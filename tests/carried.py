@@ -153,8 +153,8 @@ def assert_same(value: Any, back: Any, *, fixed: bool = False) -> None:
     kind = tuple if fixed and isinstance(value, tuple) else expected_type(value)
     assert type(back) is kind, f"{value!r} came back as {back!r}"
     if isinstance(value, BaseException):
-        assert str(back) == str(value)
         if isinstance(value, BaseExceptionGroup):
+            assert str(back) == str(value)
             for one, other in zip(value.exceptions, back.exceptions, strict=True):
                 assert_same(one, other)
         else:

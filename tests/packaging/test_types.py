@@ -60,13 +60,16 @@ def pyright(folder: Path, files: list[Path]) -> Found:
     }
 
 
-def readme_object(folder: Path) -> Path:
-    """The object of the README as a file."""
-    found = re.search(r"```python\n(# room\.py\n.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    assert found is not None
-    path = folder / "readme_room.py"
-    path.write_text(found[1])
-    return path
+def programs_of_the_docs(folder: Path) -> list[Path]:
+    """The whole programs in the README and the page on writing objects, as files."""
+    paths = []
+    for page in (REPOSITORY / "README.md", REPOSITORY / "deploy" / "docs" / "writing-objects.md"):
+        for number, text in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)):
+            if "DurableObject" in text and "import" in text:
+                paths.append(folder / f"{page.stem.lower().replace('-', '_')}_{number}.py")
+                paths[-1].write_text(text)
+    assert len(paths) >= 2
+    return paths
 
 
 CHECKERS = [pytest.param(mypy, id="mypy"), pytest.param(pyright, id="pyright")]
@@ -75,7 +78,8 @@ CHECKERS = [pytest.param(mypy, id="mypy"), pytest.param(pyright, id="pyright")]
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_right_programs_pass(tmp_path: Path, checker: Checker) -> None:
-    assert checker(tmp_path, [TYPED / "right.py", readme_object(tmp_path), *sorted(EXAMPLES.glob("*.py"))]) == {}
+    files = [TYPED / "right.py", *programs_of_the_docs(tmp_path), *sorted(EXAMPLES.glob("*.py"))]
+    assert checker(tmp_path, files) == {}
 
 
 @pytest.mark.timeout(170)

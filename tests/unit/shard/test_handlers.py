@@ -52,7 +52,7 @@ def test_what_the_base_declares_is_no_handler() -> None:
 def test_a_misspelt_handler_is_found(written: str, meant: str) -> None:
     cls = class_with(written, *({"fetch"} - {meant}))
     (sentence,) = said(cls)
-    assert f"nothing calls {written} of class Room" in sentence
+    assert f"roost never calls {written} of class Room" in sentence
     assert meant in sentence
     assert near_miss(cls, names_of(cls), meant) == written
 

@@ -202,7 +202,7 @@ async def test_messages_that_nobody_handles_are_said_once(caplog: pytest.LogCapt
     await turns()
     (line,) = said(caplog)
     assert "messages are dropped" in line
-    assert "rename its on_message, which nothing calls, to web_socket_message" in line
+    assert "rename its on_message, which roost never calls, to web_socket_message" in line
 
 
 @on_virtual_time
@@ -212,7 +212,7 @@ async def test_in_development_a_client_hears_that_a_handler_is_misspelt() -> Non
     world.router.message(connection, "hello")
     await turns()
     (close,) = world.router.take("close")
-    assert close[1:4] == (connection, 1011, "nothing calls on_message: rename it to web_socket_message")
+    assert close[1:4] == (connection, 1011, "roost never calls on_message: rename it to web_socket_message")
 
 
 @pytest.mark.parametrize("development", [False, True])
