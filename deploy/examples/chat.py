@@ -46,6 +46,8 @@ class ChatRoom(DurableObject):
         return Response(status=101, web_socket=client)
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if ws.ready_state != WebSocket.OPEN:
+            return  # it was closed below, and talks on: messages come until it answers the Close
         if isinstance(message, bytes):
             ws.close(1003, "this room speaks text")
         elif len(message) > MAX_LINE:

@@ -115,13 +115,13 @@ async def test_a_line_that_is_too_long_comes_back_to_its_sender_in_words(chat: C
 async def test_who_breaks_the_protocol_or_does_not_answer_its_close_takes_nobody_along(
     chat: Cluster, name: str
 ) -> None:
-    path = f"/chat-room/{name}"
+    path, before = f"/chat-room/{name}", chat.log_positions()
     async with await opened(chat, path + "?name=ann") as ann, await RawClient.open(chat.port) as mallory:
         await heard(ann)
         await mallory.handshake(path + "?name=mallory")
         assert (await heard(ann))["people"] == 2
         await mallory.expect(TEXT)
-        await mallory.send(frame(BINARY, b"\0"))
+        await mallory.send(frame(BINARY, b"\0") + frame(TEXT, "x" * 3_000) + frame(TEXT, "unheard") + frame(BINARY))
         await mallory.expect_close(1003)  # which is never answered
         await ann.send("still here?")
         said = await heard(ann)
@@ -132,6 +132,7 @@ async def test_who_breaks_the_protocol_or_does_not_answer_its_close_takes_nobody
             await eve.send(frame(3))  # an opcode that there is not: an error, and no close behind it
             left = await heard(ann)
             assert (left["what"], left["name"], left["people"]) == ("left", "eve", 1)
+    assert "Traceback" not in chat.logs_since(before)
 
 
 async def test_the_room_answers_a_ping_in_its_sleep(chat: Cluster, name: str) -> None:
