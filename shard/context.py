@@ -12,7 +12,7 @@ from ..common.limits import MAX_AUTO_RESPONSE_CHARS, MAX_EVENT_TIMEOUT_MS
 from . import tags as tag_rules
 from .namespaces import DurableObjectId
 from .spellings import also_named
-from .web_socket import DONE, WebSocket, check_web_socket, tags_of
+from .web_socket import DONE, WebSocket, check_web_socket, payload_of, tags_of
 
 if TYPE_CHECKING:
     from .activation import Activation
@@ -134,6 +134,36 @@ class DurableObjectState:
         if not isinstance(tag, str):
             raise TypeError(f"a tag is a string, got {tag!r:.80}")
         return sockets.tagged(tag)
+
+    def broadcast(self, message: Any, tag: str | None = None, *, exclude: WebSocket | Iterable[WebSocket] = ()) -> int:
+        """Send *message* to all the object's hibernatable sockets that are open, or to those of them with *tag*.
+
+        A socket that the object has closed, or whose client has, is still listed for a while and takes nothing: it is
+        passed over. The message is written once, and leaves as one record to each router.
+
+        Args:
+            message: As for ``WebSocket.send``.
+            tag: Only to sockets with this tag.
+            exclude: A socket, or some, that it does not go to.
+
+        Returns:
+            How many sockets it went to.
+
+        Raises:
+            OutboxFull: The object has 64 MiB of output on their way; some have got the message and some have not.
+            TypeError: *tag* is no string, *exclude* holds what is no WebSocket, or *message* is of another type.
+            ApiError, ValueError, UnicodeEncodeError: As for ``WebSocket.send``.
+        """
+        handles = self.get_web_sockets(tag)
+        left_out = (exclude,) if isinstance(exclude, WebSocket) else tuple(exclude)
+        for each in left_out:
+            check_web_socket(each, "the exclude of broadcast()")
+        payload, told = payload_of(message), 0
+        for handle in handles:
+            if handle.ready_state == WebSocket.OPEN and handle not in left_out:
+                handle.send(payload)
+                told += 1
+        return told
 
     def get_tags(self, ws: WebSocket) -> list[str]:
         """The tags of a socket, in the order given; also after it was closed.

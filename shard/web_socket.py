@@ -250,7 +250,7 @@ class WebSocket:
             raise SocketClosed("send() after close()")
         kind = type(message)
         if kind is not str and kind is not bytes:
-            message = _cast(message)
+            message = payload_of(message)
         if socket.gone:
             return DONE
         if socket.held is None:
@@ -477,7 +477,8 @@ class WebSocketPair:
         return 2
 
 
-def _cast(message: Any) -> str | bytes:
+def payload_of(message: Any) -> str | bytes:
+    """What goes out for *message*: see ``WebSocket.send``, whose errors it raises."""
     if isinstance(message, str):
         return str.__str__(message)  # a subclass: only its text goes out, whatever else it can do
     if message is None:

@@ -76,7 +76,8 @@ class Counter(DurableObject):
         for tag in (topic, EVERYTHING):
             seen = self.seen_by(tag)
             for watcher in self.ctx.get_web_sockets(tag):
-                self.tell(watcher, seen)
+                if watcher.ready_state == WebSocket.OPEN:  # one that is closing is still listed for a while
+                    self.tell(watcher, seen)
 
     def tell(self, watcher: WebSocket, seen: dict[str, int]) -> None:
         watcher.serialize_attachment(seen)

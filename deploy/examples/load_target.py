@@ -23,7 +23,6 @@ class LoadTarget(DurableObject):
 
     def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         if message[:1] in ("B", b"B"):
-            for peer in self.ctx.get_web_sockets():
-                peer.send(message)
+            self.ctx.broadcast(message)
         else:
             ws.send(message)

@@ -19,7 +19,8 @@ from roost.shard import DurableObjectState, WebSocket, WebSocketPair, WebSocketR
 from roost.shard.current import current_object
 from roost.shard.life import Life
 from roost.shard.sockets import Socket, Sockets
-from tests.unit.shard.harness import socket_of
+from tests.unit.shard.clients import Rec, shard
+from tests.unit.shard.harness import on_virtual_time, socket_of, turns
 
 ROOM = id_from_name("room", "lobby")
 
@@ -210,3 +211,68 @@ def test_storage_says_that_it_is_not_there() -> None:
 def test_outside_of_an_object_there_is_no_current_one() -> None:
     with pytest.raises(ApiError, match="object's own code"):
         current_object()
+
+
+# --- broadcasts -------------------------------------------------------------------------------------------------------
+
+
+class Hall(Rec):
+    """Broadcasts what it is told, and closes whoever asks for it."""
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message == "close":
+            ws.close(4000, "as you wish")
+        elif message == "others":
+            self.log.append(self.ctx.broadcast(message, exclude=ws))
+        elif message == "red":
+            self.log.append(self.ctx.broadcast({"to": "red"}, "red", exclude=[ws]))
+        else:
+            self.log.append(self.ctx.broadcast(message))
+
+    async def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
+        self.log.append(self.ctx.broadcast("left"))
+
+
+@on_virtual_time
+async def test_a_broadcast_reaches_all_that_are_open_as_one_record() -> None:
+    world, front, _ = shard(Hall)
+    closing, leaving, *others = [await front.connect(query=f"tag={tag}") for tag in ("red", "red", "red", "blue")]
+    closing.send("close")
+    await turns()
+    front.forget()
+    leaving.close()
+    await turns()
+    assert [len(record[1]) for record in front.of("send")] == [2], "one record for both"
+    others[0].send("all")
+    others[0].send("others")
+    others[1].send("red")
+    await turns()
+    assert others[0].messages == ["left", "all", '{"to":"red"}']
+    assert others[1].messages == ["left", "all", "others"]
+    assert closing.messages == leaving.messages == []
+    assert world.instance().log == [2, 2, 1, 1]
+
+
+@on_virtual_time
+async def test_a_broadcast_says_what_it_cannot_take() -> None:
+    errors: list[type[BaseException]] = []
+
+    class Room(Rec):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            for call in (
+                lambda: self.ctx.broadcast(object()),
+                lambda: self.ctx.broadcast("x", 5),  # type: ignore[arg-type]
+                lambda: self.ctx.broadcast("x", exclude=["x"]),  # type: ignore[list-item]
+                lambda: self.ctx.broadcast("\ud800"),
+            ):
+                try:
+                    call()
+                except Exception as error:
+                    errors.append(type(error))
+
+    _, front, _ = shard(Room)
+    client = await front.connect()
+    client.send("x")
+    await turns()
+    assert errors == [TypeError, TypeError, TypeError, UnicodeEncodeError]
+    assert client.messages == []
