@@ -13,10 +13,11 @@ A connection is always in one phase, and each phase has one deadline::
     BUSY      the object has a request     none: handlers take what they take
     UPGRADE   it has an upgrade            handshake_timeout_s, then 503
     IDLE      between two requests         keep_alive_s, then it is closed
-    CLOGGED   the client does not take     CLOGGED_S, then it is cut off
+    CLOGGED   the client does not take     CLOGGED_S without a byte taken, then it is cut off
               its response
-    LINGERING the last response is out,    LINGER_S, then it is cut off
-              unread bytes are dropped
+    LINGERING the last response is         CLOGGED_S without a byte taken; once all is out LINGER_S,
+              written, what still comes    then it is cut off
+              is dropped
 
 A router that drains loses no request. It answers what its clients have sent, says ``Connection: close`` with the last
 answer, and gives those without a request ``DRAIN_IDLE_S`` to send another one. A closed connection may always cross a
@@ -66,8 +67,8 @@ log = logging.getLogger("roost.router")
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
-CLOGGED_S = 60.0
-"""Seconds that a client may take to receive a response."""
+CLOGGED_S = 30.0
+"""Seconds in which a client must take something of a response that waits for it: a slow one may be as slow as it is."""
 DRAIN_IDLE_S = 1.0
 """Seconds that a connection without a request stays open at a router that drains."""
 ENDING = "this router is ending; try again, and another one answers"
@@ -93,6 +94,8 @@ class Phase(Enum):
 
 
 _HANDSHAKES = frozenset((Phase.FRESH, Phase.HEAD, Phase.UPGRADE))
+_TAKING = frozenset((Phase.CLOGGED, Phase.LINGERING))
+"""Phases in which a response is waiting to be taken; looked at every ``LINGER_S``."""
 
 
 class Front:
@@ -138,7 +141,7 @@ class Front:
             Phase.BUSY: 0,
             Phase.UPGRADE: ticks(config.handshake_timeout_s),
             Phase.IDLE: ticks(config.keep_alive_s),
-            Phase.CLOGGED: ticks(CLOGGED_S),
+            Phase.CLOGGED: ticks(LINGER_S),
             Phase.LINGERING: ticks(LINGER_S),
         }
         self._date = b""
@@ -228,7 +231,9 @@ class HttpConnection(asyncio.Protocol):
         "_request",
         "_rest",
         "_slow",
+        "_taken_at",
         "_transport",
+        "_untaken",
     )
 
     def __init__(self, front: Front) -> None:
@@ -244,6 +249,8 @@ class HttpConnection(asyncio.Protocol):
         self._rest: list[bytes] = []
         self._paused = False
         self._slow: SlowClient | None = None
+        self._untaken = 0
+        self._taken_at = 0
         self._ended = False
 
     # --- the transport ---
@@ -578,8 +585,7 @@ class HttpConnection(asyncio.Protocol):
         """Close, unless a request has arrived that we have not read yet: the loop may be late."""
         assert self._transport is not None
         if _has_unread(self._transport):
-            self._deadline = self._front.shared.wheel.tick + 1
-            self._due = self._front.shared.wheel.schedule(self, 1)
+            self._look_again(1)
         else:
             self._close()
 
@@ -630,6 +636,9 @@ class HttpConnection(asyncio.Protocol):
         front = self._front
         front.counters.handshakes_in_flight += (phase in _HANDSHAKES) - (self._phase in _HANDSHAKES)
         self._phase = phase
+        if phase in _TAKING and self._transport is not None:
+            self._untaken = self._transport.get_write_buffer_size()
+            self._taken_at = front.shared.wheel.tick
         wait = front.deadlines[phase]
         self._deadline = front.shared.wheel.tick + wait if wait else 0
         if wait and (not self._due or self._due > self._deadline + 1):
@@ -663,8 +672,23 @@ class HttpConnection(asyncio.Protocol):
             self._serve()
         elif phase is Phase.FRESH or phase is Phase.IDLE:
             self._close_idle()
+        elif phase in _TAKING and not self._has_stalled():
+            self._look_again(self._front.deadlines[phase])
         else:
             self.abort()
+
+    def _has_stalled(self) -> bool:
+        """Whether the client has taken nothing of what waits for too long, or has it all and does not end."""
+        assert self._transport is not None
+        left, tick = self._transport.get_write_buffer_size(), self._front.shared.wheel.tick
+        if left < self._untaken:
+            self._untaken, self._taken_at = left, tick
+        return tick - self._taken_at >= ticks(CLOGGED_S if left else LINGER_S)
+
+    def _look_again(self, wait: int) -> None:
+        """Come back in *wait* ticks, in the same phase."""
+        self._deadline = self._front.shared.wheel.tick + wait
+        self._due = self._front.shared.wheel.schedule(self, wait)
 
 
 def _has_unread(transport: asyncio.Transport) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +14,7 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.raw_client import TEXT, RawClient, frame, request, upgrade_head
+from tests.waiting import within
 
 APP = Path(__file__).with_name("app.py")
 
@@ -159,6 +162,24 @@ async def test_all_lines_of_a_header_reach_the_object(web: Cluster, path: str) -
 
 async def test_a_large_response(web: Cluster, path: str) -> None:
     assert len((await request(web.port, "GET", path + "?do=sized&n=20000000")).body) == 20_000_000
+
+
+@pytest.mark.parametrize("line", ["HTTP/1.1\r\nHost: x\r\nConnection: close", "HTTP/1.0"])
+async def test_a_slow_reader_of_a_last_response_gets_all_of_it(web: Cluster, path: str, line: str) -> None:
+    """As nginx reads for a slow client: it asks with HTTP/1.0 unless told otherwise."""
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # or the system takes most of it for the client
+    small.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(small, ("127.0.0.1", web.port))
+    async with RawClient(*await asyncio.open_connection(sock=small)) as client:
+        await client.send(f"GET {path}?do=sized&n=20000000 {line}\r\n\r\n")
+        size, began = 0, time.monotonic()
+        while data := await within("more of the response", client.reader.read(1 << 16)):
+            size += len(data)
+            if size < 6_000_000:
+                await asyncio.sleep(0.05)
+        assert size > 20_000_000
+        assert time.monotonic() - began > 3, "longer than a connection lingers"
 
 
 async def test_a_client_that_does_not_take_its_response_holds_nobody_up(web: Cluster, path: str) -> None:

@@ -250,9 +250,40 @@ def test_answers_that_are_not_taken_count_until_they_are_or_the_client_is_cut(ri
 def test_one_that_never_takes_its_answer_is_cut_off(rig: Rig) -> None:
     client = rig.client()
     client.send(GET)
-    client.protocol.pause_writing()
-    rig.answer(rig.asked()[0])
-    rig.world.pass_time(60.2)
+    client.transport.taken = False
+    rig.answer(rig.asked()[0], body=bytes(1_000_000))
+    rig.world.pass_time(28)
+    assert not client.transport.aborted
+    rig.world.pass_time(4)
+    assert client.transport.aborted
+
+
+@pytest.mark.parametrize("request_", [GET, CLOSE, GET.replace(b"HTTP/1.1", b"HTTP/1.0")])
+def test_one_that_takes_its_answer_slowly_gets_all_of_it(rig: Rig, request_: bytes) -> None:
+    """Also when the connection is to close behind it: it is not cut off in the middle of a response."""
+    client = rig.client()
+    client.transport.taken = False
+    client.send(request_)
+    for asked in rig.asked():
+        rig.answer(asked, body=bytes(1_000_000))
+    for left in range(10, 0, -1):
+        client.transport.drain(left * 100_000)
+        rig.world.pass_time(25)
+        assert not client.transport.aborted
+    rig.world.pass_time(32)
+    assert client.transport.aborted
+
+
+def test_one_that_has_its_last_answer_has_a_moment_to_end(rig: Rig) -> None:
+    client = rig.client()
+    client.transport.taken = False
+    client.send(b"garbage\r\n\r\n")
+    client.transport.drain(10)
+    rig.world.pass_time(20)
+    client.transport.drain()
+    rig.world.pass_time(1.9)
+    assert not client.transport.aborted
+    rig.world.pass_time(4.2)
     assert client.transport.aborted
 
 
