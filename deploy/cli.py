@@ -28,7 +28,6 @@ from .loadtest.command import load
 from .reloading import CANARY_S, LONGEST_CANARY_S
 from .status import render
 from .tables import show, width_of
-from .voice import terminal_kept
 
 _EXIT_CODES = (
     "Exit codes: 0 done · 1 no cluster, or an unexpected error · 2 wrong usage · 70 the start failed · "
@@ -160,8 +159,7 @@ def dev(
         log_level=log_level,
     )
     _install(requirements)
-    with terminal_kept():
-        raise typer.Exit(serve(config, announce=_say))
+    raise typer.Exit(serve(config, announce=_say))
 
 
 @app.command(epilog=_EXIT_CODES)

@@ -55,7 +55,7 @@ from .staffing import Staff, listed
 from .status import ClusterStatus, duration
 from .swapping import Swap
 from .trial import Trial
-from .voice import Voice, leave_output
+from .voice import Terminal, Voice, leave_output
 
 log = logging.getLogger("roost.supervisor")
 
@@ -93,6 +93,7 @@ class Supervisor:
         self._adopted: Adopted | None = None
         self._called_off = False
         self._trial: Trial | None = None
+        self._terminal = Terminal()
 
     # --- the whole life -----------------------------------------------------------------------------------------
 
@@ -128,6 +129,8 @@ class Supervisor:
                     await self._serve()
             finally:
                 await self._end_all_now()
+                if self.config.development:
+                    self._terminal.restore()
                 if not find_members(config.run):
                     sweep(config.run, keep=config.run / f"{SUPERVISOR}.lock")
 
@@ -400,6 +403,7 @@ class Supervisor:
         if self.config.development:
             if not conductor.staff.revive(MemberKind.SHARD):
                 await conductor.carry_out(Swap(conductor.staff, conductor.map))
+                self._terminal.restore()
             conductor.soon()
             return
         change = self._reload(self._conductor.staff.config, CANARY_S)

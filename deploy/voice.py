@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 log = logging.getLogger("roost.supervisor")
 
@@ -38,19 +39,21 @@ class Voice:
             self._is_heard = True
 
 
-@contextlib.contextmanager
-def terminal_kept() -> Iterator[None]:
-    """Leave the terminal as it was: a debugger that is killed at its prompt cannot."""
-    try:
-        modes = termios.tcgetattr(0)
-    except (termios.error, OSError, ValueError):
-        yield  # stdin is no terminal
-        return
-    try:
-        yield
-    finally:
-        with contextlib.suppress(termios.error, OSError):
-            termios.tcsetattr(0, termios.TCSADRAIN, modes)
+class Terminal:
+    """The terminal at stdin, if there is one, as it was when this was made."""
+
+    def __init__(self) -> None:
+        self._modes: list[Any] | None = None
+        with contextlib.suppress(termios.error, OSError, ValueError):
+            self._modes = termios.tcgetattr(0)
+
+    def restore(self) -> None:
+        """Leave it as it was: a debugger that is killed at its prompt cannot."""
+        if self._modes is not None:
+            with contextlib.suppress(termios.error, OSError):
+                # Whoever is in the background would be stopped for it.
+                if os.tcgetpgrp(0) == os.getpgrp():
+                    termios.tcsetattr(0, termios.TCSADRAIN, self._modes)
 
 
 def leave_output() -> None:

@@ -13,13 +13,15 @@ from ..common import broken_code
 from ..common.errors import RequestError
 from ..common.records import HttpResponse
 from .connection import Connection
-from .frames import ABNORMAL
 from .http import Refusal
 from .http_connection import OWN_PATHS, Front, HttpConnection
 from .request_parser import Incoming
+from .states import State
 from .urls import path_of
 
 log = logging.getLogger("roost.access")
+
+_CLOSED_HERE = (State.CLOSED_BY_OBJECT, State.CLOSED_BY_ROUTER, State.ENDING)
 
 
 class ObservedConnection(HttpConnection):
@@ -71,6 +73,10 @@ class ObservedConnection(HttpConnection):
             log.info("WebSocket %s opened, %.0f ms", target, 1_000 * (monotonic() - self._asked_at))
             transport.set_protocol(ObservedSocket(connection, target))
 
+    def _refuse(self, error: RequestError, *, head_only: bool = False) -> None:
+        log.info("a request was refused, %d: %s", error.status, error)
+        super()._refuse(error, head_only=head_only)
+
     def _tell(self, status: int, size: int, why: str = "") -> None:
         incoming = self._incoming
         if incoming is not None:
@@ -108,10 +114,15 @@ class ObservedSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has ended."""
-        self._connection.connection_lost(exc)
-        code, reason = self._connection.client_close or (ABNORMAL, "")
-        took_s = monotonic() - self._opened_at
-        log.info("WebSocket %s closed, %.1f s, code %d%s", self._target, took_s, code, reason and f" {reason}")
+        connection, took_s = self._connection, monotonic() - self._opened_at
+        if connection.client_close is not None:
+            how = "code {} {}".format(*connection.client_close).rstrip()
+        elif connection.state in _CLOSED_HERE:
+            how = "by this side"
+        else:
+            how = "the client vanished"
+        connection.connection_lost(exc)
+        log.info("WebSocket %s closed, %.1f s, %s", self._target, took_s, how)
 
 
 def protocol_factory(front: Front, run: Path) -> Callable[[], HttpConnection]:

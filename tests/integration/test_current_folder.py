@@ -60,6 +60,25 @@ def test_no_command_and_no_member_imports_what_lies_there(trapped: Path, roost: 
     assert "RuntimeError" not in (roost.data / "roost.log").read_text()
 
 
+@pytest.mark.parametrize("entries", [":{}", "{}:", "{}::{}"])
+def test_an_empty_entry_of_pythonpath_is_not_the_current_folder(
+    tmp_path: Path, roost: Roost, entries: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But what is named there counts, also for the app."""
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    elsewhere.mkdir()
+    here.mkdir()
+    (elsewhere / "somebodys.py").write_text("")
+    for name in ("secrets", "cbor2", "typer"):
+        (here / f"{name}.py").write_text("raise RuntimeError\n")
+    (tmp_path / "app.py").write_text("import somebodys\n" + APP.replace("helpers", "types"))
+    monkeypatch.setenv("PYTHONPATH", entries.format(elsewhere, elsewhere))
+    words = roost.words(*roost.up_words(tmp_path / "app.py", "-d"))
+    done = subprocess.run(words, cwd=here, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert roost.command("down").returncode == 0
+
+
 def test_python_m_roost_looks_elsewhere_too(tmp_path: Path) -> None:
     """Without ``-P``, Python puts the current folder first before any code of ours runs; what it needs until then,
     nobody can help."""

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """The console script."""
+    _forget_empty_entries()
     from .common.first_process import step_aside
 
     step_aside()  # before anything is imported that process 1 of a container would only carry around
     from .deploy.cli import main
 
     main()
+
+
+def _forget_empty_entries() -> None:
+    """An empty entry in ``PYTHONPATH`` means the current folder, and comes of ``PYTHONPATH=$PYTHONPATH:/x`` when there
+    was none before: nobody means it. It goes, also for the processes that are started from here."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if len(entries) == 1 or "" not in entries:
+        return
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, entries))
+    here = os.getcwd()
+    if here in sys.path and here not in entries:
+        sys.path.remove(here)
 
 
 if __name__ == "__main__":

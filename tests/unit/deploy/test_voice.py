@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -39,3 +42,26 @@ def test_an_error_of_another_kind_is_a_defect() -> None:
 
     with pytest.raises(TypeError):
         Voice(say)("x")
+
+
+def test_a_terminal_is_left_as_it_was() -> None:
+    ours, theirs = os.openpty()
+    program = """
+import fcntl, termios, tty
+from roost.deploy.voice import Terminal
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+before, terminal = termios.tcgetattr(0), Terminal()
+tty.setraw(0)
+assert termios.tcgetattr(0) != before
+terminal.restore()
+assert termios.tcgetattr(0) == before
+"""
+    try:
+        command = [sys.executable, "-c", program]
+        subprocess.run(command, stdin=theirs, start_new_session=True, check=True, timeout=30)
+        subprocess.run(
+            [sys.executable, "-c", "from roost.deploy.voice import Terminal; Terminal().restore()"], check=True
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
