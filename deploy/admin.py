@@ -33,6 +33,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -171,8 +172,21 @@ def make_app(cluster: Cluster, *, token: str) -> ASGIApp:
                 Route("/scale", guarded(scale, "changing"), methods=["POST"]),
                 Route("/reload", guarded(reload, "changing"), methods=["POST"]),
                 Route("/down", guarded(down, "ending"), methods=["POST"]),
-            ]
+            ],
+            exception_handlers={404: _elsewhere, 405: _elsewhere},
         )
+    )
+
+
+def _elsewhere(request: Request, error: Exception) -> Response:
+    """A path that there is not, or another method than it takes."""
+    assert isinstance(error, HTTPException)
+    there_are = "GET /status, GET /metrics, GET /changes/<number>, POST /scale, POST /reload and POST /down"
+    asked = f"{request.method} {request.scope['path'][:80]!r}"
+    return PlainTextResponse(
+        f"this is the admin API of roost, which has no {asked}; there are {there_are}\n",
+        error.status_code,
+        error.headers,
     )
 
 

@@ -130,6 +130,16 @@ async def test_down_needs_the_token(api: Api) -> None:
     assert api.downs == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "code"), [("GET", "/", 404), ("GET", "/down", 405), ("POST", "/x\ny<", 404)]
+)
+async def test_what_there_is_not_is_answered_with_what_there_is(api: Api, method: str, path: str, code: int) -> None:
+    status, text = await api.call(method, path)
+    assert status == code
+    assert f"no {method} {path!r}; there are GET /status, GET /metrics" in text
+    assert text.count("\n") == 1
+
+
 async def test_changes_need_the_token(api: Api) -> None:
     for path in ("/scale", "/reload"):
         assert (await api.post(path, "{}", token="wrong"))[0] == 401
