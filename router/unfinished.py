@@ -122,8 +122,9 @@ class Unfinished:
         self._watch()
         return False
 
-    def _count(self, more: int) -> None:
-        self._counters.unfinished_bytes += more
+    def _count(self, change: int) -> None:
+        """*change* is negative where some are finished: this is a gauge."""
+        self._counters.unfinished_bytes = self._counters.unfinished_bytes + change
 
     def _may_go_on(self, entry: _Entry) -> bool:
         before, entry.set_aside = entry.set_aside, 0
