@@ -50,6 +50,8 @@ class Calls(DurableObject[Settings]):
         self.env.GREETING.id_from_name("lobby")  # wrong
         self.env.ROOM.upper()  # wrong
         self.env.MISSING  # wrong
+        await request.text()  # wrong
+        await self.ctx.get_web_sockets()  # wrong
         Response(status="200")  # wrong
         Response({"a": 1})  # wrong
         return client  # wrong
