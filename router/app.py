@@ -385,6 +385,8 @@ class Router:
             await asyncio.wait_for(self._drained.wait(), self._config.drain_timeout_s)
         except TimeoutError:
             log.info("%d clients have not answered, or their objects not yet", len(shared.connections))
+        if self._front.give_up():
+            await asyncio.sleep(TICK_S)  # the answers leave
         self._abort_clients()
         await asyncio.sleep(0)  # the links send what the objects have to hear of that
 

@@ -72,6 +72,10 @@ CLOGGED_S = 30.0
 DRAIN_IDLE_S = 1.0
 """Seconds that a connection without a request stays open at a router that drains."""
 ENDING = "this router is ending; try again, and another one answers"
+CUT_SHORT = (
+    "this router ended before the object answered: the request may have been carried out, so look before you send it "
+    "again"
+)
 OWN_PATHS = ("/", "/healthz", "*")
 """Paths that the router answers itself; ``*`` is the server as a whole, about which OPTIONS can ask."""
 UPGRADE_REQUIRED = 426
@@ -208,6 +212,17 @@ class Front:
             connection.go_on()
         for connection in list(self.open):
             connection.drain()
+
+    def give_up(self) -> int:
+        """Tell clients whose requests are not answered that the router ends before they are.
+
+        Returns:
+            How many there were.
+        """
+        unanswered = [connection for connection in self.open if connection.awaits_answer]
+        for connection in unanswered:
+            connection.give_up()
+        return len(unanswered)
 
     def abort(self) -> None:
         """End all connections now."""
@@ -595,6 +610,22 @@ class HttpConnection(asyncio.Protocol):
             wait = self._front.deadlines[self._phase]
             self._deadline = min(self._deadline, self._front.shared.wheel.tick + wait)
             self._due = self._front.shared.wheel.schedule(self, wait)
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._incoming is not None and self._transport is not None
+
+    def give_up(self) -> None:
+        """The router ends: there will be no answer to the request, nor to those that are pipelined behind it."""
+        request = self._request
+        self._parser.drop()
+        if request is None or request.link is None:
+            self.failed(Unavailable(ENDING))
+        else:
+            self.failed(Refusal(502, CUT_SHORT))
+        if request is not None:
+            self._front.forwarding.abandon(request)
 
     def abort(self) -> None:
         """End now."""

@@ -100,6 +100,19 @@ async def test_a_request_under_way_is_answered_by_a_router_that_retires() -> Non
         assert await asyncio.to_thread(router.ended) == 0
 
 
+async def test_a_request_that_a_router_cannot_wait_for_is_answered_all_the_same() -> None:
+    with Cluster(APP, router={"drain_timeout_s": 0.2}) as cluster:
+        async with await RawClient.open(cluster.port) as client:
+            asked = asyncio.create_task(client.request("GET", "/web/x?do=wait"))
+            while json.loads((await request(cluster.port, "GET", "/web/x")).body)["count"] < 2:
+                pass
+            assert await asyncio.to_thread(cluster.processes["router-1"].stop) == 0
+            reply = await asked
+            assert reply.status == 502
+            assert "may have been carried out" in reply.text
+            assert reply.header("connection") == "close"
+
+
 async def test_sigterm_ends_a_retiring_router_at_once() -> None:
     with Cluster(APP, router={"retire_rate": 1}) as cluster:
         clients = await connected(cluster, "/echo/lobby", 30)

@@ -748,6 +748,37 @@ def test_draining_answers_all_requests_of_a_pipeline_before_it_says_that_it_clos
     assert client.transport.eof
 
 
+def test_a_router_that_cannot_wait_any_longer_says_what_may_have_become_of_a_request(rig: Rig) -> None:
+    sent, upgrading, idle = rig.client(), rig.client(), rig.client()
+    sent.send(POST + GET)
+    upgrading.send(UPGRADE)
+    requests = rig.asked()
+    rig.front.drain(ending=True)
+    assert rig.front.give_up() == 2
+    for client in (sent, upgrading):
+        answer = client.take()
+        assert status(answer) == 502
+        assert b"may have been carried out" in answer
+        assert answer.count(b"HTTP/1.1") == 1
+        assert client.transport.eof
+    assert (idle.take(), idle.transport.ending) == (b"", False)
+    assert rig.asked() == [], "what was pipelined is not begun with"
+    rig.answer(requests[0])
+    assert sent.take() == b""
+    assert rig.counters.body_bytes == 0
+
+
+def test_a_request_that_no_object_has_seen_can_be_sent_again_elsewhere(rig: Rig) -> None:
+    rig.forwarding.take_map(ClusterMap(2))
+    client = rig.client()
+    client.send(GET)
+    assert rig.forwarding.requests.parked == 1
+    rig.front.drain(ending=True)
+    assert rig.front.give_up() == 1
+    assert status(client.take()) == 503
+    assert rig.forwarding.requests.parked == 0
+
+
 def test_health_is_that_of_the_cluster_until_the_router_ends(rig: Rig) -> None:
     """One that retires leaves the port to others: whoever asks for the port's health is to hear of theirs."""
     request = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
