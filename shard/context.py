@@ -116,7 +116,7 @@ class DurableObjectState:
         owner = self._owner
         handle = check_web_socket(ws, "accept_web_socket()")
         distinct = tag_rules.checked(tags)
-        handle.check_acceptable()
+        handle.check_acceptable(hibernatable=True)
         owner.accept_hibernatable(handle, distinct)
         return DONE  # as send() does
 

@@ -21,6 +21,7 @@ from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.last_words import LastWords
 from ..common.link import Link
 from ..common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
+from . import pairs
 from .activation import Activation
 from .config import ShardConfig
 from .counters import ShardCounters
@@ -360,6 +361,8 @@ class Host:
             if error is not None and not was_ended:
                 self.user_error(job.label, error)
             if kind is not _MESSAGE:
+                if socket.mate is not None:
+                    pairs.handler_ended(socket, job.data[0], job.data[1])
                 owner.forget(socket)
                 socket.gone = True
             if job.cancelled_for and (job.cancelled_for is MOVES or self.is_closing):

@@ -16,6 +16,7 @@ from ..common.errors import LifeOver, ObjectGone, ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
 from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.records import ObjectState
+from . import pairs
 from .activation import RESET, Activation, ActivationState
 from .context import DurableObjectState
 from .current import request_job
@@ -208,6 +209,11 @@ class HostedObject:
             else:
                 self.host.runner.start_first(jobs)
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Payload of the events that have come and not ended."""
+        return self._unfinished_bytes
+
     def finished(self, job: Job) -> None:
         """*job* has ended, in whatever way."""
         self.unfinished -= 1
@@ -371,6 +377,7 @@ class HostedObject:
             if socket.peer is not None and not socket.gone:
                 self.record_close(socket, RESET_CODE, failure.reason, final=True)
             socket.gone = True
+            pairs.part(socket)
             self.drop_held(socket)
             self.forget(socket)
         self.accepting = None
@@ -392,6 +399,12 @@ class HostedObject:
                 self.mailbox.put(job.source, job)
             else:
                 self._drop(job)
+        for socket in [*self.sockets, *(self.standard or ())]:
+            if socket.mate is not None:
+                # Local pairs end with the instance, as sockets of ``accept()`` do: they must not keep it from leaving.
+                socket.gone = True
+                pairs.part(socket)
+                self.forget(socket)
         if self.activation is not None:
             self.activation.leave()
         self.pump()
@@ -491,11 +504,15 @@ class HostedObject:
 
     def accept_standard(self, handle: WebSocket) -> None:
         """Accept the server end of a pair for this life of the instance."""
-        handle.check_acceptable()
+        handle.check_acceptable(hibernatable=False)
         if self.standard is None:
             self.standard = set()
         self._check_room(len(self.standard), "non-hibernatable")
-        self.standard.add(self._accept(handle, hibernatable=False))
+        socket = self._accept(handle, hibernatable=False)
+        self.standard.add(socket)
+        other = None if handle.other is None else handle.other.socket
+        if other is not None:
+            pairs.join(self, socket, other)
 
     def _check_room(self, held: int, kind: str) -> None:
         if held >= MAX_WEBSOCKETS_PER_OBJECT:
@@ -662,9 +679,11 @@ class HostedObject:
     # --- output ---
 
     def record_close(self, socket: Socket, code: int, reason: str, *, final: bool = False) -> None:
-        """Close a connection whose 101 is on its way."""
+        """Close a connection whose 101 is on its way, or an end of a local pair."""
         peer, counter = socket.peer, socket.counter
-        assert peer is not None
+        if peer is None:
+            pairs.pass_close(socket, code, reason)
+            return
         self.outbox.record(peer, lambda writer: writer.close(counter, code, reason, final))
 
     def record_attachment(self, socket: Socket, data: bytes) -> None:

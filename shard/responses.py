@@ -62,7 +62,8 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     """What *owner* answers to *request* by returning *result*.
 
     Raises:
-        TypeError: *result* is no Response, or opens a WebSocket that another object has accepted.
+        TypeError: *result* is no Response, or opens a WebSocket that another object has accepted, or both ends of whose
+            pair are accepted.
         AlreadyAccepted: Its WebSocket was in a Response before, or was dropped since it was in none when the request
             that it was accepted in ended.
     """
@@ -83,6 +84,11 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
             "the WebSocket of this Response was in a Response before: make a pair and a Response for each request"
         )
     socket = handle.other.socket
+    if socket is not None and handle.socket is not None and not handle.socket.hibernatable:
+        raise TypeError(
+            "the WebSocket of this Response is used inside the object: both ends of its pair were accepted. Return a "
+            "client end that was not accepted"
+        )
     if socket is not None and socket.owner is not owner:
         raise TypeError("fetch returned a WebSocket whose other end was accepted by another object")
     if socket is not None and socket.gone:

@@ -51,6 +51,7 @@ class Socket:
         ending: Its last event (close or failure) has come: there is no second one.
         gone: The connection is over (reset, protocol error, dropped): sends go nowhere.
         held: What was sent or closed before the 101; ``None`` once it is on its way.
+        mate: The other end of the pair, when both are used inside the object (see ``pairs``): there is no 101 then.
         live: The user's handle, while the object is awake.
     """
 
@@ -65,6 +66,7 @@ class Socket:
         "held",
         "hibernatable",
         "live",
+        "mate",
         "ordinal",
         "owner",
         "peer",
@@ -89,6 +91,7 @@ class Socket:
         self.ending = False
         self.gone = False
         self.held: list[Held] | None = None
+        self.mate: Socket | None = None
         self.live: WebSocket | None = None
 
     @property

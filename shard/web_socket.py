@@ -1,9 +1,9 @@
 """The user's handle of a connection, and the pair that ``fetch`` makes.
 
 A ``WebSocketPair`` has a *server* end, which the object keeps, and a *client* end, which goes into the Response and
-stands for the network connection. A server end is accepted in one of two ways, for good: by
-``ctx.accept_web_socket(server)`` it may sleep with its object and its events go to the class's handlers; by
-``server.accept()`` it keeps the object awake and its events go to its listeners.
+stands for the network connection; or both are used inside the object, and talk to each other (see ``pairs``). A server
+end is accepted in one of two ways, for good: by ``ctx.accept_web_socket(server)`` it may sleep with its object and its
+events go to the class's handlers; by ``server.accept()`` it keeps the object awake and its events go to its listeners.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, overload
 
 from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
 from ..common.limits import MAX_CLOSE_REASON_BYTES
-from . import attachments, json_text
+from . import attachments, json_text, pairs
 from .current import current, current_object, redelivered
 from .life import Life
 from .listeners import Listener, Listeners
@@ -125,10 +125,13 @@ class WebSocket:
         Its events go to ``add_event_listener``; when its shard ends or its slot moves it is closed with 1012. A second
         call is ignored.
 
+        With both ends of a pair accepted inside the object they talk to each other: what one sends is the other's
+        message event, and so with ``close()``. The client end cannot go into a Response any more then.
+
         Raises:
             TypeError: It was accepted with ``ctx.accept_web_socket``.
             TooManyWebSockets: The object has 32,768 of this kind.
-            AlreadyAccepted: It has been returned in a Response.
+            AlreadyAccepted: It, or its pair, was returned in a Response, or dropped because it was not.
         """
         self._check_life()
         socket = self._socket
@@ -255,6 +258,8 @@ class WebSocket:
             return DONE
         if socket.held is None:
             socket.owner.outbox.send(socket.peer, socket.counter, message)  # type: ignore[arg-type]  # bound with the 101
+        elif socket.mate is not None:
+            pairs.pass_message(socket, message)
         else:
             socket.held.append(Held(message, socket.owner.outbox.hold(message)))
         return DONE
@@ -283,7 +288,7 @@ class WebSocket:
             return DONE
         socket.closed_by_object = True
         wire_code = NO_CODE if code is None else code
-        if socket.held is None:
+        if socket.held is None or socket.mate is not None:
             socket.owner.record_close(socket, wire_code, reason or "")
         else:
             socket.held.append(Held(None, code=wire_code, reason=reason or ""))
@@ -378,8 +383,10 @@ class WebSocket:
             life.check()
 
     def _how_to_accept(self) -> str:
+        if self._used and not self._server_end:
+            return "this client end went into a Response and is the network's; talk to the server end"
         if not self._server_end:
-            return "this is the client end, which only goes into a Response; talk to the server end"
+            return "call accept() on this client end to talk through it inside the object, or return it in a Response"
         return "call ctx.accept_web_socket(ws) or ws.accept()"
 
     # The seed's spellings.
@@ -424,15 +431,24 @@ class WebSocket:
             other._used = True
             other._other = None
 
-    def check_acceptable(self) -> None:
-        """Raises:
-        AlreadyAccepted: It cannot be accepted (any more).
+    def check_acceptable(self, *, hibernatable: bool) -> None:
+        """Whether it can be accepted now; with ``accept()`` also when the other end is accepted inside the object.
+
+        Raises:
+            AlreadyAccepted: It cannot be accepted (any more).
         """
         if self._socket is not None:
             how = "accept_web_socket" if self._socket.hibernatable else "accept"
             raise AlreadyAccepted(f"the WebSocket was accepted already, with {how}()")
-        if self._used or (self._other is not None and self._other._socket is not None):
+        other = self._other._socket if self._other is not None else None
+        if self._used or (other is not None and hibernatable):
             raise AlreadyAccepted("the other end of this WebSocket's pair was accepted or used in a Response already")
+        if other is not None and other.gone:
+            raise AlreadyAccepted(
+                "this WebSocket's pair was dropped: the event that accepted its other end has ended before"
+            )
+        if other is not None and other.owner is not current_object():
+            raise AlreadyAccepted("the other end of this WebSocket's pair was accepted by another object")
 
     def bind(self, socket: Socket) -> None:
         """The socket is accepted."""

@@ -79,7 +79,7 @@ def test_a_pair_is_good_for_one_response_and_its_ends_let_go_of_each_other() -> 
         with pytest.raises(AlreadyAccepted):
             answer(Response(status=101, web_socket=end))
         with pytest.raises(AlreadyAccepted):
-            end.check_acceptable()
+            end.check_acceptable(hibernatable=True)
 
 
 @pytest.mark.parametrize("result", [None, "text", b"bytes", {"status": 200}, object()])

@@ -342,15 +342,15 @@ def test_a_pair_unpacks_to_client_and_server() -> None:
 
 def test_what_cannot_be_accepted_any_more() -> None:
     pair = WebSocketPair()
-    pair.server.check_acceptable()
+    pair.server.check_acceptable(hibernatable=True)
     pair.server.bind(socket_of())
     with pytest.raises(AlreadyAccepted, match="accept_web_socket"):
-        pair.server.check_acceptable()
+        pair.server.check_acceptable(hibernatable=True)
     with pytest.raises(AlreadyAccepted, match="other end"):
-        pair.client.check_acceptable()
+        pair.client.check_acceptable(hibernatable=True)
     handle, _, _ = opened(hibernatable=False)
     with pytest.raises(AlreadyAccepted, match=r"with accept\(\)"):
-        handle.check_acceptable()
+        handle.check_acceptable(hibernatable=True)
 
 
 def test_accept_after_either_accept() -> None:
