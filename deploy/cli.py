@@ -193,6 +193,23 @@ def scale(
 
 
 @app.command(epilog=_EXIT_CODES)
+def check(
+    app: Annotated[str, typer.Argument(help=_UP["app"].about.help, show_default=False)] = "",
+    var: Annotated[list[str] | None, _option("var")] = None,
+    set: Annotated[list[str] | None, _option("set")] = None,
+    start_timeout: Annotated[float, _option("start_timeout")] = _DEFAULT["start_timeout"],
+) -> None:
+    """Try an app without a cluster: load it as a shard would, and construct an object of each class with a trial_name.
+
+    `roost reload` does the same before it touches a shard.
+    """
+    from .trial import check_app
+
+    config = UpConfig(app=app, var=tuple(var or ()), set=tuple(set or ()), start_timeout=start_timeout)
+    _say(check_app(config))
+
+
+@app.command(epilog=_EXIT_CODES)
 def reload(
     app: Annotated[
         str | None, typer.Argument(help="the new app; the one that runs when it is not given", show_default=False)
@@ -200,7 +217,8 @@ def reload(
     canary: Annotated[
         float,
         typer.Option(
-            help="seconds to watch the first shard with the new code before the others follow",
+            help="seconds to watch the first shard with the new code before the others follow, "
+            "and all of them after the last one",
             min=0,
             max=LONGEST_CANARY_S,
         ),

@@ -7,8 +7,8 @@ Theory of operation::
     ▼
     STARTING   a successor for the next seat          ready, and calm ──► it gets the seat: the slots move to it
     MOVING     its slots on their way                 settled
-    WATCHING   the first one for ``canary_s``, the others for ``GLANCE_S``       ──► the next seat: STARTING
-    │ all seats done
+    WATCHING   the first and the last one for ``canary_s``, the others for ``GLANCE_S``  ──► the next seat: STARTING
+    │ all seats done, so that each successor was watched for ``canary_s`` at least
     ▼
     ENDING     the predecessors, which own nothing, are dismissed       all gone ──► DONE
 
@@ -16,8 +16,12 @@ Theory of operation::
                                               all gone, settled ──► FAILED: the old code goes on
 
 *Trouble* is a successor that does not start, dies, or at which constructors fail while at the predecessors none has in
-the minute before and since; and a move that does not get on. Objects keep their sockets meanwhile: a shard tries a
+the minute before and since, at any successor and until the last one has been watched; and a move that makes no
+progress. Objects keep their sockets meanwhile: a shard tries a
 failing constructor again for 30 s before it resets an object that has moved.
+
+New code is tried by the objects that wake up under it. Where none does, nothing is known of its constructors, and the
+outcome says so. A class that has a ``trial_name`` is constructed once by the check as well (``shard.trial``).
 
 Predecessors live until all is done, owning nothing, so that a rollback needs no start. A seat whose shard is not there
 (it died and could not be started again, the reason to reload, perhaps) gets a successor all the same.
@@ -35,10 +39,10 @@ from .config import UpConfig
 from .post import Post, PostState
 from .reconciling import is_settled
 from .staffing import Staff, counted, in_order, latest_generation, listed
-from .status import FAILED_CONSTRUCTIONS
+from .status import CONSTRUCTIONS, FAILED_CONSTRUCTIONS
 
 CANARY_S = 2.0
-"""Seconds for which the first successor is watched before the others follow."""
+"""Seconds for which the first successor is watched before the others follow, and all of them after the last change."""
 LONGEST_CANARY_S = 3_600.0
 """The longest time for that: no other change can begin meanwhile, and none can be called off."""
 GLANCE_S = 0.6
@@ -106,12 +110,13 @@ class Reload(Change):
 
     # --- the check ----------------------------------------------------------------------------------------------
 
-    def checked(self, namespaces: Iterable[str], hosted: Iterable[str]) -> None:
+    def checked(self, namespaces: Iterable[str], hosted: Iterable[str], constructed: Iterable[str] = ()) -> None:
         """The app loads.
 
         Args:
             namespaces: Those that it has classes for.
             hosted: Those that the cluster hosts now.
+            constructed: Those of which an object was constructed on trial.
         """
         if self._stage is not Stage.CHECKING or self.outcome is not None:
             return
@@ -122,7 +127,8 @@ class Reload(Change):
                 "sockets there would have nobody"
             )
             return
-        self._say(f"{self._app} loads")
+        tried = sorted(constructed)
+        self._say(f"{self._app} loads" + (f", and an object of {listed(tried)} was constructed" if tried else ""))
         self._stage = Stage.STARTING
 
     def refused(self, why: str, exit_code: int = AppError.exit_code) -> None:
@@ -171,11 +177,11 @@ class Reload(Change):
         if not is_settled(seen.map, self.staff):
             return
         post, owned = self._successors[self._seat], seen.map.slots_of(self._successors[self._seat].incarnation)
-        is_canary = len(self._successors) == 1
-        watched_s = self._canary_s if is_canary else GLANCE_S
+        is_canary, is_last = len(self._successors) == 1, len(self._successors) == len(self._order)
+        watched_s = self._canary_s if is_canary or is_last else GLANCE_S
+        watched = ("is" if is_canary else "all are") + f" watched for {watched_s:g} s"
         self._say(
-            f"{post.name} has {counted(len(owned), 'slot')}"
-            + (f" and is watched for {watched_s:g} s" if is_canary else "")
+            f"{post.name} has {counted(len(owned), 'slot')}" + (f" and {watched}" if is_canary or is_last else "")
         )
         self._watch_until = seen.now + max(watched_s, GLANCE_S)
         self._stage = Stage.WATCHING
@@ -206,9 +212,29 @@ class Reload(Change):
             f"{seen.now - self._before.now:.1f} s; {counted(self._grown('standard_closed'), 'socket')} under accept() "
             "closed with 1012"
         )
+        sentence += self._what_was_tried()
         if left:
             sentence += f"; {listed(left)} has not ended yet, and the cluster goes on with it"
         self.outcome = Outcome(sentence, EXIT_FAILED if left else 0)
+
+    def _what_was_tried(self) -> str:
+        """What is not known of the new code, or known and said nothing; empty when all is well."""
+        successors = self._successors.values()
+        untried = [
+            post.name
+            for post in successors
+            if not self._grown(CONSTRUCTIONS, post.name, post.pid) and not self._failures(post, post.pid)
+        ]
+        failed = [post.name for post in successors if self._failures(post, post.pid)]
+        said = ""
+        if len(untried) == len(self._order):
+            said += "; not tried: no object woke under the new code"
+        elif untried:
+            said += f"; not tried at {listed(untried)}: no object woke there"
+        if failed:
+            count = sum(self._failures(post, post.pid) for post in successors)
+            said += f"; {counted(count, 'constructor')} failed at {listed(failed)}, as some of the old code had before"
+        return said
 
     # --- the way back -------------------------------------------------------------------------------------------
 

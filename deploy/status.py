@@ -16,6 +16,8 @@ from rich.text import Text
 from ..common.counters import Figure, Kind
 from .tables import Column, flow, printable, table
 
+CONSTRUCTIONS = "constructions"
+"""The shards' counter of constructors that returned."""
 FAILED_CONSTRUCTIONS = "constructions_failed"
 """The shards' counter of constructors that raised."""
 RATE_WINDOW_S = 5.0

@@ -54,7 +54,7 @@ from .source_watch import PAGES, SOURCES, SourceWatch
 from .staffing import Staff, listed
 from .status import ClusterStatus, duration
 from .swapping import Swap
-from .trial import Trial
+from .trial import Loaded, Trial
 from .voice import Terminal, Voice, leave_output
 
 log = logging.getLogger("roost.supervisor")
@@ -367,8 +367,8 @@ class Supervisor:
             ),
         )
 
-        def fine(namespaces: tuple[str, ...]) -> None:
-            change.checked(namespaces, conductor.map.namespaces)
+        def fine(loaded: Loaded) -> None:
+            change.checked(loaded.namespaces, conductor.map.namespaces, loaded.constructed)
             conductor.soon()
 
         def refused(why: str, exit_code: int) -> None:

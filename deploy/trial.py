@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..common.errors import StartupError
+from .client import ChangeFailed
 from .config import UpConfig
 from .post import how_it_ended
 from .process import MemberProcess
+from .staffing import listed
 
 TRIAL = "trial"
 """The name in that process's logs; no member has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An app that works, as far as could be tried.
+
+    Attributes:
+        namespaces: Those that it has classes for.
+        constructed: Those of them of which an object was constructed.
+    """
+
+    namespaces: tuple[str, ...]
+    constructed: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> Loaded:
+        """What the process that tried it has reported."""
+        return cls(*(tuple(map(str, report.get(part, ()))) for part in ("namespaces", "constructed")))
 
 
 class Trial:
@@ -56,16 +77,16 @@ class Trial:
         cls,
         config: UpConfig,
         *,
-        on_fine: Callable[[tuple[str, ...]], None],
+        on_fine: Callable[[Loaded], None],
         on_refused: Callable[[str, int], None],
     ) -> Trial:
-        """Load the app as a shard would; *on_fine* gets the namespaces that it has classes for."""
+        """Load the app as a shard would, and construct an object of each class that may be."""
         return cls(
             "shard",
             config.shard_argv(TRIAL),
             config.app_in_words,
             config.start_timeout,
-            on_fine=lambda report: on_fine(tuple(map(str, report.get("namespaces", ())))),
+            on_fine=lambda report: on_fine(Loaded.of(report)),
             on_refused=on_refused,
         )
 
@@ -118,7 +139,43 @@ class Trial:
             self._told = True
             self._on_refused(why, exit_code)
 
+    async def ended(self) -> None:
+        """Wait for the end of the process."""
+        if self._process is not None:
+            await self._process.gone.wait()
+
     def kill(self) -> None:
         """End the process, if it still runs."""
         if self._process is not None:
             self._process.kill()
+
+
+def check_app(config: UpConfig) -> str:
+    """Try an app without a cluster, on a loop of its own.
+
+    Returns:
+        What works, in a sentence.
+
+    Raises:
+        ChangeFailed: Something does not.
+    """
+    return asyncio.run(_check_app(config))
+
+
+async def _check_app(config: UpConfig) -> str:
+    result: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+
+    def refused(why: str, exit_code: int) -> None:
+        result.set_exception(ChangeFailed(why, exit_code))
+
+    trial = Trial.of_app(config, on_fine=result.set_result, on_refused=refused)
+    try:
+        loaded = await result
+    finally:
+        await trial.ended()
+    tried = (
+        f"an object of {listed(loaded.constructed)} was constructed"
+        if loaded.constructed
+        else "no object was constructed, as no class has a trial_name"
+    )
+    return f"{config.app_in_words} can be hosted: {listed(loaded.namespaces)}; {tried}"

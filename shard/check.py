@@ -1,7 +1,8 @@
 """``python -m roost.shard.check``: loads an app as a shard would, says what it hosts, and ends.
 
-It takes a shard's arguments and reports on the same pipe, ``--ready-fd``: ``{"ready": true, "namespaces": [...]}`` or
-the error with which that shard would not start. So new code is tried before any shard is touched.
+It takes a shard's arguments and reports on the same pipe, ``--ready-fd``: ``{"ready": true, "namespaces": [...],
+"constructed": [...]}`` or the error with which that shard would not start. So new code is tried before any shard is
+touched; of a class that has a ``trial_name``, by constructing an object (see ``trial``).
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from .config import ShardConfig
 from .current import current_label
 from .loader import load
 from .namespaces import Env
+from .trial import construct_on_trial
 
 
 def check(config: ShardConfig) -> None:
-    """Load the app and report its namespaces.
+    """Load the app, construct objects of the classes that may be, and report the namespaces of both.
 
     Raises:
-        AppError: It cannot be hosted.
+        AppError: It cannot be hosted, or an object cannot be constructed.
         ConfigError: A variable has the name of a namespace.
     """
     classes = load(config.app)
     Env(config.variables, [hosted.cls.__name__ for hosted in classes.values()])
-    report = json.dumps({"ready": True, "namespaces": sorted(classes)})
+    constructed = construct_on_trial(config, classes)
+    report = json.dumps({"ready": True, "namespaces": sorted(classes), "constructed": sorted(constructed)})
     if config.ready_fd < 0:
         print(report)
         return

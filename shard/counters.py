@@ -23,6 +23,7 @@ class ShardCounters(Counters):
     sends: int = total("Messages sent; a broadcast counts once for each socket")
     errors: int = total("Exceptions that users' code has raised")
     timeouts: int = total("Handlers ended because they took too long")
+    constructions: int = total("Constructors of objects that have returned")
     constructions_failed: int = total("Constructors of objects that have raised")
     sockets_refused: int = total("Sockets that were not accepted because their object has as many as one may have")
     resets: int = total("Objects reset")

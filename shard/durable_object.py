@@ -51,6 +51,11 @@ class DurableObject(Generic[E]):
     public: ClassVar[bool] = True
     """Whether clients may reach objects of this class. If not, its URLs are answered as those of no class."""
 
+    trial_name: ClassVar[str | None] = None
+    """Name of an object that may be constructed on trial, 1 to 512 characters. ``roost check`` and ``roost reload``
+    construct it in a process of its own, without sockets, and refuse code whose constructor fails, before any shard has
+    it. ``None``: no object of this class is constructed for that, as when its constructor has effects outside."""
+
     ctx: DurableObjectState
     env: E
 

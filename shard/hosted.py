@@ -259,6 +259,7 @@ class HostedObject:
                 host.abandon(first, "")
                 self.reset(failure)
             return False
+        host.counters.constructions += 1
         self.restored = False
         self._retry = None
         return True

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..common.errors import AppError
 from ..common.ids import namespace_of
+from ..common.limits import MAX_NAME_CHARS
 from . import handlers
 from .durable_object import DurableObject
 from .import_hints import hint
@@ -30,7 +31,7 @@ class HostedClass:
         public: Whether clients may reach its objects.
 
     Raises:
-        AppError: One of its handlers cannot be one: see ``handlers.names_of``.
+        AppError: One of its handlers cannot be one: see ``handlers.names_of``; or its ``trial_name`` is no name.
     """
 
     __slots__ = ("_names", "cls", "namespace", "public")
@@ -40,6 +41,12 @@ class HostedClass:
         self.namespace = namespace_of(cls.__name__)
         self.public = cls.public is not False
         self._names = handlers.names_of(cls)
+        trial = cls.trial_name
+        if trial is not None and not (isinstance(trial, str) and 0 < len(trial) <= MAX_NAME_CHARS):
+            raise AppError(
+                f"class {cls.__name__} has the trial_name {trial!r}: it must be None, or a string of 1 to "
+                f"{MAX_NAME_CHARS} characters"
+            )
 
     def doubts(self) -> Iterator[str]:
         """What is probably wrong with the class: one sentence each, for the log."""
@@ -124,6 +131,9 @@ def _import(app: str) -> ModuleType:
     is_taken = is_file and _is_taken(path.stem)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+    # Without byte code beside the source: what was compiled from a file counts while the file's second and size stay
+    # the same, so that a file that is saved twice in a second would be reloaded as it was before.
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         if not is_file:
             return importlib.import_module(app)
@@ -142,6 +152,8 @@ def _import(app: str) -> ModuleType:
             raise
         what = f"{type(error).__name__}: {error}{hint(error, folder)}"
         raise AppError(f"{app} does not import: {_where(error)}{what}") from error
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
     return module
 
 

@@ -72,7 +72,7 @@ class Roost:
     def up_words(self, *words: object) -> list[object]:
         return ["up", "--port", self.port, "--admin-port", 0, *words]
 
-    def start(self, *words: object) -> subprocess.Popen[str]:
+    def start(self, *words: object, cwd: Path = REPOSITORY) -> subprocess.Popen[str]:
         """``roost up`` in the foreground; returns once it serves."""
         with (self.folder / "stderr").open("w") as stderr:
             self.up = subprocess.Popen(
@@ -80,7 +80,7 @@ class Roost:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                cwd=REPOSITORY,
+                cwd=cwd,
             )
         assert self.up.stdout is not None
         self.said = []

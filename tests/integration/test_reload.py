@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from roost.common.errors import AppError
+from roost.common.ids import id_from_name, slot_of
 from roost.common.limits import SLOTS
 from roost.deploy import client
 from tests.integration.roost import Roost, processes_of, wait_for
@@ -193,3 +194,69 @@ async def test_saving_a_file_reloads(roost: Roost) -> None:
     assert not [line for line in roost.said if "other.py" in line or "notes" in line]
     assert await asyncio.to_thread(roost.end) == 0
     assert roost.left_behind() == []
+
+
+async def test_what_fails_on_the_last_shard_only_is_rolled_back(roost: Roost) -> None:
+    """A message every second, to an object of the shard whose turn comes last."""
+    app = roost.folder / "app.py"
+    write(app, "one")
+    await asyncio.to_thread(roost.start, app, "--shards", 2, "--hibernate-after", 0.1)
+    owned = roost.map()
+    name = next(
+        str(n)
+        for n in range(1000)
+        if owned.members[owned.owners[slot_of(id_from_name("room", str(n)))]].name == "shard-2"
+    )
+    async with connect(f"ws://127.0.0.1:{roost.port}/room/{name}") as socket:
+        assert await ask(socket, "x") == "one: x"
+        write(app, "two", "raise RuntimeError('on purpose')")
+        failing = asyncio.create_task(asyncio.to_thread(fails, roost, 2.0))
+        sent = 0
+        while not failing.done():
+            await socket.send(f"{sent}")
+            sent += 1
+            await asyncio.wait([failing], timeout=1.0)
+        assert re.search(r"constructors? failed at shard-2\.2, and none at shard-1, shard-2", await failing)
+        for number in range(sent):
+            assert await within("an answer", socket.recv(), 20) == f"one: {number}"
+    assert await asyncio.to_thread(roost.end) == 0
+
+
+async def test_code_that_no_object_has_tried_is_said_to_be_untried(roost: Roost) -> None:
+    app = roost.folder / "app.py"
+    write(app, "one")
+    await asyncio.to_thread(roost.start, app, "--shards", 2)
+    write(app, "two", "raise RuntimeError('nobody asks')")
+    said = await asyncio.to_thread(reload, roost)
+    assert said[-1].endswith("not tried: no object woke under the new code")
+    # The same, where the class says that it may be tried.
+    text = VERSIONED.format(version="two", constructor="raise RuntimeError('on trial')")
+    app.write_text(text.replace("(DurableObject):", "(DurableObject):\n    trial_name = 'trial'"))
+    found = await asyncio.to_thread(fails, roost)
+    reason = "an object of Room, 'trial' on trial, could not be constructed: RuntimeError: on trial"
+    assert found == f"nothing was changed: {reason}"
+    assert await asyncio.to_thread(roost.end) == 0
+
+
+async def test_a_module_is_reloaded_as_a_file_is(roost: Roost, tmp_path: Path) -> None:
+    """With what it imports from beside it; and saved within the same second, at the same size."""
+    package = tmp_path / "halls"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "words.py").write_text("WORD = 'one'\n")
+    write(package / "rooms.py", "{WORD}")
+    (package / "rooms.py").write_text(
+        "from halls.words import WORD\n"
+        + VERSIONED.format(version="", constructor="pass").replace('": "', 'WORD + ": "')
+    )
+    await asyncio.to_thread(roost.start, "halls.rooms", "--shards", 1, cwd=tmp_path)
+    async with connect(f"ws://127.0.0.1:{roost.port}/room/a") as socket:
+        assert await ask(socket, "x") == "one: x"
+        for word in ("two", "six"):
+            (package / "words.py").write_text(f"WORD = '{word}'\n")
+            os.utime(package / "words.py", (1_000_000_000, 1_000_000_000))
+            await asyncio.to_thread(reload, roost)
+            assert await ask(socket, "x") == f"{word}: x"
+        (package / "words.py").write_text("WORD = \n")
+        assert "words.py" in await asyncio.to_thread(fails, roost)
+    assert await asyncio.to_thread(roost.end) == 0

@@ -44,8 +44,17 @@ def until_canary(rig: Rig, **more: bool) -> Reload:
     return change
 
 
-def failures(rig: Rig, name: str, count: int) -> None:
-    rig.counters[name] = Reading(rig.staff.posts[name].pid, 0, 0, {"constructions_failed": count})
+def failures(rig: Rig, name: str, count: int, woken: int = 0) -> None:
+    values = {"constructions_failed": count, "constructions": woken}
+    rig.counters[name] = Reading(rig.staff.posts[name].pid, 0, 0, values)
+
+
+def until_last(rig: Rig) -> Reload:
+    """The last successor has its slots, too."""
+    change = until_canary(rig)
+    rig.now += CANARY_S
+    rig.run(lambda: any("all are watched for" in line for line in change.lines))
+    return change
 
 
 def test_one_shard_after_the_other_and_the_old_ones_last() -> None:
@@ -55,6 +64,7 @@ def test_one_shard_after_the_other_and_the_old_ones_last() -> None:
     assert change.outcome is not None
     assert change.outcome.exit_code == 0
     assert change.outcome.sentence.startswith(f"new.py runs on 3 shards: {SLOTS:,} slots moved in ")
+    assert change.outcome.sentence.endswith("; not tried: no object woke under the new code")
     assert rig.log[:3] == ["start shard-1.2", "start shard-2.2", "start shard-3.2"]
     assert sorted(rig.log[3:]) == ["end shard-1", "end shard-2", "end shard-3"]
     assert rig.owned() == {f"{name}.2": count for name, count in shares.items()}
@@ -83,6 +93,67 @@ def test_the_first_one_is_watched_and_the_others_at_a_glance() -> None:
     rig.now += GLANCE_S
     rig.run()
     assert set(rig.owned()) == {"shard-1.2", "shard-2.2"}
+
+
+def test_all_are_watched_after_the_last_change_and_go_back_even_then() -> None:
+    """The objects that fail may all live on the last shard, and hear of something every few seconds only."""
+    rig = started(2)
+    change = until_last(rig)
+    assert change.lines[-1].endswith(f"and all are watched for {CANARY_S:g} s")
+    rig.now += CANARY_S - 0.1
+    rig.turn()
+    assert change.outcome is None
+    assert not rig.staff.posts["shard-1"].leaving, "the old ones are there to go back to"
+    failures(rig, "shard-2.2", 1)
+    rolled_back(
+        rig, change, "1 constructor failed at shard-2.2, and none at shard-1, shard-2 in the minute before and since"
+    )
+
+
+def test_the_first_one_may_fail_while_the_last_one_is_watched() -> None:
+    rig = started(2)
+    change = until_last(rig)
+    failures(rig, "shard-1.2", 2)
+    rolled_back(
+        rig, change, "2 constructors failed at shard-1.2, and none at shard-1, shard-2 in the minute before and since"
+    )
+
+
+def test_one_shard_is_watched_once() -> None:
+    rig = started(1)
+    change = until_canary(rig)
+    rig.now += CANARY_S
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
+    assert sum("watched" in line for line in change.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("woken", "end"),
+    [
+        ((0, 0), "closed with 1012; not tried: no object woke under the new code"),
+        ((3, 0), "closed with 1012; not tried at shard-2.2: no object woke there"),
+        ((1, 2), "closed with 1012"),
+    ],
+)
+def test_it_says_where_no_object_woke_under_the_new_code(woken: tuple[int, int], end: str) -> None:
+    rig = started(2)
+    failures(rig, "shard-1", 0, 50)  # the old code's say nothing
+    change = until_last(rig)
+    for name, count in zip(("shard-1.2", "shard-2.2"), woken, strict=True):
+        failures(rig, name, 0, count)
+    rig.now += CANARY_S
+    rig.run()
+    assert change.outcome is not None
+    assert change.outcome.sentence.endswith(end)
+
+
+def test_what_was_constructed_on_trial_is_told() -> None:
+    rig = started(1)
+    change = reload(rig, checked=False)
+    change.checked(["room", "hall"], ["room"], ["room"])
+    assert change.lines == ["new.py loads, and an object of room was constructed"]
 
 
 def test_an_app_that_is_refused_touches_nothing() -> None:
@@ -148,6 +219,7 @@ def test_constructors_that_failed_before_say_nothing() -> None:
     rig.run()
     assert change.outcome is not None
     assert change.outcome.exit_code == 0
+    assert "9 constructors failed at shard-1.2, as some of the old code had before" in change.outcome.sentence
 
 
 def test_constructors_that_fail_at_the_old_code_as_well_say_nothing() -> None:
