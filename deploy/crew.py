@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..common.clock import Clock
@@ -52,6 +53,7 @@ class Crew:
         self._processes: dict[str, Process] = {}
         self._killed: weakref.WeakSet[Process] = weakref.WeakSet()
         self._ending = False
+        self._spare: tuple[tuple[str, ...], MemberProcess] | None = None
 
     # --- one process --------------------------------------------------------------------------------------------
 
@@ -59,13 +61,7 @@ class Crew:
         """Start the post's next process."""
         now = self._clock.now()
         try:
-            process = MemberProcess(
-                post.kind,
-                post.argv,
-                on_ready=self._on_ready,
-                on_end=self._on_end,
-                reads_input=self._config.development and post.kind is MemberKind.SHARD,
-            )
+            process = self._called(post) or self._new_process(post.kind, post.argv)
         except OSError as error:
             # No processes or memory left just now. A later start is tried again like after a death.
             post.started(0, now)
@@ -73,6 +69,43 @@ class Crew:
             return
         self._processes[post.name] = process
         post.started(process.pid, now, self._config.start_timeout)
+
+    def _new_process(self, kind: MemberKind, argv: tuple[str, ...], *, stands_by: bool = False) -> MemberProcess:
+        return MemberProcess(
+            kind,
+            argv,
+            on_ready=self._on_ready,
+            on_end=self._on_end,
+            reads_input=self._config.development and kind is MemberKind.SHARD,
+            stands_by=stands_by,
+        )
+
+    def stand_by(self, argv: Sequence[str]) -> None:
+        """Have a shard's process ready for the start of a post with these arguments, which takes less time then."""
+        self._dismiss_spare()
+        if not self._ending:
+            with contextlib.suppress(OSError):  # the start will do without it
+                self._spare = tuple(argv), self._new_process(MemberKind.SHARD, tuple(argv), stands_by=True)
+
+    def _called(self, post: Post) -> MemberProcess | None:
+        """The process that stands by for this post, if there is one, called."""
+        if self._spare is None or self._spare[0] != post.argv:
+            return None
+        _, process = self._spare
+        self._spare = None
+        try:
+            process.call()
+        except OSError:
+            return None  # it has ended meanwhile
+        return process
+
+    def _dismiss_spare(self) -> MemberProcess | None:
+        """End the process that stands by, if there is one; returns it."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        spare[1].dismiss()
+        return spare[1]
 
     def adopt(self, post: Post) -> None:
         """Watch the process that the post has already."""
@@ -124,6 +157,8 @@ class Crew:
         self._judge(post, None, "")
 
     def _on_end(self, process: MemberProcess, exit_code: int, error: str) -> None:
+        if process not in self._processes.values():
+            return  # it stood by
         post = self._post_of(process)
         del self._processes[post.name]
         self._judge(post, exit_code, error)
@@ -150,12 +185,20 @@ class Crew:
 
     async def end_all(self, kind: MemberKind, deadline_s: float) -> None:
         """End the processes of a kind and wait for that: TERM, a deadline, KILL."""
-        self._ending = True
+        await self._end_spare()
         await self._end([post for post in self._staff.posts.values() if post.kind is kind], deadline_s)
+
+    async def _end_spare(self) -> None:
+        """Nobody is started any more, and nobody stands by."""
+        self._ending = True
+        spare = self._dismiss_spare()
+        if spare is not None:
+            spare.kill()  # it holds nothing
+            await spare.gone.wait()
 
     async def end_all_but(self, keep: Callable[[Post], bool], deadline_s: float) -> None:
         """End processes, but let those go on that *keep* names, without anybody who watches them."""
-        self._ending = True
+        await self._end_spare()
         leaving = []
         for post in self._staff.posts.values():
             process = self._processes.get(post.name)

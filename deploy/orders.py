@@ -27,8 +27,8 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
 """What members take for options that ``UpConfig`` always gives."""
 REPEATED = "vars"
 """The option that may be given several times; of all others, the last word counts."""
-_NO_ORDERS = ("ready_fd", "initial_shards")
-"""The pipe of a start, and a number for an empty directory: they say nothing of what a member does."""
+_NO_ORDERS = ("ready_fd", "standby_fd", "initial_shards")
+"""The pipes of a start, and a number for an empty directory: they say nothing of what a member does."""
 
 
 def canonical(argv: Sequence[str], cwd: Path) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def canonical(argv: Sequence[str], cwd: Path) -> tuple[str, ...]:
         if not equals and at < len(argv) and not argv[at].startswith("--"):
             equals, value, at = "=", argv[at], at + 1
         name = _name_of(option)
-        if name == "ready_fd":
+        if name in ("ready_fd", "standby_fd"):
             continue
         if name in folders:
             folders[name] = value

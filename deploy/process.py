@@ -51,6 +51,7 @@ class MemberProcess:
         on_ready: Callable[[MemberProcess, dict[str, Any]], None],
         on_end: Callable[[MemberProcess, int, str], None],
         reads_input: bool = False,
+        stands_by: bool = False,
     ) -> None:
         """Start the process; needs a running loop.
 
@@ -60,6 +61,8 @@ class MemberProcess:
             on_ready: Called at most once, with the report.
             on_end: Called once, with the exit code (negative for a signal) and the error that it reported, or "".
             reads_input: It gets this program's stdin, for a debugger in a terminal.
+            stands_by: It waits for ``call`` before it begins; ``dismiss`` ends it instead, as does the end of this
+                program. Shards only.
 
         Raises:
             OSError: No process can be started or watched just now; none is left running.
@@ -70,18 +73,26 @@ class MemberProcess:
         self._error = ""
         self.gone = asyncio.Event()
         self._ready_fd, theirs = os.pipe()
+        passed, self._call_fd = [theirs], -1
+        words = [*python_words(f"roost.{kind}"), *argv, f"--ready-fd={theirs}"]
         try:
+            if stands_by:
+                listening, self._call_fd = os.pipe()
+                passed.append(listening)
+                words.append(f"--standby-fd={listening}")
             self._process = subprocess.Popen(
-                [*python_words(f"roost.{kind}"), *argv, f"--ready-fd={theirs}"],
+                words,
                 stdin=None if reads_input else subprocess.DEVNULL,
-                pass_fds=(theirs,),
+                pass_fds=passed,
                 start_new_session=True,
             )
         except BaseException:
             os.close(self._ready_fd)
+            self.dismiss()
             raise
         finally:
-            os.close(theirs)
+            for descriptor in passed:
+                os.close(descriptor)
         self.pid = self._process.pid
         try:
             # Not yet waited for, so the pid cannot have been given to another process.
@@ -95,6 +106,23 @@ class MemberProcess:
         os.set_blocking(self._ready_fd, False)
         self._loop.add_reader(self._ready_fd, self._read_report)
         self._loop.add_reader(self._pidfd, self._ended)
+
+    def call(self) -> None:
+        """Let it begin, which has stood by.
+
+        Raises:
+            OSError: It has ended.
+        """
+        try:
+            os.write(self._call_fd, b"!")
+        finally:
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """It is not needed: one that stands by ends."""
+        if self._call_fd >= 0:
+            os.close(self._call_fd)
+            self._call_fd = -1
 
     def terminate(self) -> None:
         """Ask it to drain and end."""
@@ -147,6 +175,7 @@ class MemberProcess:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         exit_code = self._process.wait()
+        self.dismiss()
         if self._ready_fd >= 0:
             self._read_report()  # what it said last
         if self._ready_fd >= 0:

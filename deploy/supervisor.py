@@ -51,9 +51,9 @@ from .reloading import CANARY_S, QUIET_S, Reload
 from .run_folder import SUPERVISOR, Address, sweep, write_address
 from .scaling import Scaling
 from .source_watch import PAGES, SOURCES, SourceWatch
-from .staffing import Staff, listed
+from .staffing import Staff, listed, shard_name
 from .status import ClusterStatus, duration
-from .swapping import Swap
+from .swapping import Swap, next_generation
 from .trial import Loaded, Trial
 from .voice import Terminal, Voice, leave_output
 
@@ -153,6 +153,7 @@ class Supervisor:
                     self._state = "running"
                     self._greet()
                     report_ready(self.config.ready_fd, SUPERVISOR, Incarnation(0))
+                    self._stand_by()
                     if not self.config.development:
                         await watching.enter_async_context(self._watch_source())
                     await self._until_end(asyncio.Event().wait())
@@ -405,9 +406,18 @@ class Supervisor:
                 await conductor.carry_out(Swap(conductor.staff, conductor.map))
                 self._terminal.restore()
             conductor.soon()
+            self._stand_by()
             return
         change = self._reload(self._conductor.staff.config, CANARY_S)
         await self._conductor.carry_out(change)
+
+    def _stand_by(self) -> None:
+        """In development: have the next shard's process wait for the next save."""
+        conductor, staff = self._conductor, self._conductor.staff
+        if self.config.development and staff.seats:
+            seat = next(iter(staff.seats))
+            name = shard_name(seat, next_generation(staff, conductor.map))
+            conductor.crew.stand_by(staff.config.shard_argv(name, seat))
 
     # --- the end ------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,11 @@ class Stage(Enum):
     """The successors do: they did not start."""
 
 
+def next_generation(staff: Staff, map_: ClusterMap) -> int:
+    """That of the successors of a swap that begins now."""
+    return 1 + max(staff.generation, staff.latest_generation, latest_generation(map_.shards))
+
+
 class Swap(Change):
     """New code for all shards, without a way back once it has started.
 
@@ -52,7 +57,7 @@ class Swap(Change):
     def __init__(self, staff: Staff, map_: ClusterMap) -> None:
         super().__init__("taking what was saved", staff)
         self.config: UpConfig = staff.config
-        self._generation = 1 + max(staff.generation, staff.latest_generation, latest_generation(map_.shards))
+        self._generation = next_generation(staff, map_)
         self._predecessors = {seat: staff.posts[name] for seat, name in staff.seats.items()}
         self._successors: dict[str, Post] = {}
         self._stage = Stage.STARTING

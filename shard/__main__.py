@@ -8,12 +8,14 @@ from ..common.startup import launch
 from .app import run
 from .config import ShardConfig
 from .current import current_label
-from .development import prepare
+from .development import is_called, prepare
 from .serving import run_through
 
 
 def serve(config: ShardConfig) -> None:
     """Run a shard on uvloop until SIGTERM or SIGINT."""
+    if config.standby_fd >= 0 and not is_called(config.standby_fd):
+        return
     if config.development:
         prepare(config.name, current_label)
     run_through(run(config))

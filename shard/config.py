@@ -18,6 +18,9 @@ class ShardConfig(MemberConfig):
         "", help="what this shard's share of the slots is computed from, if not its name: its predecessor's in a reload"
     )
     app: str = setting(help="the classes to host: path of a .py file, or name of a module")
+    standby_fd: int = setting(
+        -1, help="descriptor from which a byte is awaited before the app is loaded; its end ends the process"
+    )
     initial_shards: int = setting(
         1, help="number of shards that must be there before slots are first assigned", at_least=1, at_most=limits.SLOTS
     )

@@ -113,6 +113,16 @@ class LabelledOutput(io.TextIOBase):
         return self._stream.errors
 
 
+def is_called(descriptor: int) -> bool:
+    """Wait until the supervisor needs this process, which has done by then what takes a start its time.
+
+    Returns:
+        Whether it does: ``False`` when it has ended, or does not want it any more.
+    """
+    with open(descriptor, "rb", buffering=0) as pipe:
+        return pipe.read(1) != b""
+
+
 def prepare(process: str, label: Callable[[], str]) -> None:
     """Make this process one for development. Before the app is loaded.
 

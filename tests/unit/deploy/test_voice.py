@@ -59,9 +59,9 @@ assert termios.tcgetattr(0) == before
     try:
         command = [sys.executable, "-c", program]
         subprocess.run(command, stdin=theirs, start_new_session=True, check=True, timeout=30)
-        subprocess.run(
-            [sys.executable, "-c", "from roost.deploy.voice import Terminal; Terminal().restore()"], check=True
-        )
+        # In the background, where changing it would stop the process.
+        background = "from roost.deploy.voice import Terminal; Terminal().restore()"
+        subprocess.run([sys.executable, "-c", background], stdin=theirs, check=True, timeout=30)
     finally:
         os.close(ours)
         os.close(theirs)
