@@ -12,14 +12,15 @@ fail() {
     exit 70
 }
 
-# Sets PYTHON to the first interpreter that will do.
+# Sets PYTHON to the first interpreter that will do. From 3.11 on, -P keeps Python from looking for modules in the current
+# folder, which is anybody's.
 find_python() {
     local candidate version seen="" crippled=""
     for candidate in python3 python3.13 python3.12 python3.11 python; do
         version="$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" || continue
         if ! "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             seen="$seen, $candidate is $version"
-        elif ! "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
+        elif ! "$candidate" -P -c 'import venv, ensurepip' 2>/dev/null; then
             crippled="${crippled:-$candidate}"
         else
             PYTHON="$candidate" PYTHON_VERSION="$version"
@@ -50,7 +51,7 @@ installed() {
 install_packages() {
     : >"$INCOMPLETE"
     rm -f "$STAMP"
-    "$VENV/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-input \
+    "$VENV/bin/python" -P -m pip install --quiet --quiet --disable-pip-version-check --no-input \
         --constraint "$ROOT/deploy/constraints.txt" --editable "$1" || return 1
     fingerprint "$2" >"$STAMP"
     rm -f "$INCOMPLETE"
@@ -71,7 +72,7 @@ prepare() {
     fi
     [ "$kind" = dev ] && what="$ROOT[dev]"
     # An environment that was made whole is brought up to date; what an interrupted run left is made anew.
-    if [ -r "$STAMP" ] && [ ! -e "$INCOMPLETE" ] && "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+    if [ -r "$STAMP" ] && [ ! -e "$INCOMPLETE" ] && "$VENV/bin/python" -P -m pip --version >/dev/null 2>&1; then
         grep -q '^dev ' "$STAMP" && kind=dev what="$ROOT[dev]"
         echo "roost: updating $VENV" >&2
         if install_packages "$what" "$kind"; then
@@ -82,7 +83,7 @@ prepare() {
     fi
     find_python
     echo "roost: making $VENV with Python $PYTHON_VERSION (the first time only; about half a minute)" >&2
-    "$PYTHON" -m venv --clear "$VENV" || fail "the virtual environment $VENV could not be made"
+    "$PYTHON" -P -m venv --clear "$VENV" || fail "the virtual environment $VENV could not be made"
     install_packages "$what" "$kind" || fail "the packages could not be installed (see above)"
     exec 9<&-
 }

@@ -6,6 +6,7 @@ A stand-in for Python notes what it is asked to do, so that nothing is downloade
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.cluster import REPOSITORY
 TOOLS = "bash cat cksum dirname env flock grep rm touch mkdir cp chmod"
 
 PYTHON = """#!/usr/bin/env bash
+[ "$1" != -P ] || shift
 case "$1 $2" in
     "-c "*version_info\\[:2\\]*) echo "${STAND_IN_VERSION:-3.12}" ;;
     "-c "*version_info*) [ "${STAND_IN_VERSION:-3.12}" != 3.9 ] ;;
@@ -163,3 +165,11 @@ def test_a_machine_that_will_not_do_is_told_so(checkout: Checkout, settings: dic
 def test_a_machine_without_python_is_told_so(checkout: Checkout) -> None:
     os.unlink(checkout.bin / "python3")
     assert checkout.run().stderr == "roost: Python 3.11 or newer is needed and was not found\n"
+
+
+def test_nothing_is_imported_from_the_folder_where_it_is_called(checkout: Checkout) -> None:
+    """A name that Python itself imports early is beyond anybody's help; what the scripts ask for is not."""
+    for path in ("deploy/environment.sh", "deploy/load"):
+        for line in (checkout.root / path).read_text().splitlines():
+            if re.search(r'(python|PYTHON|candidate)" -[cm] ', line):
+                assert "import sys" in line, "needs -P"

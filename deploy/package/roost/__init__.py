@@ -6,7 +6,7 @@ What a user's class imports lies here under the same names as in ``roost.shard``
 
 The names are looked up when they are asked for: routers and commands import this package as well, and need none of
 them. The parts of roost are linked here from the top of the repository, so that an editable installation is a plain
-entry of ``sys.path``, which editors and type checkers can follow (ADR 13).
+entry of ``sys.path``, which editors and type checkers can follow (ADR 17).
 """
 
 TYPE_CHECKING = False  # type checkers know the name; importing it from ``typing`` costs each process some milliseconds
