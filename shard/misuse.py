@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from .namespaces import DurableObjectNamespace
-from .web_socket import WebSocket
+from .web_socket import DONE, WebSocket
 
 if TYPE_CHECKING:
     from .hosted import HostedObject
@@ -123,6 +123,8 @@ def _hint(error: BaseException) -> str | None:
                 f"hint: what was awaited had its result, a {found[1]}, already. request.json(), request.text() and the "
                 "calls of ctx give theirs at once: take the `await` away"
             )
+        if str(error) == f"a coroutine was expected, got {DONE!r}":
+            return "hint: send(), close() and their like have acted already when they return: they need no task"
     if type(error) is AttributeError:
         if isinstance(error.obj, WebSocket) and error.name in _ELSEWHERE:
             return f"hint: a WebSocket of roost has no {error.name}: {_ELSEWHERE[error.name]}"

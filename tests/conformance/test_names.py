@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -149,6 +150,8 @@ async def await_everything(probe: app.Probe, request: Any) -> Any:
     await probe.ctx.accept_web_socket(server)
     await server.serialize_attachment("kept")
     await server.send("awaited")
+    await asyncio.gather(*(server.send(text) for text in ("one", "two")))
+    await asyncio.wait_for(server.send("three"), 5)
     assert server.deserialize_attachment() == "kept"
     await server.close(4000, "all done")
     return Response(status=101, webSocket=client)
@@ -156,7 +159,7 @@ async def await_everything(probe: app.Probe, request: Any) -> Any:
 
 async def test_what_acts_at_once_may_be_awaited(room: Room) -> None:
     async with await room.connect(await_everything) as client:
-        assert await client.receive() == "awaited"
+        assert [await client.receive() for _ in range(4)] == ["awaited", "one", "two", "three"]
         assert await client.closed() == (4000, "all done")
 
 

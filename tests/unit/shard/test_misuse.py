@@ -47,6 +47,9 @@ class Wrong(DurableObject):
             return self.reused
         if what == "awaits":
             return Response(await request.text())
+        if what == "task":
+            self.ctx.accept_web_socket(server)
+            self.task = asyncio.create_task(server.send("x"))  # type: ignore[arg-type]
         if what == "fastapi":
             self.ctx.accept_web_socket(server)
             server.send_text("x")  # type: ignore[attr-defined]
@@ -163,6 +166,7 @@ async def test_a_fetch_that_hangs_is_said_once_and_goes_on(caplog: pytest.LogCap
         ("tuple", "return Response(body, status=…"),
         ("pair", "return Response(status=101, web_socket=client)"),
         ("awaits", "take the `await` away"),
+        ("task", "they need no task"),
         ("fastapi", "use send(text)"),
     ],
 )
@@ -172,7 +176,7 @@ async def test_an_error_has_its_remedy_in_the_log_and_in_development_in_the_answ
 ) -> None:
     for development in (False, True):
         world = World(Wrong, development=development)
-        world.router.request(name, "x", upgrade=name == "fastapi", namespace="wrong")
+        world.router.request(name, "x", upgrade=name in ("task", "fastapi"), namespace="wrong")
         await turns()
         ((status, body),) = answers(world.router)
         assert status == 500
