@@ -14,13 +14,15 @@ from ..common.errors import RequestError
 from ..common.records import HttpResponse
 from .connection import Connection
 from .http import Refusal
-from .http_connection import OWN_PATHS, Front, HttpConnection
+from .http_connection import OWN_PATHS, Front, HttpConnection, Phase
 from .request_parser import Incoming
 from .states import State
 from .urls import path_of
 
 log = logging.getLogger("roost.access")
 
+LOOK_S = 0.1
+"""Seconds between two looks why no shard comes, for a request that waits for one."""
 _CLOSED_HERE = (State.CLOSED_BY_OBJECT, State.CLOSED_BY_ROUTER, State.ENDING)
 
 
@@ -51,6 +53,9 @@ class ObservedConnection(HttpConnection):
                 self.failed(Refusal(500, broken))
                 return
         super()._ask(incoming)
+        if self._phase is Phase.WAITING:
+            # For a shard, which may be about to find that its code does not load.
+            asyncio.get_running_loop().call_later(LOOK_S, self.go_on)
 
     def _respond(
         self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, declared: int | None = None

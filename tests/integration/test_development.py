@@ -169,6 +169,7 @@ async def test_code_that_does_not_load_is_shown_while_the_code_before_goes_on(de
 async def test_code_that_does_not_load_at_first_is_waited_for(development: Development) -> None:
     development.save("1 +")
     development.start()
+    # Asked before anybody knows: that request does not wait for a shard as long as it may.
     await development.until(500, "SyntaxError")
     development.save("2 +")
     await development.until(500, "2 +")
