@@ -177,3 +177,14 @@ def test_a_process_beats_while_its_loop_is_held_up(tmp_path: Path) -> None:
     after = read_counters(path).beats
     assert not [thread for thread in threading.enumerate() if thread.name == "heart"]
     assert read_counters(path).beats == after
+
+
+def test_no_counter_is_an_attribute_of_its_class() -> None:
+    """Reading one would cost more than twice as much: Python looks at the class first, and then cannot cache."""
+
+    class Mine(Counters):
+        own: int = gauge("Mine alone")
+
+    mine = Mine()
+    assert {"own", "batches_in"} <= set(mine.names) == set(mine.figures)
+    assert not any(hasattr(Mine, name) for name in mine.names)
