@@ -65,7 +65,7 @@ class ClientFrames:
         failure: How the client has broken the protocol. What it sends after that is not looked at.
         held: Bytes that have come of the message that is not finished.
         left: Bytes that are still to come of its present frame.
-        has_changed: These two may have changed; for the caller to reset.
+        has_news: More than plain frames has come: one of these four may have changed. For the caller to reset.
         pongs: Frames that answer the client's pings; for the caller to write and clear.
     """
 
@@ -81,7 +81,7 @@ class ClientFrames:
         "_opcode",
         "_tail",
         "failure",
-        "has_changed",
+        "has_news",
         "held",
         "left",
         "pongs",
@@ -90,7 +90,7 @@ class ClientFrames:
     def __init__(self, max_message_bytes: int, inflate_bits: int = 0) -> None:
         self.failure: ClientError | None = None
         self.held = self.left = 0
-        self.has_changed = False
+        self.has_news = False
         self.pongs: list[bytes] = []
         self._max_message_bytes = max_message_bytes
         self._inflate_bits = inflate_bits
@@ -105,7 +105,7 @@ class ClientFrames:
         self._tail = b""
 
     def receive(self, data: bytes) -> list[ClientFrame]:
-        """Take bytes of the client. Look at ``failure`` and ``pongs`` afterwards.
+        """Take bytes of the client. Look at ``has_news`` afterwards.
 
         Returns:
             What is complete, in order. Nothing comes after a Close or a failure.
@@ -141,7 +141,7 @@ class ClientFrames:
             if start == end:
                 return frames
         if not self._is_over:
-            self.has_changed = True
+            self.has_news = True
             try:
                 self._read(data, start, frames)
             except ClientError as error:
@@ -151,7 +151,7 @@ class ClientFrames:
 
     def give_up(self) -> None:
         """Look at nothing more of what the client sends, and forget what is not finished."""
-        self._is_over = self.has_changed = True
+        self._is_over = self.has_news = True
         self._head = self._message = self._decoder = None
         self.held = self.left = 0
 

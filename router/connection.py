@@ -196,13 +196,13 @@ class Connection(Outlet):
             else:
                 self._backlog += frames
                 self._backlog_bytes += _bytes_of(frames)
-                protocol.has_changed = True
-        if protocol.has_changed:
+                protocol.has_news = True
+        if protocol.has_news:
             self._account(protocol)
-        if protocol.pongs:
-            self._answer(protocol)
-        if protocol.failure is not None and self._backlog is None:
-            self._settle()
+            if protocol.pongs:
+                self._answer(protocol)
+            if protocol.failure is not None and self._backlog is None:
+                self._settle()
 
     def eof_received(self) -> bool:
         """The client sends no more bytes.
@@ -375,7 +375,7 @@ class Connection(Outlet):
                 self._transport.pause_reading()
             self._backlog_bytes = _bytes_of(frames)
             assert self._protocol is not None
-            self._protocol.has_changed = True
+            self._protocol.has_news = True
         self._backlog = frames
         if shut:
             shared.stopped[self.number] = self
@@ -409,7 +409,7 @@ class Connection(Outlet):
 
     def _account(self, protocol: ClientFrames) -> None:
         """Count what has come and is in no window yet; stop reading if there is too much of it at this router."""
-        protocol.has_changed = False
+        protocol.has_news = False
         transport = self._transport
         if transport is None:
             return  # a ghost begins nothing
