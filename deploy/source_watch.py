@@ -50,8 +50,8 @@ def source_folder(app: str) -> Path:
     path = Path(app)
     if app.endswith(".py") or path.is_file():
         return path.resolve().parent
-    # The first name only: looking for the others would import it.
-    found = PathFinder.find_spec(app.partition(".")[0], [str(Path.cwd()), *import_path])
+    # In the order of the shard's loader. The first name only: looking for the others would import it.
+    found = PathFinder.find_spec(app.partition(".")[0], [*import_path, str(Path.cwd())])
     if found is not None and found.submodule_search_locations:
         return Path(next(iter(found.submodule_search_locations))).resolve()
     if found is not None and found.origin:

@@ -171,7 +171,7 @@ class Supervisor:
         self._announce(f"roost serves at {url} (admin {self._admin}; Ctrl-C drains and stops)")
         if not self.config.app or self.config.app == str(CHAT_EXAMPLE):
             self._announce(f"open {url}/chat-room/lobby in two browser tabs")
-        elif self.config.development:
+        elif self.config.development and self._conductor.map.namespaces:
             self._announce(f"open {' or '.join(f'{url}/{name}/lobby' for name in self._conductor.map.namespaces)}")
 
     async def _until_end(self, doing: Coroutine[Any, Any, Any]) -> bool:

@@ -103,6 +103,11 @@ class LabelledOutput(io.TextIOBase):
         return self._stream.fileno()
 
     @property
+    def buffer(self) -> Any:
+        """The stream's own, for bytes: they are nobody's lines."""
+        return getattr(self._stream, "buffer", None)
+
+    @property
     def encoding(self) -> str:  # type: ignore[override]
         """The stream's."""
         return self._stream.encoding

@@ -97,3 +97,4 @@ def test_it_passes_for_stdout(name: str) -> None:
     assert getattr(output, name) == getattr(stream, name)
     assert not output.isatty()
     assert output.writable()
+    assert output.buffer is stream.buffer
