@@ -71,6 +71,8 @@ MAX_BATCH_BYTES = 256 << 10
 """Bytes of records in one batch; a longer group of records travels in several (design)."""
 PARKED_TIMEOUT_S = 30.0
 """Seconds that a connection or request waits for an owner (design)."""
+REMEMBERED_BYTES = 32 << 20
+"""Bytes of what objects without sockets have set, at one router and at one shard; the oldest is forgotten then."""
 MAX_GHOSTS = 65_536
 """Connections of a router whose TCP has ended and whose close event is not acknowledged (design)."""
 

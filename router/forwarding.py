@@ -50,7 +50,7 @@ from functools import partial
 
 from ..common.cluster_map import ClusterMap, Member
 from ..common.errors import Unavailable
-from ..common.ids import Incarnation, ObjectId, id_from_name, slot_of
+from ..common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
 from ..common.limits import DEATHS_WINDOW_S, MAX_DEATHS_OF_OBJECT, MAX_PARKED_REQUESTS
 from ..common.records import AcceptMode, Headers, HttpRequest
 from .connection import Connection
@@ -222,7 +222,7 @@ class Forwarding:
 
     def hold(self, link: OwnerLink, object_id: ObjectId, held: bool) -> None:
         """The object's mailbox is full, or half empty again."""
-        if self._slots.links[slot_of(object_id)] is not link:
+        if not self.speaks_for(link, object_id):
             self._shared.counters.stale_records += 1
             return
         if held:
@@ -234,6 +234,10 @@ class Forwarding:
             entry.held = held
         if not held:
             self.go_on()
+
+    def speaks_for(self, link: OwnerLink, object_id: ObjectId) -> bool:
+        """Whether the object's slot is attached to *link*."""
+        return self._slots.links[slot_of(object_id)] is link
 
     def go_on(self) -> None:
         """A link is not blocked any more, or there is room again: send what had to wait."""
@@ -457,6 +461,9 @@ class Forwarding:
             try:
                 for entry in entries:
                     left -= self._restore(entry, link, poisoned[owner])
+                for state in shared.objects.remembered.in_slot(Slot(slot)):
+                    link.writer.object_state(state)
+                    left -= 1
             except Exception as error:
                 link.give_up(error)  # half a slot is restored there: it must begin anew
         for owner, slots in attached.items():
@@ -505,9 +512,7 @@ class Forwarding:
             else:
                 writer.restore(passport)
                 known.append(connection)
-        if not known:
-            entry.forget_state()  # whoever owns the object now has begun anew
-        elif entry.state is not None:
+        if entry.state is not None:
             writer.object_state(entry.state)
         events = 0
         for connection in known:

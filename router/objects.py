@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..common.ids import ObjectId, Slot, slot_of
 from ..common.records import ObjectState
+from ..common.remembered import Remembered
 from .frames import data_frame
 from .links import OwnerLink
 
@@ -73,20 +74,21 @@ class ObjectEntry:
             request, response = state.auto_response
             self.auto_request, self.auto_frame = request.encode(), data_frame(response.encode(), False)
 
-    def forget_state(self) -> None:
-        """The object has no socket any more whose owner remembers what was set: its revisions begin again."""
-        self.state = self.auto_request = None
-        self.auto_frame = b""
-
 
 class Objects:
-    """The objects that have a connection here, by slot. An object is forgotten with the last of them."""
+    """The objects that have a connection here, by slot. An object is forgotten with the last of them, but for what it
+    has set.
 
-    __slots__ = ("_by_slot", "_count")
+    Attributes:
+        remembered: What objects without a connection here have set.
+    """
+
+    __slots__ = ("_by_slot", "_count", "remembered")
 
     def __init__(self) -> None:
         self._by_slot: dict[Slot, dict[ObjectId, ObjectEntry]] = {}
         self._count = 0
+        self.remembered = Remembered()
 
     def __len__(self) -> int:
         return self._count
@@ -100,6 +102,9 @@ class Objects:
         """Keep a new entry, whose first connection is about to be added."""
         self._by_slot.setdefault(entry.slot, {})[entry.object_id] = entry
         self._count += 1
+        state = self.remembered.take(entry.object_id)
+        if state is not None:
+            entry.set_state(state)
 
     def release(self, entry: ObjectEntry) -> None:
         """Forget *entry* if it has no connection left."""
@@ -107,6 +112,8 @@ class Objects:
         if not entry.connections and entries is not None and entries.get(entry.object_id) is entry:
             del entries[entry.object_id]
             self._count -= 1
+            if entry.state is not None:
+                self.remembered.put(entry.state)
             if not entries:
                 del self._by_slot[entry.slot]
 

@@ -191,8 +191,11 @@ class Receiver:
 
     def object_state(self, state: ObjectState) -> None:
         """An object has set something for all its sockets."""
-        entry = self._shared.objects.get(state.object_id)
-        if entry is None or entry.link is not self._link:
-            self._counters.stale_records += 1
-        else:
+        objects = self._shared.objects
+        entry = objects.get(state.object_id)
+        if entry is not None and entry.link is self._link:
             entry.set_state(state)
+        elif entry is None and self._forwarding.speaks_for(self._link, state.object_id):
+            objects.remembered.put(state)
+        else:
+            self._counters.stale_records += 1

@@ -10,6 +10,7 @@ class ShardCounters(Counters):
 
     objects_awake: int = gauge("Objects whose instance is in memory")
     objects_asleep: int = gauge("Objects of which only packages and settings are in memory")
+    settings_remembered: int = gauge("Objects without sockets of which only what they have set is in memory")
     sockets: int = gauge("Connections of all objects, hibernatable and not")
     slots_owned: int = gauge("Slots that this shard owns")
     slots_waiting: int = gauge("Slots for which not every router has restored its connections")
@@ -27,5 +28,6 @@ class ShardCounters(Counters):
     constructions_failed: int = total("Constructors of objects that have raised")
     sockets_refused: int = total("Sockets that were not accepted because their object has as many as one may have")
     resets: int = total("Objects reset")
+    settings_forgotten: int = total("Objects without sockets whose settings were forgotten because there were too many")
     hibernations: int = total("Instances dropped because they were idle")
     blocked_loops: int = total("Times that users' code has held the loop for more than a second")

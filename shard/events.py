@@ -78,7 +78,7 @@ class RouterEvents:
 
     def object_state(self, state: ObjectState) -> None:
         """See ``EventSink``."""
-        self._host.object_state(state)
+        self._host.object_state(self._peer, state)
 
 
 class LastEvents:

@@ -21,6 +21,7 @@ from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.last_words import LastWords
 from ..common.link import Link
 from ..common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
+from ..common.remembered import Remembered
 from . import pairs
 from .activation import Activation
 from .config import ShardConfig
@@ -68,6 +69,7 @@ class Host:
         context: The runtime's own context, which each activation gets a copy of.
         slots: The states of this shard's slots.
         objects: The objects.
+        remembered: What objects have set of which nothing else is known any more.
         release: Slots that are let go of.
         runner: Takes jobs through users' code.
         output: Outboxes and acknowledgements, and the routers they go to.
@@ -92,6 +94,7 @@ class Host:
         self.context = contextvars.copy_context()
         self.slots = Slots(incarnation)
         self.objects = Objects()
+        self.remembered = Remembered()
         self.release = Release(self, loop, config.move_timeout_s)
         self.runner = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
         self.output = Output(self._at_turns_end, self._later, counters)
@@ -210,6 +213,9 @@ class Host:
                 return None
             owner = HostedObject(self, hosted_class, object_id, name)
             self.objects.add(owner)
+            state = self.remembered.take(object_id)
+            if state is not None:
+                owner.take_state(state)
         elif name and not owner.name:
             owner.name = name
         return owner
@@ -283,17 +289,36 @@ class Host:
         self._last_ordinal = max(self._last_ordinal, passport.ordinal)
         self.counters.sockets += 1
 
-    def object_state(self, state: ObjectState) -> None:
-        """What an earlier owner of the object had set; the highest revision wins."""
+    def object_state(self, peer: Peer, state: ObjectState) -> None:
+        """What an earlier owner of the object had set, as *peer* knows it; the highest revision wins."""
         self._last_revision = max(self._last_revision, state.revision)
         owner = self.objects.get(state.object_id)
-        if owner is not None and state.revision > owner.revision:
-            owner.revision = state.revision
-            owner.auto_response = state.auto_response
-            owner.event_timeout_ms = state.event_timeout_ms
+        if owner is None and not self.slots.takes_passports(slot_of(state.object_id)):
+            return
+        known = self.remembered.get(state.object_id) if owner is None else owner.state
+        if known is not None and known.revision >= state.revision:
+            if known.revision > state.revision:
+                self._tell_state(peer, owner, known)
+            return
+        if owner is None:
+            self.remembered.put(state)
+        else:
+            owner.take_state(state)
+        if known is not None:
+            for other in self.output.peers:
+                if other is not peer:
+                    self._tell_state(other, owner, state)  # one of them has an older one
+
+    @staticmethod
+    def _tell_state(peer: Peer, owner: HostedObject | None, state: ObjectState) -> None:
+        """*peer* remembers an older one, perhaps; if it has sockets of *owner*, it is told once the gate opens."""
+        if owner is None or owner not in peer.objects:
+            peer.writer.object_state(state)
+            peer.link.flush_soon()
 
     def restored(self, peer: Peer, map_version: int, slots: Sequence[Slot]) -> None:
         """*peer* has restored all that it holds for *slots*, following the map of that version."""
+        open_before = [slot for slot in slots if self.slots.state(slot) is SlotState.OPEN]
         change = self.slots.restored(peer.incarnation, map_version, slots)
         for version, strangers in change.answers.items():
             self._answer_released(peer, version, strangers)
@@ -304,6 +329,12 @@ class Host:
             for owner in self.objects.in_slot(slot):
                 if owner.held:
                     owner.tell_held(peer)  # it has dropped what it was told before it had attached the slot
+        for slot in open_before:
+            # A router that has come later: it may be the only one that is left, one day.
+            for owner in self.objects.in_slot(slot):
+                owner.inform(peer)
+            for state in self.remembered.in_slot(slot):
+                self._tell_state(peer, None, state)
         self._apply(change)
 
     @staticmethod
@@ -588,11 +619,16 @@ class Host:
                 self.counters.hibernations += 1
             if owner.forgettable:
                 self.objects.remove(owner)
+                state = owner.state
+                if state is not None:
+                    self.remembered.put(state)
         self._set_sleep_timer()
 
     def count_objects(self) -> None:
         """Bring the figures up to date that are not counted as they change."""
         self.counters.objects_asleep = len(self.objects) - self.counters.objects_awake
+        self.counters.settings_remembered = len(self.remembered)
+        self.counters.settings_forgotten = self.remembered.forgotten
 
     # --- the end ---
 

@@ -342,11 +342,7 @@ class HostedObject:
 
     @property
     def forgettable(self) -> bool:
-        """Whether nothing is left that another life would need.
-
-        What was set for the sockets goes with the last of them: the next life of an object without sockets begins as
-        the first did, and objects that nobody visits any more cost nothing.
-        """
+        """Whether nothing is left that another life would need, but for what it has set (``state``)."""
         return (
             self.activation is None
             and self.former is None
@@ -695,18 +691,28 @@ class HostedObject:
 
     def inform(self, peer: Peer) -> None:
         """Tell *peer* what the object has set for its sockets, if it ever has."""
-        if self.revision:
-            state = ObjectState(self.object_id, self.revision, self.event_timeout_ms, self.auto_response)
+        state = self.state
+        if state is not None:
             self.outbox.record(peer, lambda writer: writer.object_state(state))
+
+    @property
+    def state(self) -> ObjectState | None:
+        """What it has set for its sockets; ``None`` if it never has."""
+        if not self.revision:
+            return None
+        return ObjectState(self.object_id, self.revision, self.event_timeout_ms, self.auto_response)
+
+    def take_state(self, state: ObjectState) -> None:
+        """It has set this in an earlier life, or at another shard."""
+        self.revision = state.revision
+        self.auto_response = state.auto_response
+        self.event_timeout_ms = state.event_timeout_ms
 
     def _state_changed(self) -> None:
         self.revision = self.host.next_revision()
-        nothing = self.auto_response is None and not self.event_timeout_ms
+        # To all, also those without a socket of it: what one router remembers outlives this process.
         for peer in self.host.output.peers:
-            # A router forgets the object with its last connection, and is told anew with the next first one. That
-            # something is unset is told to all, since nobody will remember it once the object is forgotten here.
-            if self in peer.objects or nothing:
-                self.inform(peer)
+            self.inform(peer)
 
 
 def _seen(future: asyncio.Future[Any]) -> None:

@@ -227,6 +227,7 @@ class Release:
             for owner in host.objects.in_slot(slot):
                 owner.let_go()
                 host.objects.remove(owner)
+            host.remembered.drop(slot)
         host.slots.released(slots)
         log.info("%d slots are released, %d events come again", len(slots), len(cancelled))
         self.on_released(slots)

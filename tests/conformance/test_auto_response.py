@@ -287,3 +287,13 @@ async def test_the_pair_and_the_timestamp_outlive_hibernation(drowsy: Room) -> N
         assert await drowsy.run(app.life) == 3
         assert await drowsy.run(get_pair) is None
         assert (await stamped(drowsy))[0] is not None
+
+
+async def test_the_pair_outlives_a_sleep_without_sockets(drowsy: Room) -> None:
+    await drowsy.run(app.set_auto_response)
+    await drowsy.asleep()
+    async with await drowsy.connect() as client:
+        await client.send("ping")
+        assert await client.receive() == "pong"
+    assert drowsy.all("message") == []
+    assert await drowsy.run(app.life) == 2

@@ -146,24 +146,6 @@ def test_connections_that_nobody_knows_are_not_restored(rig: Rig) -> None:
     assert transport.take() == b""
 
 
-def test_a_state_that_no_socket_keeps_is_forgotten(rig: Rig) -> None:
-    rig.ask(upgrade=True)
-    entry = rig.world.shared.objects.get(id_from_name(NAMESPACE, "lobby"))
-    assert entry is not None
-    request, _ = rig.ask(upgrade=True)
-    entry.set_state(state(entry.object_id, 9))
-    pending = request.connection
-    assert pending is not None
-    rig.take_map(cluster(2, owners=[0] * SLOTS))
-    fresh, _ = rig.ask(upgrade=True)
-    assert fresh.connection is not None
-    entry = fresh.connection.entry
-    entry.set_state(state(entry.object_id, 9))
-    rig.take_map(cluster(3, shard(2, "s1")))
-    entry.set_state(state(entry.object_id, 1, ("new", "pair")))
-    assert entry.auto_request == b"new"
-
-
 def test_pending_times_of_automatic_responses_go_with_the_passport(rig: Rig) -> None:
     connection, _ = rig.connect()
     rig.world.entry().set_state(state(rig.world.entry().object_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from roost.common.ids import slot_of
 from roost.router.frames import data_frame
+from roost.router.objects import ObjectEntry
 from tests.unit.router.fakes import World, state
 
 
@@ -55,10 +56,15 @@ def test_an_older_state_changes_nothing() -> None:
     assert entry.auto_request == b"a"
 
 
-def test_a_forgotten_state_begins_anew() -> None:
-    entry = World().entry()
+def test_what_an_object_has_set_outlives_its_last_connection() -> None:
+    world = World()
+    entry = world.entry()
     entry.set_state(state(entry.object_id, 3, ("a", "b")))
-    entry.forget_state()
-    assert entry.auto_request is None
-    entry.set_state(state(entry.object_id, 1, ("c", "d")))
-    assert entry.auto_request == b"c"
+    objects = world.shared.objects
+    objects.release(entry)
+    assert objects.get(entry.object_id) is None
+    assert [each.revision for each in objects.remembered.in_slot(entry.slot)] == [3]
+    again = ObjectEntry(entry.object_id, entry.namespace, entry.name)
+    objects.add(again)
+    assert again.auto_request == b"a"
+    assert len(objects.remembered) == 0

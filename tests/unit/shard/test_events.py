@@ -59,7 +59,7 @@ def test_each_record_becomes_one_call_or_job(peer: Any) -> None:
         ("ended", peer, 5, 3, 0, JobKind.CLOSED, (1000, "bye", True)),
         ("ended", peer, 6, 1, 2, JobKind.FAILED, (1002, "bad")),
         ("request", peer, REQUEST),
-        ("object_state", STATE),
+        ("object_state", peer, STATE),
         ("restore", peer, PASSPORT),
         ("restored", peer, 8, host.calls[-1][3]),
     ]

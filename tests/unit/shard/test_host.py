@@ -18,6 +18,7 @@ from roost.common.ids import Incarnation, id_from_name
 from roost.common.last_words import LastWords, RunningEvent, read_last_words
 from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, SLOTS
 from roost.common.records import AcceptMode, ObjectState
+from roost.common.remembered import ENTRY_BYTES, Remembered
 from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 from roost.shard.current import current
 from roost.shard.events import LastEvents
@@ -397,7 +398,8 @@ async def test_a_router_is_told_before_its_first_101_and_at_each_change() -> Non
     here, there = world.routers
     here.request(query="set=pong")
     await turns()
-    assert here.take("object_state") == [], "it has no socket of the object"
+    told = [("object_state", 1, 0, ("ping", "pong"))]
+    assert here.take("object_state") == there.take("object_state") == told, "they remember it for the next owner"
     counter = await here.connect()
     assert [record[0] for record in here.take()] == ["object_state", "response"]
     await here.connect()
@@ -405,9 +407,8 @@ async def test_a_router_is_told_before_its_first_101_and_at_each_change() -> Non
     here.message(counter, "other")
     await turns()
     assert here.take("object_state") == [("object_state", 2, 0, ("ping", "other"))]
-    assert there.take("object_state") == []
     await there.connect()
-    assert there.take("object_state") == [("object_state", 2, 0, ("ping", "other"))]
+    assert there.take("object_state") == 2 * [("object_state", 2, 0, ("ping", "other"))], "it may have had no room"
 
 
 @on_virtual_time
@@ -455,10 +456,80 @@ async def test_what_a_later_life_of_a_forgotten_object_sets_counts_above_the_for
         world.router.request(query=f"set={text}")
     await asyncio.sleep(5)
     assert world.find() is None
-    assert world.router.take("object_state") == [("object_state", 3, 0, None)], "told to all, as nobody remembers it"
+    assert [record[1:] for record in world.router.take("object_state")][-1] == (3, 0, None)
     world.router.request(query="set=c")
     await world.router.connect()
-    assert world.router.take("object_state") == [("object_state", 4, 0, ("ping", "c"))]
+    assert set(world.router.take("object_state")) == {("object_state", 4, 0, ("ping", "c"))}
+
+
+@on_virtual_time
+async def test_what_an_object_has_set_outlives_its_sockets_and_its_memory() -> None:
+    class Lobby(Setter): ...
+
+    world = World(Lobby, hibernate_after_s=1.0)
+    world.router.request(query="set=pong")
+    await turns()
+    world.object().set_event_timeout(700)
+    await asyncio.sleep(5)
+    assert world.find() is None
+    world.host.count_objects()
+    assert world.counters.settings_remembered == 1
+    await world.router.connect()
+    assert world.object().auto_response == ("ping", "pong")
+    assert world.object().event_timeout_ms == 700
+
+
+@on_virtual_time
+async def test_what_an_object_has_set_is_forgotten_when_there_is_too_much() -> None:
+    class Lobby(Setter): ...
+
+    world = World(Lobby, hibernate_after_s=1.0)
+    world.host.remembered = Remembered(2 * ENTRY_BYTES + 100)
+    for name in ("a", "b", "c"):
+        world.router.request(name, "set=pong")
+        await asyncio.sleep(5)
+    world.host.count_objects()
+    assert (world.counters.settings_remembered, world.counters.settings_forgotten) == (2, 1)
+    for name, pair in (("a", None), ("b", ("ping", "pong")), ("c", ("ping", "pong"))):
+        await world.router.connect(name)
+        assert world.object(name).auto_response == pair
+
+
+@on_virtual_time
+async def test_what_an_object_without_sockets_has_set_comes_from_routers_to_its_next_owner() -> None:
+    class Lobby(Setter): ...
+
+    world = World(Lobby, routers=2, restored=False)
+    here, there = world.routers
+    here.events.object_state(ObjectState(LOBBY, 4, 100, ("ping", "old")))
+    here.restored()
+    there.events.object_state(ObjectState(LOBBY, 7, 700, ("ping", "pong")))
+    there.restored()
+    await turns()
+    told = ("object_state", 7, 700, ("ping", "pong"))
+    assert here.take("object_state") == [told], "it had an older one"
+    assert there.take("object_state") == []
+    late = world.add_router()
+    late.restored()
+    await turns()
+    assert late.take("object_state") == [told], "one day it may be the only one that is left"
+    await here.connect()
+    assert (world.object().auto_response, world.object().event_timeout_ms) == (("ping", "pong"), 700)
+
+
+@on_virtual_time
+async def test_what_is_remembered_goes_with_the_slot() -> None:
+    class Lobby(Setter): ...
+
+    world = World(Lobby, hibernate_after_s=1.0)
+    world.router.link.prompt = True
+    world.router.request(query="set=pong")
+    await asyncio.sleep(5)
+    assert world.find() is None
+    world.send_away("lobby")
+    await turns()
+    assert world.released
+    assert len(world.host.remembered) == 0
 
 
 # --- slots and restores -------------------------------------------------------------------------------------------
@@ -555,7 +626,7 @@ async def test_the_highest_revision_of_a_restored_object_wins_and_all_routers_le
         router.restored()
     await turns()
     for router in world.routers:
-        assert router.take("object_state") == [("object_state", 7, 700, ("ping", "pong7"))]
+        assert set(router.take("object_state")) == {("object_state", 7, 700, ("ping", "pong7"))}
     world.router.request(query="set=x")
     await turns()
     assert world.routers[1].take("object_state")[0][1] == 8
