@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -207,6 +208,35 @@ async def test_abort_closes_all_sockets_with_1011_after_what_was_sent_before(roo
     assert await room.run(app.life) == 2
     assert await room.run(app.count) == 0
     assert len(room.all("close")) == (event == "close")
+
+
+def raise_secret(probe: app.Probe, *_: Any) -> None:
+    raise KeyError("the password is hunter2")
+
+
+def abort_with_secret(probe: app.Probe, *_: Any) -> None:
+    probe.ctx.abort("the password is hunter2")
+
+
+@pytest.mark.parametrize("step", [raise_secret, abort_with_secret])
+async def test_the_public_hears_a_sentence_and_an_id_that_the_log_has(room: Room, step: Any) -> None:
+    positions = room.cluster.log_positions()
+    said = []
+    async with await room.raw() as client:
+        said.append((await room.request(step)).text)
+        if step is abort_with_secret:
+            said.append((await client.expect_close(1011)).reason)
+    numbers = set()
+    for words in said:
+        assert "hunter2" not in words
+        assert "KeyError" not in words
+        found = re.search(r"\(error id ([0-9a-f]{12})\)", words)
+        assert found, words
+        numbers.add(found[1])
+    (number,) = numbers
+    await until("the id in the log", lambda: number in room.cluster.logs_since(positions))
+    (line,) = [line for line in room.cluster.logs_since(positions).splitlines() if number in line]
+    assert "hunter2" in line
 
 
 @pytest.mark.parametrize("reason", ["because", None])
