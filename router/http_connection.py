@@ -725,7 +725,7 @@ class HttpConnection(asyncio.Protocol):
 def _has_unread(transport: asyncio.Transport) -> bool:
     """Whether the system has received bytes, or the end, that the loop has not yet given to the protocol."""
     endpoint = transport.get_extra_info("socket")
-    if endpoint is None:
+    if endpoint is None or transport.is_closing():
         return False
     look = select.poll()
     look.register(endpoint.fileno(), select.POLLIN)
