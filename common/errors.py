@@ -12,6 +12,7 @@
     │   └── UnsupportedSystem            this is not Linux 5.3 or newer, or it is not let use what roost needs of it
     ├── WireError                        bytes from another member that are no valid batch or record
     ├── DirectoryError                   the directory cannot be read or written
+    ├── LinkBroken                       a session with another member cannot go on: this one must start anew
     ├── Expelled                         this member was taken off the map: it must end without another word
     ├── RequestError                     a client's request is at fault; carries the HTTP status
     │   ├── BadRequest                   400
@@ -156,6 +157,16 @@ class Expelled(RoostError):
             f"{name} (incarnation {incarnation}) is not in cluster map {map_version}: the others hold it for dead, and "
             "it ends"
         )
+
+
+class LinkBroken(RoostError):
+    """The session with a router was given up by one of its ends. Two incarnations have one session only: this shard
+    ends, and starts anew as another one.
+    """
+
+    def __init__(self, router: str, reason: Exception) -> None:
+        self.router = router
+        super().__init__(f"the link to {router} is broken, this shard ends and starts anew: {reason}")
 
 
 # --- clients' requests --------------------------------------------------------------------------------------------

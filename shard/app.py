@@ -29,7 +29,7 @@ from ..common.collector import Collector
 from ..common.config import ipc_endpoint
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
-from ..common.errors import Expelled
+from ..common.errors import Expelled, LinkBroken
 from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
@@ -70,6 +70,7 @@ class Shard:
         self._incarnation = Incarnation(0)
         self._watch: MapWatch | None = None
         self._expelled: Expelled | None = None
+        self._broken: LinkBroken | None = None
         self._second: asyncio.TimerHandle | None = None
 
     async def serve(self) -> None:
@@ -78,6 +79,7 @@ class Shard:
         Raises:
             StartupError: The shard cannot start.
             Expelled: It was taken off the map.
+            LinkBroken: It has ended in order, and has to start anew.
         """
         config, counters = self._config, self.counters
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -148,6 +150,8 @@ class Shard:
                 raise self._expelled
             self._sinks = {peer.link: LastEvents(host, peer) for peer in host.output.peers}
             await host.aclose(config.drain_timeout_s)
+            if self._broken is not None:
+                raise self._broken
 
     def _take_map(self, new: ClusterMap) -> None:
         acceptor, host = self._acceptor, self._host
@@ -192,7 +196,8 @@ class Shard:
     def _link_failed(self, link: Link[OutputWriter], error: Exception) -> None:
         # Nothing can be resumed with that router: what both sides know of each other differs now. A new incarnation
         # of this shard gets everything anew from all routers.
-        log.critical("the link to %s is broken, this shard ends and starts anew: %s", link.name, error)
+        self._broken = LinkBroken(link.name, error)
+        log.critical("%s", self._broken)
         self._stop.set()
 
     def _on_second(self, collector: Collector) -> None:

@@ -43,6 +43,7 @@ STOP_DEADLINE_S = 15.0
 DEFECTS = re.compile(
     r"Exception in callback|exception was never retrieved|was never awaited|Task was destroyed|unexpected \w+Error"
     r"|Fatal Python error|bad record in a|could not be applied|given up after batch"
+    r"|error of roost's own"
 )
 """What no log may say, whatever a test does to the cluster: traces of a defect of ours rather than of the user's."""
 ON_PURPOSE = "on purpose"

@@ -24,7 +24,7 @@ from roost.shard.config import ShardConfig
 from roost.shard.loader import HostedClass
 
 from .history import History
-from .loops import Process, Scheduler, State
+from .loops import OurOwnError, Process, Scheduler, State
 from .network import Network
 from .outside import Store
 from .room import Room
@@ -192,13 +192,14 @@ class Cluster:
         task = process.task
         assert task is not None
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, RoostError):
+        if error is not None and not isinstance(error, RoostError | OurOwnError):
             self.history.fault(f"{process.name} ended with {error!r}")
         if self.history.tracing:
             self.history.note(f"{process.name} ends: {error!r}")
         if member is not None:
-            if member.kind is MemberKind.SHARD and member.app.counters.links_failed and member.lost_at < 0:
-                member.lost_at = self.now  # one of its sessions was given up: to that router it is as if it had crashed
+            gave_up = member.kind is MemberKind.SHARD and member.app.counters.links_failed
+            if (gave_up or isinstance(error, OurOwnError)) and member.lost_at < 0:
+                member.lost_at = self.now  # to the routers concerned it is as if it had crashed
             self._gone(member)
 
     def kill(self, process: Process) -> None:

@@ -32,11 +32,7 @@ from roost.shard.release import Release
 from roost.shard.slots import Slots
 
 from .clients import Client
-
-
-class OurOwnError(Exception):
-    """What a site raises."""
-
+from .loops import OurOwnError
 
 _AT_ROUTERS: tuple[tuple[type, str], ...] = (
     (Receiver, "send"),

@@ -36,6 +36,10 @@ MAX_TURNS = 30_000
 """Turns after which a run counts as one that goes in circles."""
 
 
+class OurOwnError(Exception):
+    """What a process raises that was armed for it (``defects``)."""
+
+
 class State(Enum):
     """What the scheduler does with a process."""
 

@@ -15,8 +15,8 @@ from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
 from . import checks, plan
 from .clients import Caller, Client, Stage
 from .cluster import Cluster, Member
-from .defects import SITES, OurOwnError, sites
-from .loops import START_S, State
+from .defects import SITES, sites
+from .loops import START_S, OurOwnError, State
 from .network import Weather
 from .outside import replaced
 from .room import AsAsked
