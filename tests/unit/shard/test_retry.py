@@ -48,9 +48,9 @@ def whole() -> None:
     Fragile.__name__ = Fragile.__qualname__ = "Room"
 
 
-def moved() -> World:
+def moved(**config: Any) -> World:
     """A shard that has just got the object with a socket, and a message for it."""
-    world = World(Fragile, restored=False)
+    world = World(Fragile, restored=False, **config)
     world.router.link.prompt = True
     world.router.restore(5)
     world.router.message(5, "first")
@@ -126,3 +126,34 @@ async def test_the_end_of_the_shard_ends_the_tries(busy: bool) -> None:
     await asyncio.sleep(10)
     assert Fragile.tries == tries
     assert not [record for record in world.router.take() if record[0] == "close" or (5, 1, 1) in record[1]]
+
+
+@on_virtual_time
+async def test_in_development_requests_hear_of_it_and_sockets_wait_for_other_code() -> None:
+    world = moved(development=True)
+    await asyncio.sleep(10 * CONSTRUCTOR_PATIENCE_S)
+    assert Fragile.tries == 1, "it is the code that has to change"
+    for tries in (2, 3):
+        world.router.request()
+        await turns()
+        ((_, response),) = world.router.take("response")
+        assert response.status == 500
+        assert b"ValueError: on purpose" in response.body
+        assert Fragile.tries == tries
+    world.router.message(5, "second")
+    await turns()
+    assert world.router.take("close", "ack") == []
+    assert Fragile.log == []
+    Fragile.broken = False
+    world.router.message(5, "third")
+    await turns()
+    assert Fragile.log == ["first", "second", "third"]
+
+
+@on_virtual_time
+async def test_in_development_such_an_object_moves_on_with_what_waits() -> None:
+    world = moved(development=True)
+    await asyncio.sleep(1)
+    world.send_away()
+    await turns()
+    assert [record[0] for record in world.router.take()][-1] == "released"
