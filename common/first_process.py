@@ -7,6 +7,7 @@ does nothing else, and the program goes on in its only child.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -37,8 +38,7 @@ def keep_house() -> None:
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
-    # The end of a pipe must be seen when the child closes it.
-    os.closerange(_TO_SPARE, os.sysconf("SC_OPEN_MAX"))
+    _close_descriptors()
     while True:
         signalled = signal.sigwaitinfo(everything)
         if signalled.si_signo == signal.SIGCHLD:
@@ -48,6 +48,15 @@ def keep_house() -> None:
         # One that the system has sent comes from the terminal (positive code), which has sent it to the child as well.
         elif signalled.si_code <= 0:
             os.kill(child, signalled.si_signo)
+
+
+def _close_descriptors() -> None:
+    """The end of a pipe must be seen when the child closes it. By a look at those that are open: there may be as many
+    as 2^30 in a container, where nobody has set a limit."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) >= _TO_SPARE:
+            with contextlib.suppress(OSError):  # the one for the look itself
+                os.close(int(name))
 
 
 def _reap(child: int) -> int | None:

@@ -91,6 +91,21 @@ time.sleep(20)
         assert process.wait(20) == 3
 
 
+def test_it_holds_no_pipe_of_the_program() -> None:
+    reading, writing = os.pipe()
+    try:
+        words = [sys.executable, "-c", START + f"os.close({writing}); time.sleep(20)"]
+        with subprocess.Popen(words, pass_fds=[writing], start_new_session=True) as process:
+            os.close(writing)
+            try:
+                assert os.read(reading, 1) == b"", "the end, while both live"
+                assert process.poll() is None
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        os.close(reading)
+
+
 def test_it_is_for_process_1_only() -> None:
     program = "import os; from roost.common.first_process import step_aside; me = os.getpid(); step_aside(); "
     done = subprocess.run([sys.executable, "-c", program + "print(me == os.getpid())"], capture_output=True, text=True)
