@@ -121,9 +121,10 @@ class Receiver:
         if entry is None or target is None:
             return
         close = partial(self._apply, target, target.object_closed, code, reason, final)
-        if entry.output is None:
+        if entry.output is None and not (final and len(entry.connections) > AT_ONCE):
             close()
         else:
+            # Also when a large object was reset: its closes come together, and are written some in each turn.
             self._output.behind(entry, close)
 
     def attachment(self, connection: int, attachment: bytes) -> None:

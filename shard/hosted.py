@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from ..common.errors import LifeOver, ObjectGone, ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
 from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
-from ..common.records import ObjectState
+from ..common.records import ObjectState, OutputWriter
 from . import pairs
 from .activation import RESET, Activation, ActivationState
 from .context import DurableObjectState
@@ -370,13 +370,16 @@ class HostedObject:
             self.auto_response, self.event_timeout_ms = None, 0
             self._state_changed()
         everything = [*self.sockets, *(self.standard or ()), *(self.accepting or ())]
+        closed: dict[Peer, list[int]] = {}  # there may be 32,768: one entry of the outbox for all those of a router
         for socket in dict.fromkeys(everything):
             if socket.peer is not None and not socket.gone:
-                self.record_close(socket, RESET_CODE, failure.reason, final=True)
+                closed.setdefault(socket.peer, []).append(socket.counter)
             socket.gone = True
             pairs.part(socket)
             self.drop_held(socket)
             self.forget(socket)
+        for peer, counters in closed.items():
+            self.outbox.record(peer, partial(_close_all, counters, RESET_CODE, failure.reason))
         self.accepting = None
         while self.mailbox:
             host.abandon(self.mailbox.take(), failure.text)
@@ -719,3 +722,9 @@ def _seen(future: asyncio.Future[Any]) -> None:
     """Nobody need await it: what it raised has been logged."""
     if not future.cancelled():
         future.exception()
+
+
+def _close_all(counters: list[int], code: int, reason: str, writer: OutputWriter) -> None:
+    """Close connections that their object does not know any more."""
+    for counter in counters:
+        writer.close(counter, code, reason, True)

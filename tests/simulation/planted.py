@@ -285,7 +285,7 @@ PLANTS: dict[str, Plant] = {
         (given_up_in_silence, 100, "defects"),
         (shard_goes_on, 50, "defects"),
         (connection_goes_on, 200, "defects"),
-        (failed_map_counts, 200, "defects"),
+        (failed_map_counts, 500, "defects"),
         (half_restored, 400, "defects"),
     )
 }

@@ -13,7 +13,7 @@ from roost.common.records import AcceptMode, HttpResponse, OutputWriter, read_ou
 from roost.router.connection import Connection
 from roost.router.forwarding import Forwarding
 from roost.router.frames import close_frame, data_frame, deflated_frame
-from roost.router.output import AT_ONCE, Output
+from roost.router.output import AT_ONCE, WRITES_PER_TURN, Output
 from roost.router.receiving import Receiver
 from roost.router.states import State
 from tests.unit.router.fakes import (
@@ -111,6 +111,23 @@ def test_a_send_to_many_waits_for_its_turn_and_what_follows_behind_it(rig: Rig) 
     assert all(transport.take() == data_frame(b"1", False) for transport in transports[1:])
     rig.send(numbers[1:2], b"3")
     assert transports[1].take() == data_frame(b"3", False)
+
+
+def test_the_closes_of_a_large_object_that_was_reset_come_in_turn(rig: Rig) -> None:
+    count = 3 * WRITES_PER_TURN
+    numbers, transports = rig.crowd(count)
+    rig.send([numbers[0]], b"last words")
+    for number in numbers:
+        rig.writer.close(number, 1011, "reset", True)
+    rig.deliver()
+    assert not any(transport.eof for transport in transports)
+    turns = []
+    more = True
+    while more:
+        more = rig.output.run()
+        turns.append(sum(transport.eof for transport in transports))
+    assert turns == [WRITES_PER_TURN, 2 * WRITES_PER_TURN, count]
+    assert transports[0].take() == data_frame(b"last words", False) + close_frame(1011, "reset")
 
 
 def test_what_is_not_written_is_not_counted(rig: Rig) -> None:
