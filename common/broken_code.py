@@ -24,6 +24,7 @@ def note(run: Path, error: AppError) -> str:
     text = str(error)
     if error.__cause__ is not None:
         text = f"{text}\n\n{_of_the_app(error.__cause__)[-MOST_CHARS:]}"
+    text = text.rstrip()
     with contextlib.suppress(OSError):
         fresh = run / f"{_FILE}.new"
         fresh.write_text(text, encoding="utf-8", errors="backslashreplace")

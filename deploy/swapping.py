@@ -77,14 +77,16 @@ class Swap(Change):
         if self._stage is Stage.ENDING and self._are_gone(self._predecessors.values()):
             self.outcome = Outcome(f"new code after {seen.now - self._began_at:.1f} s")
         if self._stage is Stage.RETURNING and self._are_gone(self._successors.values()):
-            self.outcome = Outcome(f"the code that ran before goes on: {self._why}", AppError.exit_code)
+            self.outcome = Outcome(f"the code that ran before goes on{self._why}", AppError.exit_code)
 
     def _start(self, seen: Seen) -> None:
         posts = self._successors.values()
         for post in posts:
             # An error: it has died, and its next process has not even been started.
             if post.error or post.state not in (PostState.WAITING, PostState.STARTING, PostState.READY):
-                self._why = post.error or f"{post.name} has ended"
+                # A shard that cannot load the code has said so at length.
+                if post.exit_code != AppError.exit_code:
+                    self._why = f": {post.error or f'{post.name} has ended'}"
                 self.staff.dismiss(posts)
                 self._stage = Stage.RETURNING
                 return

@@ -43,15 +43,19 @@ def test_the_next_step_comes_as_soon_as_it_can() -> None:
     assert rig.now == began
 
 
-def test_a_successor_that_does_not_start_leaves_the_code_that_ran() -> None:
+@pytest.mark.parametrize(
+    ("code", "error", "why"),
+    [(AppError.exit_code, "room.py does not import", ""), (1, "no memory", ": shard-1.2: no memory")],
+)
+def test_a_successor_that_does_not_start_leaves_the_code_that_ran(code: int, error: str, why: str) -> None:
     rig = started(1)
     change = swap(rig)
     rig.turn()
-    rig.die("shard-1.2", AppError.exit_code, "room.py does not import")
+    rig.die("shard-1.2", code, error)
     rig.run()
     assert change.outcome is not None
     assert change.outcome.exit_code == AppError.exit_code
-    assert change.outcome.sentence == "the code that ran before goes on: shard-1.2: room.py does not import"
+    assert change.outcome.sentence == f"the code that ran before goes on{why}"
     assert rig.owned() == {"shard-1": SLOTS}
     assert set(rig.staff.posts) == {"shard-1", "router-1"}
     rig.carry_out(swap(rig))
