@@ -338,7 +338,9 @@ def leave(directory: Directory, incarnation: Incarnation) -> ClusterMap:
 class MapWatch:
     """Tells an asyncio process of each new map, on its loop, in the order of versions; some versions may be skipped.
 
-    While slots are in transit it looks more often.
+    While slots are in transit it looks more often. A look may be taken on the loop: it reads mapped memory only (the
+    index of SQLite's log), so that a disk that hangs holds nobody up. The map is read when a commit of somebody else
+    shows there, which it does once it is durable: its pages have just been written, and are in the system's memory.
 
     A directory that cannot be read is logged once and asked again: the cluster goes on with the map that it has. A map
     that *on_map* could not take reaches the loop's handler, and is handed over again: *on_map* must bear that.

@@ -346,6 +346,31 @@ async def test_an_error_in_the_callback_does_not_end_the_watch(one: SqliteDirect
     assert [str(error) for error in errors] == ["bad"]
 
 
+def reads() -> tuple[int, int]:
+    """System calls of this process that have read something, and bytes that came from a disk."""
+    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(lines["syscr"]), int(lines["read_bytes"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not tell")
+def test_looking_for_a_new_map_reads_no_file(one: SqliteDirectory, other: SqliteDirectory) -> None:
+    """Each member looks on its loop, up to a hundred times a second: a disk that hangs must not hold it up."""
+    enter(other, join(other))
+    assert one.changed()
+    one.map()
+    reads()
+    nothing = reads()
+    calls_for_the_measure = reads()[0] - nothing[0]
+    before = reads()
+    assert not any(one.changed() for _ in range(1000))
+    assert reads()[0] - before[0] == calls_for_the_measure
+    enter(other, join(other, "shard-2"))
+    before = reads()
+    assert one.changed()
+    assert len(one.map().members) == 2
+    assert reads()[1] == before[1], "what was just committed is in memory"
+
+
 async def test_a_map_that_could_not_be_taken_is_handed_over_again(
     one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
