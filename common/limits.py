@@ -56,7 +56,8 @@ WINDOW_BYTES = 1 << 20
 ROUTER_WINDOWS_BYTES = 512 << 20
 """Bytes of all windows of a router together (design)."""
 SEND_BUFFER_BYTES = 4 << 20
-"""Bytes waiting to be taken by one client (design)."""
+"""A connection's share of its router's memory: bytes that wait there for one client before its object's further output
+waits at the shard (design)."""
 ROUTER_SEND_BUFFERS_BYTES = 1 << 30
 """Bytes waiting to be taken by all clients of a router (design)."""
 MAILBOX_EVENTS = 4_096
@@ -64,7 +65,9 @@ MAILBOX_EVENTS = 4_096
 MAILBOX_BYTES = 8 << 20
 """Bytes of those events (design)."""
 OUTBOX_BYTES = 64 << 20
-"""Bytes of one object's output that has not left (design)."""
+"""Bytes of one object's output that has not left, held output included (design)."""
+SHARD_HELD_BYTES = 512 << 20
+"""Bytes of output that all objects of a shard together hold for clients that do not take it as fast as it comes."""
 LINK_UNCONFIRMED_BYTES = 64 << 20
 """Bytes of batches that the other end of a link has not confirmed (design)."""
 MAX_BATCH_BYTES = 256 << 10
@@ -78,6 +81,8 @@ MAX_GHOSTS = 65_536
 
 # --- times --------------------------------------------------------------------------------------------------------
 
+STALL_TIMEOUT_S = 30.0
+"""Seconds for which a client may take nothing of the output that waits for it (design)."""
 PING_INTERVAL_S = 20.0
 """Seconds between two protocol pings to a silent client."""
 PING_TIMEOUT_S = 20.0

@@ -96,6 +96,8 @@ class Router:
             ping_timeout=ticks(config.ping_timeout_s),
             close_timeout=ticks(config.close_timeout_s),
             send_buffer_bytes=config.send_buffer_bytes,
+            stall_timeout=ticks(config.stall_timeout_s),
+            least_rate=config.least_rate,
             all_send_buffers_bytes=config.all_send_buffers_bytes,
             all_windows_bytes=config.all_windows_bytes,
         )
@@ -289,6 +291,7 @@ class Router:
         wheel, counters = self._wheel, self.counters
         wheel.advance(self._clock.now())
         self._attempt("telling of automatic responses", self._shared.reports.flush)
+        self._attempt("looking for clients that take nothing", lambda: self._shared.send_buffers.look(wheel.tick))
         if wheel.tick >= self._second:
             self._second = wheel.tick + _TICKS_A_SECOND
             self._attempt("looking after what is parked", self._forwarding.on_second)

@@ -91,9 +91,22 @@ class RouterConfig(MemberConfig):
     )
     send_buffer_bytes: int = setting(
         limits.SEND_BUFFER_BYTES,
-        help="output that may wait for one client to take it; a client beyond that is closed with 1013",
+        help="output that may wait here for one client to take it; beyond that its object's output waits at the shard",
         unit="bytes",
         at_least=64 << 10,
+        at_most=1 << 30,
+    )
+    stall_timeout_s: float = setting(
+        limits.STALL_TIMEOUT_S,
+        help="time for which a client may take none of the output that waits for it; then it is closed with 1013",
+        unit="s",
+        at_least=0.5,
+    )
+    least_rate: int = setting(
+        0,
+        help="output that a client must take over that time, on average, while some waits for it; 0: any byte will do",
+        unit="bytes/s",
+        at_least=0,
     )
     all_send_buffers_bytes: int = setting(
         limits.ROUTER_SEND_BUFFERS_BYTES,

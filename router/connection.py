@@ -32,6 +32,7 @@ from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
 from .client_frames import ClientError, ClientFrame, ClientFrames, close_of
 from .frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
+from .links import OwnerLink
 from .objects import ObjectEntry
 from .outlet import Outlet
 from .states import State, Trigger, after
@@ -131,6 +132,9 @@ class Connection(Outlet):
     def client_close(self) -> tuple[int, str] | None:
         """Code and reason of the client's Close; ``None`` when none has come."""
         return self._client_close
+
+    def _link(self) -> OwnerLink | None:
+        return self.entry.link
 
     def _to(self, trigger: Trigger) -> None:
         self.state = after(self.state, trigger)
@@ -260,6 +264,9 @@ class Connection(Outlet):
             if not self.expects_events:
                 continue
             if not binary and payload == entry.auto_request and self.mode is AcceptMode.HIBERNATABLE:
+                if self.is_far_over:  # it asks and does not take the answers
+                    self._stop(frames[position:], False)
+                    break
                 self._respond()
                 continue
             size = len(payload)
@@ -300,7 +307,7 @@ class Connection(Outlet):
         """Answer the client's pings."""
         pongs, protocol.pongs = protocol.pongs, []
         for pong in pongs:
-            if self.writable:  # nothing comes after our Close, no pong either
+            if self.writable and not self.is_far_over:  # nothing comes after our Close, no pong either
                 self.write(pong)
 
     def _client_closed(self, body: bytes) -> None:
@@ -442,6 +449,11 @@ class Connection(Outlet):
         self.close(TRY_AGAIN_LATER, UNFINISHED)
         self._count_unfinished()
         self._resume()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._backlog and not self.full:
+            self.go_on()
 
     # --- events to the object ---
 
@@ -607,7 +619,10 @@ class Connection(Outlet):
             return
         if self._deadline:
             if tick >= self._deadline:
-                self._closing_took_too_long()
+                if self._has_progressed() or self.owed:
+                    self._deadline = self._shared.wheel.schedule(self, self._shared.close_timeout)
+                else:
+                    self._closing_took_too_long()
         elif self.state is _OPEN:
             self._check_life(tick)
 
@@ -627,7 +642,9 @@ class Connection(Outlet):
         if self._backlog is not None or self._is_crowded:
             self._heard = tick  # it may have answered: we do not read
         if self._pinged and self._heard < self._pinged:
-            if tick >= self._pinged + shared.ping_timeout:
+            if self._has_progressed():  # it is slow, and has not come to the ping yet
+                shared.wheel.schedule(self, shared.ping_timeout)
+            elif tick >= self._pinged + shared.ping_timeout:
                 shared.counters.pings_unanswered += 1
                 self.abort()
             return
@@ -638,6 +655,7 @@ class Connection(Outlet):
             return
         self._pinged = tick
         self.write(PING)
+        self._mark_progress()
         shared.wheel.schedule(self, shared.ping_timeout)
 
     # --- the end ---

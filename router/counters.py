@@ -42,6 +42,9 @@ class RouterCounters(Counters):
     standard_closed: int = total(
         "WebSockets accepted with accept() that were closed because their object's process ended or let go of it"
     )
+    output_lost: int = total(
+        "Clients closed because output for them waited at a shard that died: they took less than was sent"
+    )
     poisoned: int = total(
         "Events not sent again because they were running when a shard died; their connections were closed"
     )

@@ -72,6 +72,7 @@ CLOSES_PER_TURN = 256
 PIECE = 512
 """Passports and events given to new owners in one turn of the loop: some 5 ms. An object is not divided."""
 POISONED = "a message of this connection ended its object's process"
+OUTPUT_LOST = "output was lost with the object's process"
 REFUSED = "the object has ended its process again and again; it is refused for a minute"
 
 
@@ -285,7 +286,7 @@ class Forwarding:
                 for connection in entry.connections.values():
                     if connection.known:
                         connection.window.take_back(begun.get(connection.number, ()))
-                self._park(entry, link, "the object moves to another process")
+                self._park(entry, link, "the object moves to another process", died=False)
             waiting = self.requests.sent_of(slot)
             for request in waiting:
                 request.parked_at = table.parked[slot]
@@ -380,7 +381,7 @@ class Forwarding:
         for slot in slots:
             self._slots.park(slot, tick)
             for entry in shared.objects.in_slot(slot):
-                self._park(entry, link, "the object's process ended")
+                self._park(entry, link, "the object's process ended", died=True)
             for request in self.requests.sent_of(slot):
                 self._fail(
                     request,
@@ -395,23 +396,34 @@ class Forwarding:
         if died:
             self._read_last_words(member)
 
-    def _park(self, entry: ObjectEntry, link: OwnerLink, reason: str) -> None:
-        """An object of a slot that is parked, which was attached to *link*."""
+    def _park(self, entry: ObjectEntry, link: OwnerLink, reason: str, *, died: bool) -> None:
+        """An object of a slot that is parked, which was attached to *link*; its owner has *died*, or let go of it."""
         entry.link = None
         entry.held = False
         self._shared.reports.forget(link, entry.connections)  # the passports have the times
         queue = entry.output
         if queue is None:
-            self._end_standard(entry, reason)
-        elif _has_actions(queue) or any(_is_standard(connection) for connection in entry.connections.values()):
+            self._end_unmovable(entry, reason, died)
+        elif _has_actions(queue) or any(
+            _is_standard(connection) or connection.owed for connection in entry.connections.values()
+        ):
             # What it said before comes first: messages to them, perhaps a 101 that makes one more.
-            queue.append(partial(self._end_standard, entry, reason))
+            queue.append(partial(self._end_unmovable, entry, reason, died))
 
-    def _end_standard(self, entry: ObjectEntry, reason: str) -> None:
-        """Close the object's sockets that were accepted with ``accept()``."""
-        standard = [connection for connection in entry.connections.values() if _is_standard(connection)]
+    def _end_unmovable(self, entry: ObjectEntry, reason: str, died: bool) -> None:
+        """Close what cannot go on at another owner: the object's sockets that were accepted with ``accept()``, and
+        those for which output waited at an owner that has *died*, since what follows would have a gap before it."""
+        connections = entry.connections.values()
+        standard = [connection for connection in connections if _is_standard(connection)]
+        lost = [each for each in connections if died and each.owed and each.writable and not _is_standard(each)]
+        for connection in connections:
+            connection.owed = False
         self._shared.counters.standard_closed += sum(connection.writable for connection in standard)
         self._forget_and_close(standard, SERVICE_RESTART, reason)
+        self._shared.counters.output_lost += len(lost)
+        for connection in lost:
+            log.warning("connection %d is closed: output for it was lost, as %s", connection.number, reason)
+            connection.close(SERVICE_RESTART, OUTPUT_LOST)
 
     def _drop_holds(self, link: OwnerLink, slots: Collection[int]) -> None:
         gone = [key for key, by in self._held.items() if by is link and slot_of(key) in slots]
@@ -511,6 +523,7 @@ class Forwarding:
                 connection.break_off(error)
             else:
                 writer.restore(passport)
+                connection.tell_if_full()
                 known.append(connection)
         if entry.state is not None:
             writer.object_state(entry.state)

@@ -307,7 +307,8 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._transport is not None:
-            self._slow = self._front.shared.send_buffers.add(self, self._transport)
+            shared = self._front.shared
+            self._slow = shared.send_buffers.add(self, self._transport, shared.wheel.tick)
 
     def resume_writing(self) -> None:
         self._not_slow()
@@ -640,6 +641,11 @@ class HttpConnection(asyncio.Protocol):
     def cut(self) -> None:
         """All clients together have too much waiting, and this one has the largest share."""
         self._front.counters.send_buffers_cut += 1
+        self.abort()
+
+    def stalled(self) -> None:
+        """The client takes nothing of its response."""
+        self._front.counters.slow_consumers_closed += 1
         self.abort()
 
     # --- reading ---

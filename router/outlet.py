@@ -8,6 +8,10 @@ Frames go to the socket **directly**, by one system call: the transport's own wa
 the socket does not take goes through the transport, and so does all that follows, until that has been sent: order is
 kept, and a slow client is the transport's to watch. Direct writing is safe for as long as the transport has not told
 ``connection_lost``: it closes the descriptor after that, never before (a test holds uvloop to it).
+
+A client that is slow may be **full**: more waits for it than its share. Its shard is told so (ROOM 0), and how much may
+come (ROOM n) when half of that has been taken; what its object sends meanwhile waits at the shard, which says whether
+something does (OWED). A client that stalls is closed.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ import logging
 import os
 
 from .frames import TRY_AGAIN_LATER, close_frame
-from .send_buffers import SlowClient
+from .links import OwnerLink
+from .send_buffers import HIGH_WATER, SlowClient
 from .surroundings import Surroundings, Transport
 
 log = logging.getLogger("roost.router")
@@ -37,13 +42,27 @@ class Outlet:
     Attributes:
         number: The connection's counter.
         writable: Messages may be written: TCP is there and our Close is not out.
+        full: More waits here than the client's share, or did: its shard is to hear of it when there is room.
+        owed: Output for it waits at its shard.
     """
 
-    __slots__ = ("_deadline", "_descriptor", "_queued_at", "_shared", "_slow", "_transport", "number", "writable")
+    __slots__ = (
+        "_deadline",
+        "_descriptor",
+        "_mark",
+        "_queued_at",
+        "_shared",
+        "_slow",
+        "_transport",
+        "full",
+        "number",
+        "owed",
+        "writable",
+    )
 
     def __init__(self, number: int, shared: Surroundings) -> None:
         self.number = number
-        self.writable = False
+        self.writable = self.full = self.owed = False
         self._shared = shared
         self._transport: Transport | None = None
         self._slow: SlowClient | None = None
@@ -52,6 +71,8 @@ class Outlet:
         """``wheel.turns`` when something was last given to the transport; ``DIRECTLY``."""
         self._deadline = 0
         """Tick at which the closing is over if it has not come to its end before; 0 while nothing is closing."""
+        self._mark = 0
+        """Bytes that the client must have taken more than, for a deadline to be put off."""
 
     def on_tick(self, tick: int) -> None:
         """A time that was waited for has come; among them the deadline, if there is one."""
@@ -65,6 +86,10 @@ class Outlet:
         """Close for a reason of the router's own, and tell the object."""
         raise NotImplementedError
 
+    def _link(self) -> OwnerLink | None:
+        """The link to the shard that sends to this client."""
+        raise NotImplementedError
+
     def _open(self, transport: Transport) -> None:
         """*transport* leads to the client from now on; something may just have been given to it."""
         socket = transport.get_extra_info("socket")
@@ -76,17 +101,13 @@ class Outlet:
     # --- frames ---
 
     def write(self, frame: bytes) -> None:
-        """Write a frame to the client; the caller has checked ``writable``. A client that takes too little is closed.
+        """Write a frame to the client; the caller has checked ``writable``.
 
         Args:
-            frame: A whole frame. One of any size goes out if the client has taken all before it.
+            frame: A whole frame, of any size.
         """
         transport = self._transport
         assert transport is not None
-        slow = self._slow
-        if slow is not None and self._shared.send_buffers.is_over(slow):
-            self._close_slow()
-            return
         if self._queued_at == DIRECTLY or self._may_go_direct(transport):
             try:
                 sent = os.write(self._descriptor, frame)
@@ -100,8 +121,9 @@ class Outlet:
         self._queued_at = self._shared.wheel.turns
         transport.write(rest)
         slow = self._slow  # this frame may just have made it slow
-        if slow is not None:
-            self._shared.send_buffers.note(slow, frame)
+        if slow is not None and self._shared.send_buffers.note(slow, frame) and not self.full:
+            self._fill()
+            self._tell_room(0)
 
     def _may_go_direct(self, transport: Transport) -> bool:
         """Whether all has been sent that was given to the transport.
@@ -121,13 +143,68 @@ class Outlet:
     def pause_writing(self) -> None:
         """The client does not take its output as fast as it comes: from now on what waits for it is watched."""
         if self._slow is None and self._transport is not None:
-            self._slow = self._shared.send_buffers.add(self, self._transport)
+            self._slow = self._shared.send_buffers.add(self, self._transport, self._shared.wheel.tick)
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """The client has caught up; or, if it was full, has taken half of its share."""
+        transport = self._transport
+        if self.full and transport is not None:
+            self._make_room()
+            transport.set_write_buffer_limits(HIGH_WATER)
+            if transport.get_write_buffer_size() > HIGH_WATER:
+                return  # it has not caught up yet, and the transport has asked for a pause again
         slow, self._slow = self._slow, None
         if slow is not None:
             self._shared.send_buffers.remove(slow)
+
+    # --- the client's share ---
+
+    @property
+    def is_far_over(self) -> bool:
+        """Twice the client's share waits here: what the router itself has to say need not be added to that."""
+        transport, each = self._transport, self._shared.send_buffers.each
+        return self.full and transport is not None and transport.get_write_buffer_size() > 2 * each
+
+    def tell_if_full(self) -> None:
+        """A new owner has the connection: it has to know if no more may come."""
+        if self.full:
+            self._tell_room(0)
+
+    def owe(self, owed: bool) -> None:
+        """Output for this client waits at its shard, which asks for room; or (not *owed*) none does any more."""
+        self.owed = owed
+        transport, each = self._transport, self._shared.send_buffers.each
+        if not owed or self.full:
+            return
+        if not self.writable or transport is None:
+            self._tell_room(each)  # where it goes there is room for everything
+        elif (waiting := transport.get_write_buffer_size()) <= each // 2:
+            self._tell_room(each - waiting)
+        else:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Have the transport call when half of the client's share has been taken."""
+        self.full = True
+        each = self._shared.send_buffers.each
+        assert self._transport is not None
+        self._transport.set_write_buffer_limits(each, each // 2)
+
+    def _make_room(self) -> None:
+        self.full = False
+        transport, each = self._transport, self._shared.send_buffers.each
+        self._tell_room(each if transport is None else max(1, each - transport.get_write_buffer_size()))
+
+    def _tell_room(self, size: int) -> None:
+        link = self._link()
+        if link is not None:
+            link.writer.room(self.number, size)
+            link.flush_soon()
+
+    def stalled(self) -> None:
+        """The client has taken nothing for long of what waits for it."""
+        if self.writable:
+            self._close_slow()
 
     def _close_slow(self) -> None:
         self._shared.counters.slow_consumers_closed += 1
@@ -135,8 +212,11 @@ class Outlet:
         self.close(TRY_AGAIN_LATER, SLOW_CONSUMER)
 
     def cut(self) -> None:
-        """All clients together have too much waiting, and this one has the largest share: give its memory back."""
-        self._slow = None
+        """All clients together have too much waiting, here or at the shard, and this one has the largest share: give
+        its memory back."""
+        slow, self._slow = self._slow, None
+        if slow is not None:
+            self._shared.send_buffers.remove(slow)
         self._shared.counters.send_buffers_cut += 1
         if self.writable:
             self._close_slow()
@@ -166,7 +246,30 @@ class Outlet:
 
     def _set_deadline(self) -> None:
         shared = self._shared
+        self._mark_progress()
         self._deadline = shared.wheel.schedule(self, shared.close_timeout)
+
+    # --- progress: a deadline runs from the last ---
+
+    def _mark_progress(self) -> None:
+        """A deadline begins: what the client takes from now on is progress. If little waits for it, what does is not:
+        the Close or ping that the deadline is for would else put off its own end."""
+        transport = self._transport
+        if transport is not None:
+            taken, waiting = self._shared.output_of(transport)
+            waiting += transport.get_write_buffer_size()
+            self._mark = taken if waiting > HIGH_WATER else taken + waiting
+
+    def _has_progressed(self) -> bool:
+        """Whether the client has taken something of its output since the last mark or look: it is slow, not dead."""
+        transport = self._transport
+        if transport is None:
+            return False
+        taken = self._shared.output_of(transport)[0]
+        if taken <= self._mark:
+            return False
+        self._mark = taken
+        return True
 
     def abort(self) -> None:
         """End TCP now, with what has not been sent."""
@@ -178,4 +281,6 @@ class Outlet:
         self._transport = None
         self._descriptor, self._queued_at = -1, 0
         self.writable = False
+        if self.full:
+            self._make_room()  # what the shard still has is to go somewhere
         self.resume_writing()

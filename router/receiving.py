@@ -179,6 +179,27 @@ class Receiver:
         """An object's mailbox is full, or half empty again."""
         self._forwarding.hold(self._link, object_id, held)
 
+    def owed(self, connection: int, owed: bool) -> None:
+        """Output for a connection waits at the shard, or none does any more."""
+        target = self._get(connection)
+        if target is None:
+            if owed:
+                # It has gone: what waits there has to go somewhere.
+                self._link.writer.room(connection, self._shared.send_buffers.each)
+                self._link.flush_soon()
+            return
+        entry = self._entry_of(target)
+        if entry is not None and entry.output is not None:
+            self._output.behind(entry, partial(target.owe, owed))
+        elif entry is not None:
+            target.owe(owed)
+
+    def cut(self, connection: int) -> None:
+        """The shard holds too much for its clients, and most for this one."""
+        target = self._get(connection)
+        if self._entry_of(target) is not None and target is not None and target.writable:
+            target.cut()
+
     def released(self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]) -> None:
         """A shard has let go of slots."""
         self._forwarding.released(self._link, map_version, slots, connections, seqs)

@@ -1,11 +1,13 @@
-"""What waits at a router for clients that do not take it as fast as it comes, and its two bounds.
+"""What waits at a router for clients that do not take it as fast as it comes: who has enough, who takes nothing, and
+the bound of all together.
 
 A client is *slow* from the moment its transport asks for a pause until it has caught up. While it is, each frame
 written to it is noted here; for all others nothing is done, so that the usual case costs nothing. What may wait for a
 client that is not slow, ``HIGH_WATER`` bytes, is outside the account.
 
-**One client** may have a bound's worth waiting, behind a frame of any size: then it is over its bound, and its
-connection closes it.
+**One client** has its share when ``each`` bytes wait for it. That closes nobody: its shard is told, and holds back what
+would come next (see ``outlet``). A slow client is given up only when it **stalls**, that is when it has taken nothing,
+or less than ``least_rate``, for ``patience``; ``look`` finds out, a part of all slow clients at each tick.
 
 **All together**: a frame that many clients wait for is there once and counts once. What each has to keep of it for
 itself counts for each (``HOLD_COST``): a client that is sent a million tiny messages costs memory, too. What counts is
@@ -21,14 +23,20 @@ gives the memory back.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Protocol
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .progress import Progress
+from .timers import TICK_S
 
 HIGH_WATER = 16 << 10
 """Bytes that may wait for a client before it is slow. Set on the transport of each connection."""
 HOLD_COST = 1 << 10
 """Bytes that each pending frame takes beside its own: the transport's request (measured: 50 to 800, the more the
 fewer frames are written in one turn of the loop) and the account's notes."""
+LOOK_TICKS = 20
+"""Ticks, a second, in which each slow client is looked at once."""
 RELIEF = 16
 """The part of the bound, one of so many, that is free after a cut."""
 
@@ -40,6 +48,8 @@ class Buffer(Protocol):
         """Bytes written and not taken by the system."""
         ...
 
+    def get_extra_info(self, name: str) -> Any: ...
+
 
 class Owner(Protocol):
     """Who writes to a client."""
@@ -48,16 +58,21 @@ class Owner(Protocol):
         """Too much waits for all clients together: end TCP at once. The account has forgotten the client."""
         ...
 
+    def stalled(self) -> None:
+        """The client takes nothing of what waits for it: close."""
+        ...
+
 
 class SlowClient:
     """A client that is slow, and the frames that wait for it. Made by ``SendBuffers.add``."""
 
-    __slots__ = ("buffer", "frames", "limit", "owner", "size")
+    __slots__ = ("buffer", "frames", "has_stalled", "owner", "progress", "size")
 
-    def __init__(self, owner: Owner, buffer: Buffer, limit: int) -> None:
+    def __init__(self, owner: Owner, buffer: Buffer, progress: Progress) -> None:
         self.owner = owner
         self.buffer = buffer
-        self.limit = limit
+        self.progress = progress
+        self.has_stalled = False
         self.frames: deque[bytes] = deque()
         self.size = 0
 
@@ -66,19 +81,36 @@ class SendBuffers:
     """The account of one router.
 
     Args:
-        each: Bytes that may wait for one client.
+        each: A client's share: bytes that wait for it before its object's output waits at the shard.
         limit: Bytes that all together may take.
+        patience: Ticks for which a client may take nothing.
+        least_rate: Bytes a second that it must take on average over that time; 0: any byte will do.
+        output_of: Tells how far a client has come, as ``tcp.output_of`` does.
 
     Attributes:
+        each: See above.
         total: Bytes that count; never above *limit* when a call returns.
     """
 
-    __slots__ = ("_clients", "_each", "_holders", "_limit", "total")
+    __slots__ = ("_clients", "_holders", "_least", "_limit", "_output_of", "_patience", "_round", "each", "total")
 
-    def __init__(self, each: int, limit: int) -> None:
-        self._each = each
+    def __init__(
+        self,
+        each: int,
+        limit: int,
+        *,
+        patience: int,
+        least_rate: int = 0,
+        output_of: Callable[[Buffer], tuple[int, int]],
+    ) -> None:
+        self.each = each
         self._limit = limit
-        self._clients: dict[SlowClient, None] = {}
+        self._patience = patience
+        self._least = max(1, int(least_rate * patience * TICK_S))
+        # Each client is looked at once in so many ticks: a second, or an eighth of a patience that is shorter.
+        self._round = max(1, min(LOOK_TICKS, patience // 8))
+        self._output_of = output_of
+        self._clients: OrderedDict[SlowClient, None] = OrderedDict()
         self._holders: dict[int, int] = {}
         """Identity of a frame → how often it is noted. The notes refer to it, so its identity is its own."""
         self.total = 0
@@ -87,9 +119,9 @@ class SendBuffers:
         """How many clients are slow."""
         return len(self._clients)
 
-    def add(self, owner: Owner, buffer: Buffer) -> SlowClient:
-        """A client has become slow. Also what is being written at this moment has to be noted."""
-        client = SlowClient(owner, buffer, self._each)
+    def add(self, owner: Owner, buffer: Buffer, tick: int) -> SlowClient:
+        """A client has become slow at *tick*. Also what is being written at this moment has to be noted."""
+        client = SlowClient(owner, buffer, Progress(self._output_of(buffer)[0], tick))
         self._clients[client] = None
         return client
 
@@ -99,20 +131,17 @@ class SendBuffers:
             del self._clients[client]
             self._forget(client, 0)
 
-    def is_over(self, client: SlowClient) -> bool:
-        """Whether more waits for a client than may. Ask before each write to it."""
-        waiting = client.buffer.get_write_buffer_size()
-        self._forget(client, waiting)
-        return waiting > client.limit
+    def note(self, client: SlowClient, frame: bytes) -> bool:
+        """A frame has been written to a slow client. Clients are cut if this was too much, maybe this one too.
 
-    def note(self, client: SlowClient, frame: bytes) -> None:
-        """A frame has been written to a slow client. Clients are cut if this was too much, maybe this one too."""
+        Returns:
+            Whether more waits for the client than its share.
+        """
         if client not in self._clients:
-            return  # it was cut and its TCP is about to end
+            return False  # it was cut and its TCP is about to end
+        waiting = client.buffer.get_write_buffer_size()
+        self._forget(client, waiting - len(frame))
         size = len(frame)
-        if size > self._each:
-            # What waits behind a large message is measured beside it: the client had taken all before it.
-            client.limit = size + self._each
         holders = self._holders.get(id(frame), 0)
         self._holders[id(frame)] = holders + 1
         self.total += HOLD_COST if holders else HOLD_COST + size
@@ -120,6 +149,20 @@ class SendBuffers:
         client.size += size
         if self.total > self._limit:
             self._relieve()
+        return waiting > self.each
+
+    def look(self, tick: int) -> None:
+        """See what slow clients have taken, and give up those that have stalled. To be called at each tick."""
+        clients, stalled = self._clients, []
+        for _ in range(-(-len(clients) // self._round)):
+            client = next(iter(clients))
+            clients.move_to_end(client)
+            client.progress.look(self._output_of(client.buffer)[0], tick, self._least)
+            if tick - client.progress.since >= self._patience and not client.has_stalled:
+                client.has_stalled = True
+                stalled.append(client)
+        for client in stalled:  # last, since their owners may do anything
+            client.owner.stalled()
 
     def _forget(self, client: SlowClient, waiting: int) -> None:
         """Forget the frames of a client of which none of the last *waiting* bytes is a part."""

@@ -13,6 +13,7 @@ from .counters import RouterCounters
 from .defects import Defects
 from .objects import Objects
 from .send_buffers import SendBuffers
+from .tcp import output_of
 from .timers import Wheel
 from .unfinished import Unfinished
 
@@ -29,6 +30,7 @@ class Transport(Interface):
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def get_write_buffer_size(self) -> int: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
 
@@ -46,8 +48,11 @@ class Surroundings:
         ping_after: Ticks of silence before a ping.
         ping_timeout: Ticks for an answer.
         close_timeout: Ticks for a closing to come to its end.
-        send_buffer_bytes: What may wait for one client.
-        all_send_buffers_bytes: What may wait for all clients together.
+        send_buffer_bytes: What may wait here for one client.
+        all_send_buffers_bytes: What may wait here for all clients together.
+        stall_timeout: Ticks for which a client may take nothing of what waits for it.
+        least_rate: Bytes a second that it must take over that time; 0: any byte will do.
+        output_of: Tells how far a client has come with its output, of its transport.
         all_windows_bytes: Bound of all messages of clients together: three quarters for windows, a quarter for what is
             in none yet.
 
@@ -66,6 +71,7 @@ class Surroundings:
         "counters",
         "defects",
         "objects",
+        "output_of",
         "ping_after",
         "ping_timeout",
         "reports",
@@ -90,6 +96,9 @@ class Surroundings:
         ping_timeout: int,
         close_timeout: int,
         send_buffer_bytes: int,
+        stall_timeout: int,
+        least_rate: int = 0,
+        output_of: Callable[[Any], tuple[int, int]] = output_of,
         all_send_buffers_bytes: int = ROUTER_SEND_BUFFERS_BYTES,
         all_windows_bytes: int = ROUTER_WINDOWS_BYTES,
     ) -> None:
@@ -103,7 +112,14 @@ class Surroundings:
         self.ping_after = ping_after
         self.ping_timeout = ping_timeout
         self.close_timeout = close_timeout
-        self.send_buffers = SendBuffers(send_buffer_bytes, all_send_buffers_bytes)
+        self.output_of = output_of
+        self.send_buffers = SendBuffers(
+            send_buffer_bytes,
+            all_send_buffers_bytes,
+            patience=stall_timeout,
+            least_rate=least_rate,
+            output_of=output_of,
+        )
         self.stopped: dict[int, Connection] = {}
         self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)
         self._windows_bound = all_windows_bytes - all_windows_bytes // 4

@@ -42,6 +42,13 @@ class ShardConfig(MemberConfig):
         unit="bytes",
         at_least=0,
     )
+    all_held_bytes: int = setting(
+        limits.SHARD_HELD_BYTES,
+        help="output that objects hold for clients that do not take it as fast as it comes, all together; beyond that "
+        "the clients with most of it are closed with 1013",
+        unit="bytes",
+        at_least=1 << 20,
+    )
     max_attachment_bytes: int = setting(
         limits.MAX_ATTACHMENT_BYTES,
         help="size of a serialised attachment",

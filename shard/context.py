@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
-from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong
+from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong, OutboxFull
 from ..common.limits import MAX_AUTO_RESPONSE_CHARS, MAX_EVENT_TIMEOUT_MS
 from . import tags as tag_rules
 from .namespaces import DurableObjectId
@@ -150,7 +150,8 @@ class DurableObjectState:
             How many sockets it went to.
 
         Raises:
-            OutboxFull: The object has 64 MiB of output on their way; some have got the message and some have not.
+            OutboxFull: 64 MiB of the object's output wait. Who takes what is sent has got the message all the same;
+                clients for which much waits already have not.
             TypeError: *tag* is no string, *exclude* holds what is no WebSocket, or *message* is of another type.
             ApiError, ValueError, UnicodeEncodeError: As for ``WebSocket.send``.
         """
@@ -159,10 +160,16 @@ class DurableObjectState:
         for each in left_out:
             check_web_socket(each, "the exclude of broadcast()")
         payload, told = payload_of(message), 0
+        full: OutboxFull | None = None
         for handle in handles:
             if handle.ready_state == WebSocket.OPEN and handle not in left_out:
-                handle.send(payload)
-                told += 1
+                try:
+                    handle.send(payload)
+                    told += 1
+                except OutboxFull as error:
+                    full = error  # of a slow client, perhaps: the others take theirs
+        if full is not None:
+            raise full
         return told
 
     def get_tags(self, ws: WebSocket) -> list[str]:

@@ -12,6 +12,8 @@ class ShardCounters(Counters):
     objects_asleep: int = gauge("Objects of which only packages and settings are in memory")
     settings_remembered: int = gauge("Objects without sockets of which only what they have set is in memory")
     sockets: int = gauge("Connections of all objects, hibernatable and not")
+    held_bytes: int = gauge("Output held for clients that do not take it as fast as it comes", unit="bytes")
+    sockets_held: int = gauge("Connections whose output is held because they do not take it as fast as it comes")
     slots_owned: int = gauge("Slots that this shard owns")
     slots_waiting: int = gauge("Slots for which not every router has restored its connections")
 
@@ -27,6 +29,7 @@ class ShardCounters(Counters):
     constructions: int = total("Constructors of objects that have returned")
     constructions_failed: int = total("Constructors of objects that have raised")
     sockets_refused: int = total("Sockets that were not accepted because their object has as many as one may have")
+    sockets_cut: int = total("Connections cut because too much output was held for all together, and most for them")
     resets: int = total("Objects reset")
     settings_forgotten: int = total("Objects without sockets whose settings were forgotten because there were too many")
     hibernations: int = total("Instances dropped because they were idle")

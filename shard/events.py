@@ -76,6 +76,10 @@ class RouterEvents:
         """See ``EventSink``."""
         self._host.restored(self._peer, map_version, cast(Sequence[Slot], slots))
 
+    def room(self, connection: int, size: int) -> None:
+        """See ``EventSink``."""
+        self._host.flow.room(self._peer, connection, size)
+
     def object_state(self, state: ObjectState) -> None:
         """See ``EventSink``."""
         self._host.object_state(self._peer, state)
@@ -111,6 +115,9 @@ class LastEvents:
         """See ``EventSink``."""
 
     def restored(self, map_version: int, slots: Sequence[int]) -> None:
+        """See ``EventSink``."""
+
+    def room(self, connection: int, size: int) -> None:
         """See ``EventSink``."""
 
     def object_state(self, state: ObjectState) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ..common.cluster_map import ClusterMap
 from ..common.defects import is_defect
+from ..common.errors import OutboxFull
 from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.last_words import LastWords
 from ..common.link import Link
@@ -27,6 +28,7 @@ from .activation import Activation
 from .config import ShardConfig
 from .counters import ShardCounters
 from .failures import Failure, in_full, in_short, is_end_of_life, log_unseen
+from .flow import Flow
 from .hosted import RESET_CODE, VANISHED, HostedObject
 from .jobs import Job, JobKind
 from .loader import HostedClass
@@ -74,6 +76,7 @@ class Host:
         runner: Takes jobs through users' code.
         output: Outboxes and acknowledgements, and the routers they go to.
         misuse: Says what users' code does that no exception tells of.
+        flow: What is held for connections that are full.
         is_closing: The shard ends.
         on_defect: Called with an error of our own code; is to end the process at once (``common.defects``).
         watching: What runs besides jobs, for the watchdog; empty if nothing does.
@@ -99,6 +102,8 @@ class Host:
         self.runner = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
         self.output = Output(self._at_turns_end, self._later, counters)
         self.misuse = MisuseLog()
+        self.flow = Flow(config.all_held_bytes, self.output.acknowledge_behind, self.output.plan, counters)
+        self.output.flow = self.flow
         self.is_closing = False
         self.on_defect: Callable[[Exception], None] = lambda error: None
         self.watching = ""
@@ -182,6 +187,7 @@ class Host:
         # The closes first: objects that leave may only be waiting for this router.
         for socket in list(peer.sockets.values()):
             self._vanish(socket)
+        self.flow.lose(peer)
         self.output.lose(peer)
         self._apply(self.slots.lost_router(peer.incarnation))
 
@@ -223,6 +229,8 @@ class Host:
     def ended(self, peer: Peer, counter: int, seq: int, deliveries: int, kind: JobKind, data: tuple[Any, ...]) -> None:
         """A client's close, or its failure."""
         self.counters.events += 1
+        if kind is JobKind.FAILED or not data[2]:
+            self.flow.gone(peer, counter)
         socket = peer.sockets.get(counter)
         if socket is None or socket.ending:
             self.counters.events_dropped += 1
@@ -240,8 +248,12 @@ class Host:
         output, outbox, counter = self.output, socket.owner.outbox, socket.counter
         if not socket.closed_by_object:
             socket.auto_response_time = now = time.time()
-            data = response.encode()
-            outbox.record(peer, lambda writer: writer.send_one(counter, data, False), len(data))
+            if socket.held is None:
+                data = response.encode()
+                outbox.record(peer, lambda writer: writer.send_one(counter, data, False), len(data), behind=counter)
+            else:
+                with contextlib.suppress(OutboxFull):  # a client that takes nothing goes without
+                    socket.held.send(response)
             outbox.record(peer, lambda writer: writer.auto_response_times([counter], [now]))  # for the passport
         output.note_ended(outbox, peer, counter, seq)
 
@@ -582,12 +594,9 @@ class Host:
             peer.attach(socket, connection)
             self.counters.sockets += 1
             self._respond(job, response)
-            held, socket.held = socket.held or [], None
-            for each in held:
-                if each.payload is None:
-                    owner.record_close(socket, each.code, each.reason)
-                else:
-                    owner.outbox.release(peer, connection, each.payload, each.size)
+            held, socket.held = socket.held, None
+            if held is not None:
+                held.bind(peer, connection)
 
     def _respond(self, job: Job, response: HttpResponse) -> None:
         peer = job.peer
@@ -622,13 +631,18 @@ class Host:
                 state = owner.state
                 if state is not None:
                     self.remembered.put(state)
+            elif owner.outbox.holds:
+                self._sleep_queue.enter(owner, self._loop.time())  # it may be forgettable once that has left
         self._set_sleep_timer()
 
     def count_objects(self) -> None:
         """Bring the figures up to date that are not counted as they change."""
-        self.counters.objects_asleep = len(self.objects) - self.counters.objects_awake
-        self.counters.settings_remembered = len(self.remembered)
-        self.counters.settings_forgotten = self.remembered.forgotten
+        counters, flow = self.counters, self.flow
+        counters.objects_asleep = len(self.objects) - counters.objects_awake
+        counters.held_bytes = flow.total
+        counters.sockets_held = flow.waiting
+        counters.settings_remembered = len(self.remembered)
+        counters.settings_forgotten = self.remembered.forgotten
 
     # --- the end ---
 
@@ -642,6 +656,7 @@ class Host:
         self.release.close()
         for owner in self.objects:
             owner.stop_retrying()
+            self.flow.let_go(owner.outbox)
         if self._sleep_timer is not None:
             self._sleep_timer.cancel()
         end = self._loop.time() + deadline_s

@@ -18,6 +18,7 @@ from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OB
 from ..common.records import ObjectState, OutputWriter
 from . import pairs
 from .activation import RESET, Activation, ActivationState
+from .backlog import Backlog, Close
 from .context import DurableObjectState
 from .current import request_job
 from .failures import Failure, is_end_of_life
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DRAIN_BYTES = 256 << 10
+"""Bytes of an object's output up to which ``drain`` need not wait for the end of the turn."""
 BLOCK_TIMEOUT_S = 30.0
 """Seconds that the callback of ``block_concurrency_while`` may take (the reference runtime)."""
 RESET_CODE = 1011
@@ -124,7 +127,7 @@ class HostedObject:
         self.auto_response: tuple[str, str] | None = None
         self.event_timeout_ms = 0
         self.revision = 0
-        self.outbox = Outbox(host.output.plan_outbox)
+        self.outbox = Outbox(host.output.plan_outbox, flow=host.flow)
         self.mailbox: Mailbox[Job] = Mailbox()
         self.unfinished = 0
         self._unfinished_bytes = 0
@@ -351,6 +354,7 @@ class HostedObject:
             and not self.mailbox
             and not self.unfinished
             and not self.outbox.planned
+            and not self.outbox.holds
         )
 
     def reset(self, failure: Failure) -> None:
@@ -373,7 +377,10 @@ class HostedObject:
         closed: dict[Peer, list[int]] = {}  # there may be 32,768: one entry of the outbox for all those of a router
         for socket in dict.fromkeys(everything):
             if socket.peer is not None and not socket.gone:
-                closed.setdefault(socket.peer, []).append(socket.counter)
+                if socket.held is not None or self.outbox.sends_much:
+                    self.record_close(socket, RESET_CODE, failure.reason, final=True)  # behind what waits, or will
+                else:
+                    closed.setdefault(socket.peer, []).append(socket.counter)
             socket.gone = True
             pairs.part(socket)
             self.drop_held(socket)
@@ -390,6 +397,7 @@ class HostedObject:
     def leave(self) -> None:
         """The slot moves: drop what waits, for routers hold it, and start nothing more."""
         self.leaving = True
+        self.host.flow.let_go(self.outbox)
         self.stop_retrying()
         waiting = []
         while self.mailbox:
@@ -521,7 +529,7 @@ class HostedObject:
 
     def _accept(self, handle: WebSocket, *, hibernatable: bool, tags: tuple[str, ...] = ()) -> Socket:
         socket = Socket(self, hibernatable=hibernatable, ordinal=self.host.next_ordinal(), tags=tags)
-        socket.held = []
+        socket.held = Backlog(self.outbox)
         handle.bind(socket)
         job = self.host.runner.running or request_job.get()
         if job is not None and (job.owner is not self or job.has_ended):
@@ -559,10 +567,10 @@ class HostedObject:
 
     def drop_held(self, socket: Socket) -> None:
         """What was sent before the 101 goes nowhere: there will be none."""
-        for held in socket.held or ():
-            if held.payload is not None:
-                self.outbox.drop_held(held.size)
-        socket.held = None
+        held = socket.held
+        if held is not None and held.peer is None:
+            socket.held = None
+            held.discard()
 
     def set_auto_response(self, pair: tuple[str, str] | None) -> None:
         """Set or unset the auto-response."""
@@ -679,12 +687,35 @@ class HostedObject:
     # --- output ---
 
     def record_close(self, socket: Socket, code: int, reason: str, *, final: bool = False) -> None:
-        """Close a connection whose 101 is on its way, or an end of a local pair."""
-        peer, counter = socket.peer, socket.counter
-        if peer is None:
+        """Close a connection, behind what was sent to it, or an end of a local pair."""
+        if socket.mate is not None:
             pairs.pass_close(socket, code, reason)
             return
-        self.outbox.record(peer, lambda writer: writer.close(counter, code, reason, final))
+        close = Close(socket, code, reason, final)
+        if socket.held is not None:
+            socket.held.record(close)
+        else:
+            assert socket.peer is not None
+            self.outbox.record(socket.peer, close, behind=socket.counter)
+
+    async def drained(self, socket: Socket) -> None:
+        """Wait until nothing that was sent to *socket* is here any more."""
+        loop, outbox = asyncio.get_running_loop(), self.outbox
+        while not socket.gone:
+            held = socket.held
+            if held is None:
+                if outbox.size < DRAIN_BYTES or not outbox.planned:
+                    return
+                if outbox.waiters is None:
+                    outbox.waiters = []
+                waiters = outbox.waiters
+            elif held.peer is None or not len(held):
+                return
+            else:
+                waiters = held.waiters
+            progress = loop.create_future()
+            waiters.append(partial(_wake, progress))
+            await progress
 
     def record_attachment(self, socket: Socket, data: bytes) -> None:
         """Keep an attachment in the connection's passport."""
@@ -716,6 +747,11 @@ class HostedObject:
         # To all, also those without a socket of it: what one router remembers outlives this process.
         for peer in self.host.output.peers:
             self.inform(peer)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _seen(future: asyncio.Future[Any]) -> None:

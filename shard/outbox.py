@@ -5,25 +5,34 @@ payload that was sent last only adds its target to that entry. Payloads are comp
 length, then value. Different payloads in turn cost their targets only, since a link's writer puts each distinct
 payload of a group on the wire once. Order per connection and multiplicity stay: entries leave in the order made, and
 an entry of any other kind (a close, an attachment, a response, object state) ends the fold.
+
+What may not leave because its connection is full, or has no 101 yet, is kept in backlogs (see ``flow``). It counts
+here, a payload that several connections wait for once. Held output leaves a part of the bound to all others.
 """
 
 from __future__ import annotations
 
-import sys
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..common.errors import ApiError, OutboxFull
-from ..common.limits import OUTBOX_BYTES
+from ..common.limits import OUTBOX_BYTES, SEND_BUFFER_BYTES
 
 if TYPE_CHECKING:
     from ..common.records import OutputWriter
+    from .backlog import Backlog
+    from .flow import Flow
     from .peers import Peer
 
 _ENTRY_BYTES = 64
 """What an entry is counted with beside its payload."""
 _TARGET_BYTES = 4
+
+_RESERVE = 32
+"""The part of the bound, one of so many, that held output leaves to all others."""
+_PORTION = SEND_BUFFER_BYTES
+"""Bytes of payloads of its own that leave for one connection in one turn, or one message of any size."""
 
 MAX_PAYLOAD_BYTES = 256 << 20
 """Bytes of one message or body that an object puts out: half of what a group on the wire can have."""
@@ -53,37 +62,75 @@ class _Send:
     def peers(self) -> Iterable[Peer]:
         return (self.peer,) if self.more is None else self.more
 
+    def targets(self) -> Iterable[tuple[Peer, Sequence[int]]]:
+        """The connections by router."""
+        return ((self.peer, (self.counter,)),) if self.more is None else self.more.items()
+
+    def count(self, peer: Peer, counter: int) -> int:
+        """How often a connection is among the targets."""
+        if self.more is None:
+            return int(self.peer is peer and self.counter == counter)
+        targets = self.more.get(peer)
+        return 0 if targets is None else targets.count(counter)
+
+    def remove(self, peer: Peer, counter: int) -> int:
+        """Take a connection out of several targets; returns how often it was among them."""
+        assert self.more is not None
+        targets = self.more.get(peer)
+        times = 0 if targets is None else targets.count(counter)
+        if times and targets is not None:
+            self.more[peer] = array("I", (target for target in targets if target != counter))
+        return times
+
+
+_Record = tuple["Peer", int, "Callable[[OutputWriter], None]"]
+"""Any other record: its router, the connection whose messages it must not overtake (0: none), what writes it."""
+
 
 class Outbox:
     """Output of one object that has not left, and where the output that has left is.
 
     Attributes:
-        size: Bytes held, roughly: each distinct payload once, 4 for each target; what ``hold`` was given, too.
+        size: Bytes held, roughly: each distinct payload once, 4 for each target; those of backlogs, too.
         planned: There is output; ``plan`` was called.
         marks: For each router the last batch that carries output; kept only while there are several routers.
+        backlogs: Those of connections that are full.
+        unheld: The object moves, or its shard ends: no output is held any more.
+        waiters: Called once when all that is here now has left.
     """
 
     __slots__ = (
         "_binaries",
+        "_counted",
         "_entries",
+        "_flow",
+        "_held_last",
         "_held_size",
+        "_holders",
         "_last",
         "_last_payload",
         "_limit",
+        "_notes",
+        "_place",
         "_plan",
+        "_tally",
         "_texts",
+        "backlogs",
         "marks",
         "planned",
         "size",
+        "unheld",
+        "waiters",
     )
 
-    def __init__(self, plan: Callable[[Outbox], None], limit: int = OUTBOX_BYTES) -> None:
+    def __init__(self, plan: Callable[[Outbox], None], limit: int = OUTBOX_BYTES, flow: Flow | None = None) -> None:
         """Args:
         plan: Called with the outbox when it stops being empty: flush it at the end of this turn.
         limit: Bytes it may hold.
+        flow: Keeps the connections that are full; without it everything leaves at once.
         """
         # Lists and tables are made when needed: most outboxes belong to objects that sleep.
-        self._entries: list[_Send | tuple[Peer, Callable[[OutputWriter], None]]] | None = None
+        self._entries: list[_Send | _Record] | None = None
         self._last: _Send | None = None
         self._last_payload: str | bytes | None = None
         # Each distinct payload of this turn with its one encoding. Two tables, for equal bytes and text are not equal.
@@ -91,10 +138,21 @@ class Outbox:
         self._binaries: dict[str | bytes, bytes] | None = None
         self._plan = plan
         self._limit = limit
+        self._flow = flow
         self._held_size = 0
+        self._holders: dict[int, int] | None = None
+        """Identity of a payload in backlogs → how many have it."""
+        self._held_last: tuple[str | bytes, bytes] | None = None
+        self._place = 0
+        self._notes: list[_Record] | None = None
+        self._tally: dict[tuple[Peer, int], int] | None = None
+        self._counted = 0
         self.size = 0
         self.planned = False
         self.marks: dict[Peer, int] | None = None
+        self.backlogs: dict[Backlog, None] | None = None
+        self.unheld = False
+        self.waiters: list[Callable[[], object]] | None = None
 
     def send(self, peer: Peer, counter: int, payload: str | bytes) -> None:
         """A message to one connection.
@@ -140,6 +198,9 @@ class Outbox:
         self.size = size
         self._last = entry = _Send(data, binary, peer, counter)
         self._last_payload = payload
+        self._append(entry)
+
+    def _append(self, entry: _Send | _Record) -> None:
         entries = self._entries
         if entries is None:
             self._entries = [entry]
@@ -148,16 +209,29 @@ class Outbox:
         else:
             entries.append(entry)
 
-    def record(self, peer: Peer, write: Callable[[OutputWriter], None], size: int = 0) -> None:
-        """Any other record: *write* is called with the writer of *peer* when its turn comes. Never refused."""
+    def record(self, peer: Peer, write: Callable[[OutputWriter], None], size: int = 0, *, behind: int = 0) -> None:
+        """Any other record. Never refused.
+
+        Args:
+            peer: The router that it is for.
+            write: Called with that router's writer when its turn comes.
+            size: What it counts with, beside a little for itself.
+            behind: The connection whose messages it must not overtake; 0 if there is none.
+        """
         self._last = self._last_payload = None
         self.size += size + _ENTRY_BYTES
+        self._append((peer, behind, write))
+
+    def note(self, peer: Peer, write: Callable[[OutputWriter], None]) -> None:
+        """A record about a connection's output, which leaves behind all entries and so does not end a fold."""
+        self.size += _ENTRY_BYTES
+        if self._notes is None:
+            self._notes = []
+        self._notes.append((peer, 0, write))
         if self._entries is None:
-            self._entries = [(peer, write)]
+            self._entries = []
             self.planned = True
             self._plan(self)
-        else:
-            self._entries.append((peer, write))
 
     def check_room(self, size: int) -> None:
         """Raises:
@@ -166,39 +240,120 @@ class Outbox:
         if self.size and self.size + size + _ENTRY_BYTES > self._limit:
             raise OutboxFull(self.size, self._limit)
 
-    # --- before the 101 ---
+    # --- what backlogs hold ---
 
-    def hold(self, payload: str | bytes) -> int:
-        """Count a message that is kept elsewhere, until ``release`` takes it.
+    def hold(self, payload: str | bytes, *, behind_others: bool) -> tuple[bytes, int]:
+        """Count a message that a backlog keeps, until ``let_go``.
+
+        Args:
+            payload: The message.
+            behind_others: Leave some of the bound to the object's other output.
 
         Returns:
-            The bytes it counts with.
+            The message as it goes out, and the bytes that it counts with.
 
         Raises:
             OutboxFull, ApiError, UnicodeEncodeError: As for ``send``.
         """
-        data = payload.encode() if isinstance(payload, str) else payload
-        _check_length(data)
-        size = _ENTRY_BYTES + len(data)
-        if self.size and self.size + size > self._limit:
+        data = self._encoded(payload)
+        shared = self._holders is not None and id(data) in self._holders
+        size = self.size + _ENTRY_BYTES + (0 if shared else len(data))
+        if self.size and size > (self._limit - self._limit // _RESERVE if behind_others else self._limit):
             raise OutboxFull(self.size, self._limit)
-        self._held_size += size
-        self.size += size
-        return size
+        self._held_last = payload, data
+        return data, self.keep(data)
 
-    def drop_held(self, size: int) -> None:
-        """A message that was held is not to be sent any more; *size* is what ``hold`` returned."""
-        self._held_size -= size
-        self.size -= size
+    def _encoded(self, payload: str | bytes) -> bytes:
+        """One encoding of a payload for all that it is sent to in a row, since what they share counts once."""
+        table = self._texts if isinstance(payload, str) else self._binaries
+        data = None if table is None else table.get(payload)
+        if data is None and self._held_last is not None:
+            last, encoded = self._held_last
+            if type(last) is type(payload) and len(last) == len(payload) and last == payload:
+                data = encoded
+        if data is None:
+            data = payload.encode() if isinstance(payload, str) else payload
+            _check_length(data)
+        return data
 
-    def release(self, peer: Peer, counter: int, payload: str | bytes, size: int) -> None:
-        """Send a message that was held. It has been taken, so it is not refused now."""
-        self.drop_held(size)
-        limit, self._limit = self._limit, sys.maxsize
-        try:
-            self.send(peer, counter, payload)
-        finally:
-            self._limit = limit
+    def next_place(self) -> int:
+        """A number for something that is held: those of all backlogs show the order in which the object made it."""
+        self._place += 1
+        return self._place
+
+    def keep(self, data: bytes) -> int:
+        """The same for a message that this outbox has taken before: it is not refused."""
+        if self._holders is None:
+            self._holders = {}
+        holders = self._holders.get(id(data), 0)
+        self._holders[id(data)] = holders + 1
+        cost = _ENTRY_BYTES if holders else _ENTRY_BYTES + len(data)
+        self._held_size += cost
+        self.size += cost
+        return cost
+
+    def let_go(self, data: bytes) -> int:
+        """A backlog does not keep the message any more; returns the bytes that it counted with."""
+        assert self._holders is not None
+        holders = self._holders[id(data)] - 1
+        cost = _ENTRY_BYTES
+        if holders:
+            self._holders[id(data)] = holders
+        else:
+            del self._holders[id(data)]
+            cost += len(data)
+            if not self._holders:
+                self._holders = self._held_last = None
+        self._held_size -= cost
+        self.size -= cost
+        return cost
+
+    def send_again(self, peer: Peer, counter: int, data: bytes, binary: bool, cost: int) -> None:
+        """Send a message that a backlog kept. It has been taken before, so it is not refused; and it goes on counting
+        with what it counted there (*cost*), so that others are not refused for it."""
+        self.size += cost
+        last = self._last
+        if last is not None and last.data is data and last.binary == binary:
+            last.add(peer, counter)
+        else:
+            self._last = entry = _Send(data, binary, peer, counter)
+            self._last_payload = None
+            self._append(entry)
+
+    @property
+    def sends_much(self) -> bool:
+        """Whether there is more than may leave for one connection in one turn."""
+        return self.size - self._held_size > _PORTION
+
+    @property
+    def holds(self) -> bool:
+        """Whether a backlog keeps something, or a connection is full."""
+        return bool(self.backlogs) or self._holders is not None
+
+    def bytes_for(self, peer: Peer, counter: int) -> int:
+        """Bytes of the messages that are here for one connection, those of its backlog aside.
+
+        Who asks after each send pays for what is new only: the last entry, to which targets may be added, is looked at
+        each time, those before it are counted once.
+        """
+        entries = self._entries
+        if not entries:
+            return 0
+        tally = self._tally
+        if tally is None:
+            self._tally = tally = {}
+        for index in range(self._counted, len(entries) - 1):
+            entry = entries[index]
+            if isinstance(entry, tuple):
+                continue
+            size = len(entry.data)
+            for router, targets in entry.targets():
+                for target in targets:
+                    tally[router, target] = tally.get((router, target), 0) + size
+        self._counted = max(self._counted, len(entries) - 1)
+        last = entries[-1]
+        in_last = 0 if isinstance(last, tuple) else last.count(peer, counter) * len(last.data)
+        return tally.get((peer, counter), 0) + in_last
 
     # --- leaving ---
 
@@ -206,7 +361,7 @@ class Outbox:
         """Whether some entry is for one of *peers*."""
         return any(
             entry[0] in peers if isinstance(entry, tuple) else not peers.isdisjoint(entry.peers())
-            for entry in self._entries or ()
+            for entry in (*(self._entries or ()), *(self._notes or ()))
         )
 
     def drain(self) -> tuple[set[Peer], int]:
@@ -218,13 +373,21 @@ class Outbox:
         entries, self._entries = self._entries or [], None
         self._last = self._last_payload = None
         self._texts = self._binaries = None
+        much = self.sends_much
         self.size = self._held_size
         self.planned = False
+        if much and self._flow is not None and not self.unheld:
+            entries = self._portions(entries, self._flow)
+        if self._notes is not None:
+            entries += self._notes
+            self._notes = None
+        if self._tally is not None:
+            self._tally, self._counted = None, 0
         written: set[Peer] = set()
         messages = 0
         for entry in entries:
             if isinstance(entry, tuple):
-                peer, write = entry
+                peer, _, write = entry
                 if not peer.closed:
                     write(peer.writer)
                     written.add(peer)
@@ -236,11 +399,56 @@ class Outbox:
                     messages += 1
             else:
                 for peer, targets in entry.more.items():
-                    if not peer.closed:
+                    if targets and not peer.closed:
                         peer.writer.send(targets, entry.data, entry.binary)
                         written.add(peer)
                         messages += len(targets)
+        if self.waiters is not None:
+            waiters, self.waiters = self.waiters, None
+            for waiter in waiters:
+                waiter()
         return written, messages
+
+    def _portions(self, entries: list[_Send | _Record], flow: Flow) -> list[_Send | _Record]:
+        """Leave no more than a portion for each connection among *entries*; the rest goes into its backlog.
+
+        A payload that several connections get is at the router once, however many they are, and leaves unless a
+        connection has had its portion of others before.
+        """
+        sent: dict[tuple[Peer, int], int] = {}
+        held: dict[tuple[Peer, int], Backlog] = {}
+        leaving: list[_Send | _Record] = []
+        for entry in entries:
+            if isinstance(entry, tuple):
+                peer, counter, write = entry
+                backlog = held.get((peer, counter))
+                if backlog is None:
+                    leaving.append(entry)
+                else:
+                    backlog.record(write)
+            elif entry.more is None:
+                target, size = (entry.peer, entry.counter), len(entry.data)
+                backlog = held.get(target)
+                before = sent.get(target, 0)
+                if backlog is None and (
+                    not before
+                    or entry.peer.closed
+                    or before + size <= _PORTION
+                    # What was put out before its router had no more room stays ahead of what was put out after.
+                    or target[1] in target[0].held
+                ):
+                    sent[target] = before + size
+                    leaving.append(entry)
+                    continue
+                if backlog is None:
+                    held[target] = backlog = flow.begin(self, *target)
+                backlog.keep(entry.data, entry.binary)
+            else:
+                for target, backlog in held.items():
+                    for _ in range(entry.remove(*target)):
+                        backlog.keep(entry.data, entry.binary)
+                leaving.append(entry)
+        return leaving
 
     def mark(self, written: set[Peer]) -> None:
         """Output has just left, in the last batches of the links of *written*."""

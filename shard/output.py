@@ -5,7 +5,8 @@ outboxes to the routers' links, then the acknowledgements: one group to each rou
 flush: they wait for the next output, though not for long. A turn in which many events end is flushed **early** as well,
 after the first few and then after twice as many each time: else the routers would have nothing to do while the shard
 works, and the shard nothing while they write. Never inside a handler. What goes to a link that is **blocked** (too much
-of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that object's events.
+of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that object's events. What is held for one
+connection (see ``flow``) is another matter: that delays the acknowledgements of this connection's events only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .counters import ShardCounters
+from .flow import Flow
 from .outbox import Outbox
 from .peers import Peer
 
@@ -39,6 +41,7 @@ class Output:
         ended: Events that have ended and are not acknowledged.
         planned: A flush will come at the end of this turn.
         early_at: How many ``ended`` events call for ``flush_early`` before that.
+        flow: What is held for connections that are full.
         on_progress: Called when a router has confirmed something, or has gone.
         plan_outbox: What outboxes call when they stop being empty; one for all of them.
     """
@@ -53,6 +56,7 @@ class Output:
         self.ended: list[EndedEvent] = []
         self.planned = False
         self.early_at = FIRST_EARLY
+        self.flow: Flow | None = None
         self.on_progress: Callable[[], None] | None = None
         self.plan_outbox: Callable[[Outbox], None] = self._plan_outbox
         self._at_turns_end = at_turns_end
@@ -63,6 +67,8 @@ class Output:
         # What waits for a blocked link. Apart from the rest, so that no flush has to look through it again and again.
         self._stalled: list[Outbox] = []
         self._stalled_events: list[EndedEvent] = []
+        # Events whose output was held and has gone into their outboxes.
+        self._released: list[EndedEvent] = []
 
     def _plan_outbox(self, outbox: Outbox) -> None:
         self._dirty.append(outbox)
@@ -98,6 +104,20 @@ class Output:
             self._later(ACKS_WITHIN_S, self._acks_due)
         return False
 
+    def acknowledge_behind(self, outbox: Outbox, peer: Peer, counter: int, seq: int) -> None:
+        """What an event had to wait for, which had ended before, has gone into *outbox*: acknowledge it behind that."""
+        self._released.append((outbox, peer, counter, seq))
+        self.plan()
+
+    def _behind_held(self, ended: list[EndedEvent]) -> list[EndedEvent]:
+        """Let the events of connections whose output is held wait for it; returns those that need not."""
+        if any(peer.held for peer in self.peers):
+            ended = [event for event in ended if not _is_held(event)]
+        if self._released:
+            released, self._released = self._released, []
+            ended += released
+        return ended
+
     def _acks_due(self) -> None:
         self._acks_planned = False
         if self.ended:
@@ -130,6 +150,8 @@ class Output:
             self.ended = self._stalled_events + self.ended
             self._stalled, self._stalled_events = [], []
             self.plan()
+        if self.flow:
+            self.plan()
 
     def _confirmed(self, peer: Peer) -> None:
         if peer.confirmed():
@@ -154,6 +176,7 @@ class Output:
 
     def flush(self) -> None:
         """Write what has gathered."""
+        more = self.flow.release() if self.flow else False
         self.planned = False
         self.early_at = FIRST_EARLY
         peers = self.peers
@@ -164,6 +187,7 @@ class Output:
         if len(peers) <= 1 and not blocked and not self._stalled:
             for outbox in dirty:
                 sends += outbox.drain()[1]
+            ended = self._behind_held(ended)
             for _, peer, counter, seq in ended:
                 peer.acknowledge(counter, seq)
             for peer in peers:
@@ -172,6 +196,8 @@ class Output:
         else:
             sends = self._flush_several(peers, blocked, dirty, ended)
         self._counters.sends += sends
+        if more:
+            self.plan()
 
     def _flush_several(
         self, peers: list[Peer], blocked: set[Peer], dirty: list[Outbox], ended: list[EndedEvent]
@@ -185,9 +211,9 @@ class Output:
             fresh[outbox], count = outbox.drain()
             sends += count
         later = []
-        for event in ended:
+        for event in self._behind_held(ended):
             outbox, peer, counter, seq = event
-            if outbox.planned:
+            if outbox.planned and outbox not in fresh:
                 self._stalled_events.append(event)  # its output has not left yet
             elif any(other is not peer for other in fresh.get(outbox, ())) or outbox.unconfirmed(peers, peer):
                 later.append(event)
@@ -207,3 +233,9 @@ class Output:
     def confirmed(self) -> bool:
         """Whether every router has confirmed all that was written; one whose link was given up never will."""
         return all(peer.link.closed or peer.link.session.confirmed >= peer.link.session.sent for peer in self.peers)
+
+
+def _is_held(event: EndedEvent) -> bool:
+    _, peer, counter, seq = event
+    backlog = peer.held.get(counter)
+    return backlog is not None and backlog.acknowledge(seq)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..common.errors import OutboxFull
 from ..common.limits import CLOSE_TIMEOUT_S, OUTBOX_BYTES
+from .backlog import Close
 from .jobs import Job, JobKind
 
 if TYPE_CHECKING:
@@ -37,13 +38,11 @@ def join(owner: HostedObject, one: Socket, other: Socket) -> None:
         owner.accepting.pop(socket, None)
     one.mate, other.mate = other, one
     for socket in (other, one):
-        held, socket.held = socket.held or [], []
-        for each in held:
-            if each.payload is None:
+        for each in socket.held.unpack() if socket.held is not None else ():
+            if isinstance(each, Close):
                 pass_close(socket, each.code, each.reason)
             else:
-                owner.outbox.drop_held(each.size)
-                _deliver(owner, socket, each.payload)
+                _deliver(owner, socket, each)
 
 
 def pass_message(socket: Socket, message: str | bytes) -> None:

@@ -20,6 +20,7 @@ from ..common.link import Link
 from ..common.records import OutputWriter
 
 if TYPE_CHECKING:
+    from .backlog import Backlog
     from .hosted import HostedObject
     from .sockets import Socket
 
@@ -61,6 +62,7 @@ class Peer:
         sockets: Its connections, by counter.
         objects: How many connections of each object it has; the router knows what an object has set while that is
             not 0.
+        held: The backlogs of its connections that are full, by counter.
         sent_unmarked: The last batch that may carry output for which no outbox has a mark.
         closed: The router has left the map; nothing goes there any more.
     """
@@ -69,6 +71,7 @@ class Peer:
         "_acks",
         "_awaiting",
         "closed",
+        "held",
         "incarnation",
         "link",
         "objects",
@@ -83,6 +86,7 @@ class Peer:
         self.writer = link.writer
         self.sockets: dict[int, Socket] = {}
         self.objects: dict[HostedObject, int] = {}
+        self.held: dict[int, Backlog] = {}
         self.sent_unmarked = 0
         self.closed = False
         self._acks = _Acks()
@@ -94,6 +98,9 @@ class Peer:
         """The router has the connection of *socket*, as its number *counter*."""
         socket.peer, socket.counter = self, counter
         self.sockets[counter] = socket
+        stale = self.held.get(counter)
+        if stale is not None:
+            stale.end()  # of an earlier stay of the object here: its router says anew whether it is full
         self.objects[socket.owner] = self.objects.get(socket.owner, 0) + 1
 
     def detach(self, socket: Socket) -> bool:
@@ -101,6 +108,9 @@ class Peer:
         if self.sockets.get(socket.counter) is not socket:
             return False
         del self.sockets[socket.counter]
+        held = self.held.get(socket.counter)
+        if held is not None and not len(held):
+            held.end()
         left = self.objects[socket.owner] - 1
         if left:
             self.objects[socket.owner] = left

@@ -13,23 +13,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .backlog import Backlog
     from .hosted import HostedObject
     from .peers import Peer
     from .web_socket import WebSocket
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A message (*payload*, counted in the outbox with *size* bytes) or a close (*payload* is ``None``)."""
-
-    payload: str | bytes | None
-    size: int = 0
-    code: int = 0
-    reason: str = ""
 
 
 class Socket:
@@ -50,7 +40,7 @@ class Socket:
         closed_by_client: The client's Close was delivered.
         ending: Its last event (close or failure) has come: there is no second one.
         gone: The connection is over (reset, protocol error, dropped): sends go nowhere.
-        held: What was sent or closed before the 101; ``None`` once it is on its way.
+        held: Where its output waits, before the 101 and while its router has no room for more; else ``None``.
         mate: The other end of the pair, when both are used inside the object (see ``pairs``): there is no 101 then.
         live: The user's handle, while the object is awake.
     """
@@ -90,7 +80,7 @@ class Socket:
         self.closed_by_client = False
         self.ending = False
         self.gone = False
-        self.held: list[Held] | None = None
+        self.held: Backlog | None = None
         self.mate: Socket | None = None
         self.live: WebSocket | None = None
 

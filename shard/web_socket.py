@@ -8,7 +8,7 @@ events go to the class's handlers; by ``server.accept()`` it keeps the object aw
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from threading import get_ident
 from typing import Any, Literal, overload
@@ -19,7 +19,7 @@ from . import attachments, json_text, pairs
 from .current import current, current_object, redelivered
 from .life import Life
 from .listeners import Listener, Listeners
-from .sockets import Held, Socket
+from .sockets import Socket
 from .spellings import also_named
 
 _UNSENDABLE_CODES = frozenset((1004, 1005, 1006, 1015))
@@ -237,7 +237,7 @@ class WebSocket:
         Raises:
             NotAccepted: The socket has not been accepted.
             SocketClosed: The object has called ``close()``.
-            OutboxFull: The object has 64 MiB of output on their way.
+            OutboxFull: 64 MiB of the object's output wait: it sends faster than its clients take it (see ``drain``).
             ApiError: The message alone has more than 256 MiB.
             TypeError: Another type, or one in a dict or list that JSON does not carry.
             ValueError: A dict or list that contains itself.
@@ -261,7 +261,7 @@ class WebSocket:
         elif socket.mate is not None:
             pairs.pass_message(socket, message)
         else:
-            socket.held.append(Held(message, socket.owner.outbox.hold(message)))
+            socket.held.send(message)
         return DONE
 
     def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:
@@ -287,12 +287,24 @@ class WebSocket:
         if socket.closed_by_object or socket.gone:
             return DONE
         socket.closed_by_object = True
-        wire_code = NO_CODE if code is None else code
-        if socket.held is None or socket.mate is not None:
-            socket.owner.record_close(socket, wire_code, reason or "")
-        else:
-            socket.held.append(Held(None, code=wire_code, reason=reason or ""))
+        socket.owner.record_close(socket, NO_CODE if code is None else code, reason or "")
         return DONE
+
+    def drain(self) -> Coroutine[Any, Any, None]:
+        """Wait until the object's process has nothing left of what was sent to the client. Whoever sends much calls
+        this after each piece, and so sends as fast as the client takes it.
+
+        Returns at once if little waits, before the 101 is on its way, and when the connection is over: what was sent
+        to it then goes nowhere.
+
+        Raises:
+            NotAccepted: The socket has not been accepted.
+        """
+        self._check_life()
+        socket = self._socket
+        if socket is None:
+            raise NotAccepted(f"accept the WebSocket before draining: {self._how_to_accept()}")
+        return socket.owner.drained(socket)
 
     # --- what is known ---
 
@@ -302,6 +314,20 @@ class WebSocket:
         if self._socket is None:
             return self.OPEN
         return self._socket.ready_state
+
+    @property
+    def buffered_amount(self) -> int:
+        """Bytes of the messages that were sent and wait in the object's process: until the end of this turn of the
+        loop, or until the client has taken more of what its router holds for it (4 MiB; a setting)."""
+        socket, life = self._socket, self._life
+        if socket is None:
+            return 0
+        if life is not None and get_ident() != life.thread:
+            life.refuse()
+        held = socket.held
+        waiting = 0 if held is None else held.size
+        peer = socket.peer
+        return waiting if peer is None else waiting + socket.owner.outbox.bytes_for(peer, socket.counter)
 
     @property
     def url(self) -> str | None:
@@ -357,7 +383,7 @@ class WebSocket:
         if socket is None:
             self._early_attachment = data
         else:
-            if socket.held is None and socket.hibernatable and not socket.gone:
+            if socket.peer is not None and socket.hibernatable and not socket.gone:
                 owner.outbox.check_room(len(data))
                 owner.record_attachment(socket, data)
             socket.attachment = data
@@ -396,6 +422,7 @@ class WebSocket:
     deserializeAttachment = deserialize_attachment  # noqa: N815
     readyState = ready_state  # noqa: N815
     binaryType = binary_type  # noqa: N815
+    bufferedAmount = buffered_amount  # noqa: N815
 
     def __repr__(self) -> str:
         end = "server" if self._server_end else "client"

@@ -15,6 +15,8 @@ Router to shard (*events*)::
                       · u64 ordinal · u64 next_seq · f64 auto_response_time · id[32] · s16 namespace · s16 name
                       · s32 url · s16 protocol · tags · s16 attachment
     0x07 RESTORED     u32 map_version · u16 n · u16 slot[n]
+    0x08 ROOM         u8 0 · u32 connection · u32 bytes: output for it that may be sent now, at least one message of any
+                      size; 0: none, until the next ROOM
 
 Shard to router (*output*)::
 
@@ -29,6 +31,9 @@ Shard to router (*output*)::
     0x47 HOLD         u8 held · id[32]
     0x48 RELEASED     u32 map_version · u16 n · u16 slot[n] · u32 m · u32 connection[m] · u64 seq[m]; the events whose
                       handlers were cancelled by it
+    0x49 OWED         u8 owed · u32 connection; 1: output for it waits at the shard, which wants to hear of ROOM;
+                      0: none waits any more
+    0x4A CUT          u8 0 · u32 connection; the shard holds too much for its clients, and for this one most
 
 Either way::
 
@@ -46,8 +51,9 @@ import struct
 import sys
 
 MESSAGE, CLOSED, FAILED, REQUEST, RESTORE, RESTORED = 0x01, 0x02, 0x03, 0x04, 0x06, 0x07
+ROOM = 0x08
 SEND, SEND_AGAIN, ACK, CLOSE, ATTACHMENT, RESPONSE = 0x41, 0x42, 0x43, 0x44, 0x45, 0x46
-HOLD, RELEASED = 0x47, 0x48
+HOLD, RELEASED, OWED, CUT = 0x47, 0x48, 0x49, 0x4A
 OBJECT_STATE, AUTO_TIMES = 0x60, 0x61
 
 MESSAGE_HEAD = struct.Struct("<BBBIQI")
@@ -57,6 +63,8 @@ SEND_AGAIN_HEAD = struct.Struct("<BII")
 COUNT_HEAD = struct.Struct("<BI")
 CLOSE_HEAD = struct.Struct("<BBIHH")
 ATTACHMENT_HEAD = struct.Struct("<BIH")
+ROOM_HEAD = struct.Struct("<BBII")
+OWED_HEAD = struct.Struct("<BBI")
 RESTORE_HEAD = struct.Struct("<BIBQQd")
 REQUEST_HEAD = struct.Struct("<BII")
 RESPONSE_HEAD = struct.Struct("<BIHB")

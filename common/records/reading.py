@@ -18,6 +18,7 @@ from .layout import (
     CLOSE_HEAD,
     CLOSED,
     COUNT_HEAD,
+    CUT,
     END_HEAD,
     FAILED,
     HOLD,
@@ -25,6 +26,8 @@ from .layout import (
     MESSAGE_HEAD,
     NO_ATTACHMENT,
     OBJECT_STATE,
+    OWED,
+    OWED_HEAD,
     RELEASED,
     REQUEST,
     REQUEST_HEAD,
@@ -33,6 +36,8 @@ from .layout import (
     RESTORE,
     RESTORE_HEAD,
     RESTORED,
+    ROOM,
+    ROOM_HEAD,
     SEND,
     SEND_AGAIN,
     SEND_AGAIN_HEAD,
@@ -135,6 +140,9 @@ def _read_event(cursor: _Cursor, sink: EventSink) -> None:
     elif kind == RESTORED:
         _, map_version, count = cursor.unpack(SLOTS_HEAD)
         sink.restored(map_version, cursor.numbers("H", count))
+    elif kind == ROOM:
+        _, _, connection, size = cursor.unpack(ROOM_HEAD)
+        sink.room(connection, size)
     elif kind == OBJECT_STATE:
         sink.object_state(cursor.object_state())
     else:
@@ -221,6 +229,12 @@ def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
         slots = cursor.numbers("H", count)
         (cancelled,) = cursor.unpack(U32)
         sink.released(map_version, slots, cursor.numbers("I", cancelled), cursor.numbers("Q", cancelled))
+    elif kind == OWED:
+        _, owed, connection = cursor.unpack(OWED_HEAD)
+        sink.owed(connection, bool(owed))
+    elif kind == CUT:
+        _, _, connection = cursor.unpack(OWED_HEAD)
+        sink.cut(connection)
     elif kind == OBJECT_STATE:
         sink.object_state(cursor.object_state())
     elif kind == AUTO_TIMES:

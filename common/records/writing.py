@@ -17,6 +17,7 @@ from .layout import (
     CLOSE_HEAD,
     CLOSED,
     COUNT_HEAD,
+    CUT,
     END_HEAD,
     FAILED,
     HOLD,
@@ -24,6 +25,8 @@ from .layout import (
     MESSAGE_HEAD,
     NO_ATTACHMENT,
     OBJECT_STATE,
+    OWED,
+    OWED_HEAD,
     RELEASED,
     REQUEST,
     REQUEST_HEAD,
@@ -32,6 +35,8 @@ from .layout import (
     RESTORE,
     RESTORE_HEAD,
     RESTORED,
+    ROOM,
+    ROOM_HEAD,
     SEND,
     SEND_AGAIN,
     SEND_AGAIN_HEAD,
@@ -178,6 +183,10 @@ class EventWriter(RecordWriter):
         """All connections of *slots* that this router has are attached, as map *map_version* says."""
         self._add(SLOTS_HEAD.pack(RESTORED, map_version, len(slots)) + _packed("H", slots))
 
+    def room(self, connection: int, size: int) -> None:
+        """*size* bytes of output may be sent to the connection; 0: none until the next of these."""
+        self._add(ROOM_HEAD.pack(ROOM, 0, connection, min(size, 0xFFFFFFFF)))
+
 
 class OutputWriter(RecordWriter):
     """Writes a shard's records; the methods mirror ``OutputSink``."""
@@ -268,6 +277,14 @@ class OutputWriter(RecordWriter):
             + _packed("I", connections)
             + _packed("Q", seqs)
         )
+
+    def owed(self, connection: int, owed: bool) -> None:
+        """Output for the connection waits here until the router says ROOM; or (not *owed*) none does any more."""
+        self._add(OWED_HEAD.pack(OWED, owed, connection))
+
+    def cut(self, connection: int) -> None:
+        """Close a connection that does not take its output: too much waits here for all, and most for this one."""
+        self._add(OWED_HEAD.pack(CUT, 0, connection))
 
 
 def _le_bytes(numbers: array[int] | array[float]) -> bytes:

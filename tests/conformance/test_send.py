@@ -10,7 +10,7 @@ import pytest
 from roost.common.errors import SocketClosed
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import CLOSE, TEXT, close_body, frame
+from tests.raw_client import BINARY, CLOSE, TEXT, close_body, frame
 
 
 def send_each(probe: app.Probe, ws: Any) -> None:
@@ -157,22 +157,41 @@ def send_large(probe: app.Probe, ws: Any, megabytes: float) -> None:
 
 
 async def test_a_message_may_be_larger_than_any_incoming_one(room: Room) -> None:
-    """Up to what a client may have waiting: the bound of its send buffer is the limit, not the message."""
+    """The reference sends 33,554,433 bytes; no limit is seen."""
     async with await room.connect() as client:
-        await client.say(send_large, megabytes=3)
-        assert len(await client.receive()) == (3 << 20) + 1
+        await client.say(send_large, megabytes=32)
+        assert len(await client.receive()) == (32 << 20) + 1
 
 
 def flood(probe: app.Probe, ws: Any) -> None:
-    for _ in range(16):
-        ws.send(bytes(1 << 20))
+    for number in range(60):
+        ws.send(bytes([number]) * (1 << 20))
+    probe.report("flooded", waits=ws.buffered_amount, same=ws.bufferedAmount)
 
 
-async def test_a_client_that_does_not_read_is_cut_off_and_others_are_not_affected(room: Room) -> None:
+async def test_a_client_that_does_not_read_gets_all_when_it_does_and_others_are_not_affected(room: Room) -> None:
+    """As the reference: 60 x 1 MiB are accepted at once, bufferedAmount is 62,914,560 and some heads."""
     async with await room.raw() as slow, await room.connect() as other:
         slow.writer.transport.pause_reading()
         await slow.send(frame(TEXT, f"!{flood.__module__}:{flood.__qualname__} {{}}"))
-        got = await room.saw("close")
-        assert got["clean"] is False
+        got = await room.saw("flooded")
+        assert got["waits"] == got["same"] == 60 << 20
         await room.run(app.say, what="and on")
         assert await other.receive() == "and on"
+        slow.writer.transport.resume_reading()
+        for number in range(60):
+            message = await slow.expect(BINARY)
+            assert (len(message.payload), message.payload[0]) == (1 << 20, number)
+        await slow.expect(TEXT, "and on")
+
+
+def amount(probe: app.Probe) -> list[int]:
+    return [ws.buffered_amount for ws in probe.ctx.get_web_sockets()]
+
+
+async def test_nothing_is_buffered_for_a_client_that_reads(room: Room) -> None:
+    async with await room.connect() as client:
+        assert await room.run(amount) == [0]
+        await client.say(send_large, megabytes=1)
+        await client.receive()
+        assert await room.run(amount) == [0]

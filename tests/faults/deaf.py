@@ -32,20 +32,38 @@ class Deaf:
         """Ask for *count* messages of *size* bytes."""
         self._socket.sendall(frame(0x1, f"{count} {size}".encode()))
 
+    def read(self, count: int) -> int:
+        """Read *count* messages; gives their bytes."""
+        size = 0
+        while count:
+            opcode, payload = self._frame()
+            if opcode in (1, 2):
+                size += len(payload)
+                count -= 1
+            elif opcode in (-1, 8):
+                break
+        return size
+
     def last_close(self) -> int:
         """Read everything that is there; gives the code of the Close at its end, 1006 without one."""
         while True:
-            head = self._stream.read(2)
-            if len(head) < 2:
+            opcode, payload = self._frame()
+            if opcode == -1:
                 return 1006
-            size = head[1]
-            if size == 126:
-                (size,) = struct.unpack(">H", self._stream.read(2))
-            elif size == 127:
-                (size,) = struct.unpack(">Q", self._stream.read(8))
-            payload = self._stream.read(size)
-            if head[0] & 0x0F == 0x8:
+            if opcode == 8:
                 return int.from_bytes(payload[:2], "big")
+
+    def _frame(self) -> tuple[int, bytes]:
+        """The next frame's opcode, -1 at the end, and payload."""
+        head = self._stream.read(2)
+        if len(head) < 2:
+            return -1, b""
+        size = head[1]
+        if size == 126:
+            (size,) = struct.unpack(">H", self._stream.read(2))
+        elif size == 127:
+            (size,) = struct.unpack(">Q", self._stream.read(8))
+        return head[0] & 0x0F, self._stream.read(size)
 
     def close(self) -> None:
         """End TCP."""

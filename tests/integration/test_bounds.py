@@ -8,8 +8,8 @@ The rows of the table of bounds, and where each is filled (the pure part, then t
     messages that are not finished          unit/router/test_unfinished; here: test_unfinished_messages
     parked without an owner                 unit/router/test_forwarding ("… parked for thirty seconds …");
                                             here: test_parked_without_an_owner
-    send buffer of a connection             test_connection ("a client that does not read …"), test_send_buffers;
-                                            here: test_send_buffer
+    send buffer of a connection             test_connection ("a client is full …"), test_send_buffers,
+                                            unit/shard/test_flow, integration/test_flow; here: test_send_buffer
     a router's send buffers, all together   unit/router/test_send_buffers, test_connection ("when all clients together
                                             …"); here: test_all_send_buffers, test_responses_to_clients_that_do_not_read
     an object's mailbox                     unit/shard/test_host ("a full mailbox holds …"), test_forwarding ("holding
@@ -64,6 +64,7 @@ LIMITS = {
 }
 SETTINGS = {
     "send_buffer_bytes": 1 * MIB,
+    "stall_timeout_s": 1.0,
     "all_send_buffers_bytes": 8 * MIB,
     "max_message_bytes": 4 * MIB,
     "max_body_bytes": 768 * KIB,
@@ -167,6 +168,18 @@ async def flood(probe: probe_app.Probe, size: int, shared: bool = False) -> int:
                 ws.send((number if shared else number << 8 | position).to_bytes(PIECE, "big"))
         await asyncio.sleep(0.002)
     return len(sockets) - len(probe.ctx.get_web_sockets())
+
+
+async def flood_until_it_is_refused(probe: probe_app.Probe) -> str:
+    """Send pieces to the one socket until its object's outbox is full; slowly enough for the link."""
+    (ws,) = probe.ctx.get_web_sockets()
+    for number in range(64 * MIB // PIECE):
+        try:
+            ws.send(number.to_bytes(PIECE, "big"))
+        except Exception as error:
+            return type(error).__name__
+        await asyncio.sleep(0.002)
+    return ""
 
 
 def overfill(probe: probe_app.Probe, count: int) -> list[Any]:
@@ -348,13 +361,21 @@ async def test_parked_without_an_owner_for_too_long_is_1013(reports: Reports, na
 # --- what is sent -------------------------------------------------------------------------------------------------
 
 
-async def test_send_buffer_of_a_client_that_does_not_read_is_1013(room: Room) -> None:
-    """32 MiB are sent to a client that takes nothing; the bound is 1 MiB."""
+async def test_send_buffer_of_a_client_that_does_not_read_is_filled_then_it_is_1013(room: Room) -> None:
+    """More than the system keeps is sent to a client that takes nothing: 1 MiB of it waits at the router, the rest in
+    the object's outbox, until the client has taken nothing for a second."""
     cluster = room.cluster
     before = await cluster.published()
     async with await deaf(room) as client:
-        async with watching(cluster) as watch:
-            assert await room.run(flood, size=32 * MIB) == 1
+        async with watching(cluster) as watch, watching(cluster, "shard-1") as shard:
+            raised = await room.run(flood_until_it_is_refused)
+            assert raised == "OutboxFull"
+            await until(
+                "it to be closed", lambda: cluster.counters()["slow_consumers_closed"] > before["slow_consumers_closed"]
+            )
+        assert 0 < watch.peaks["send_buffer_bytes"] < 3 * MIB
+        assert shard.peaks["held_bytes"] <= LIMITS["OUTBOX_BYTES"]
+        assert shard.growth < 24 * MIB
         report = await room.saw("close")
         assert (report["code"], report["reason"], report["clean"]) == (1013, "slow consumer", False)
         after = await cluster.published()
@@ -364,7 +385,7 @@ async def test_send_buffer_of_a_client_that_does_not_read_is_1013(room: Room) ->
         pause(client, False)
         while (got := await client.frame()) is not None and got.opcode == BINARY:
             assert len(got.payload) == PIECE
-        assert got is not None, "it takes everything within the time for a close, so it gets the Close as well"
+        assert got is not None, "it takes what it was sent before, so it gets the Close as well"
         assert (got.code, got.reason) == (1013, "slow consumer")
 
 

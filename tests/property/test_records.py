@@ -144,6 +144,7 @@ events = st.one_of(
     numbered("auto_response_times", "I", "d"),
     same("restore", passports),
     same("restored", u32, slots),
+    same("room", u32, u32),
     same("object_state", object_states),
 )
 outputs = st.one_of(
@@ -155,6 +156,8 @@ outputs = st.one_of(
     same("response", accepted_responses),
     holds(),
     released(),
+    same("owed", u32, st.booleans()),
+    same("cut", u32),
     numbered("auto_response_times", "I", "d"),
     same("object_state", object_states),
 )

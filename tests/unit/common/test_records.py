@@ -83,6 +83,15 @@ def test_the_layout_of_a_passport() -> None:
     ]
 
 
+def test_the_layout_of_room() -> None:
+    writer = EventWriter()
+    writer.room(7, 9)
+    writer.room(7, 1 << 40)
+    assert writer.take() == [
+        b"\x08\0" + struct.pack("<II", 7, 9) + b"\x08\0" + struct.pack("<II", 7, 0xFFFFFFFF),
+    ]
+
+
 def test_the_layout_of_output() -> None:
     writer = OutputWriter()
     writer.send(array("I", [1, 2]), b"xy", True)
@@ -92,6 +101,8 @@ def test_the_layout_of_output() -> None:
     writer.attachment(1, b"a")
     writer.hold(ID, True)
     writer.released(9, [1], [6], [7])
+    writer.owed(3, True)
+    writer.cut(4)
     writer.object_state(ObjectState(ID, 4, 1000, ("ping", "pong")))
     writer.object_state(ObjectState(ID, 5, 0, None))
     assert writer.take() == [
@@ -112,6 +123,10 @@ def test_the_layout_of_output() -> None:
         + ID
         + b"\x48"
         + struct.pack("<IHHIIQ", 9, 1, 1, 1, 6, 7)
+        + b"\x49\x01"
+        + struct.pack("<I", 3)
+        + b"\x4a\0"
+        + struct.pack("<I", 4)
         + b"\x60"
         + ID
         + struct.pack("<QIB", 4, 1000, 1)

@@ -37,6 +37,7 @@ class FakeTransport:
 
     Attributes:
         buffered: Bytes that the client has not taken.
+        confirmed: Bytes that it has taken.
         taken: The client takes all at once, the usual case.
         slow: The protocol has been told to pause.
         socket: What the connection may write to directly; without one all goes through the transport.
@@ -48,7 +49,8 @@ class FakeTransport:
         self.buffered = 0
         self.taken = True
         self.slow = False
-        self.high_water = 64 << 10
+        self.high_water, self.low_water = 64 << 10, 16 << 10
+        self.confirmed = 0
         self.paused = self.closed = self.aborted = self.eof = False
         self.protocol: Any = None
         self.socket: socket.socket | None = None
@@ -60,6 +62,7 @@ class FakeTransport:
     def write(self, data: bytes) -> None:
         assert not self.eof, "write after write_eof"
         self.written.append(data)
+        self.confirmed += len(data) * self.taken
         if not self.taken:
             self.buffered += len(data)
             self._pause()
@@ -71,13 +74,16 @@ class FakeTransport:
 
     def drain(self, left: int = 0) -> None:
         """The client takes what waits but for *left* bytes."""
+        self.confirmed += self.buffered - left
         self.buffered = left
-        if self.slow and left <= self.high_water // 4:
+        if self.slow and left <= self.low_water:
             self.slow = False
             self.protocol.resume_writing()
 
-    def set_write_buffer_limits(self, high: int) -> None:
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
         self.high_water = high
+        self.low_water = high // 4 if low is None else low
         self._pause()
 
     def write_eof(self) -> None:
@@ -171,6 +177,9 @@ class RecordingSink:
     def restored(self, map_version: int, slots: Sequence[int]) -> None:
         self.records.append(("restored", map_version, list(slots)))
 
+    def room(self, connection: int, size: int) -> None:
+        self.records.append(("room", connection, size))
+
     def object_state(self, state: ObjectState) -> None:
         self.records.append(("object_state", state))
 
@@ -241,6 +250,8 @@ class World:
             ping_timeout=400,
             close_timeout=200,
             send_buffer_bytes=4 << 20,
+            stall_timeout=600,
+            output_of=lambda transport: (transport.confirmed, 0),
             **bounds,
         )
 
@@ -253,6 +264,7 @@ class World:
         while self.now < end - 1e-9:
             self.now = min(end, self.now + TICK_S)
             self.wheel.advance(self.now)
+            self.shared.send_buffers.look(self.wheel.tick)
 
     def entry(self, name: str = "lobby", link: FakeLink | None = None) -> ObjectEntry:
         """The entry of an object, made if missing."""

@@ -715,20 +715,123 @@ def test_while_parked_messages_wait_in_the_window(world: World) -> None:
 # --- slow clients ---
 
 
-def test_a_client_that_does_not_read_is_closed(world: World) -> None:
-    connection, transport = world.connect()
-    transport.taken = False
+def fill(connection: Connection) -> None:
+    """Write more than a client's share, 4 MiB."""
     for _ in range(64 + 1):
         connection.write(bytes(64 << 10))
-    assert connection.writable, "no frame is refused while no more than the bound waits before it"
-    transport.take()
-    connection.write(b"over")
-    assert transport.take() == close_frame(1013, "slow consumer")
+
+
+def test_a_client_that_takes_nothing_for_thirty_seconds_is_closed(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    connection.write(bytes(64 << 10))
+    world.pass_time(29)
+    assert connection.writable
+    world.pass_time(2.1)
+    assert transport.take().endswith(close_frame(1013, "slow consumer"))
     assert (world.counters.slow_consumers_closed, world.counters.send_buffers_cut) == (1, 0)
     assert world.link.take() == [closed(1, 1, 1013, "slow consumer", False)]
     assert not connection.writable
     world.pass_time(10.3)
     assert transport.aborted
+
+
+def test_one_that_takes_a_byte_now_and_then_is_not(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    connection.write(bytes(64 << 10))
+    for left in range(64 << 10, (64 << 10) - 20, -1):
+        transport.drain(left - 1)
+        world.pass_time(15)
+    assert connection.writable
+    assert not transport.ending
+
+
+def test_a_client_is_full_with_more_than_its_share_and_its_shard_hears_when_half_of_it_is_taken(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    for _ in range(64):
+        connection.write(bytes(64 << 10))
+    assert world.link.take() == []
+    connection.write(b"over")
+    connection.write(b"what was on its way")
+    assert world.link.take() == [("room", 1, 0)]
+    transport.drain((2 << 20) + 1)
+    assert world.link.take() == []
+    transport.drain(2 << 20)
+    assert world.link.take() == [("room", 1, 2 << 20)]
+    assert transport.slow, "it has not caught up"
+    assert not transport.closed
+    transport.drain()
+    assert world.shared.send_buffers.total == len(world.shared.send_buffers) == 0
+    fill(connection)
+    assert world.link.take() == [("room", 1, 0)], "it may be full again"
+
+
+def test_a_message_of_any_size_goes_out_and_fills_its_client(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    connection.write(bytes(33 << 20))
+    assert world.link.take() == [("room", 1, 0)]
+    transport.drain()
+    assert world.link.take() == [("room", 1, 4 << 20)]
+    assert connection.writable
+
+
+@pytest.mark.parametrize(("waiting", "answer"), [(0, [4 << 20]), (2 << 20, [2 << 20]), ((2 << 20) + 1, [])])
+def test_a_shard_that_asks_for_room_is_answered_at_once_or_when_half_is_free(
+    world: World, waiting: int, answer: list[int]
+) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    connection.write(bytes(waiting))
+    connection.owe(True)
+    assert world.link.take() == [("room", 1, size) for size in answer]
+    assert connection.owed
+    transport.drain()
+    assert world.link.take() == ([] if answer else [("room", 1, 4 << 20)])
+    connection.owe(False)
+    assert world.link.take() == []
+    assert not connection.owed
+
+
+def test_a_client_that_was_full_and_is_lost_has_room_for_everything(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    fill(connection)
+    connection.owe(True)
+    assert world.link.take() == [("room", 1, 0)]
+    connection.connection_lost(None)
+    assert world.link.take() == [("room", 1, 4 << 20), closed(1, 1, 1006, VANISHED, False)]
+    connection.owe(True)
+    assert world.link.take() == [("room", 1, 4 << 20)]
+
+
+def test_a_closing_lasts_as_long_as_its_client_takes_what_was_sent(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    connection.write(bytes(1 << 20))
+    connection.object_closed(1000, "", False)
+    for left in range(30):
+        world.pass_time(9)
+        transport.drain(transport.buffered - 1000 - left)
+    assert not transport.ending
+    world.pass_time(21)
+    assert transport.aborted, "10 s after the last progress"
+
+
+def test_a_client_with_output_before_a_ping_is_alive_while_it_takes_that(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    connection.write(bytes(1 << 20))
+    world.pass_time(21)
+    assert transport.take().endswith(PING)
+    for _ in range(10):
+        transport.drain(transport.buffered - 50_000)
+        world.pass_time(19)
+    assert not transport.ending
+    world.pass_time(29)
+    assert transport.aborted or not connection.writable
 
 
 def test_what_is_on_its_way_counts_only_once_the_transport_says_so(world: World) -> None:
@@ -739,40 +842,30 @@ def test_what_is_on_its_way_counts_only_once_the_transport_says_so(world: World)
     assert world.shared.send_buffers.total == 0
 
 
-def test_one_large_message_does_not_make_a_client_slow(world: World) -> None:
-    connection, transport = world.connect()
-    transport.taken = False
-    large = bytes(33 << 20)
-    connection.write(large)
-    connection.write(b"small")
-    assert connection.writable
-    transport.buffered = len(large) + (4 << 20)
-    connection.write(b"small")
-    assert connection.writable
-    connection.write(b"small")
-    assert not connection.writable
-
-
-def test_a_client_that_catches_up_is_not_slow_any_more(world: World) -> None:
-    connection, transport = world.connect()
-    transport.taken = False
-    connection.write(bytes(33 << 20))
-    transport.drain()
-    assert world.shared.send_buffers.total == 0
-    connection.write(bytes(32 << 10))
-    transport.buffered = 5 << 20
-    connection.write(b"the large message is not measured beside it any more")
-    assert not connection.writable
-
-
-def test_automatic_responses_are_output_like_any_other(world: World) -> None:
+def test_who_asks_for_automatic_responses_and_takes_none_is_not_read(world: World) -> None:
     connection, transport = world.connect()
     respond(world)
-    connection.pause_writing()
-    transport.buffered = 5 << 20
-    connection.data_received(text("ping") + text("never taken"))
-    assert world.counters.slow_consumers_closed == 1
-    assert [record[0] for record in world.link.take()] == ["closed"]
+    transport.taken = False
+    fill(connection)
+    connection.write(bytes(4 << 20))
+    assert world.link.take() == [("room", 1, 0)]
+    transport.take()
+    connection.data_received(text("ping") + text("behind"))
+    assert (transport.take(), transport.paused, world.link.take()) == (b"", True, [])
+    transport.drain()
+    assert transport.take() == data_frame(b"pong", False)
+    assert not transport.paused
+    assert [record[0] for record in world.link.take()] == ["room", "auto_times", "message"]
+
+
+def test_pings_of_one_that_takes_nothing_are_not_answered(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    fill(connection)
+    connection.write(bytes(4 << 20))
+    transport.take()
+    connection.data_received(client_frame(Opcode.PING, b"there?"))
+    assert transport.take() == b""
 
 
 def test_when_all_clients_together_have_too_much_waiting_the_largest_is_cut() -> None:
@@ -799,8 +892,8 @@ def test_one_that_was_closed_and_does_not_drain_is_cut_like_any_other() -> None:
     world = World(all_send_buffers_bytes=8 << 20)
     (closing, slow), (other, still) = world.connect(), world.connect()
     slow.taken = still.taken = False
-    for _ in range(66):
-        closing.write(bytes(64 << 10))
+    fill(closing)
+    closing.stalled()
     assert not closing.writable
     assert not slow.ending
     for _ in range(64):

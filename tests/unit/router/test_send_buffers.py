@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from roost.router.send_buffers import HOLD_COST, SendBuffers, SlowClient
+from roost.router.send_buffers import HOLD_COST, LOOK_TICKS, SendBuffers, SlowClient
 
 EACH, LIMIT = 4 << 20, 1 << 20
+PATIENCE = 600
 KIB = 1 << 10
 
 
@@ -15,23 +18,36 @@ class Client:
 
     def __init__(self, account: SendBuffers, log: list[Client]) -> None:
         self.account, self.log = account, log
-        self.waiting = 0
-        self.slow: SlowClient = account.add(self, self)
+        self.waiting = self.taken = 0
+        self.stalls = 0
+        self.slow: SlowClient = account.add(self, self, 0)
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
 
-    def write(self, frame: bytes) -> None:
+    def get_extra_info(self, name: str) -> Any:
+        raise AssertionError(name)
+
+    def write(self, frame: bytes) -> bool:
         self.waiting += len(frame)
-        self.account.note(self.slow, frame)
+        return self.account.note(self.slow, frame)
+
+    def take(self, size: int) -> None:
+        self.waiting -= size
+        self.taken += size
+
+    def stalled(self) -> None:
+        self.stalls += 1
 
     def cut(self) -> None:
         self.log.append(self)
 
 
 class Rig:
-    def __init__(self, limit: int = LIMIT) -> None:
-        self.account = SendBuffers(EACH, limit)
+    def __init__(self, limit: int = LIMIT, least_rate: int = 0) -> None:
+        self.account = SendBuffers(
+            EACH, limit, patience=PATIENCE, least_rate=least_rate, output_of=lambda client: (client.taken, 0)
+        )
         self.cut: list[Client] = []
 
     def clients(self, count: int) -> list[Client]:
@@ -75,14 +91,14 @@ def test_frames_leave_when_their_last_byte_has(rig: Rig) -> None:
     for size in (10, 20, 30):
         client.write(bytes(size * KIB))
     client.waiting = 50 * KIB + 1
-    assert not rig.account.is_over(client.slow)
-    assert rig.account.total == 60 * KIB + 3 * HOLD_COST
+    client.write(b"")
+    assert rig.account.total == 60 * KIB + 4 * HOLD_COST
     client.waiting = 50 * KIB
-    rig.account.is_over(client.slow)
-    assert rig.account.total == 50 * KIB + 2 * HOLD_COST
+    client.write(b"")
+    assert rig.account.total == 50 * KIB + 4 * HOLD_COST
     client.waiting = 0
-    rig.account.is_over(client.slow)
-    assert rig.account.total == 0
+    client.write(b"")
+    assert rig.account.total == HOLD_COST
 
 
 def test_the_same_frame_twice_for_one_client_is_there_once(rig: Rig) -> None:
@@ -92,22 +108,71 @@ def test_the_same_frame_twice_for_one_client_is_there_once(rig: Rig) -> None:
     client.write(frame)
     assert rig.account.total == 10 * KIB + 2 * HOLD_COST
     client.waiting = 10 * KIB
-    rig.account.is_over(client.slow)
-    assert rig.account.total == 10 * KIB + HOLD_COST
+    client.write(b"")
+    assert rig.account.total == 10 * KIB + 2 * HOLD_COST
 
 
-def test_one_client_is_over_its_bound_behind_a_message_of_any_size(rig: Rig) -> None:
-    rig = Rig(1 << 30)
+def test_it_tells_when_more_waits_for_a_client_than_its_share() -> None:
+    (client,) = Rig(1 << 30).clients(1)
+    assert not client.write(bytes(EACH))
+    assert client.write(b"x")
+    client.take(EACH)
+    assert not client.write(b"x")
+    assert client.write(bytes(3 * EACH)), "a message of any size is taken, and fills it"
+    assert client.stalls == 0
+
+
+def pass_ticks(rig: Rig, first: int, last: int) -> None:
+    for tick in range(first, last + 1):
+        rig.account.look(tick)
+
+
+def test_a_client_that_takes_nothing_for_long_has_stalled_and_hears_so_once(rig: Rig) -> None:
     first, second = rig.clients(2)
-    first.waiting = EACH
-    assert not rig.account.is_over(first.slow)
-    first.waiting += 1
-    assert rig.account.is_over(first.slow)
-    second.write(bytes(EACH * 3))
-    second.waiting = EACH * 4
-    assert not rig.account.is_over(second.slow)
-    second.waiting += 1
-    assert rig.account.is_over(second.slow)
+    pass_ticks(rig, 1, PATIENCE - 1)
+    assert (first.stalls, second.stalls) == (0, 0)
+    pass_ticks(rig, PATIENCE, 3 * PATIENCE)
+    assert (first.stalls, second.stalls) == (1, 1)
+    assert len(rig.account) == 2, "it is still there until its TCP ends"
+
+
+def test_one_byte_in_time_is_progress_and_the_time_runs_from_it(rig: Rig) -> None:
+    (client,) = rig.clients(1)
+    for tick in range(1, 10 * PATIENCE):
+        if tick % (PATIENCE - 30) == 0:
+            client.take(1)
+        rig.account.look(tick)
+    assert client.stalls == 0
+    pass_ticks(rig, 10 * PATIENCE, 11 * PATIENCE + 20)
+    assert client.stalls == 1
+
+
+def test_with_a_least_rate_a_byte_in_time_is_not_enough() -> None:
+    """30 s at 1,000 bytes a second."""
+    rig = Rig(least_rate=1_000)
+    fair, foul = rig.clients(2)
+    for tick in range(1, 2 * PATIENCE):
+        fair.take(51)
+        foul.take(49)
+        rig.account.look(tick)
+    assert (fair.stalls, foul.stalls) == (0, 1)
+
+
+def test_a_look_costs_a_part_of_all_clients_and_each_is_looked_at_once_a_second(rig: Rig) -> None:
+    looked: list[Any] = []
+    account = SendBuffers(
+        EACH,
+        LIMIT,
+        patience=PATIENCE,
+        output_of=lambda client: looked.append(client) or (0, 0),  # type: ignore[func-returns-value]
+    )
+    clients = [Client(account, rig.cut) for _ in range(1_000)]
+    looked.clear()
+    account.look(1)
+    assert len(looked) == 1_000 // LOOK_TICKS
+    for tick in range(2, LOOK_TICKS + 1):
+        account.look(tick)
+    assert sorted(map(id, looked)) == sorted(map(id, clients))
 
 
 def test_at_the_bound_it_first_looks_for_what_has_gone_by_itself(rig: Rig) -> None:

@@ -143,6 +143,12 @@ class Recorder:
     def released(self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]) -> None:
         self.records.append(("released", map_version, list(slots), list(zip(connections, seqs, strict=True))))
 
+    def owed(self, connection: int, owed: bool) -> None:
+        self.records.append(("owed", connection, owed))
+
+    def cut(self, connection: int) -> None:
+        self.records.append(("cut", connection))
+
     def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
         self.records.append(("auto_response_times", list(zip(connections, times, strict=True))))
 
@@ -294,6 +300,11 @@ class Router:
         self.events.failed(counter, seq, 0, code, description)
         return seq
 
+    def room(self, counter: int, size: int) -> None:
+        """Say how much output there is room for."""
+        self.events.room(counter, size)
+        self.world.host.output.flush()
+
     def restore(self, counter: int, name: str = "lobby", *, ordinal: int | None = None, **fields: Any) -> None:
         """Restore a connection of an earlier owner."""
         namespace = fields.pop("namespace", "room")
@@ -403,6 +414,11 @@ class World:
         links: Any = {router.link.remote: router.link for router in self.routers}
         owners = tuple(OTHER_SHARD if slot in self.elsewhere else SHARD for slot in range(SLOTS))
         self.host.follow(ClusterMap(self.version, self.members, owners, dict(self.in_transit)), links)
+
+    def send_away_object(self, namespace: str, name: str, to: Incarnation = OTHER_SHARD) -> None:
+        """A map that moves the slot of an object of any class."""
+        self.in_transit[slot_of(id_from_name(namespace, name))] = to
+        self.publish()
 
     def send_away(self, *names: str, to: Incarnation = OTHER_SHARD) -> None:
         """A map that moves the slots of *names* to the other shard."""

@@ -206,42 +206,6 @@ def test_records_are_never_refused_but_count() -> None:
         box.send(peer, 1, "x")
 
 
-# --- held until the 101 -------------------------------------------------------------------------------------------
-
-
-def test_what_is_held_counts_until_it_is_released_or_dropped() -> None:
-    link = FakeLink()
-    peer, box = peer_of(link), outbox(limit=1000)
-    first, second = box.hold("a" * 300), box.hold(b"b" * 300)
-    box.send(peer, 9, "other")
-    box.drain()
-    assert box.size == first + second, "a drain does not let go of it"
-    with pytest.raises(OutboxFull):
-        box.hold("c" * 300)
-    box.drop_held(second)
-    box.release(peer, 1, "a" * 300, first)
-    box.drain()
-    assert box.size == 0
-
-
-def test_what_was_held_is_not_refused_when_its_time_has_come() -> None:
-    link = FakeLink()
-    peer, box = peer_of(link), outbox(limit=1000)
-    size = box.hold(b"x" * 5000)
-    box.record(peer, lambda _: None)
-    box.release(peer, 1, b"x" * 5000, size)
-    with pytest.raises(OutboxFull):
-        box.send(peer, 1, b"y")
-    assert records(box, link) == [[("send", [1], b"x" * 5000)]]
-
-
-def test_a_lone_surrogate_is_refused_when_it_is_held() -> None:
-    box = outbox()
-    with pytest.raises(UnicodeEncodeError):
-        box.hold("\ud800")
-    assert box.size == 0
-
-
 # --- where output is ----------------------------------------------------------------------------------------------
 
 

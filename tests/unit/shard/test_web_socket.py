@@ -19,8 +19,9 @@ from roost.common.errors import (
     SocketClosed,
 )
 from roost.shard import CloseEvent, ErrorEvent, MessageEvent, WebSocket, WebSocketPair
+from roost.shard.backlog import Backlog
 from roost.shard.life import Life
-from roost.shard.sockets import Held, Socket
+from roost.shard.sockets import Socket
 from roost.shard.web_socket import tags_of
 from tests.unit.shard.harness import FakeLink, outbox, peer_of, socket_of
 
@@ -55,7 +56,7 @@ def opened(*, hibernatable: bool = True) -> tuple[WebSocket, Any, Socket]:
 def early() -> tuple[WebSocket, Any, Socket]:
     """A handle that is accepted and has not been returned yet."""
     handle, owner, socket = opened()
-    socket.peer, socket.held = None, []
+    socket.peer, socket.held = None, Backlog(owner.outbox)
     return handle, owner, socket
 
 
@@ -192,14 +193,14 @@ def test_before_the_101_messages_and_the_close_are_kept_and_counted() -> None:
     handle.send("first")
     handle.send(b"second")
     handle.close(4000, "bye")
-    assert socket.held is not None
-    assert [(held.payload, held.code, held.reason) for held in socket.held] == [
-        ("first", 0, ""),
-        (b"second", 0, ""),
-        (None, 4000, "bye"),
-    ]
-    assert owner.outbox.size == sum(held.size for held in socket.held) >= 11
-    assert owner.recorded == []
+    held = socket.held
+    assert held is not None
+    assert owner.recorded == [("close", socket, 4000, "bye")], "its object sees to the order"
+    assert owner.outbox.size >= handle.buffered_amount == 11
+    assert sent(owner) == []
+    held.bind(owner.peer, 5)
+    assert sent(owner) == ["first", b"second"]
+    assert (owner.outbox.size, handle.buffered_amount) == (0, 0)
     with pytest.raises(SocketClosed):
         handle.send("third")
 
@@ -211,7 +212,8 @@ def test_before_the_101_the_same_is_refused_as_after() -> None:
         handle.send("y" * 900)
     with pytest.raises(UnicodeEncodeError):
         handle.send("\ud800")
-    assert socket.held == [Held("x" * 900, 964)]
+    assert socket.held is not None
+    assert (len(socket.held), socket.held.size) == (1, 900)
 
 
 # --- close --------------------------------------------------------------------------------------------------------

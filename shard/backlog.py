@@ -1,0 +1,260 @@
+"""Output of one connection that may not leave yet, in the order in which its object has made it.
+
+A connection has a backlog at two times. **Before its 101** it has no number that anything could be sent to. And while
+it is **full**: its router holds as much for its client as one connection may, or this shard has just sent it that much
+at a time and waits to hear that it was taken (see ``flow``). ``Socket.held`` is the backlog while there is one, so a
+connection that takes its output pays for none of this.
+
+What is in it, and leaves in this order: messages; closes, which must not overtake messages; and acknowledgements of the
+connection's own events, so that a client that talks without listening runs into its own window, and so that the router
+does not echo a Close before the last words of the close handler. Everything else (attachments, acknowledgements of
+others' events) concerns no client and passes by.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..common.records import OutputWriter
+
+if TYPE_CHECKING:
+    from .flow import Flow
+    from .outbox import Outbox
+    from .peers import Peer
+    from .sockets import Socket
+
+_Write = Callable[[OutputWriter], None]
+_Item = tuple[int, bytes | _Write | int, bool]
+"""Its place in all that the object holds; a message, any other record, or the number of an event to acknowledge;
+whether the message is binary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A close of a connection, as its object made it: writes itself, once there is a number to write.
+
+    Attributes:
+        socket: The connection.
+        code: What the client is told.
+        reason: Reason.
+        final: The object wants no event of it any more.
+    """
+
+    socket: Socket
+    code: int
+    reason: str
+    final: bool
+
+    def __call__(self, writer: OutputWriter) -> None:
+        writer.close(self.socket.counter, self.code, self.reason, self.final)
+
+
+class Backlog:
+    """What waits for one connection.
+
+    Args:
+        outbox: The object's, in which all of it counts.
+        flow: The account of connections that are full; ``None`` before the 101.
+
+    Attributes:
+        peer: The router that holds the connection; ``None`` before the 101.
+        counter: The connection's number there.
+        socket: The connection, while the object has it.
+        size: Bytes of the messages.
+        owed: The router knows that something waits here.
+        room: Bytes that the router has said it has room for.
+        dead: The connection was cut: it gets nothing any more.
+        waiters: Called once when nothing waits any more.
+    """
+
+    __slots__ = ("_flow", "_items", "_outbox", "counter", "dead", "owed", "peer", "room", "size", "socket", "waiters")
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        flow: Flow | None = None,
+        peer: Peer | None = None,
+        counter: int = 0,
+        socket: Socket | None = None,
+    ) -> None:
+        self.peer = peer
+        self.counter = counter
+        self.socket = socket
+        self.size = self.room = 0
+        self.owed = False
+        self.dead = False
+        self.waiters: list[Callable[[], object]] = []
+        self._outbox = outbox
+        self._flow = flow
+        self._items: deque[_Item] = deque()
+
+    def __len__(self) -> int:
+        """How many things wait."""
+        return len(self._items)
+
+    # --- what the object puts out ---
+
+    def send(self, payload: str | bytes) -> None:
+        """Keep a message.
+
+        Raises:
+            OutboxFull: The object's outbox, held output included, has no room for it.
+            ApiError, UnicodeEncodeError: As for ``Outbox.send``.
+        """
+        if self.dead:
+            return
+        data, cost = self._outbox.hold(payload, behind_others=self._flow is not None)
+        self._took(data, not isinstance(payload, str), cost)
+
+    def keep(self, data: bytes, binary: bool) -> None:
+        """Keep a message that the object's outbox has already taken and gives back."""
+        self._took(data, binary, self._outbox.keep(data))
+
+    def _took(self, data: bytes, binary: bool, cost: int) -> None:
+        self._items.append((self._outbox.next_place(), data, binary))
+        self.size += len(data)
+        if self._flow is not None:
+            if not self.owed:
+                self.tell_owed()
+            self._flow.grown(cost)
+
+    def tell_owed(self) -> None:
+        """Tell the router that something waits, now or still."""
+        assert self.peer is not None
+        counter = self.counter
+        self.owed = True
+        self._outbox.note(self.peer, lambda writer: writer.owed(counter, True))
+
+    def record(self, write: _Write) -> None:
+        """A record that must not overtake the messages."""
+        if self._items or self.peer is None:
+            self._items.append((self._outbox.next_place(), write, False))
+        else:
+            self._outbox.record(self.peer, write)
+
+    def acknowledge(self, seq: int) -> bool:
+        """An event of the connection has ended.
+
+        Returns:
+            Whether its acknowledgement waits here; if not, because nothing else does, it may leave at once.
+        """
+        if not self._items:
+            return False
+        self._items.append((self._outbox.next_place(), seq, False))
+        return True
+
+    # --- what becomes of it ---
+
+    def bind(self, peer: Peer, counter: int) -> None:
+        """The 101 is on its way: so is everything that waited for it."""
+        self.peer, self.counter = peer, counter
+        for item in self.take():
+            self.hand_over(item)
+        self.end()
+
+    def release(self, room: int) -> int:
+        """Hand over to the outbox what there is room for; a backlog that is empty then is over.
+
+        Args:
+            room: Bytes of messages that may leave, but one of any size.
+
+        Returns:
+            Bytes of those that do.
+        """
+        items, released = self._items, 0
+        while items:
+            what = items[0][1]
+            if isinstance(what, bytes):
+                if released and released + len(what) > room:
+                    break
+                released += len(what)
+            self.hand_over(items.popleft())
+        if items:
+            self.tell_owed()
+        else:
+            self.end()
+        return released
+
+    def unpack(self) -> list[str | bytes | Close]:
+        """The messages and closes, which go another way; nothing of them waits or counts here any more."""
+        unpacked: list[str | bytes | Close] = []
+        for _, what, binary in self.take():
+            if isinstance(what, bytes):
+                self._let_go(what)
+                unpacked.append(what if binary else what.decode())
+            elif isinstance(what, Close):
+                unpacked.append(what)
+        return unpacked
+
+    def take(self) -> deque[_Item]:
+        """Everything, for who hands it over; ``end`` comes behind that."""
+        items, self._items = self._items, deque()
+        return items
+
+    def hand_over(self, item: _Item) -> None:
+        """Give something that has waited here to the outbox."""
+        _, what, binary = item
+        if isinstance(what, bytes):
+            assert self.peer is not None
+            cost = self._let_go(what)
+            self._outbox.send_again(self.peer, self.counter, what, binary, cost)
+        else:
+            self._pass(what)
+
+    def drop_messages(self) -> None:
+        """The client gets nothing any more. What its router has to hear leaves all the same."""
+        for _, what, _ in self.take():
+            if isinstance(what, bytes):
+                self._let_go(what)
+            else:
+                self._pass(what)
+
+    def discard(self) -> None:
+        """Nobody is left to hear of any of it: there will be no 101, or the router has gone."""
+        for _, what, _ in self.take():
+            if isinstance(what, bytes):
+                self._let_go(what)
+        self.owed = False
+        self.end()
+
+    def end(self) -> None:
+        """Nothing waits any more, and what the object puts out from now on leaves as usual."""
+        if self.owed:
+            assert self.peer is not None
+            counter = self.counter
+            self.owed = False
+            self._outbox.note(self.peer, lambda writer: writer.owed(counter, False))
+        if self.socket is not None and self.socket.held is self:
+            self.socket.held = None
+        if self._flow is not None:
+            self._flow.ended(self)
+        self.wake()
+
+    def wake(self) -> None:
+        """Tell those that wait for the end of this."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter()
+
+    @property
+    def outbox(self) -> Outbox:
+        """The object's outbox."""
+        return self._outbox
+
+    def _let_go(self, data: bytes) -> int:
+        self.size -= len(data)
+        cost = self._outbox.let_go(data)
+        if self._flow is not None:
+            self._flow.shrunk(cost)
+        return cost
+
+    def _pass(self, item: _Write | int) -> None:
+        assert self.peer is not None
+        if isinstance(item, int):
+            assert self._flow is not None
+            self._flow.acknowledge(self._outbox, self.peer, self.counter, item)
+        else:
+            self._outbox.record(self.peer, item)
