@@ -238,8 +238,9 @@ async def test_code_that_no_object_has_tried_is_said_to_be_untried(roost: Roost)
     assert await asyncio.to_thread(roost.end) == 0
 
 
-async def test_a_module_is_reloaded_as_a_file_is(roost: Roost, tmp_path: Path) -> None:
+async def test_a_module_is_reloaded_as_a_file_is(roost: Roost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what it imports from beside it; and saved within the same second, at the same size."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     package = tmp_path / "halls"
     package.mkdir()
     (package / "__init__.py").touch()
