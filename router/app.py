@@ -305,7 +305,7 @@ class Router:
         counters.parked = self._forwarding.requests.parked
         counters.send_buffer_bytes = self._shared.send_buffers.total
         if self._retiring and not self._stop.is_set():
-            self._retire_further()
+            self._attempt("retiring", self._retire_further)
         if self._front.ending and not self._front.open and not len(self._shared.connections):
             self._drained.set()  # ghosts included: their objects have heard of the end
 
@@ -380,7 +380,7 @@ class Router:
         listening_ends = self._stop_listening()
         self._front.drain(ending=True)
         for count, connection in enumerate(shared.connections.all(), 1):
-            connection.close(GOING_AWAY, GONE)
+            connection.close_or_break_off(GOING_AWAY, GONE)
             if count % 256 == 0:
                 await asyncio.sleep(0)  # keeps the answers and the links going
         await asyncio.wait([listening_ends])  # it has deadlines of its own

@@ -604,6 +604,13 @@ class Connection(Outlet):
                 self._set_deadline()
         self.go_on()  # nobody waits for its messages now, but its Close may be behind them
 
+    def close_or_break_off(self, code: int, reason: str) -> None:
+        """As ``close``, for whoever closes one connection after the other: an error of ours ends this one only."""
+        try:
+            self.close(code, reason)
+        except Exception as error:
+            self.break_off(error)
+
     # --- closing ---
 
     def _echo(self) -> None:

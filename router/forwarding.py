@@ -616,10 +616,7 @@ class Forwarding:
         while self._closing and left > 0:
             connection, code, reason = self._closing.popleft()
             left -= 1
-            try:
-                connection.close(code, reason)
-            except Exception as error:
-                connection.break_off(error)
+            connection.close_or_break_off(code, reason)
         if self._closing and self._soon is not None:
             self._soon(self._close_some)
 

@@ -49,7 +49,7 @@ class Retirement:
         while self._left and self._allowance >= 1:
             connection = self._connections.get(self._left.popleft())
             if connection is not None and connection.writable:
-                connection.close(GOING_AWAY, GONE)
                 self._allowance -= 1
+                connection.close_or_break_off(GOING_AWAY, GONE)
         self._allowance = min(self._allowance, 1.0)
         return not self._left and not any(connection.writable for connection in self._connections.all())

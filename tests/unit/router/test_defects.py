@@ -21,6 +21,7 @@ from roost.router.forwarding import CLOSES_PER_TURN
 from roost.router.frames import data_frame
 from roost.router.http_connection import protocol_factory
 from roost.router.request_parser import RequestParser
+from roost.router.retirement import Retirement
 from roost.router.states import State
 from tests.unit.router.fakes import NAMESPACE, FakeTransport, accepted, close, text
 from tests.unit.router.rig import Rig, cluster, shard
@@ -193,6 +194,18 @@ def test_the_end_of_a_parked_slot_and_of_a_refused_object_goes_on_past_one_that_
     assert [each.state for each, _ in (clients[0], clients[2])] == [State.CLOSED_BY_ROUTER] * 2
     assert transport.aborted
     victim.connection_lost(None)
+
+
+def test_a_router_that_retires_goes_on_past_one_that_fails(rig: Rig) -> None:
+    clients = [rig.connect() for _ in range(3)]
+    victim, transport = clients[1]
+    retirement = Retirement(rig.world.shared.connections, 1000, 0.0)
+    with fails_for(victim, "close"):
+        for step in range(20):
+            retirement.step(0.05 * step)
+    assert [each.state for each, _ in (clients[0], clients[2])] == [State.CLOSED_BY_ROUTER] * 2
+    assert retirement.step(2.0)
+    is_ended(rig, victim, transport)
 
 
 def test_many_connections_are_closed_in_pieces() -> None:
