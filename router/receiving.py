@@ -105,6 +105,8 @@ class Receiver:
                             self._output.behind(entry, partial(self._apply, connection, connection.handlers_ended))
                 except Exception as error:
                     connection.break_off(error)
+        if self._shared.are_full:
+            self._shared.relieved()
 
     @staticmethod
     def _apply(connection: Connection, action: Callable[..., object], *what: object) -> None:

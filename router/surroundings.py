@@ -61,11 +61,13 @@ class Surroundings:
         send_buffers: What waits for slow clients.
         unfinished: Messages that have begun to come.
         stopped: Connections that wait for something else than their own window, by counter.
+        are_full: The bound of all windows has stopped somebody, who is to be tried again.
         windows_half: Half of what all windows may hold: up to that each connection may fill its own.
     """
 
     __slots__ = (
         "_windows_bound",
+        "are_full",
         "close_timeout",
         "connections",
         "counters",
@@ -124,6 +126,7 @@ class Surroundings:
         self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)
         self._windows_bound = all_windows_bytes - all_windows_bytes // 4
         self.windows_half = self._windows_bound // 2
+        self.are_full = False
 
     def window_share(self) -> int:
         """Bytes that the window of one connection may hold when all together hold more than ``windows_half``.
@@ -135,8 +138,15 @@ class Surroundings:
         """
         counters = self.counters
         if counters.window_bytes >= self._windows_bound:
+            self.are_full = True
             return 0
         return max(1, min(WINDOW_BYTES, self.windows_half // (counters.connections or 1)))
+
+    def relieved(self) -> None:
+        """Windows have got room. If their bound had stopped everybody, and half of it is free, all are tried again."""
+        if self.counters.window_bytes <= self.windows_half:
+            self.are_full = False
+            self.go_on()
 
     def go_on(self) -> None:
         """Something that stopped connections may have passed: try each of them again."""

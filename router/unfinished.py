@@ -111,16 +111,13 @@ class Unfinished:
         self._queued += queued - entry.queued
         self._count(held + queued - entry.held - entry.queued)
         entry.held, entry.queued, entry.left = held, queued, left
-        if holder in self._waiting:
-            return False
-        if self._may_go_on(entry):
-            if self._counters.unfinished_bytes + self._promised < taken:
-                self._admit()
-            return True
-        entry.since = self._wheel.tick
-        self._waiting[holder] = entry
-        self._watch()
-        return False
+        if holder not in self._waiting and not self._may_go_on(entry):
+            entry.since = self._wheel.tick
+            self._waiting[holder] = entry
+            self._watch()
+        if self._counters.unfinished_bytes + self._promised < taken:
+            self._admit()  # there may be room for others, or for itself: what it had queued has found its window, say
+        return holder not in self._waiting
 
     def _count(self, change: int) -> None:
         """*change* is negative where some are finished: this is a gauge."""

@@ -329,3 +329,22 @@ def test_holds(rig: Rig) -> None:
     rig.writer.hold(entry.object_id, False)
     rig.deliver()
     assert not entry.held
+
+
+def test_acknowledgements_that_relieve_the_bound_of_all_windows_let_the_stopped_go_on(rig: Rig) -> None:
+    (one, two), (_, paused) = rig.crowd(2)
+    shared, counters = rig.world.shared, rig.world.counters
+    first = shared.connections.get(one)
+    second = shared.connections.get(two)
+    assert first is not None
+    assert second is not None
+    first.data_received(text("a"))
+    counters.window_bytes += 2 * shared.windows_half  # of others
+    second.data_received(text("waits"))
+    assert paused.paused
+    rig.acknowledge(one, 1, 1)
+    assert paused.paused, "not even half is free"
+    counters.window_bytes -= 2 * shared.windows_half
+    rig.acknowledge(one, 2, 2)
+    assert not paused.paused
+    assert rig.link.take()[-1] == ("message", two, 1, 0, "waits")
