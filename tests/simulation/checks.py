@@ -114,10 +114,15 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
     if client.router_died:
         yield from _router_death(cluster, client, ends)
         return
+    lost_at = _output_lost_at(cluster, client, ends)
     missing = (
         []
         if client.broken_off_at >= 0
-        else [number for number in client.accepted if number not in messages and not _too_late(client, number)]
+        else [
+            number
+            for number, at in client.accepted.items()
+            if number not in messages and not _too_late(client, number) and not 0 < lost_at <= at
+        ]
     )
     if missing:
         yield f"messages {missing} were accepted and never handled"
@@ -137,6 +142,8 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
     router = cluster.members[client.router] if client.router is not None else None
     if client.broken_off_at >= 0 and ends[-1].data[0] == 1006:
         return  # so it was told, however far the closing had come
+    if lost_at > 0:
+        return  # its Close stood behind what it did not take: it may have left, or been told, before that
     if client.left is not None:
         if ends[-1].data != client.left and not (router is not None and router.may_end):
             yield f"it left with {client.left}, its object heard {ends[-1].data}"
@@ -153,6 +160,14 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
 def _is_poisoned(cluster: Cluster, client: Client) -> bool:
     """Whether an event of the client was running when its shard met errors of its own, and so is not tried again."""
     return client.closed_by == 1011 and bool(cluster.history.defects)
+
+
+def _output_lost_at(cluster: Cluster, client: Client, ends: list[Execution]) -> float:
+    """When output that waited for a slow client may have been lost, at the earliest, if its router closed it for that;
+    else -1."""
+    deaths = [each.lost_at for each in cluster.members.values() if each.kind is MemberKind.SHARD and each.lost_at > 0]
+    is_lost = client.was_slow and bool(deaths) and any(each.data[0] == 1012 for each in ends if each.kind == "close")
+    return min(deaths) if is_lost else -1.0
 
 
 def _too_late(client: Client, number: int) -> bool:

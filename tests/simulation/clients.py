@@ -33,11 +33,22 @@ class Tcp:
     Args:
         process: The router's process.
         client: Whose it is.
+
+    Attributes:
+        confirmed: Bytes of the router that the client has taken.
     """
 
     def __init__(self, process: Process, client: Client) -> None:
         self.process = process
+        self.confirmed = 0
         self._client = client
+        self._slow = False
+        self._waiting: deque[bytes] = deque()  # written by the router, not taken by the client
+        self._waits = 0
+        self._high, self._low = 64 << 10, 16 << 10
+        self._full = False
+        self._taking = False
+        self._ends: list[Any] = []  # what comes behind that: the end of the router's side, or of TCP
         self._came: deque[tuple[bytes, Any]] = deque()
         self._paused = False
         self._closing = False
@@ -49,7 +60,14 @@ class Tcp:
     # --- the router's side ---
 
     def write(self, data: bytes) -> None:
-        if not self._over and self.process.alive:
+        if self._over or not self.process.alive:
+            return
+        if self._slow or self._waiting:
+            self._waiting.append(bytes(data))
+            self._waits += len(data)
+            self._ask_for_a_pause()
+        else:
+            self.confirmed += len(data)
             self._client.received(data)
 
     def writelines(self, parts: list[bytes]) -> None:
@@ -57,7 +75,7 @@ class Tcp:
 
     def write_eof(self) -> None:
         if not self._over and self.process.alive:
-            self._client.ended_by_router()
+            self._behind(self._client.ended_by_router)
 
     def pause_reading(self) -> None:
         self._paused = True
@@ -69,10 +87,17 @@ class Tcp:
                 self.process.at(self.process.loop.time(), self._read)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self._waits
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
+        assert high is not None
+        self._high, self._low = high, high // 4 if low is None else low
+        self._ask_for_a_pause()
+
+    def _ask_for_a_pause(self) -> None:
+        if self._waits > self._high and not self._full:
+            self._full = True
+            self.protocol.pause_writing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
@@ -84,16 +109,29 @@ class Tcp:
         self.protocol = protocol
 
     def close(self) -> None:
-        self._end(None)
-
-    def abort(self) -> None:
-        self._end(None)
-
-    def _end(self, error: Exception | None) -> None:
         if self._closing or not self.process.alive:
             return
         self._closing = True
-        self.process.at(self.process.loop.time(), self._lost, error)
+        self._behind(self._lost_soon)
+
+    def abort(self) -> None:
+        if self._over or not self.process.alive:
+            return
+        self._closing = True
+        self._waiting.clear()
+        self._ends.clear()
+        self._waits = 0
+        self._lost_soon()
+
+    def _lost_soon(self) -> None:
+        self.process.at(self.process.loop.time(), self._lost, None)
+
+    def _behind(self, end: Any) -> None:
+        """Have *end* called when the client has taken all that was written."""
+        if self._waiting:
+            self._ends.append(end)
+        else:
+            end()
 
     def _lost(self, error: Exception | None) -> None:
         if not self._over:
@@ -102,6 +140,34 @@ class Tcp:
             self._client.ended_by_router()
 
     # --- the client's side ---
+
+    def slow_down(self, slow: bool) -> None:
+        """The client takes nothing from now on, or goes on."""
+        self._slow = slow
+        self._take_soon()
+
+    def _take_soon(self) -> None:
+        if not self._slow and not self._taking and self._waiting:
+            self._taking = True
+            self.process.at(self.process.loop.time() + 0.001, self._take)
+
+    def _take(self) -> None:
+        self._taking = False
+        if self._slow or self._over or not self._waiting:
+            return
+        data = self._waiting.popleft()
+        self._waits -= len(data)
+        self.confirmed += len(data)
+        self._client.received(data)
+        if self._full and self._waits <= self._low and not self._over:
+            self._full = False
+            self.protocol.resume_writing()
+        if self._waiting:
+            self._take_soon()
+        else:
+            ends, self._ends = self._ends, []
+            for end in ends:
+                end()
 
     def feed(self, data: bytes, mark: Any, delay_s: float) -> None:
         """Send bytes to the router; *mark* is noted as taken when it reads the last of them."""
@@ -171,6 +237,7 @@ class Client:
         router_died: The router's process ended while it was connected.
         broken_off_at: When its router met an error of its own for it, and so ended TCP without a word; -1 if never.
         broken_off_unknown: That was when it should have been restored to a shard, which so never knew of it.
+        was_slow: It has taken nothing for a while.
     """
 
     def __init__(self, cluster: Cluster, number: int, room: str, tag: str) -> None:
@@ -193,6 +260,7 @@ class Client:
         self.router_died = False
         self.broken_off_at = -1.0
         self.broken_off_unknown = False
+        self.was_slow = False
         self._cluster = cluster
         self._rng = cluster.client_rng
         self._tcp: Tcp | None = None
@@ -241,6 +309,14 @@ class Client:
         if self.stage is Stage.OPEN:
             self._leave((code, reason, True))
             self._feed(frame(8, code.to_bytes(2, "big") + reason.encode()), None)
+
+    def slow_down(self, slow: bool) -> None:
+        """Take nothing of what comes, or go on."""
+        if self._tcp is not None:
+            self.was_slow |= slow
+            if self._cluster.history.tracing:
+                self._cluster.history.note(f"client {self.number} {'stops' if slow else 'goes on'} reading")
+            self._tcp.slow_down(slow)
 
     def vanish(self) -> None:
         """End TCP without a word."""

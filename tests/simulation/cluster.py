@@ -29,6 +29,8 @@ from .network import Network
 from .outside import Store
 from .room import Room
 
+SHARE_BYTES = 64 << 10
+"""What a router keeps for one client: little, so that clients are full."""
 NOWHERE = Path("simulated")
 """Stands for data and run folder: nothing is ever written there."""
 
@@ -133,7 +135,7 @@ class Cluster:
         """Start a router."""
         process = self._new_process(name)
         member = self.members[process] = Member(MemberKind.ROUTER, name, "", process)
-        config = RouterConfig(name=name, data=NOWHERE, run=NOWHERE, drain_timeout_s=1.0)
+        config = RouterConfig(name=name, data=NOWHERE, run=NOWHERE, drain_timeout_s=1.0, send_buffer_bytes=SHARE_BYTES)
 
         async def main() -> None:
             member.app = Router(config)

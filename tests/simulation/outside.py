@@ -28,9 +28,11 @@ from roost.router import guard_watch as router_guard
 from roost.router import output as router_output
 from roost.router import receiving as router_receiving
 from roost.router.receiving import Receiver
+from roost.router.surroundings import Surroundings
 from roost.shard import app as shard_app
 from roost.shard import handover as shard_handover
 from roost.shard import host as shard_host
+from roost.shard import outbox as shard_outbox
 from roost.shard.handover import Handover
 
 from .loops import Process, SimLoop
@@ -47,6 +49,8 @@ MANY_RELEASES = 2_000
 """RELEASED records that come in a run at most; a run of the longest plan has some hundreds."""
 NEVER_S = 1e9
 """The pause between two looks for a new map: the store says when to look."""
+PORTION_BYTES = 40_000
+"""What a shard sends to one connection in one turn."""
 LAG_S = 0.05
 """How late a process sees a new map, at most, unless a fault makes it later."""
 
@@ -429,4 +433,7 @@ def replaced() -> Iterator[None]:
         for module, names in _REPLACED.items():
             for name, value in names.items():
                 patches.enter_context(mock.patch.object(module, name, value))
+        defaults: dict[str, Any] = Surroundings.__init__.__kwdefaults__
+        patches.enter_context(mock.patch.dict(defaults, output_of=lambda transport: (transport.confirmed, 0)))
+        patches.enter_context(mock.patch.object(shard_outbox, "_PORTION", PORTION_BYTES))
         yield

@@ -87,6 +87,7 @@ THEMES = {
     "routers": ("crash_router", "join_router", "leave_router", "crash_shard", "move"),
     "crashes": ("crash_shard", "lose_shard", "cut_link", "slow_down"),
     "defects": ("defect", "defect", "move", "reload", "crash_router", "join_router"),
+    "slow": ("crash_shard", "move", "move", "reload", "crash_mover"),
     "scaling": ("grow", "shrink", "reload", "fill_disk", "lose_supervisor", "crash_shard"),
 }
 """What some runs are full of: faults that are hard on each other."""
@@ -135,7 +136,7 @@ def draw(seed: int, theme: str = "") -> Plan:
     for _ in range(rng.randint(0, 3)):
         steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
     if not theme and rng.random() < 0.3:
-        theme = rng.choice(list(THEMES))
+        theme = rng.choice([each for each in THEMES if each != "slow"])
     faults = {what: float(THEMES[theme].count(what)) for what in THEMES[theme]} if theme else FAULTS
     count = rng.randint(3, 7) if theme else rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))
     for _ in range(count):
@@ -143,5 +144,18 @@ def draw(seed: int, theme: str = "") -> Plan:
         if rng.random() < 0.3 and steps:
             at = max(QUIET_S, rng.choice(steps).at + rng.uniform(-0.02, 0.02))  # close beside something else
         steps.append(Step(at, weighted(rng, faults), rng.random(), rng.random()))
+    _add_slow_clients(plan, random.Random(f"{seed} slow"), theme)
     steps.sort(key=lambda step: step.at)
     return plan
+
+
+def _add_slow_clients(plan: Plan, rng: random.Random, theme: str) -> None:
+    """Clients that take nothing for a while, in a part of all runs; beside the faults more often than not."""
+    if theme != "slow" and rng.random() < 0.6:
+        return
+    others = [step.at for step in plan.steps if step.what in FAULTS]
+    for _ in range(rng.randint(2, 6) if theme == "slow" else rng.randint(1, 3)):
+        at = rng.uniform(QUIET_S, plan.lasts_s)
+        if others and rng.random() < 0.7:
+            at = max(0.5, rng.choice(others) - rng.uniform(0.0, 0.3))
+        plan.steps.append(Step(at, "numb", rng.random(), rng.random()))

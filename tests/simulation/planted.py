@@ -22,8 +22,11 @@ from roost.router.receiving import Receiver
 from roost.router.slots import Slots as RouterSlots
 from roost.router.window import Window
 from roost.shard.app import Shard
+from roost.shard.backlog import Backlog
 from roost.shard.events import RouterEvents
+from roost.shard.flow import Flow
 from roost.shard.hosted import HostedObject
+from roost.shard.outbox import Outbox
 from roost.shard.peers import Peer
 from roost.shard.release import Release
 from roost.shard.slots import Slots as ShardSlots
@@ -249,6 +252,48 @@ def _all(*plantings: Planting) -> Iterator[None]:
         yield
 
 
+def held_output_overtaken() -> Planting:
+    """What is sent to a connection that is full leaves at once, past what was held before."""
+    send = Backlog.send
+
+    def hasty(self: Backlog, payload: str | bytes) -> None:
+        if self.peer is None or not len(self):
+            send(self, payload)
+        else:
+            self.outbox.send(self.peer, self.counter, payload)
+
+    return mock.patch.object(Backlog, "send", hasty)
+
+
+def held_output_forgotten() -> Planting:
+    """A shard does not send what it holds before it lets go of an object."""
+
+    def let_go(outbox: Outbox) -> None:
+        outbox.unheld = True
+        for backlog in list(outbox.backlogs or ()):
+            backlog.drop_messages()
+            backlog.end()
+
+    return mock.patch.object(Flow, "let_go", staticmethod(let_go))
+
+
+def lost_output_unsaid() -> Planting:
+    """Connections go on although output for them was lost with their shard."""
+    owe = Connection.owe
+
+    def careless(self: Connection, owed: bool) -> None:
+        owe(self, owed)
+        self.owed = False
+
+    return mock.patch.object(Connection, "owe", careless)
+
+
+def room_not_told() -> Planting:
+    """A router does not say that a client has taken half of its share."""
+    tell = Connection._tell_room
+    return mock.patch.object(Connection, "_tell_room", lambda self, size: None if size else tell(self, size))
+
+
 @dataclass(frozen=True, slots=True)
 class Plant:
     """A defect that can be planted.
@@ -287,5 +332,9 @@ PLANTS: dict[str, Plant] = {
         (connection_goes_on, 200, "defects"),
         (failed_map_counts, 500, "defects"),
         (half_restored, 400, "defects"),
+        (held_output_overtaken, 100, "slow"),
+        (held_output_forgotten, 100, "slow"),
+        (lost_output_unsaid, 200, "slow"),
+        (room_not_told, 50, "slow"),
     )
 }

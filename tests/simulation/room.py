@@ -136,6 +136,12 @@ class Room(DurableObject):
         self._say(run, self.ctx.get_web_sockets(tag), "tagged")
         self._say(run, [ws], "told")
 
+    def do_flood(self, run: Execution, ws: WebSocket, what: str) -> None:
+        """More than a router keeps for one client: in parts to all, the rest to who asks."""
+        for number in range(24):
+            self._say(run, self.ctx.get_web_sockets() if number % 3 == 0 else [ws], f"flood{what * 4_000}")
+        self._attach(run, ws)
+
     def do_keep(self, run: Execution, ws: WebSocket) -> None:
         self._attach(run, ws)
         self._say(run, [ws], "kept")

@@ -100,6 +100,8 @@ class Run:
             cluster.history.note("--- no more faults")
         cluster.network.weather = Weather()
         cluster.network.deaf.clear()
+        for client in self.clients:
+            client.slow_down(False)
         for process in cluster.members:
             process.armed = None
         for pair in sorted(cluster.network.cut):
@@ -192,6 +194,24 @@ class Run:
         clients = self._open_clients()
         if clients:
             _one_of(clients, who).vanish()
+
+    def _numb(self, who: float, value: float) -> None:
+        """A client takes nothing for a while, and there is much for it meanwhile."""
+        clients = self._open_clients()
+        if clients:
+            client = _one_of(clients, who)
+            client.slow_down(True)
+            self.cluster.later(0.3 + 4 * value**2, client.slow_down, False)
+            for index in range(3):
+                self.cluster.later(0.05 * (index + value), self._flood, client, (who * (index + 3)) % 1)
+
+    def _flood(self, client: Client, who: float) -> None:
+        if who < 0.5:
+            client.say("flood", "x")
+        else:
+            mates = [each for each in self._open_clients() if each.room == client.room]
+            if mates:
+                _one_of(mates, 2 * who - 1).say("flood", "y")
 
     # --- faults ---
 

@@ -87,6 +87,8 @@ def _router(cluster: Cluster, member: Member) -> Iterator[str]:
             yield f"connection {connection.number}: events {list(connection.window.events)} are not acknowledged"
         elif connection.state is not ConnectionState.OPEN:
             yield f"connection {connection.number} is {connection.state.name}"
+        elif connection.full or connection.owed:
+            yield f"connection {connection.number} is full, or output for it waits"
         elif connection.entry.held or connection.entry.output is not None:
             yield f"connection {connection.number}: its object is held or has output pending"
     if shared.counters.window_bytes:
@@ -133,6 +135,10 @@ def _shard(cluster: Cluster, member: Member) -> Iterator[str]:
     for peer in output.peers:
         if peer._awaiting or peer._acks.last_of:
             yield f"acknowledgements for router {peer.incarnation} wait"
+        if peer.held:
+            yield f"output for connections {sorted(peer.held)} of router {peer.incarnation} is held"
+    if host.flow.total:
+        yield f"{host.flow.total} bytes of held output are counted"
     if host.runner:
         yield "jobs are queued"
     for owner in objects(member):
