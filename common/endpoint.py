@@ -22,6 +22,7 @@ How batches travel is for the subclasses of ``Endpoint`` in ``link`` to know.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
@@ -182,6 +183,8 @@ class Endpoint(ABC, Generic[W]):
         on_defect: Callable[[Exception], None] | None = None,
     ) -> None:
         self._loop = loop
+        # A record may be written while an object's code runs; what keeps the links going must not be that object's.
+        self._runtime = contextvars.copy_context()
         self._cluster_id = cluster_id
         self._local = local
         self._now = clock.now
@@ -277,7 +280,7 @@ class Endpoint(ABC, Generic[W]):
         if session.outgoing:
             self._put_out(link)
         if self._timer is None:
-            self._timer = self._loop.call_later(TICK_S, self._tick)
+            self._timer = self._loop.call_later(TICK_S, self._tick, context=self._runtime)
 
     def forget(self, link: Link[W]) -> None:
         if self._links.get(link.remote) is link:
@@ -413,7 +416,7 @@ class Endpoint(ABC, Generic[W]):
 
     def _watch(self, link: Link[W]) -> None:
         if self._timer is None and link.session.busy:
-            self._timer = self._loop.call_later(TICK_S, self._tick)
+            self._timer = self._loop.call_later(TICK_S, self._tick, context=self._runtime)
 
     def _tick(self) -> None:
         self._timer = None
@@ -431,4 +434,4 @@ class Endpoint(ABC, Generic[W]):
                 if session.outgoing:
                     self._put_out(link)
         if busy and self._timer is None:
-            self._timer = self._loop.call_later(TICK_S, self._tick)
+            self._timer = self._loop.call_later(TICK_S, self._tick, context=self._runtime)

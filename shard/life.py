@@ -46,14 +46,10 @@ class Life:
         if get_ident() != self.thread:
             self.refuse()
 
-    def check_loop(self) -> None:
-        """May its code leave something with the loop? Its last steps may, while it is ended.
-
-        Raises:
-            LifeOver, WrongThreadError: As ``check``.
+    def check_thread(self) -> None:
+        """Raises:
+        WrongThreadError: This is another thread than the loop's.
         """
-        if self.stopped:
-            self.refuse()
         if get_ident() != self._loops_thread:
             raise WrongThreadError
 

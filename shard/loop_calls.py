@@ -5,6 +5,9 @@ replaced on the very loop that the host runs on: whoever calls them, be it async
 by the context that the call, or the callback, runs in. The runtime's own calls have no life in their context and go
 straight on. ``call_soon`` is left alone: it comes in the same turn, and all tasks are driven by it.
 
+Code of a life that is over may still call them in its last steps, while it is ended. Once it is stopped what it asks
+for never comes: to raise there would make a loop that catches everything run without an end, where now it waits.
+
 Some methods would take the loop away from all objects of the shard. In objects' code they raise.
 """
 
@@ -65,9 +68,11 @@ class _Calls:
             life = current.get() if context is None else context.get(current)
             if life is None:
                 return set_timer(time, callback, *args, context=context)
-            life.check_loop()
+            life.check_thread()
             timer = set_timer(time, callback, *args, context=context)
-            if hasattr(timer, "when"):  # some loops make a timer of no time a call of the next turn
+            if life.stopped:
+                timer.cancel()
+            elif hasattr(timer, "when"):  # some loops make a timer of no time a call of the next turn
                 life.pending.add_timer(timer, now())
             return timer
 
@@ -91,7 +96,9 @@ class _Calls:
             life = current.get()
             if life is None:
                 return run_in_executor(executor, function, *args)
-            life.check_loop()
+            life.check_thread()
+            if life.stopped:
+                return loop.create_future()
             future = run_in_executor(executor, function, *args)
             self.on_future(life, future)
             return future
@@ -111,7 +118,9 @@ class _Calls:
         def adding(watched: Any, callback: Callable[..., object], *args: Any) -> None:
             life = current.get()
             if life is not None:
-                life.check_loop()
+                life.check_thread()
+                if life.stopped:
+                    return
             key = (add_name, what(watched))
             if life is not None and key[1] in _THE_SHARDS_SIGNALS and add_name == "add_signal_handler":
                 raise ApiError(f"{signal.Signals(watched).name} ends the shard: an object cannot handle it")

@@ -68,7 +68,7 @@ def _deliver(owner: HostedObject, socket: Socket, message: str | bytes) -> None:
             mate.auto_response_time = time.time()
             _deliver(owner, mate, pair[1])
         return
-    owner.deliver(Job(JobKind.MESSAGE, owner, mate, None, 0, 0, message, len(message)))
+    owner.host.as_runtime(owner.deliver, Job(JobKind.MESSAGE, owner, mate, None, 0, 0, message, len(message)))
 
 
 def pass_close(socket: Socket, code: int, reason: str) -> None:
@@ -82,7 +82,7 @@ def pass_close(socket: Socket, code: int, reason: str) -> None:
         if mate.hibernatable:
             # Its handler may take as long as it likes; this end is answered meanwhile, as a client is.
             owner.host.call_later(CLOSE_TIMEOUT_S, partial(handler_ended, mate, code, reason))
-        owner.deliver(Job(JobKind.CLOSED, owner, mate, None, 0, 0, (code, reason, True), 0))
+        owner.host.as_runtime(owner.deliver, Job(JobKind.CLOSED, owner, mate, None, 0, 0, (code, reason, True), 0))
     if socket.ending and mate.ending:
         part(socket)
 

@@ -24,15 +24,12 @@ def task_factory(adopt: Callable[[Activation, asyncio.Task[Any]], None]) -> Call
         life = current.get()
         if life is None or not asyncio.iscoroutine(coro):
             return asyncio.Task(coro, loop=loop, **options)
-        try:
-            life.check_loop()
-        except BaseException:
-            coro.close()
-            raise
         if options.get("name") is None:
             options["name"] = f"{life.owner.label} task"
         task = ObjectTask(coro, life, loop=loop, **options)
         adopt(life, task)
+        if life.stopped:
+            task.cancel()  # before its first step
         return task
 
     return make

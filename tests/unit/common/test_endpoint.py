@@ -25,7 +25,7 @@ class Loop:
     def call_soon(self, call: Callable[..., object], *arguments: object) -> None:
         self.soon.append((call, arguments))
 
-    def call_later(self, seconds: float, call: Callable[..., object]) -> None:
+    def call_later(self, seconds: float, call: Callable[..., object], *, context: object) -> None:
         pass
 
     def turn(self) -> None:

@@ -31,6 +31,7 @@ from roost.shard.loader import HostedClass
 from roost.shard.outbox import Outbox
 from roost.shard.output import ACKS_WITHIN_S
 from roost.shard.peers import Peer
+from roost.shard.pending import Pending
 from roost.shard.sockets import Socket
 
 P = ParamSpec("P")
@@ -77,7 +78,7 @@ def on_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
         loop = VirtualLoop()
         try:
             contextvars.copy_context().run(loop.run_until_complete, test(*args, **kwargs))
-            assert not loop.faults
+            assert not loop.faults, loop.faults
         finally:
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
@@ -110,6 +111,24 @@ class Timers:
     def run(self) -> None:
         while self.soon:
             self.soon.pop(0)()
+
+
+def _watch_timers() -> None:
+    """Timers of the runtime's own must not count as an object's, with whose life they would end: that fails a test."""
+    add_timer = Pending.add_timer
+
+    def checked(self: Pending, timer: asyncio.TimerHandle, now: float) -> None:
+        callback: Any = getattr(timer, "_callback", None)
+        module = getattr(getattr(callback, "func", callback), "__module__", None) or ""
+        if module.startswith("roost.") and not module.endswith((".web_socket", ".context")):  # those users may pass
+            loop: Any = asyncio.get_running_loop()
+            loop.faults.append(f"{callback} is noted as a timer of an object")
+        add_timer(self, timer, now)
+
+    Pending.add_timer = checked  # type: ignore[method-assign]
+
+
+_watch_timers()
 
 
 # --- links --------------------------------------------------------------------------------------------------------

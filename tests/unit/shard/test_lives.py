@@ -253,10 +253,11 @@ class Stubborn(Rec):
         return self.accept(request)
 
     async def go_on(self) -> None:
-        for _ in range(1000):  # for ever, but for a test that has failed
+        for _ in range(1000):  # for ever, but for the end of the test
             try:
-                Stubborn.alive.append(self.life)
                 await asyncio.sleep(0.1)
+                Stubborn.alive.append(self.life)
+                self.ctx.broadcast("still here")
             except:  # noqa: E722  # that is the point
                 pass
 
@@ -277,6 +278,8 @@ class Stubborn(Rec):
                 await self.go_on()
 
 
+# What ignores GeneratorExit as well is told of by Python when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["handler", "task", "wait_until", "abort and go on"])
 def test_what_resists_is_stopped_before_the_next_life_begins(how: str, caplog: pytest.LogCaptureFixture) -> None:
     @on_virtual_time
@@ -340,6 +343,7 @@ async def test_last_steps_are_waited_for_and_have_no_effect() -> None:
     assert world.object().former is None
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @on_virtual_time
 async def test_a_task_that_resists_does_not_keep_its_object_from_moving() -> None:
     Stubborn.lives, Stubborn.alive = 0, []

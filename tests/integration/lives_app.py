@@ -1,0 +1,115 @@
+"""The app of ``test_lives``: code that leaves something behind, raises what ends processes, or will not end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import sys
+import threading
+import time
+from typing import Any
+
+from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+
+LIVES = itertools.count(1)
+
+
+class Unprintable(Exception):
+    """To ask for its text raises."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+class Room(DurableObject):
+    """Does what the query, or a message, says."""
+
+    def __init__(self, ctx: Any, env: Any) -> None:
+        super().__init__(ctx, env)
+        self.life = next(LIVES)
+        self.memory: list[str] = []
+        self.kept: Any = None
+
+    async def fetch(self, request: Request) -> Response:
+        do = request.query.get("do")
+        if do is None:
+            client, server = WebSocketPair()
+            self.ctx.accept_web_socket(server)
+            return Response(status=101, web_socket=client)
+        await getattr(self, f"do_{do}")(request)
+        return Response.json(self.memory)
+
+    async def do_tell(self, request: Request) -> None:
+        """Nothing more than what is known."""
+
+    async def do_timer(self, request: Request) -> None:
+        self.memory.append("set")
+        asyncio.get_running_loop().call_later(2.0, self.memory.append, "fired")
+
+    async def do_executor(self, request: Request) -> None:
+        self.memory.append("set")
+        future = asyncio.get_running_loop().run_in_executor(None, time.sleep, 2.0)
+        future.add_done_callback(lambda _: self.memory.append("fired"))
+
+    async def do_settings(self, request: Request) -> None:
+        self.ctx.set_web_socket_auto_response(WebSocketRequestResponsePair("ping", "pong"))
+        self.ctx.set_hibernatable_web_socket_event_timeout(7000)
+
+    async def do_timeout(self, request: Request) -> None:
+        self.memory.append(str(self.ctx.get_hibernatable_web_socket_event_timeout()))
+
+    async def do_raise(self, request: Request) -> None:
+        async def fail() -> None:
+            if request.query["what"] == "unprintable":
+                raise Unprintable
+            argparse.ArgumentParser().parse_args(["--no-such-option"])
+
+        loop = asyncio.get_running_loop()
+        how = request.query["how"]
+        if how == "task":
+            self.kept = asyncio.create_task(fail())
+        elif how == "wait_until":
+            self.ctx.wait_until(fail())
+        elif how == "call_later":
+            loop.call_later(0.01, sys.exit, 2)
+        elif how == "call_soon":
+            loop.call_soon(sys.exit, 2)
+        elif how == "stop":
+            loop.call_soon(loop.stop)
+        else:
+            await fail()
+        await asyncio.sleep(0.05)
+
+    async def do_thread(self, request: Request) -> None:
+        def work() -> None:
+            for call in (self.ctx.get_web_sockets, self.ctx.abort, lambda: self.ctx.broadcast("x")):
+                try:
+                    call()
+                except Exception as error:
+                    self.memory.append(type(error).__name__)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    def tick(self) -> None:
+        self.ctx.broadcast(f"tick of life {self.life}")
+        asyncio.get_running_loop().call_later(0.1, self.tick)
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message == "tick":
+            self.tick()
+        elif message == "stay":
+            while True:
+                try:
+                    await asyncio.sleep(0.1)
+                    self.ctx.broadcast(f"still life {self.life}")
+                except:  # noqa: E722  # that is the point
+                    pass
+        elif message == "abort":
+            self.ctx.abort("as asked")
+        else:
+            ws.send(f"life {self.life}")

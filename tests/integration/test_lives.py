@@ -1,0 +1,115 @@
+"""Real shards whose objects' code leaves something behind, raises what ends processes, or will not end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import Cluster
+from tests.raw_client import CLOSE, TEXT, RawClient, frame, request
+from tests.waiting import within
+
+APP = Path(__file__).with_name("lives_app.py")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(APP, shards=2, shard={"hibernate_after_s": 0.5}, fails_on_defects=False) as running:
+        yield running
+
+
+async def asked(cluster: Cluster, name: str, query: str) -> Any:
+    reply = await request(cluster.port, "GET", f"/room/{name}?{query}")
+    assert reply.status == 200, reply
+    return json.loads(reply.body)
+
+
+@pytest.fixture
+async def client(cluster: Cluster, request: pytest.FixtureRequest) -> AsyncIterator[RawClient]:
+    async with await RawClient.open(cluster.port) as opened:
+        await opened.handshake(f"/room/{request.node.name[:40]}")
+        yield opened
+
+
+async def text(client: RawClient) -> str:
+    got = await client.frame(10)
+    assert got is not None
+    return str(got.text)
+
+
+async def until_closed(client: RawClient) -> list[str]:
+    """The texts that come before the Close."""
+    texts = []
+    while (got := await client.frame(10)) is not None and got.opcode != CLOSE:
+        texts.append(str(got.text))
+    assert got is not None
+    return texts
+
+
+@pytest.mark.parametrize("what", ["timer", "executor"])
+async def test_an_object_that_waits_for_the_loop_is_not_put_to_sleep(cluster: Cluster, what: str) -> None:
+    assert await asked(cluster, what, f"do={what}") == ["set"]
+    end = time.monotonic() + 2.4
+    await asyncio.sleep(end - time.monotonic())  # nothing must wake it meanwhile
+    assert await asked(cluster, what, "do=tell") == ["set", "fired"]
+
+
+async def test_a_game_loop_lives_once_and_ends_with_its_life(client: RawClient) -> None:
+    await client.send(frame(TEXT, "tick"))
+    lives = {await text(client) for _ in range(20)}
+    assert len(lives) == 1, "for 2 s, with 0.5 s to sleep after"
+    await client.send(frame(TEXT, "abort"))
+    assert set(await until_closed(client)) <= lives
+
+
+async def test_code_that_will_not_end_does_not_meet_the_next_life(cluster: Cluster) -> None:
+    first, second = await RawClient.open(cluster.port), await RawClient.open(cluster.port)
+    async with first, second:
+        await first.handshake("/room/stubborn")
+        await first.send(frame(TEXT, "stay"))
+        old = (await text(first)).split()[-1]
+        await first.send(frame(TEXT, "abort"))
+        await until_closed(first)
+        began = time.monotonic()
+        await within("the next life", second.handshake("/room/stubborn"), 10)
+        assert time.monotonic() - began < 5
+        await second.send(frame(TEXT, "who"))
+        assert await text(second) != f"life {old}"
+        await asyncio.sleep(0.5)
+        await second.send(frame(TEXT, "who"))
+        assert (await text(second)).startswith("life "), "nothing of the former in between"
+
+
+@pytest.mark.parametrize("how", ["handler", "task", "wait_until", "call_later", "call_soon", "stop"])
+@pytest.mark.parametrize("what", ["exit", "unprintable"])
+async def test_nothing_that_an_object_raises_ends_its_shard(cluster: Cluster, how: str, what: str) -> None:
+    name = f"raises-{how}-{what}"
+    reply = await request(cluster.port, "GET", f"/room/{name}?do=raise&how={how}&what={what}")
+    assert reply.status == (500 if how == "handler" else 200)
+    life = await asked(cluster, name, "do=tell")
+    assert life == []
+    for shard in ("shard-1", "shard-2"):
+        assert cluster.processes[shard].alive
+
+
+async def test_calls_from_a_thread_are_refused(cluster: Cluster) -> None:
+    assert await asked(cluster, "threads", "do=thread") == ["WrongThreadError"] * 3
+
+
+async def test_settings_outlive_memory_sockets_and_shard(cluster: Cluster) -> None:
+    (name,) = cluster.names_on("room", "shard-2", 1)
+    await asked(cluster, name, "do=settings")
+    await asyncio.sleep(1.5)  # it has no socket, and is forgotten
+    await asyncio.to_thread(cluster.kill, "shard-2")
+    await asyncio.to_thread(cluster.start, "shard", "shard-2")
+    assert await within("its answer", asked(cluster, name, "do=timeout"), 20) == ["7000"]
+    async with await RawClient.open(cluster.port) as client:
+        await client.handshake(f"/room/{name}")
+        await client.send(frame(TEXT, "ping"))
+        assert await text(client) == "pong"
