@@ -49,10 +49,12 @@ class Flow:
         counters: Where connections that are cut are counted.
 
     Attributes:
+        backlogs: Those of all connections that are full.
+        ready: Those of them whose router has room.
         total: Bytes held.
     """
 
-    __slots__ = ("_backlogs", "_counters", "_limit", "_plan", "_ready", "acknowledge", "total")
+    __slots__ = ("_counters", "_limit", "_plan", "acknowledge", "backlogs", "ready", "total")
 
     def __init__(
         self,
@@ -63,16 +65,16 @@ class Flow:
     ) -> None:
         self.acknowledge = acknowledge
         self._plan = plan
-        self._ready: dict[Backlog, None] = {}  # those whose router has room
+        self.ready: dict[Backlog, None] = {}
         self.total = 0
         self._counters = counters
         self._limit = limit
-        self._backlogs: dict[Backlog, None] = {}
+        self.backlogs: dict[Backlog, None] = {}
 
     @property
     def waiting(self) -> int:
         """Connections for which something is held."""
-        return sum(1 for backlog in self._backlogs if len(backlog))
+        return sum(1 for backlog in self.backlogs if len(backlog))
 
     def begin(self, outbox: Outbox, peer: Peer, counter: int) -> Backlog:
         """A connection is full from now on."""
@@ -84,7 +86,7 @@ class Flow:
         if outbox.backlogs is None:
             outbox.backlogs = {}
         outbox.backlogs[backlog] = None
-        self._backlogs[backlog] = None
+        self.backlogs[backlog] = None
         return backlog
 
     def ended(self, backlog: Backlog) -> None:
@@ -98,8 +100,8 @@ class Flow:
             outbox.backlogs.pop(backlog, None)
             if not outbox.backlogs:
                 outbox.backlogs = None
-        self._backlogs.pop(backlog, None)
-        self._ready.pop(backlog, None)
+        self.backlogs.pop(backlog, None)
+        self.ready.pop(backlog, None)
 
     # --- what routers say ---
 
@@ -109,7 +111,7 @@ class Flow:
         if backlog is not None:
             if size and not backlog.dead:
                 backlog.room = size
-                self._ready[backlog] = None
+                self.ready[backlog] = None
                 self._plan()
         elif not size:
             socket = peer.sockets.get(counter)
@@ -128,10 +130,6 @@ class Flow:
         for backlog in list(peer.held.values()):
             backlog.discard()
 
-    def __bool__(self) -> bool:
-        """Whether some router has room for what is held."""
-        return bool(self._ready)
-
     def release(self) -> bool:
         """Hand over to the outboxes, for this turn, what routers have room for and their links as well.
 
@@ -139,14 +137,14 @@ class Flow:
             Whether the next turn has more to do.
         """
         left = RELEASE_BYTES
-        for backlog in list(self._ready):
+        for backlog in list(self.ready):
             peer = backlog.peer
             assert peer is not None
             if peer.link.blocked:
                 continue
             if left <= 0:
                 return True
-            del self._ready[backlog]
+            del self.ready[backlog]
             left -= backlog.release(min(backlog.room, left))
         return False
 
@@ -181,7 +179,7 @@ class Flow:
 
     def _relieve(self) -> None:
         goal = self._limit - self._limit // RELIEF
-        largest = sorted(self._backlogs, key=lambda backlog: backlog.size, reverse=True)
+        largest = sorted(self.backlogs, key=lambda backlog: backlog.size, reverse=True)
         for backlog in largest:
             if self.total <= goal:
                 break

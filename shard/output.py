@@ -111,7 +111,7 @@ class Output:
 
     def _behind_held(self, ended: list[EndedEvent]) -> list[EndedEvent]:
         """Let the events of connections whose output is held wait for it; returns those that need not."""
-        if any(peer.held for peer in self.peers):
+        if self.flow is not None and self.flow.backlogs:
             ended = [event for event in ended if not _is_held(event)]
         if self._released:
             released, self._released = self._released, []
@@ -150,7 +150,7 @@ class Output:
             self.ended = self._stalled_events + self.ended
             self._stalled, self._stalled_events = [], []
             self.plan()
-        if self.flow:
+        if self.flow is not None and self.flow.ready:
             self.plan()
 
     def _confirmed(self, peer: Peer) -> None:
@@ -176,7 +176,8 @@ class Output:
 
     def flush(self) -> None:
         """Write what has gathered."""
-        more = self.flow.release() if self.flow else False
+        flow = self.flow
+        more = flow is not None and bool(flow.ready) and flow.release()
         self.planned = False
         self.early_at = FIRST_EARLY
         peers = self.peers

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faults import scenarios
 from tests.faults.scenarios import SHORT
 
@@ -47,6 +49,7 @@ async def test_a_router_killed() -> None:
     assert row.report.closed.keys() == {1006}
 
 
+@pytest.mark.timeout(180)
 async def test_clients_that_do_not_read() -> None:
     row = await scenarios.slow_clients(SHORT)
     row.check(redelivered=False)

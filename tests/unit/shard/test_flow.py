@@ -226,6 +226,23 @@ async def test_one_turn_sends_no_more_than_a_share_before_it_has_asked() -> None
 
 
 @on_virtual_time
+async def test_what_was_sent_before_the_connection_was_full_stays_ahead_of_what_was_sent_after() -> None:
+    """All in one turn, and more than a share of it."""
+    world, (counter,) = await world_of()
+    router, ws = world.router, handle(world)
+    for number in range(6):
+        ws.send(bytes([number]) * MIB)
+    router.events.room(counter, 0)
+    ws.send("after")
+    sent: list[str | bytes] = []
+    for _ in range(4):
+        sent += [record[2] for record in await after(router) if record[0] == "send"]
+        router.room(counter, 4 * MIB)
+    assert [message[:1] for message in sent] == [*(bytes([number]) for number in range(6)), "a"]
+    assert world.host.flow.total == 0
+
+
+@on_virtual_time
 async def test_what_many_get_leaves_for_all_of_them_but_who_has_had_a_share() -> None:
     world, (first, second, third) = await world_of(3)
     ws = handle(world)
