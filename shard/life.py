@@ -9,13 +9,18 @@ loop's: one comparison answers both, since a life that is over has no thread.
 
 from __future__ import annotations
 
+import sys
 from threading import get_ident
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from ..common.errors import LifeOver, ObjectGone, WrongThreadError
 from .pending import Pending
 
 _NO_THREAD = 0
+PATIENCE = 1000
+"""Calls that code of a former life may make in vain before it is taken for a loop that never waits."""
+_OWN = f"{__name__.partition('.')[0]}."
 
 
 class Life:
@@ -28,11 +33,12 @@ class Life:
         pending: What its code has left with the loop: timers, descriptors and so on.
     """
 
-    __slots__ = ("_loops_thread", "over", "pending", "stopped", "thread")
+    __slots__ = ("_loops_thread", "_refusals", "over", "pending", "stopped", "thread")
 
     def __init__(self) -> None:
         self.thread = self._loops_thread = get_ident()
         self.over: LifeOver | None = None
+        self._refusals = 0
         self.stopped = False
         self.pending = Pending()
 
@@ -57,6 +63,10 @@ class Life:
         """Say why nobody may act here. Raises as ``check`` does."""
         over = self.over
         if over is not None:
+            self._refusals += 1
+            if self._refusals >= PATIENCE:
+                self._refusals = 0
+                _leave_loop(over)
             raise type(over)(*over.args)  # anew: an exception that is raised again keeps what raised it before
         raise WrongThreadError
 
@@ -71,3 +81,36 @@ class Life:
         """None of its code may take another step."""
         self.close(ObjectGone("this is code of a former life of its object's instance"))
         self.stopped = True
+
+
+def _leave_loop(over: LifeOver) -> None:
+    """Have what the caller's caller is about to raise raised once more by the next line of the user's code.
+
+    A loop that catches everything, what it hears of its life's end as well, holds the whole shard when it never comes
+    to a wait: ``while True: try: ws.send(…); await sleep(1) except: pass``. An exception out of its ``except`` ends it.
+    """
+    if sys.gettrace() is not None:
+        return  # a debugger is at work
+
+    def raise_again(frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line":
+            raise type(over)(*over.args)  # which ends the tracing, too
+        return raise_again
+
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _is_own(frame):
+        frame = frame.f_back
+    while frame is not None and not _is_own(frame):
+        frame.f_trace = raise_again
+        frame = frame.f_back
+    sys.settrace(_until_back)
+
+
+def _until_back(frame: FrameType, event: str, arg: Any) -> None:
+    """No line of the user's came: the code has ended by itself. Nothing is traced once the runtime has control."""
+    if _is_own(frame):
+        sys.settrace(None)
+
+
+def _is_own(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(_OWN)

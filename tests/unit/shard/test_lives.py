@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -358,3 +359,77 @@ async def test_a_task_that_resists_does_not_keep_its_object_from_moving() -> Non
     Stubborn.alive.clear()
     await asyncio.sleep(5)
     assert Stubborn.alive == []
+
+
+@pytest.mark.parametrize("how", ["handler", "task", "sync"])
+def test_a_loop_that_catches_everything_and_never_waits_does_not_hold_the_shard(how: str) -> None:
+    turns_of: list[int] = []
+
+    class Room(Rec):
+        def go_round(self, ws: WebSocket) -> None:
+            for turn in range(100_000):  # for ever, but for a test that has failed
+                try:
+                    ws.send("x")
+                except:  # noqa: E722  # that is the point
+                    turns_of.append(turn)
+
+        async def go_on(self, ws: WebSocket) -> None:
+            for turn in range(100_000):
+                try:
+                    ws.send("x")
+                    await asyncio.sleep(0.1)
+                except:  # noqa: E722
+                    turns_of.append(turn)
+
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            if message == "abort":
+                try:
+                    self.ctx.abort("enough")
+                finally:
+                    if how == "sync":
+                        self.go_round(ws)
+            elif how == "task":
+                self.task = asyncio.create_task(self.go_on(ws))
+            elif how == "handler":
+                await self.go_on(ws)
+
+    @on_virtual_time
+    async def scenario() -> None:
+        _, front, _ = shard(Room)
+        client = await front.connect()
+        client.send("go")
+        await asyncio.sleep(0.35)
+        client.send("abort")
+        await asyncio.sleep(2)
+        assert 900 < len(turns_of) < 1100
+        assert await front.connect()
+
+    if sys.gettrace() is None:  # as under coverage, or in a debugger
+        scenario()
+        assert sys.gettrace() is None
+
+
+@on_virtual_time
+async def test_nothing_is_traced_for_code_that_ends_by_itself() -> None:
+    refused: list[int] = []
+
+    class Room(Kept):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            if message == "use":
+                refused.append(1)
+                Kept.kept[0].get_web_sockets()
+            await super().web_socket_message(ws, message)
+            Kept.kept = Room.kept
+
+    _, front, _ = shard(Room)
+    client = await front.connect()
+    client.send("keep")
+    await turns()
+    client.send("abort")
+    await turns()
+    again = await front.connect()
+    for _ in range(1500):
+        again.send("use")
+    await turns(100)
+    assert len(refused) == 1500
+    assert getattr(sys.gettrace(), "__module__", "") != "roost.shard.life"
