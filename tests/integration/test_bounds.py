@@ -403,9 +403,11 @@ async def test_all_send_buffers_together_cut_the_largest(reports: Reports, name:
             assert shared.peaks["send_buffer_bytes"] < 6 * MIB
             assert shared.peaks["send_buffers_cut"] == 0
             async with watching(cluster) as watch:
-                closed = await room.run(flood, size=4 * MIB)
+                await room.run(flood, size=4 * MIB)
+                await room.run(probe_app.nothing)  # its answer is behind the last of that on the link
             after = await cluster.published()
-            assert 1 <= closed == after["send_buffers_cut"] == after["slow_consumers_closed"] < 10
+            closed = after["send_buffers_cut"]
+            assert 1 <= closed == after["slow_consumers_closed"] < 10
             assert after["connections"] == 10 - closed
             assert watch.peaks["send_buffer_bytes"] <= 8 * MIB
             assert watch.growth < 24 * MIB, "40 MiB were sent"
