@@ -12,6 +12,16 @@ fail() {
     exit 70
 }
 
+# An empty entry of PYTHONPATH means the current folder (PYTHONPATH="$PYTHONPATH:/x" makes one where there was none
+# before). Nobody means it, and Python would start with what lies there before any code of roost's runs.
+forget_empty_entries() {
+    local entries=":$PYTHONPATH:"
+    while [[ $entries == *::* ]]; do entries="${entries//::/:}"; done
+    entries="${entries#:}"
+    PYTHONPATH="${entries%:}"
+}
+if [ -n "${PYTHONPATH:-}" ]; then forget_empty_entries; fi
+
 # Sets PYTHON to the first interpreter that will do. From 3.11 on, -P keeps Python from looking for modules in the current
 # folder, which is anybody's.
 find_python() {

@@ -173,3 +173,16 @@ def test_nothing_is_imported_from_the_folder_where_it_is_called(checkout: Checko
         for line in (checkout.root / path).read_text().splitlines():
             if re.search(r'(python|PYTHON|candidate)" -[cm] ', line):
                 assert "import sys" in line, "needs -P"
+
+
+@pytest.mark.parametrize(
+    ("entries", "kept"),
+    [(":", ""), (":/x y", "/x y"), ("/x:", "/x"), ("::/x:::/y::", "/x:/y"), ("/x:/y", "/x:/y"), ("", "")],
+)
+def test_an_empty_entry_of_pythonpath_is_not_the_folder_where_it_is_called(
+    checkout: Checkout, entries: str, kept: str
+) -> None:
+    """Python, which is started with it, imports modules of its own before it runs any code of ours."""
+    checkout.run()
+    (checkout.venv / "bin" / "roost").write_text('#!/usr/bin/env bash\necho "$PYTHONPATH"\n')
+    assert checkout.run(PYTHONPATH=entries).stdout == f"{kept}\n"
