@@ -101,7 +101,7 @@ async def test_another_app_is_what_a_crash_restarts(roost: Roost) -> None:
 async def test_an_app_that_cannot_be_used_is_refused(roost: Roost) -> None:
     app = roost.folder / "app.py"
     write(app, "one")
-    await asyncio.to_thread(roost.start, app, "--shards", 1, "--start-timeout", 5)
+    await asyncio.to_thread(roost.start, app, "--shards", 1, "--start-timeout", 20)
     version = roost.status()["map_version"]
     other = VERSIONED.replace("Room", "Hall").format(version=2, constructor="pass")
     for text, reason, code in (

@@ -391,10 +391,10 @@ def test_a_data_folder_with_another_programs_file(roost: Roost) -> None:
 def test_an_app_that_hangs_while_it_is_imported(roost: Roost) -> None:
     app = roost.folder / "app.py"
     app.write_text("import time\ntime.sleep(1000)\n")
-    done = roost.command(*roost.up_words(app, "--shards", 1, "--start-timeout", 1))
+    done = roost.command(*roost.up_words(app, "--shards", 1, "--start-timeout", 6))
     assert done.returncode == StartupError.exit_code
     assert done.stderr.splitlines()[-1] == "roost: shard-1 was ended by SIGKILL before it was ready"
-    assert "shard-1 was not ready within 1 s" in done.stderr
+    assert "shard-1 was not ready within 6 s" in done.stderr
     assert roost.left_behind() == []
 
 
