@@ -642,7 +642,7 @@ class Host:
         counters.held_bytes = flow.total
         counters.sockets_held = flow.waiting
         counters.settings_remembered = len(self.remembered)
-        counters.settings_forgotten = self.remembered.forgotten
+        counters.settings_forgotten += self.remembered.forgotten - counters.settings_forgotten
 
     # --- the end ---
 
