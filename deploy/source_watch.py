@@ -67,6 +67,7 @@ class SourceWatch:
         reload: Reloads and returns when that is over, however it ended.
         announce: Takes each line that a person should see.
         suffixes: Of the files that count.
+        overtake: Called when something is saved during a reload; another one follows that.
     """
 
     def __init__(
@@ -76,11 +77,16 @@ class SourceWatch:
         reload: Callable[[], Awaitable[None]],
         announce: Callable[[str], None],
         suffixes: Collection[str] = SOURCES,
+        overtake: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
         self._reload = reload
         self._announce = announce
         self._suffixes = suffixes
+        self._overtake = overtake
+        self._wanted = asyncio.Event()
+        self._is_reloading = False
+        self._refused: Exception | None = None
         self._stop = asyncio.Event()
         self._watched: tuple[Path, _Identity] | None = None
         self._said = ""
@@ -88,14 +94,30 @@ class SourceWatch:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch while the block runs."""
-        task = asyncio.create_task(self._run(), name="source watch")
+        tasks = [
+            asyncio.create_task(self._run(), name="source watch"),
+            asyncio.create_task(self._reload_again_and_again(), name="reloads of what is saved"),
+        ]
         try:
             yield
         finally:
             self._stop.set()
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _reload_again_and_again(self) -> None:
+        """What is saved during a reload, be it once or often, is one more."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            self._is_reloading = True
+            try:
+                await self._reload()
+            except Exception as error:
+                self._refused = error  # for the watch to say
+            finally:
+                self._is_reloading = False
 
     @property
     def _kind(self) -> str:
@@ -129,8 +151,10 @@ class SourceWatch:
         )
         async with contextlib.aclosing(changes):
             was_replaced = before is not None and before[0] == folder and before[1] != identity
-            # What is saved during a reload is noted meanwhile, and comes with the next round.
             async for changed in changes:
+                if self._refused is not None:
+                    error, self._refused = self._refused, None
+                    raise error
                 if was_replaced:
                     self._announce(f"{folder} was replaced")
                 elif changed:
@@ -138,7 +162,9 @@ class SourceWatch:
                     self._announce(f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} changed")
                 if was_replaced or changed:
                     was_replaced = False
-                    await self._reload()
+                    self._wanted.set()
+                    if self._is_reloading:
+                        self._overtake()
                 if source_folder(self._app()) != folder or _identity(folder) != identity:
                     return
 

@@ -93,6 +93,7 @@ class Supervisor:
         self._adopted: Adopted | None = None
         self._called_off = False
         self._trial: Trial | None = None
+        self._swap: Swap | None = None
         self._terminal = Terminal()
 
     # --- the whole life -----------------------------------------------------------------------------------------
@@ -393,6 +394,7 @@ class Supervisor:
             reload=self._reload_source,
             announce=self._announce,
             suffixes=SOURCES | PAGES if self.config.development else SOURCES,
+            overtake=self._overtake,
         )
         async with watch.running():
             yield
@@ -403,13 +405,19 @@ class Supervisor:
         await conductor.until_idle()
         if self.config.development:
             if not conductor.staff.revive(MemberKind.SHARD):
-                await conductor.carry_out(Swap(conductor.staff, conductor.map))
+                self._swap = Swap(conductor.staff, conductor.map)
+                await conductor.carry_out(self._swap)
                 self._terminal.restore()
             conductor.soon()
             self._stand_by()
             return
         change = self._reload(self._conductor.staff.config, CANARY_S)
         await self._conductor.carry_out(change)
+
+    def _overtake(self) -> None:
+        """Something was saved while what was saved before is on its way."""
+        if self._swap is not None:
+            self._swap.overtake()
 
     def _stand_by(self) -> None:
         """In development: have the next shard's process wait for the next save."""

@@ -6,7 +6,8 @@ first one, and can go back. Somebody who has just saved a file wants to see what
     STARTING   a successor in each seat     all ready ──► they get the seats: the slots move to them
     MOVING     the slots on their way       settled, or ``HURRY_S`` later ──► the predecessors end: DONE when they have
     │
-    └── a successor does not start ──► it is dismissed, the old code goes on: FAILED
+    ├── a successor does not start ──► it is dismissed, the old code goes on: FAILED
+    └── one has not in ``HURRY_S``, and something else is saved ──► it is killed: what was saved since comes next
 
 Code that fails later than that is not taken back: its errors are what is to be seen. A predecessor that does not let go
 (a handler in a debugger, an endless loop that was just corrected) is killed, which moves its objects as a death does.
@@ -25,7 +26,7 @@ from .reconciling import is_settled
 from .staffing import Staff, latest_generation
 
 HURRY_S = 2.0
-"""Seconds that predecessors have to hand their slots over."""
+"""Seconds that predecessors have to hand their slots over, and successors to start when others are wanted already."""
 
 
 class Stage(Enum):
@@ -63,7 +64,13 @@ class Swap(Change):
         self._stage = Stage.STARTING
         self._began_at: float | None = None
         self._hurry_at = 0.0
+        self._is_overtaken = False
         self._why = ""
+
+    def overtake(self) -> None:
+        """Something else was saved: a successor that does not come to its end of loading (it waits for something, or
+        goes in circles) need not be waited for."""
+        self._is_overtaken = True
 
     def _step(self, seen: Seen) -> None:
         if self._began_at is None:
@@ -77,7 +84,8 @@ class Swap(Change):
         if self._stage is Stage.ENDING and self._are_gone(self._predecessors.values()):
             self.outcome = Outcome(f"new code after {seen.now - self._began_at:.1f} s")
         if self._stage is Stage.RETURNING and self._are_gone(self._successors.values()):
-            self.outcome = Outcome(f"the code that ran before goes on{self._why}", AppError.exit_code)
+            exit_code = 0 if self._is_overtaken else AppError.exit_code
+            self.outcome = Outcome(f"the code that ran before goes on{self._why}", exit_code)
 
     def _start(self, seen: Seen) -> None:
         posts = self._successors.values()
@@ -90,6 +98,14 @@ class Swap(Change):
                 self.staff.dismiss(posts)
                 self._stage = Stage.RETURNING
                 return
+        assert self._began_at is not None
+        if self._is_overtaken and seen.now >= self._began_at + HURRY_S:
+            self._why = ": what was saved before has not loaded, and something else was saved since"
+            self.staff.dismiss(posts)
+            for post in posts:
+                post.ask_to_end(seen.now)
+            self._stage = Stage.RETURNING
+            return
         if all(post.serves and post.incarnation in seen.map.members for post in posts):
             for seat, post in self._successors.items():
                 self.staff.seats[seat] = post.name

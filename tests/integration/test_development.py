@@ -209,6 +209,23 @@ async def test_an_endless_loop_holds_up_no_new_code(development: Development) ->
     await asyncio.to_thread(development.end)
 
 
+@pytest.mark.parametrize("at_first", [False, True])
+async def test_code_that_waits_while_it_loads_holds_up_no_new_code(development: Development, at_first: bool) -> None:
+    """A server that is asked in vain, or an ``input()``, at the top of a module."""
+    loaded = development.folder / "begun"
+    waits = f"import pathlib, time\npathlib.Path({str(loaded)!r}).touch()\ntime.sleep(1000)\n"
+    if not at_first:
+        development.start()
+        await development.until(200, "1 page 1")
+    (development.folder / "helper.py").write_text(waits)
+    if at_first:
+        development.start()
+    await asyncio.to_thread(wait_for, "the code", loaded.exists)
+    development.save(2)
+    await development.until(200, "2 page 1")
+    await asyncio.to_thread(development.end)
+
+
 def test_a_debugger_stops_in_the_terminal(development: Development) -> None:
     development.save(7, "breakpoint()")
     ours, theirs = os.openpty()

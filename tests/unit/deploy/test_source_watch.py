@@ -120,3 +120,32 @@ async def test_a_reload_that_cannot_begin_is_not_the_end(folder: Path, caplog: p
         await asyncio.sleep(0.1)
         (folder / "main.py").write_text("3")
         await until("a reload", lambda: len(reloads) >= 1)
+
+
+async def test_what_is_saved_during_a_reload_overtakes_it_and_is_one_more(folder: Path) -> None:
+    said: list[str] = []
+    log: list[str] = []
+    goes_on = asyncio.Event()
+
+    async def reload() -> None:
+        log.append("begins")
+        await goes_on.wait()
+        log.append("ends")
+
+    watch = SourceWatch(
+        app=lambda: str(folder / "main.py"),
+        reload=reload,
+        announce=said.append,
+        overtake=lambda: log.append("overtaken"),
+    )
+    async with watch.running():
+        await until("the watch", lambda: bool(said))
+        await asyncio.sleep(0.1)
+        (folder / "main.py").write_text("2")
+        await until("a reload", lambda: log == ["begins"])
+        for number in range(3):
+            (folder / "main.py").write_text(f"{number}, saved during the reload")
+            await until("a word of it", lambda number=number: log.count("overtaken") > number)  # type: ignore[misc]
+        goes_on.set()
+        await until("the next one", lambda: log.count("ends") == 2)
+    assert [word for word in log if word != "overtaken"] == ["begins", "ends", "begins", "ends"]

@@ -63,6 +63,36 @@ def test_a_successor_that_does_not_start_leaves_the_code_that_ran(code: int, err
     assert "shard-1" not in rig.owned()
 
 
+def test_a_successor_that_never_loads_is_overtaken_by_what_is_saved_next() -> None:
+    rig = started(1)
+    change = swap(rig)
+    rig.turn()
+    rig.now += HURRY_S
+    rig.turn()
+    assert "shard-1.2" in rig.staff.posts, "nothing else was saved: it may take as long as it needs"
+    change.overtake()
+    for _ in range(3):
+        rig.turn()
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
+    assert "something else was saved since" in change.outcome.sentence
+    assert any(line.startswith("kill shard-1.2") for line in rig.log)
+    assert rig.owned() == {"shard-1": SLOTS}
+    rig.carry_out(swap(rig))
+    assert rig.owned() == {"shard-1.2": SLOTS}
+
+
+def test_one_that_has_just_begun_to_load_is_given_its_time_though_overtaken() -> None:
+    rig = started(1)
+    change = swap(rig)
+    rig.turn()
+    change.overtake()
+    rig.enter(rig.staff.posts["shard-1.2"])
+    rig.run(lambda: change.outcome is not None)
+    assert change.outcome is not None
+    assert change.outcome.sentence.startswith("new code after ")
+
+
 def test_a_predecessor_that_does_not_let_go_is_killed() -> None:
     rig = started(1)
     change = swap(rig)
