@@ -33,6 +33,11 @@ _ESCAPED = {
 """Tabs do no harm, and line breaks become lines with a beginning of their own."""
 
 
+def escaped(text: str) -> str:
+    """*text* for a terminal or a log: what would act there is shown as an escape; lines stay lines."""
+    return text.translate(_ESCAPED)
+
+
 class LineFormatter(logging.Formatter):
     """The form of the module's docstring.
 
@@ -61,7 +66,7 @@ class LineFormatter(logging.Formatter):
             more.append(self.formatException(record.exc_info).rstrip("\n"))
         if record.stack_info:
             more.append(self.formatStack(record.stack_info))
-        lines = "\n".join(more).translate(_ESCAPED).split("\n")
+        lines = escaped("\n".join(more)).split("\n")
         return f"\n{head}    ".join([f"{head}{lines[0]}", *lines[1:]])
 
     @staticmethod

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
@@ -45,6 +46,7 @@ from .changes import Change, ChangeRefused
 from .reloading import CANARY_S
 from .status import ClusterStatus
 
+_CHANGE_NUMBER = re.compile(r"[0-9]{1,9}")
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -130,7 +132,8 @@ def make_app(cluster: Cluster, *, token: str) -> ASGIApp:
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def get_change(request: Request) -> Response:
-        change = cluster.find_change(request.path_params["number"])
+        number = request.path_params["number"]
+        change = cluster.find_change(int(number)) if _CHANGE_NUMBER.fullmatch(number) else None
         if change is None:
             return PlainTextResponse("there is no such change, or it is too long ago\n", 404)
         return JSONResponse(change.to_dict())
@@ -157,7 +160,9 @@ def make_app(cluster: Cluster, *, token: str) -> ASGIApp:
     def reload(body: dict[str, Any]) -> int:
         app, canary_s = body.get("app"), _number(body, "canary_s", float)
         if app is not None and not isinstance(app, str):
-            raise _BadBody(f"app must be a string, got {app!r}")
+            raise _BadBody(f"app must be a string, got {app!r:.100}")
+        if app is not None and not app.isprintable():
+            raise _BadBody(f"app must be a path or a module's name, which {app!r:.100} cannot be")
         return cluster.reload(app, CANARY_S if canary_s is None else canary_s)
 
     def down(body: dict[str, Any]) -> None:
@@ -168,7 +173,7 @@ def make_app(cluster: Cluster, *, token: str) -> ASGIApp:
             routes=[
                 Route("/status", get_status),
                 Route("/metrics", get_metrics),
-                Route("/changes/{number:int}", get_change),
+                Route("/changes/{number}", get_change),
                 Route("/scale", guarded(scale, "changing"), methods=["POST"]),
                 Route("/reload", guarded(reload, "changing"), methods=["POST"]),
                 Route("/down", guarded(down, "ending"), methods=["POST"]),
@@ -205,6 +210,8 @@ async def _json_of(request: Request) -> dict[str, Any]:
         found = json.loads(body or b"{}")
     except ValueError as error:
         raise _BadBody(f"the request's body is no JSON: {error}") from error
+    except RecursionError as error:
+        raise _BadBody("the request's body is nested too deeply") from error
     if not isinstance(found, dict):
         raise _BadBody("the request's body must be a JSON object")
     return found
@@ -214,7 +221,7 @@ def _number(body: dict[str, Any], name: str, kind: type[Any]) -> Any:
     value = body.get(name)
     fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
     if value is not None and not (fits and value >= 0):
-        raise _BadBody(f"{name} must be a number that is not negative, got {value!r}")
+        raise _BadBody(f"{name} must be a number that is not negative, got {value!r:.100}")
     return value
 
 

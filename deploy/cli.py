@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ..common.config import describe
 from ..common.errors import RoostError
+from ..common.logs import escaped
 from ..common.processes import python_words
 from ..common.startup import report_error
 from ..common.system import check_system
@@ -283,7 +284,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(escaped(line), flush=True)  # it may tell of an app's errors, and these of what a client has sent
 
 
 def _say_progress(line: str) -> None:

@@ -10,6 +10,8 @@ import termios
 from collections.abc import Callable
 from typing import Any
 
+from ..common.logs import escaped
+
 log = logging.getLogger("roost.supervisor")
 
 
@@ -29,7 +31,7 @@ class Voice:
     def __call__(self, line: str) -> None:
         """Say one line."""
         try:
-            self._say(line)
+            self._say(escaped(line))  # it may tell of an app's errors, and these of what a client has sent
         # ValueError: the stream was closed.
         except (OSError, ValueError) as error:
             if self._is_heard:

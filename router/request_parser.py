@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,12 +11,16 @@ import httptools
 from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, Unavailable
 from ..common.limits import MAX_BODIES_IN_FLIGHT_BYTES, MAX_HEAD_BYTES
 from .counters import RouterCounters
-from .http import RequestHead, examine
+from .http import Refusal, RequestHead, examine
 
 MAX_PIPELINED = 64
 """Whole requests that may wait behind the one being answered; the connection is closed after those."""
 MAX_FRAMING_FACTOR = 16
 """Bytes of chunk framing for each byte of a body, beyond those that a head may have."""
+_OTHER_PROTOCOLS = re.compile(rb" (RTSP|ICE)/")
+"""Those whose requests the parser takes for HTTP of the version that they name, without saying so."""
+_PROTOCOL_BYTES = 16
+"""More than the longest of them has, with what stands around it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +67,8 @@ class RequestParser:
         self._counters = counters
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._fault: RequestError | None = None
+        self._raw = b""  # what is being parsed, and before it the request line that it goes on with
+        self._raw_at = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -69,6 +76,7 @@ class RequestParser:
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: RequestHead | None = None
         self._version = ""
+        self._protocol = ""  # another than HTTP, which the request line names
         self._head_size = 0  # of fields that are complete
         self._fed = 0  # bytes received since the message began, as far as they surely belong to it
         self._chunks: list[bytes] = []
@@ -80,6 +88,7 @@ class RequestParser:
         if self.finished or self._parser is None:
             return
         before = len(self.items)
+        self._raw += data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -93,6 +102,8 @@ class RequestParser:
         except httptools.HttpParserError as error:
             self._refuse(self._fault or BadRequest(f"this is no valid HTTP request: {error}"))
             return
+        finally:
+            self._keep_first_line()
         if len(self.items) > MAX_PIPELINED:
             self._close_after(MAX_PIPELINED)
         elif len(self.items) == before:
@@ -192,6 +203,7 @@ class RequestParser:
         self.body_open = True
         self._version = parser.get_http_version()
         try:
+            self._refuse_other_protocols()
             self._head = examine(
                 parser.get_method().decode("ascii"),
                 self._target,
@@ -206,6 +218,31 @@ class RequestParser:
             self._ignores_upgrade = True
         elif self._head.expects_continue:
             self.expecting = self._head
+
+    def _keep_first_line(self) -> None:
+        """What has been fed is parsed. Of a request line that may go on in the next piece, its end is kept."""
+        if self.head_open and not self._headers:
+            self._protocol = self._protocol or self._other_protocol()
+            self._raw = self._raw[-len(self._target) - _PROTOCOL_BYTES :]
+        else:
+            self._raw = b""
+        self._raw_at = 0
+
+    def _other_protocol(self) -> str:
+        """What the request line names in the place of HTTP; empty when it does not, as far as it has come."""
+        if _OTHER_PROTOCOLS.search(self._raw, self._raw_at) is None or not self._target:
+            return ""
+        line = re.compile(re.escape(self._target) + rb" +(HTTP|RTSP|ICE)/")
+        found = line.search(self._raw, self._raw_at)  # behind the lines of the requests before
+        if found is None:
+            return ""
+        self._raw_at = found.end()
+        return "" if found[1] == b"HTTP" else found[1].decode()
+
+    def _refuse_other_protocols(self) -> None:
+        protocol = self._protocol or self._other_protocol()
+        if protocol:
+            raise Refusal(505, f"this server speaks HTTP, got a request of {protocol}")
 
     def on_body(self, body: bytes) -> None:
         self.expecting = None  # it did not wait

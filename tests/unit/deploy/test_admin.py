@@ -185,6 +185,13 @@ async def test_why_a_change_cannot_begin(api: Api) -> None:
         ("/scale", '{"routers": 1.5}', "routers must be a number that is not negative, got 1.5"),
         ("/reload", '{"app": 5}', "app must be a string, got 5"),
         ("/reload", '{"canary_s": -1}', "canary_s must be a number that is not negative, got -1"),
+        ("/reload", "[" * 60_000, "the request's body is nested too deeply"),
+        ("/scale", '{"shards": ' * 5_000, "the request's body is nested too deeply"),
+        ("/scale", '{"shards": ' + "[" * 30_000 + "]" * 30_000 + "}", "the request's body is nested too deeply"),
+        ("/scale", '{"shards": 1' + "0" * 5_000 + "}", "the request's body is no JSON"),
+        ("/reload", '{"app": "a\\u0000b"}', "app must be a path or a module's name, which 'a\\x00b' cannot be"),
+        ("/reload", '{"app": "\\ud800"}', "app must be a path or a module's name, which '\\ud800' cannot be"),
+        ("/reload", '{"app": "a\\u001b[2J"}', "app must be a path or a module's name"),
         ("/reload", " " * (MAX_BODY_BYTES + 1), "the request's body is larger than"),
     ],
 )
@@ -193,6 +200,12 @@ async def test_a_wrong_body_is_named(api: Api, path: str, body: str, sentence: s
     assert status == 400
     assert text.startswith(sentence)
     assert api.asked == []
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "-1", "7x", "%00", "\u0667"])
+async def test_a_change_whose_number_is_none_is_not_found(api: Api, number: str) -> None:
+    status, _ = await api.call("GET", f"/changes/{number}")
+    assert status == 404
 
 
 async def test_metrics_are_labelled_and_typed(api: Api) -> None:

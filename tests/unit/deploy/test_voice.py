@@ -65,3 +65,9 @@ assert termios.tcgetattr(0) == before
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def test_nothing_acts_on_the_terminal_that_it_speaks_to() -> None:
+    said: list[str] = []
+    Voice(said.append)("a constructor failed: \x1b[2J\x9b31m\u202e\rforged")
+    assert said == ["a constructor failed: \\x1b[2J\\x9b31m\\u202e\\x0dforged"]

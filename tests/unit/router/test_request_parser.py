@@ -242,3 +242,40 @@ def test_empty_lines_between_requests_are_nothing(parser: RequestParser) -> None
     parser.feed(b"\r\n\r\n" + GET + b"\r\n" + GET)
     assert len(requests(parser)) == 2
     assert not parser.head_open
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+@pytest.mark.parametrize(
+    ("head", "protocol"),
+    [
+        (b"GET /a RTSP/1.0\r\nHost: h\r\n\r\n", "RTSP"),
+        (b"OPTIONS /a RTSP/1.1\r\nHost: h\r\n\r\n", "RTSP"),
+        (b"POST /a  RTSP/1.0\r\nContent-Length: 0\r\n\r\n", "RTSP"),
+        (b"SOURCE /a ICE/1.0\r\nHost: h\r\n\r\n", "ICE"),
+        (b"GET /" + b"x" * 300 + b" RTSP/1.0\r\n\r\n", "RTSP"),
+        (b"GET /%20RTSP/ RTSP/1.0\r\n\r\n", "RTSP"),
+    ],
+)
+def test_other_protocols_are_refused_however_they_come(
+    parser: RequestParser, head: bytes, protocol: str, size: int
+) -> None:
+    """The parser takes them for HTTP of that version."""
+    data = GET + head + GET
+    for at in range(0, len(data), size):
+        parser.feed(data[at : at + size])
+    first, refused = parser.items
+    assert isinstance(first, Incoming)
+    assert isinstance(refused, RequestError)
+    assert refused.status == 505
+    assert protocol in str(refused)
+    assert parser.finished
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_who_only_talks_of_other_protocols_is_served(parser: RequestParser, size: int) -> None:
+    body = b"SETUP rtsp://x/ RTSP/1.0\r\n\r\nGET /b RTSP/1.0"
+    head = b"POST /RTSP/1.0 HTTP/1.1\r\nHost: h\r\nX: GET RTSP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body)
+    data = head + body + GET
+    for at in range(0, len(data), size):
+        parser.feed(data[at : at + size])
+    assert [made.head.target for made in requests(parser)] == ["/RTSP/1.0", "/a"]
