@@ -17,11 +17,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import math
-import os
 import re
-import stat
 import types
 import typing
 from collections.abc import Sequence
@@ -30,12 +27,10 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError
-from .ids import Incarnation
+from .run_folder import run_folder
 
 ConfigT = TypeVar("ConfigT")
 
-MAX_IPC_PATH_BYTES = 107
-"""Bytes of a Unix socket's path (``sun_path`` holds 108 with the closing NUL)."""
 MAX_MEMBER_NAME_CHARS = 32
 """Characters in a member's name: it is a part of socket paths."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -275,51 +270,3 @@ def check_member_name(name: str) -> None:
             f"a member's name has 1 to {MAX_MEMBER_NAME_CHARS} of the characters A-Z a-z 0-9 . _ - and starts with a "
             f"letter or digit, got {name[:80]!r}"
         )
-
-
-def run_folder(data: Path) -> Path:
-    """The run folder that belongs to the data folder *data*.
-
-    It lies in ``/tmp`` whatever ``TMPDIR`` or ``XDG_RUNTIME_DIR`` say: each command must find the same folder, from a
-    login shell as from a service, and the latter goes when its user logs out. The path is short because a Unix
-    socket's path may have 107 bytes.
-    """
-    digest = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
-    return Path(f"/tmp/roost-{os.getuid()}-{digest}")
-
-
-def make_run_folder(run: Path) -> None:
-    """Make the run folder, for its owner only; fine if it is there already.
-
-    Raises:
-        ConfigError: Something else is at that path: a folder of another user, one that others may enter, a link.
-    """
-    try:
-        while True:
-            try:
-                os.mkdir(run, 0o700)
-                return
-            except FileExistsError:
-                try:
-                    info = os.lstat(run)
-                    break
-                except FileNotFoundError:
-                    continue  # its last member removed it just now
-    except OSError as error:
-        raise ConfigError(f"the run folder {run} cannot be made: {error.strerror}") from error
-    # In /tmp anybody may have made it before us, and whoever may write into it can take our sockets' names.
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise ConfigError(f"the run folder {run} is not a folder that only its owner (user {os.getuid()}) may use")
-
-
-def ipc_endpoint(run: Path, name: str, incarnation: Incarnation) -> str:
-    """The ZeroMQ endpoint of the member *name*: a socket in the run folder that no other incarnation has.
-
-    Raises:
-        ConfigError: The path would be longer than a Unix socket's path may be.
-    """
-    path = f"{run}/{name}-{incarnation}.sock"
-    size = len(os.fsencode(path))
-    if size > MAX_IPC_PATH_BYTES:
-        raise ConfigError(f"the socket path {path} has {size} bytes and may have {MAX_IPC_PATH_BYTES}: shorten --run")
-    return f"ipc://{path}"

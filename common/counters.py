@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .errors import WireError
+from .upkeep import is_file
 
 PUBLISH_INTERVAL_S = 0.25
 """Seconds between two publications of a process that is not stuck, and between two beats."""
@@ -191,11 +192,22 @@ class CounterFile:
     """
 
     def __init__(self, path: Path, counters: Counters) -> None:
+        self.path = path
         self._counters = counters
         self._publications = 0
         self._beats = 0
+        self._values = struct.Struct(f"<{len(counters.names) + 1}Q")
+        self._map = self._make()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.stands_in: Callable[[], bool] = lambda: False
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
+
+    def _make(self) -> mmap.mmap:
+        """Make the file, whole, and map it."""
+        path, counters = self.path, self._counters
         count = len(counters.names)
-        self._values = struct.Struct(f"<{count + 1}Q")
         content = _HEAD.pack(_MAGIC, _VERSION, count, os.getpid(), 0, 0) + bytes(_U64.size * count)
         content += b"".join(_figure_bytes(name, figure) for name, figure in counters.figures.items())
         fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
@@ -203,16 +215,29 @@ class CounterFile:
             with open(fresh, "w+b") as file:
                 file.write(content)
                 file.flush()
-                self._map = mmap.mmap(file.fileno(), len(content))
+                made = mmap.mmap(file.fileno(), len(content))
+                info = os.fstat(file.fileno())
             os.replace(fresh, path)
         except OSError:
             fresh.unlink(missing_ok=True)
             raise
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-        self.stands_in: Callable[[], bool] = lambda: False
-        self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
+        self._file = info.st_dev, info.st_ino
+        return made
+
+    def restore(self) -> bool:
+        """Publish in a new file if the file is gone, or if another one is in its place.
+
+        Returns:
+            Whether it was gone.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        if self._closed or is_file(self.path, *self._file):
+            return False
+        self._map = self._make()  # the old one goes once the beating thread has let go of it
+        self.publish()
+        return True
 
     def _beat(self) -> None:
         while not self._ended.wait(PUBLISH_INTERVAL_S):

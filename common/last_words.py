@@ -105,12 +105,12 @@ def read_last_words(path: Path) -> RunningEvent | None:
     return RunningEvent(Incarnation(event >> 32), event & 0xFFFFFFFF, seq, ObjectId(object_id))
 
 
-def forget_old(run: Path, name: str) -> None:
-    """Remove what all but the last few incarnations of the shard *name* have left."""
+def forget_old(run: Path, name: str, keep: int = KEEP) -> None:
+    """Remove what all but the last *keep* incarnations of the shard *name* have left."""
     notes = {}
     for path in run.glob(f"{name}-*.running"):
         incarnation = path.stem.removeprefix(f"{name}-")
         if incarnation.isdigit():  # not that of a shard whose name only begins alike
             notes[int(incarnation)] = path
-    for _, path in sorted(notes.items())[:-KEEP]:
+    for _, path in sorted(notes.items())[: len(notes) - keep]:
         path.unlink(missing_ok=True)

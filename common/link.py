@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -27,10 +29,12 @@ from zmq.utils.monitor import parse_monitor_message
 from .clock import Clock
 from .counters import Counters
 from .endpoint import Endpoint, Link, W
-from .errors import StartupError
+from .errors import ConfigError, StartupError
 from .ids import Incarnation
 from .records import EventWriter, OutputWriter
+from .run_folder import follow_folders, reachable
 from .session import MAX_MESSAGE_BYTES, sender_of
+from .upkeep import is_file
 
 __all__ = ["Acceptor", "Dialer", "Link"]
 
@@ -244,8 +248,8 @@ class Dialer(_ZmqEndpoint[EventWriter]):
             raise OSError(error.errno, f"no socket can be made: {error}") from error
         try:
             socket.setsockopt(zmq.ROUTING_ID, routing_id(self._local))
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
+            socket.connect(reachable(endpoint))
+        except (zmq.ZMQError, ConfigError) as error:
             socket.close()
             raise ValueError(f"{endpoint!r} is no address to connect to: {error}") from error
         return _Channel(self._loop, socket, lambda: self._drain(link))
@@ -348,20 +352,50 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
                     | zmq.Event.HANDSHAKE_FAILED_AUTH
                     | zmq.Event.DISCONNECTED
                 )
-            socket.bind(endpoint)
-        except zmq.ZMQError as error:
+            socket.bind(reachable(endpoint))
+            self._file = self._bound(endpoint)
+        except (zmq.ZMQError, OSError, ConfigError) as error:
             if monitor is not None:
                 socket.disable_monitor()
                 monitor.close()
             socket.close()
             self._context.term()
             raise StartupError(f"cannot bind the shard's address {endpoint}: {error}") from error
-        self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.endpoint = endpoint if self._file else socket.getsockopt_string(zmq.LAST_ENDPOINT)
         """The address bound, with the port that the system chose if ``endpoint`` left it open."""
+        self.path = Path(endpoint.removeprefix("ipc://"))
         self._socket = socket
         self._channel = _Channel(loop, socket, self._drain)
         self._strangers = 0  # connections accepted that have not shown to speak ZeroMQ
         self._monitor = _Channel(loop, monitor, self._drain_monitor) if monitor is not None else None
+
+    @staticmethod
+    def _bound(endpoint: str) -> tuple[int, int] | None:
+        """Which file a Unix socket is; ``None`` for an address of another kind."""
+        if not endpoint.startswith("ipc://"):
+            return None
+        info = os.stat(endpoint.removeprefix("ipc://"))
+        return info.st_dev, info.st_ino
+
+    def restore(self) -> bool:
+        """Listen at the address anew if the socket is gone from its folder. Routers that are connected stay so.
+
+        Returns:
+            Whether it was gone.
+
+        Raises:
+            OSError: It cannot be made now.
+        """
+        if self._file is None or self._channel.closed or is_file(self.path, *self._file):
+            return False
+        follow_folders()
+        try:
+            # Beside the old listener, which nobody can find any more: ending that one would end its connections.
+            self._socket.bind(reachable(self.endpoint))
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, f"cannot listen at {self.endpoint}: {error}") from error
+        self._file = self._bound(self.endpoint)
+        return True
 
     def add_peer(self, remote: Incarnation) -> Link[OutputWriter]:
         """Begin the session with a router of the map. It need not have connected yet: what is sent waits.
@@ -467,3 +501,5 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             self._monitor.close()
         self._channel.close()
         await self._end_context()
+        if self._file is not None and is_file(self.path, *self._file):
+            self.path.unlink()

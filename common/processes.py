@@ -2,7 +2,7 @@
 
 A slot may be given to another shard only when its owner cannot act any more, and a process that has merely stopped may
 go on at any time. So it is killed first. A pid alone does not say who that is, since the system gives it to others
-later: the process must hold the member's name (``startup.hold_name``), and is then addressed by a descriptor.
+later: the process must hold the member's name (``startup.is_holder``), and is then addressed by a descriptor.
 """
 
 from __future__ import annotations

@@ -20,12 +20,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from .config import MemberConfig, make_run_folder, parse
+from .config import MemberConfig, parse
 from .errors import ConfigError, DataFolderInUse, RoostError, StartupError
 from .first_process import step_aside
 from .ids import Incarnation
-from .logs import install_logging
+from .logs import escaped, install_logging
+from .run_folder import make_data_folder, make_run_folder
 from .system import check_system
+from .upkeep import is_file
 
 ConfigT = TypeVar("ConfigT", bound=MemberConfig)
 
@@ -69,6 +71,7 @@ def launch(
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # what users print should not wait for more of it
         os.register_at_fork(after_in_child=_become_an_ordinary_process)
+        make_data_folder(config.data)
         serve(config)
     except Exception as error:
         return report_error(ready_fd, error)
@@ -114,7 +117,7 @@ def report_error(fd: int, error: BaseException) -> int:
         sentence = f"unexpected {type(error).__name__}: {sentence}"
     exit_code = error.exit_code if isinstance(error, StartupError) else UNEXPECTED_EXIT_CODE
     if not _report(fd, {"error": sentence, "exit_code": exit_code}):
-        print(f"roost: {sentence}", file=sys.stderr, flush=True)
+        print(f"roost: {escaped(sentence)}", file=sys.stderr, flush=True)
     return exit_code
 
 
@@ -166,13 +169,46 @@ class HeldName:
             os.close(self._folder_fd)
             self._fd = self._folder_fd = -1
 
+    def restore(self) -> bool:
+        """Put the lock back if it is gone from the run folder, and the folder as well. Nobody has missed it meanwhile:
+        whoever asks looks at the descriptor, too (``is_holder``).
+
+        Returns:
+            Whether it was gone.
+
+        Raises:
+            ConfigError: The folder or the lock cannot be made.
+            DataFolderInUse: Another process has taken the name.
+        """
+        if self._fd < 0 or _is_at(self.path, self._fd):
+            return False
+        make_run_folder(self.path.parent)
+        folder_fd, fd = _open_lock(self.path)
+        try:
+            fcntl.flock(folder_fd, fcntl.LOCK_SH)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            os.close(folder_fd)
+            raise DataFolderInUse(f"process {holder or 'unknown'} holds {self.path} now") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        # Under the old numbers, at once: a fork between two steps would keep what it does not know of.
+        os.dup2(fd, self._fd, inheritable=False)
+        os.dup2(folder_fd, self._folder_fd, inheritable=False)
+        os.close(fd)
+        os.close(folder_fd)
+        return True
+
     def release(self) -> None:
         """Let the name go and tidy up: the last one out removes the run folder."""
         if self._fd < 0:
             return
         # Unlinked while locked: who opened the old file meanwhile sees, once it has the lock, that it is not the one
         # at the path any more, and starts over.
-        self.path.unlink(missing_ok=True)
+        if _is_at(self.path, self._fd):
+            self.path.unlink(missing_ok=True)
         self._let_go()
         try:
             self.path.parent.rmdir()
@@ -194,17 +230,9 @@ def hold_name(run: Path, name: str) -> HeldName:
     while True:
         make_run_folder(run)
         try:
-            folder_fd = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
+            folder_fd, fd = _open_lock(path)
         except FileNotFoundError:
-            continue  # the last one out removed it just now
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:
-            os.close(folder_fd)
-            continue
-        except OSError as error:
-            os.close(folder_fd)
-            raise ConfigError(f"the lock {path} cannot be opened: {error.strerror}") from error
+            continue  # the last one out removed the folder just now
         try:
             fcntl.flock(folder_fd, fcntl.LOCK_SH)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,8 +254,62 @@ def hold_name(run: Path, name: str) -> HeldName:
         os.close(folder_fd)
 
 
+def _open_lock(path: Path) -> tuple[int, int]:
+    """Descriptors of the lock's folder and of the lock, made if missing."""
+    folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return folder_fd, os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        os.close(folder_fd)
+        raise
+    except OSError as error:
+        os.close(folder_fd)
+        raise ConfigError(f"the lock {path} cannot be opened: {error.strerror}") from error
+
+
+def is_holder(run: Path, name: str, pid: int) -> bool:
+    """Whether the process *pid* lives and is the member *name*: it holds the name, whatever has become of the file.
+
+    A lock that is missing, or that nobody holds, proves nothing: somebody may have tidied the folder, or put back a
+    copy. The process itself is asked then: it has the lock open as long as it lives, and no fork of it has.
+    """
+    holder = holder_of(run, name)
+    if holder:
+        return holder == pid
+    try:
+        links = sorted(os.listdir(f"/proc/{pid}/fd"), key=int)  # opened at the start: among the first
+    except OSError:
+        return False  # it has ended; or the number is another user's process now
+    for number in links:
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{number}")
+        except OSError:
+            continue  # closed meanwhile
+        if os.path.basename(target).removesuffix(" (deleted)") == f"{name}.lock":
+            return True
+    return False
+
+
+def forget_name(run: Path, name: str) -> None:
+    """Remove the lock on *name* that a process which was killed has left; does nothing while somebody holds it."""
+    path = run / f"{name}.lock"
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(path, fd):
+            path.unlink(missing_ok=True)  # while it is locked, as in ``HeldName.release``
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(fd)
+
+
 def holder_of(run: Path, name: str) -> int | None:
-    """The pid of the live process that holds *name* in the run folder; ``None`` when nobody does."""
+    """The pid of the process that holds the lock on *name* in the run folder; ``None`` when nobody does, or when the
+    lock is not there: ``is_holder`` tells whether a process has ended."""
     try:
         fd = os.open(run / f"{name}.lock", os.O_RDONLY)
     except FileNotFoundError:
@@ -243,9 +325,5 @@ def holder_of(run: Path, name: str) -> int | None:
 
 
 def _is_at(path: Path, fd: int) -> bool:
-    try:
-        there = os.stat(path)
-    except FileNotFoundError:
-        return False
     ours = os.fstat(fd)
-    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+    return is_file(path, ours.st_dev, ours.st_ino)

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..common.config import to_argv
 from ..common.errors import StartupError
 from ..common.processes import python_words
+from ..common.run_folder import make_data_folder
 from ..common.startup import holder_of
 from .config import UpConfig
 from .run_folder import SUPERVISOR
@@ -44,7 +45,7 @@ def start_in_background(config: UpConfig) -> int:
         BackgroundStartFailed: It could not start; the error says why.
     """
     log = log_path(config)
-    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_data_folder(config.data)
     # Not under a cluster that runs: this start will be refused.
     if holder_of(config.run, SUPERVISOR) is None and log.exists() and log.stat().st_size > OLD_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..common.config import run_folder
 from ..common.directory import FILE_NAME, SqliteDirectory
 from ..common.errors import DirectoryError, RoostError
+from ..common.run_folder import run_folder
 from ..common.startup import holder_of
 from .leftovers import end_everybody, watched
 from .members import find_members

@@ -22,7 +22,8 @@ from ..common.errors import DirectoryError
 from ..common.ids import Incarnation
 from ..common.liveness import Verdict
 from ..common.processes import is_running
-from ..common.startup import holder_of
+from ..common.startup import is_holder
+from ..common.upkeep import Upkeep
 from .changes import Change, ChangeRefused, Outcome, Seen
 from .config import UpConfig
 from .crew import Crew
@@ -51,6 +52,7 @@ class Conductor:
         staff: What should be.
         directory: Where the map is.
         clock: The time.
+        upkeep: Looks after the supervisor's own files in the run folder.
         announce: Takes each line that a person should see.
         on_lost: Called when a post cannot be staffed.
     """
@@ -62,6 +64,7 @@ class Conductor:
         directory: SqliteDirectory,
         clock: Clock,
         *,
+        upkeep: Upkeep,
         announce: Callable[[str], None],
         on_lost: Callable[[Post, Abort | GiveUp], None],
     ) -> None:
@@ -88,6 +91,7 @@ class Conductor:
         self._directory_fails = False
         self._failing: dict[str, set[tuple[str, str, int]]] = {}  # the errors of each part since it last went well
         self._closed = False
+        self._upkeep = upkeep
 
     # --- turns --------------------------------------------------------------------------------------------------
 
@@ -138,6 +142,7 @@ class Conductor:
             self._attempt("reading the counters", self.observation.read, self.staff.posts.values(), now)
         if due:
             self._judge_at = now + TICK_S
+            self._attempt("looking after the run folder", self._upkeep.look)
             self._attempt("looking for strangers", self._look_for_strangers)
             self._attempt("judging the members", self._judge, now)
         if self._change is not None:
@@ -213,7 +218,7 @@ class Conductor:
         self._strangers_gone = {
             member.incarnation
             for member in self.map.members.values()
-            if member.name not in self.staff.posts and holder_of(self._config.run, member.name) != member.pid
+            if member.name not in self.staff.posts and not is_holder(self._config.run, member.name, member.pid)
         }
 
     def _take_steps(self, now: float) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..common import limits
-from ..common.config import LOG_LEVELS, check, run_folder, setting
+from ..common.config import LOG_LEVELS, check, setting
 from ..common.errors import ConfigError, DescriptorsTooFew
+from ..common.run_folder import run_folder
 
 CHAT_EXAMPLE = Path(__file__).resolve().parent / "examples" / "chat.py"
 """What runs when no app is given."""

@@ -13,7 +13,7 @@ from typing import Any
 from ..common.clock import Clock
 from ..common.cluster_map import MemberKind
 from ..common.ids import Incarnation
-from ..common.startup import holder_of
+from ..common.startup import is_holder
 from .config import UpConfig
 from .post import Abort, Done, GiveUp, Post, Restart
 from .process import AdoptedProcess, MemberProcess, Process
@@ -115,7 +115,7 @@ class Crew:
             self._judge(post, None, "")
             return
         # After opening: from here on it means the process that holds the name now, whoever gets the pid later.
-        if holder_of(self._config.run, post.name) != post.pid:
+        if not is_holder(self._config.run, post.name, post.pid):
             process.let_go()
             self._judge(post, None, "")
             return

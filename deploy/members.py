@@ -15,9 +15,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..common.startup import holder_of
+from ..common.startup import is_holder
 from .orders import canonical
-from .run_folder import SUPERVISOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,6 @@ class LiveMember:
 def find_members(run: Path) -> list[LiveMember]:
     """All processes of a run folder but supervisors, routers first; forks as well, the last of all."""
     ours = f"--run={run.resolve()}"
-    holders = {holder_of(run, path.stem): path.stem for path in run.glob("*.lock") if path.stem != SUPERVISOR}
     found: dict[int, LiveMember] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
@@ -57,7 +55,7 @@ def find_members(run: Path) -> list[LiveMember]:
             continue
         name = next((word.removeprefix("--name=") for word in argv if word.startswith("--name=")), "")
         name = name if kind in ("router", "shard") else ""
-        found[pid] = LiveMember(name, pid, kind, argv, bool(name) and holders.get(pid) == name, _age_s(pid))
+        found[pid] = LiveMember(name, pid, kind, argv, bool(name) and is_holder(run, name, pid), _age_s(pid))
     for live in list(found.values()):
         if live.holds_name:
             # What stands above a member and looks like it is what has started it: an init of a container, say.
@@ -71,7 +69,7 @@ def find_members(run: Path) -> list[LiveMember]:
 def is_still(run: Path, live: LiveMember) -> bool:
     """Whether the pid means the same process as when it was found."""
     if live.holds_name:
-        return holder_of(run, live.name) == live.pid
+        return is_holder(run, live.name, live.pid)
     return _read_command(live.pid) == (live.kind, live.argv)
 
 

@@ -11,6 +11,7 @@ from ..common.counters import Figure, Reading, read_counters
 from ..common.errors import WireError
 from ..common.liveness import Liveness, Verdict
 from .post import Post, PostState
+from .run_folder import forget
 from .status import FAILED_CONSTRUCTIONS, Rates
 
 log = logging.getLogger("roost.supervisor")
@@ -34,6 +35,7 @@ class Observation:
         self._liveness: dict[str, tuple[int, Liveness]] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._unreadable: set[str] = set()
+        self._unseen: set[str] = set()  # whose last reading is an old one
         self._failed_at: dict[str, float] = {}
 
     @property
@@ -47,17 +49,20 @@ class Observation:
         return {name: figure for reading in self._readings.values() for name, figure in reading.figures.items()}
 
     def read(self, posts: Iterable[Post], now: float) -> None:
-        """Read every member's counters."""
+        """Read every member's counters. One whose file is gone is not judged until it has put it back."""
         for post in posts:
             try:
                 reading = read_counters(self._run / f"{post.name}.counters")
             except FileNotFoundError:
+                self._unseen.add(post.name)
                 continue
             except (OSError, WireError) as error:
                 if post.name not in self._unreadable:
                     log.warning("the counters of %s cannot be read: %s", post.name, error)
                 self._unreadable.add(post.name)
+                self._unseen.add(post.name)
                 continue
+            self._unseen.discard(post.name)
             self._unreadable.discard(post.name)
             before = self._readings.get(post.name)
             failed = (
@@ -79,7 +84,12 @@ class Observation:
         for post in posts:
             reading = self._readings.get(post.name)
             # One that starts or ends has a deadline of its own.
-            if post.state is not PostState.READY or reading is None or reading.pid != post.pid:
+            if (
+                post.state is not PostState.READY
+                or reading is None
+                or reading.pid != post.pid
+                or post.name in self._unseen
+            ):
                 self._liveness.pop(post.name, None)
                 self._verdicts.pop(post.name, None)
                 continue
@@ -118,4 +128,5 @@ class Observation:
         """A post is given up; its figures go, its file as well."""
         for held in (self._readings, self._rates, self._liveness, self._verdicts, self._failed_at):
             held.pop(post.name, None)
-        (self._run / f"{post.name}.counters").unlink(missing_ok=True)
+        self._unseen.discard(post.name)
+        forget(self._run, post.name)

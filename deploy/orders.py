@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..common import limits
-from ..common.config import run_folder
+from ..common.run_folder import run_folder
 
 DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "router": {

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..common.startup import holder_of
+from ..common.last_words import forget_old
+from ..common.run_folder import remove_sockets
+from ..common.startup import forget_name, holder_of
+from ..common.upkeep import is_file
 
 SUPERVISOR = "supervisor"
 """The name under which a supervisor holds its data folder."""
@@ -30,12 +34,41 @@ class Address:
         return f"http://{self.admin_host}:{self.admin_port}"
 
 
-def write_address(run: Path, address: Address) -> None:
-    """Leave *address* for the commands, whole or not at all."""
-    fresh = run / f"{_FILE}.new"
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(asdict(address), file)
-    fresh.replace(run / _FILE)
+class AddressFile:
+    """Where *address* lies for the commands, whole or not at all.
+
+    Args:
+        run: The run folder.
+        address: What to write.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+
+    def __init__(self, run: Path, address: Address) -> None:
+        self.path = run / _FILE
+        self._text = json.dumps(asdict(address))
+        self._file = (0, 0)
+        self.restore()
+
+    def restore(self) -> bool:
+        """Write the file if it is gone, or if another one is in its place.
+
+        Returns:
+            Whether it was gone.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if is_file(self.path, *self._file):
+            return False
+        fresh = self.path.with_suffix(".new")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(self._text)
+            info = os.fstat(file.fileno())
+        fresh.replace(self.path)
+        self._file = info.st_dev, info.st_ino
+        return True
 
 
 def read_address(run: Path) -> Address | None:
@@ -57,6 +90,21 @@ def live_members(run: Path) -> dict[str, int]:
         if pid is not None and path.stem != SUPERVISOR:
             found[path.stem] = pid
     return found
+
+
+def forget(run: Path, name: str) -> None:
+    """Remove what the member *name*, which has ended for good, has left."""
+    forget_name(run, name)
+    remove_sockets(run, name)
+    forget_old(run, name, keep=0)
+    (run / f"{name}.counters").unlink(missing_ok=True)
+
+
+def forget_all_but(run: Path, names: Collection[str]) -> None:
+    """Remove what members have left that have ended and are none of *names*."""
+    for path in run.glob("*.lock"):
+        if path.stem not in names and path.stem != SUPERVISOR and holder_of(run, path.stem) is None:
+            forget(run, path.stem)
 
 
 def sweep(run: Path, *, keep: Path | None = None) -> None:

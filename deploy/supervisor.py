@@ -30,6 +30,7 @@ from ..common.errors import AppError, DataFolderInUse, DirectoryError, RoostErro
 from ..common.ids import Incarnation
 from ..common.logs import install_logging, line
 from ..common.processes import kill_member
+from ..common.run_folder import make_data_folder
 from ..common.startup import (
     UNEXPECTED_EXIT_CODE,
     hold_name,
@@ -37,6 +38,7 @@ from ..common.startup import (
     report_error,
     report_ready,
 )
+from ..common.upkeep import Upkeep
 from . import ports
 from .admin import AdminServer, make_app
 from .adoption import Adopted, adopt, in_map
@@ -48,7 +50,7 @@ from .members import LiveMember, find_members, is_router
 from .orders import told
 from .post import Abort, GiveUp, Post, PostState
 from .reloading import CANARY_S, QUIET_S, Reload
-from .run_folder import SUPERVISOR, Address, sweep, write_address
+from .run_folder import SUPERVISOR, Address, AddressFile, forget_all_but, sweep
 from .scaling import Scaling
 from .source_watch import PAGES, SOURCES, SourceWatch
 from .staffing import Staff, listed, shard_name
@@ -95,6 +97,7 @@ class Supervisor:
         self._trial: Trial | None = None
         self._swap: Swap | None = None
         self._terminal = Terminal()
+        self._upkeep = Upkeep()
 
     # --- the whole life -----------------------------------------------------------------------------------------
 
@@ -111,8 +114,11 @@ class Supervisor:
         self._listen_to_signals()
         self._descriptors = raise_descriptor_limit()  # the members inherit it
         config.check_descriptors(self._descriptors)
+        make_data_folder(config.data)
         with contextlib.ExitStack() as held:
-            held.callback(hold_name(config.run, SUPERVISOR).release)
+            name = hold_name(config.run, SUPERVISOR)
+            held.callback(name.release)
+            self._upkeep.add(name)
             living = find_members(config.run)
             serves_port = any(self._listens_here(live) for live in living)
             held.callback(ports.Reservation(config.host, config.port, shared=serves_port).close)
@@ -122,8 +128,18 @@ class Supervisor:
             staff = self._staff_from(living, directory)
             if self._adopted is None:
                 sweep(config.run, keep=config.run / f"{SUPERVISOR}.lock")
+            else:
+                forget_all_but(
+                    config.run, {*staff.posts, *(member.name for member in directory.map().members.values())}
+                )
             self._conductor = Conductor(
-                config, staff, directory, self._clock, announce=self._announce, on_lost=self._lost
+                config,
+                staff,
+                directory,
+                self._clock,
+                upkeep=self._upkeep,
+                announce=self._announce,
+                on_lost=self._lost,
             )
             try:
                 async with self._serve_admin(listening.getsockname()[1], listening):
@@ -473,7 +489,7 @@ class Supervisor:
         token = secrets.token_urlsafe(24)
         address = Address(os.getpid(), ADMIN_HOST, port, token, self.config.url)
         self._admin = address.admin
-        write_address(self.config.run, address)
+        self._upkeep.add(AddressFile(self.config.run, address))
         server = AdminServer(make_app(self, token=token))
         serving = asyncio.ensure_future(server.run_on(listening))
         try:

@@ -39,6 +39,7 @@ from ..common.last_words import last_words_path, read_last_words
 from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
 from ..common.startup import hold_name, raise_descriptor_limit, report_ready
+from ..common.upkeep import Upkeep
 from . import development
 from .auto_response import Reports
 from .config import RouterConfig
@@ -124,6 +125,7 @@ class Router:
         self._retirement: Retirement | None = None
         self._retires_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._upkeep = Upkeep()
         self._second = 0
         self._drained = asyncio.Event()
         counters = self.counters
@@ -149,7 +151,8 @@ class Router:
         self._loop.set_exception_handler(self._unseen_error)
         self._check_descriptors()
         async with contextlib.AsyncExitStack() as closing:
-            closing.callback(hold_name(config.run, config.name).release)
+            held = hold_name(config.run, config.name)
+            closing.callback(held.release)
             directory = SqliteDirectory(config.data / FILE_NAME)
             closing.callback(directory.close)
             me = directory.join(MemberKind.ROUTER, config.name, os.getpid(), lambda _: "", ())
@@ -172,6 +175,7 @@ class Router:
             counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
             closing.callback(counter_file.close)
             counter_file.start(self._loop)
+            self._upkeep = Upkeep(held, counter_file)
             self._tick()
             closing.callback(self._stop_ticking)
             enter(directory, me)
@@ -299,6 +303,7 @@ class Router:
                 # Those that the bound of all windows had stopped.
                 self._attempt("going on with what was stopped", self._forwarding.go_on)
             self._attempt("collecting garbage", self._collector.on_second)
+            self._attempt("looking after the run folder", self._upkeep.look)
             counters.slots_attached = self._forwarding.attached
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)

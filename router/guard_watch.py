@@ -19,7 +19,7 @@ from ..common.directory import FILE_NAME, SqliteDirectory, update
 from ..common.errors import DirectoryError, WireError
 from ..common.ids import Incarnation
 from ..common.processes import is_running, kill_member
-from ..common.startup import holder_of
+from ..common.startup import holder_of, is_holder
 from .guard import Guard, Sight, map_without
 
 log = logging.getLogger("roost.router")
@@ -50,6 +50,7 @@ class GuardWatch:
         self._map = ClusterMap()
         self._task: asyncio.Task[None] | None = None
         self._guarding = False
+        self._supervisor = 0
         self._failing = False
         self._closing = False
 
@@ -95,7 +96,10 @@ class GuardWatch:
                 self._failing = False
 
     async def _step(self) -> None:
-        guarding = holder_of(self._run, SUPERVISOR) is None
+        holder = holder_of(self._run, SUPERVISOR)
+        # One whose lock was tidied away puts it back within a second.
+        self._supervisor = holder or (self._supervisor if is_holder(self._run, SUPERVISOR, self._supervisor) else 0)
+        guarding = holder is None and not self._supervisor
         if guarding != self._guarding:
             self._guarding = guarding
             log.warning("no supervisor lives: watching the others" if guarding else "a supervisor lives again")
@@ -127,8 +131,7 @@ class GuardWatch:
                 directory.close()
 
     def _see(self, member: Member) -> Sight:
-        holder = holder_of(self._run, member.name)
-        if holder is None or holder not in (0, member.pid):  # 0: somebody is just taking it
+        if not is_holder(self._run, member.name, member.pid):
             return Sight(False)
         try:
             reading = read_counters(self._run / f"{member.name}.counters")

@@ -26,7 +26,6 @@ from functools import partial
 from ..common.clock import SystemClock
 from ..common.cluster_map import ClusterMap, MemberKind
 from ..common.collector import Collector
-from ..common.config import ipc_endpoint
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import Expelled, LinkBroken
@@ -34,7 +33,9 @@ from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
 from ..common.records import OutputWriter, read_events
+from ..common.run_folder import ipc_endpoint, remove_sockets
 from ..common.startup import DEFECT_EXIT_CODE, hold_name, raise_descriptor_limit, report_ready
+from ..common.upkeep import Upkeep
 from .config import ShardConfig
 from .counters import ShardCounters
 from .development import debugging, load_or_note
@@ -72,6 +73,7 @@ class Shard:
         self._expelled: Expelled | None = None
         self._broken: LinkBroken | None = None
         self._second: asyncio.TimerHandle | None = None
+        self._upkeep = Upkeep()
 
     async def serve(self) -> None:
         """Run until told to stop, then drain.
@@ -88,7 +90,8 @@ class Shard:
         offer_to_be_killed()
         limit_memory(config.memory_limit_bytes)
         async with contextlib.AsyncExitStack() as closing:
-            closing.callback(hold_name(config.run, config.name).release)
+            held = hold_name(config.run, config.name)
+            closing.callback(held.release)
             directory = SqliteDirectory(config.data / FILE_NAME, initial_shards=config.initial_shards)
             closing.callback(directory.close)
             me = directory.join(
@@ -101,6 +104,7 @@ class Shard:
             )
             self._incarnation = me.incarnation
             forget_old(config.run, config.name)
+            remove_sockets(config.run, config.name)
             last_words = LastWords(last_words_path(config.run, config.name, me.incarnation))
             closing.callback(last_words.close)
             self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters, last_words)
@@ -132,6 +136,7 @@ class Shard:
                 held=lambda: counters.sockets + counters.objects_awake,
                 traffic=lambda: counters.events + counters.sends,
             )
+            self._upkeep = Upkeep(held, counter_file, acceptor)
             self._on_second(collector)
             closing.callback(self._stop_seconds)
             watchdog = Watchdog(host)
@@ -203,6 +208,7 @@ class Shard:
     def _on_second(self, collector: Collector) -> None:
         self._second = self._loop.call_later(1.0, self._on_second, collector)
         collector.on_second()
+        self._upkeep.look()
         if self._host is not None:
             self._host.count_objects()
 

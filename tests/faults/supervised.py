@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import Any
 
 from roost.common.cluster_map import ClusterMap
-from roost.common.config import run_folder
 from roost.common.counters import read_counters
 from roost.common.directory import FILE_NAME, SqliteDirectory
 from roost.common.ids import id_from_name, slot_of
 from roost.common.processes import python_words
+from roost.common.run_folder import run_folder
 from roost.deploy import client
 from roost.deploy.run_folder import live_members
 from tests.cluster import DEFECTS, ON_PURPOSE, REPOSITORY, free_port

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from roost.common.cluster_map import ClusterMap
-from roost.common.config import run_folder
 from roost.common.directory import FILE_NAME, SqliteDirectory
 from roost.common.processes import python_words
+from roost.common.run_folder import run_folder
 from roost.deploy import client
 from tests.cluster import REPOSITORY, free_port
 
@@ -115,7 +115,7 @@ class Roost:
 
     def status(self) -> dict[str, Any]:
         """What ``roost status --json`` says, without a process for each look."""
-        return client.status(self.data).to_dict()
+        return client.status(self.data, self.run).to_dict()
 
     def member(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = next(member for member in self.status()["members"] if member["name"] == name)

@@ -229,6 +229,11 @@ def holder_of(run: object, name: str) -> int | None:
     return None if holder is None else holder.pid
 
 
+def is_holder(run: object, name: str, pid: int) -> bool:
+    """Whether that process holds *name*, in the place of ``startup.is_holder``."""
+    return holder_of(run, name) == pid
+
+
 def kill_member(run: object, name: str, pid: int, deadline_s: float = 0.0) -> bool:
     """In the place of ``processes.kill_member``."""
     cluster = current_cluster()
@@ -387,6 +392,7 @@ _COMMON: dict[str, Any] = {
     "SqliteDirectory": SimDirectory.of_current,
     "MapWatch": SimMapWatch,
     "CounterFile": Nothing,
+    "Upkeep": Nothing,
     "Collector": Nothing,
     "hold_name": HeldName.hold,
     "raise_descriptor_limit": lambda: 1 << 20,
@@ -404,6 +410,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
     router_guard: {
         "SqliteDirectory": SimDirectory.of_current,
         "holder_of": holder_of,
+        "is_holder": is_holder,
         "is_running": lambda pid: False,
         "kill_member": kill_member,
         "read_counters": read_counters,
@@ -415,6 +422,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
         "Watchdog": Nothing,
         "LastWords": SimLastWords,
         "forget_old": lambda run, name: None,
+        "remove_sockets": lambda run, name: None,
         "limit_memory": lambda limit: None,
         "offer_to_be_killed": lambda: None,
     },

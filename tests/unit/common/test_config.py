@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,12 @@ from roost.common.config import (
     MemberConfig,
     check,
     describe,
-    ipc_endpoint,
-    make_run_folder,
     parse,
-    run_folder,
     setting,
     to_argv,
 )
 from roost.common.errors import ConfigError
-from roost.common.ids import Incarnation
+from roost.common.run_folder import run_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,50 +133,3 @@ def test_a_type_that_no_command_line_gives_is_a_defect() -> None:
     made = dataclasses.make_dataclass("Odd", [("x", dict, setting(None, help="odd"))], frozen=True)
     with pytest.raises(TypeError, match="setting x"):
         check(made())
-
-
-# --- folders ------------------------------------------------------------------------------------------------------
-
-
-def test_a_data_folder_has_one_run_folder_however_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "link").symlink_to("d")
-    monkeypatch.setenv("TMPDIR", "/elsewhere")
-    folders = {run_folder(Path(text)) for text in ("d", "./d", "x/../d", str(tmp_path / "d"), "link")}
-    assert len(folders) == 1
-    folder = folders.pop()
-    assert folder.parent == Path("/tmp")
-    assert run_folder(Path("e")) != folder
-
-
-def test_the_run_folder_is_its_owners_alone(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    make_run_folder(run)
-    assert run.stat().st_mode & 0o777 == 0o700
-    make_run_folder(run)
-    run.chmod(0o755)
-    with pytest.raises(ConfigError, match="only its owner"):
-        make_run_folder(run)
-
-
-def test_a_link_in_the_place_of_the_run_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir(mode=0o700)
-    (tmp_path / "run").symlink_to("real")
-    with pytest.raises(ConfigError, match="only its owner"):
-        make_run_folder(tmp_path / "run")
-
-
-def test_a_run_folder_in_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be made: No such file"):
-        make_run_folder(tmp_path / "a" / "b")
-
-
-def test_a_socket_path_fits_or_is_refused() -> None:
-    run = run_folder(Path("x"))
-    assert ipc_endpoint(run, "shard-1", Incarnation(7)) == f"ipc://{run}/shard-1-7.sock"
-    longest = ipc_endpoint(run, "x" * 32, Incarnation(0xFFFFFFFF))
-    assert len(os.fsencode(longest)) - len("ipc://") <= 107
-    with pytest.raises(ConfigError, match="108 bytes and may have 107"):
-        ipc_endpoint(Path("/" + "ü" * 48), "a", Incarnation(123))

@@ -13,6 +13,7 @@ from roost.common.clock import SystemClock
 from roost.common.cluster_map import Member, MemberKind
 from roost.common.directory import FILE_NAME, SqliteDirectory, update
 from roost.common.ids import Incarnation
+from roost.common.upkeep import Upkeep
 from roost.deploy import conductor as conductor_module
 from roost.deploy.changes import Change, Outcome, Seen
 from roost.deploy.conductor import Conductor
@@ -45,6 +46,7 @@ async def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         Staff(UpConfig(data=tmp_path)),
         directory,
         SystemClock(),
+        upkeep=Upkeep(),
         announce=lambda line: None,
         on_lost=lambda post, verdict: None,
     )

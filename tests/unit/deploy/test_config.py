@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from roost.common.config import describe, parse, run_folder, to_argv
+from roost.common.config import describe, parse, to_argv
 from roost.common.errors import ConfigError
+from roost.common.run_folder import run_folder
 from roost.deploy.config import CHAT_EXAMPLE, UpConfig
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.config import describe, run_folder
+from roost.common.config import describe
+from roost.common.run_folder import run_folder
 from roost.deploy.config import UpConfig
 from roost.deploy.orders import DEFAULTS, canonical, same_orders
 from roost.router.config import RouterConfig

@@ -14,7 +14,7 @@ from roost.common.startup import HeldName, hold_name
 from roost.deploy import client
 from roost.deploy.background import OLD_LOG_BYTES, BackgroundStartFailed, log_path, start_in_background
 from roost.deploy.config import UpConfig
-from roost.deploy.run_folder import SUPERVISOR, Address, read_address, write_address
+from roost.deploy.run_folder import SUPERVISOR, Address, AddressFile, read_address
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def address(pid: int) -> Address:
 def test_only_the_supervisor_that_lives_is_asked(tmp_path: Path, held: HeldName) -> None:
     run = tmp_path / "run"
     assert read_address(run) is None
-    write_address(run, address(os.getpid()))
+    AddressFile(run, address(os.getpid()))
     assert read_address(run) == address(os.getpid())
     # The file of one that was killed, while the next one starts.
-    write_address(run, address(os.getpid() + 1))
+    AddressFile(run, address(os.getpid() + 1))
     assert read_address(run) is None
     with pytest.raises(client.ClusterUnreachable, match="is starting or ending"):
         client.find(tmp_path, run)
@@ -61,7 +61,7 @@ def test_whoever_interrupts_the_command_hears_that_the_change_goes_on(
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    write_address(tmp_path / "run", address(os.getpid()))
+    AddressFile(tmp_path / "run", address(os.getpid()))
     monkeypatch.setattr(client, "ask", ask)
     monkeypatch.setattr("time.sleep", interrupt)
     said: list[str] = []
