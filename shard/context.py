@@ -156,7 +156,7 @@ class DurableObjectState:
             ApiError, ValueError, UnicodeEncodeError: As for ``WebSocket.send``.
         """
         handles = self.get_web_sockets(tag)
-        left_out = (exclude,) if isinstance(exclude, WebSocket) else tuple(exclude)
+        left_out = frozenset((exclude,) if isinstance(exclude, WebSocket) else exclude)
         for each in left_out:
             check_web_socket(each, "the exclude of broadcast()")
         payload, told = payload_of(message), 0

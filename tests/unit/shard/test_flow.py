@@ -390,6 +390,22 @@ async def test_held_output_is_bounded_and_leaves_room_for_others() -> None:
 
 
 @on_virtual_time
+async def test_a_broadcast_goes_past_a_socket_that_has_no_room() -> None:
+    world, (counter, *others) = await world_of(3)
+    world.router.room(counter, 0)
+    ctx = talker(world).activation.instance.ctx
+    with pytest.raises(OutboxFull):
+        for number in range(OUTBOX_BYTES // MIB):
+            handle(world).send(bytes([number]) * MIB)
+    message = b"to all" * (MIB // 6)
+    with pytest.raises(OutboxFull):
+        ctx.broadcast(message)
+    sent = [record for record in await after(world.router) if record[0] == "send" and record[2] == message]
+    assert sorted(target for record in sent for target in record[1]) == others, "the slow one has no room, they have"
+    assert ctx.broadcast("x", exclude=[handle(world)]) == 2
+
+
+@on_virtual_time
 async def test_a_payload_that_many_wait_for_counts_once() -> None:
     world, counters = await world_of(100)
     for counter in counters:
