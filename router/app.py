@@ -101,7 +101,10 @@ class Router:
             least_rate=config.least_rate,
             all_send_buffers_bytes=config.all_send_buffers_bytes,
             all_windows_bytes=config.all_windows_bytes,
+            on_work=self._work_soon,
         )
+        self._work_planned = False
+        self._due = 0.0
         self._output = Output(self._output_soon)
         self._output_planned = False
         self._forwarding = Forwarding(
@@ -235,7 +238,7 @@ class Router:
         assert self._dialer is not None
         link = self._dialer.connect(member.incarnation, member.endpoint)
         link.name = member.name
-        link.on_unblocked = lambda _: self._forwarding.go_on()
+        link.on_unblocked = lambda _: self._forwarding.unblocked(link)
         # The map says so only when somebody has replaced it. Until then nothing should go to a dead process: what is
         # parked meanwhile has certainly not been delivered.
         if member.endpoint.startswith("ipc:"):
@@ -292,16 +295,16 @@ class Router:
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_S, self._tick)
-        wheel, counters = self._wheel, self.counters
-        wheel.advance(self._clock.now())
+        wheel, counters, now = self._wheel, self.counters, self._clock.now()
+        self._note_turn(now - self._due if self._due else 0.0)
+        self._due = now + TICK_S
+        wheel.advance(now)
+        self._shared.on_tick()
         self._attempt("telling of automatic responses", self._shared.reports.flush)
         self._attempt("looking for clients that take nothing", lambda: self._shared.send_buffers.look(wheel.tick))
         if wheel.tick >= self._second:
             self._second = wheel.tick + _TICKS_A_SECOND
             self._attempt("looking after what is parked", self._forwarding.on_second)
-            if self._shared.stopped:
-                # Those that the bound of all windows had stopped.
-                self._attempt("going on with what was stopped", self._forwarding.go_on)
             self._attempt("collecting garbage", self._collector.on_second)
             self._attempt("looking after the run folder", self._upkeep.look)
             counters.slots_attached = self._forwarding.attached
@@ -317,6 +320,25 @@ class Router:
     def _stop_ticking(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _note_turn(self, seconds: float) -> None:
+        """A turn of the loop has taken *seconds* at least."""
+        self.counters.longest_turn_us = max(self.counters.longest_turn_us, int(seconds * 1e6))
+
+    def _work_soon(self) -> None:
+        if not self._work_planned:
+            self._work_planned = True
+            self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        self._work_planned = False
+        work, more = self._shared.work, True
+        try:
+            more = work.run()
+        finally:
+            if more:
+                self._work_soon()
+        self._note_turn(work.longest_turn)
 
     def _output_soon(self) -> None:
         if not self._output_planned:

@@ -9,6 +9,10 @@ measure of (a property test compares the two).
 Nearly all frames are whole messages of less than 64 KiB, in one piece with nothing before them: ``receive`` takes those
 apart at once. Anything else goes byte range by byte range through ``_read``, whose state is three parts: the head that
 is incomplete, the data frame whose payload is coming, and the message that is not finished.
+
+Bytes are taken apart in **steps**: of ``STEP_FRAMES`` frames, or as much payload as takes as long. One read of a socket
+may hold 40,000 frames, or 256 MiB deflated. What is left after a step waits as it came (``unparsed``), which takes less
+memory than what would become of it, until ``go_on``.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ except ImportError:  # a platform without the compiled part
 
 from .frames import INVALID_DATA, MESSAGE_TOO_BIG, NO_STATUS, PROTOCOL_ERROR, pong_frame
 
+STEP_FRAMES = 64
+"""Frames that are taken apart at once: some 0.2 ms."""
+
 ClientFrame = tuple[Opcode, bytes]
 """TEXT or BINARY with a whole message, text being valid UTF-8; or CLOSE with its body as it came."""
 
@@ -36,6 +43,13 @@ _MASKED, _LENGTH = 0x80, 0x7F
 _HEAD_BYTES = 6
 """Of a masked frame of less than 126 bytes: two bytes and the mask (RFC 6455 5.2)."""
 _MAX_CONTROL_BYTES = 125
+_STEP = range(STEP_FRAMES)
+_PLAIN_BYTES = 16 << 10
+"""Bytes of payload that take about as long as a frame of their own."""
+_INFLATED_BYTES = 4 << 10
+"""The same for bytes that come out of a deflated payload."""
+_DEFLATED_BYTES = 4 << 10
+"""Bytes that are inflated at once: what they leave over is copied."""
 _EMPTY_BLOCK = b"\x00\x00\xff\xff"
 """What a sender of compressed messages leaves out at the end (RFC 7692 7.2.1)."""
 
@@ -65,8 +79,9 @@ class ClientFrames:
         failure: How the client has broken the protocol. What it sends after that is not looked at.
         held: Bytes that have come of the message that is not finished.
         left: Bytes that are still to come of its present frame.
-        has_news: More than plain frames has come: one of these four may have changed. For the caller to reset.
+        has_news: More than plain frames has come: one of these five may have changed. For the caller to reset.
         pongs: Frames that answer the client's pings; for the caller to write and clear.
+        unparsed: Bytes that wait for ``go_on``.
     """
 
     __slots__ = (
@@ -79,17 +94,19 @@ class ClientFrames:
         "_max_message_bytes",
         "_message",
         "_opcode",
+        "_rest",
         "_tail",
         "failure",
         "has_news",
         "held",
         "left",
         "pongs",
+        "unparsed",
     )
 
     def __init__(self, max_message_bytes: int, inflate_bits: int = 0) -> None:
         self.failure: ClientError | None = None
-        self.held = self.left = 0
+        self.held = self.left = self.unparsed = 0
         self.has_news = False
         self.pongs: list[bytes] = []
         self._max_message_bytes = max_message_bytes
@@ -102,19 +119,23 @@ class ClientFrames:
         self._message: bytearray | None = None
         self._opcode = _TEXT
         self._decoder: zlib._Decompress | None = None
-        self._tail = b""
+        self._tail = self._rest = b""
 
-    def receive(self, data: bytes) -> list[ClientFrame]:
-        """Take bytes of the client. Look at ``has_news`` afterwards.
+    def receive(self, data: bytes, start: int = 0) -> list[ClientFrame]:
+        """Take bytes of the client, from *start* on, and a step of them apart. Look at ``has_news`` afterwards.
 
         Returns:
             What is complete, in order. Nothing comes after a Close or a failure.
         """
+        if self.unparsed:
+            self._keep(self._rest[-self.unparsed :] + data, 0)
+            return []
         frames: list[ClientFrame] = []
-        start = 0
         if self._message is None and self._head is None and not self._inflate_bits and not self._is_over:
             end = len(data)
-            while end - start >= _HEAD_BYTES:
+            for _ in _STEP:
+                if end - start < _HEAD_BYTES:
+                    break
                 first, length = data[start], data[start + 1] - _MASKED
                 if first != _WHOLE_TEXT and first != _WHOLE_BINARY:
                     break
@@ -143,35 +164,57 @@ class ClientFrames:
         if not self._is_over:
             self.has_news = True
             try:
-                self._read(data, start, frames)
+                start = self._read(data, start, frames)
             except ClientError as error:
                 self.failure = error
                 self.give_up()
+            if start < len(data) and not self._is_over:
+                self._keep(data, start)
         return frames
+
+    def go_on(self) -> list[ClientFrame]:
+        """Take another step of what is unparsed apart, as ``receive`` does."""
+        data, self._rest = self._rest, b""
+        start, self.unparsed = len(data) - self.unparsed, 0
+        self.has_news = True
+        return self.receive(data, start)
+
+    def _keep(self, data: bytes, start: int) -> None:
+        self._rest, self.unparsed = data, len(data) - start
+        self.has_news = True
 
     def give_up(self) -> None:
         """Look at nothing more of what the client sends, and forget what is not finished."""
         self._is_over = self.has_news = True
         self._head = self._message = self._decoder = None
-        self.held = self.left = 0
+        self._rest = b""
+        self.held = self.left = self.unparsed = 0
 
-    def _read(self, data: bytes, start: int, frames: list[ClientFrame]) -> None:
-        """Take *data* from *start* on apart.
+    def _read(self, data: bytes, start: int, frames: list[ClientFrame]) -> int:
+        """Take *data* from *start* on apart, as far as a step goes in which *frames* came before.
+
+        Returns:
+            Where it stopped.
 
         Raises:
             ClientError: There is something wrong in it. What was complete before is in *frames*.
         """
-        end = len(data)
-        while start < end and not self._is_over:
+        end, budget = len(data), STEP_FRAMES - len(frames)
+        while start < end and budget > 0 and not self._is_over:
             if self.left:
                 stop = min(start + self.left, end)
-                self._take_payload(data[start:stop] if stop - start < end else data)
-                self.left -= stop - start
-                start = stop
+                if self._decoder is not None:
+                    stop = min(stop, start + _DEFLATED_BYTES)
+                used, cost = self._take_payload(data[start:stop] if stop - start < end else data, budget)
+                budget -= cost
+                self.left -= used
+                start += used
                 if not self.left:
                     self._end_frame(frames)
             else:
+                budget -= 1
                 start = self._take_head(data, start, frames)
+        return start
 
     # --- heads and control frames ---
 
@@ -266,28 +309,32 @@ class ClientFrames:
     def _too_big(self, size: str) -> ClientError:
         return ClientError(MESSAGE_TOO_BIG, f"a message of {size} is larger than {self._max_message_bytes:,} bytes")
 
-    def _take_payload(self, piece: bytes) -> None:
-        mask = self._mask
-        turn = len(piece) & 3
-        plain = apply_mask(piece, mask)
+    def _take_payload(self, piece: bytes, budget: int) -> tuple[int, int]:
+        """Go on with a frame's payload; returns how much of *piece* was used, and what of *budget*."""
+        mask, used = self._mask, len(piece)
+        plain, cost = apply_mask(piece, mask), 1 + used // _PLAIN_BYTES
+        if self._decoder is not None:
+            plain, left = self._inflate(plain, budget * _INFLATED_BYTES)
+            used -= left
+            cost += len(plain) // _INFLATED_BYTES
+        turn = used & 3
         if turn:
             self._mask = mask[turn:] + mask[:turn]
-        if self._decoder is None:
-            self._add(plain)
-        else:
-            self._inflate(plain)
+        self._add(plain)
+        return used, cost
 
-    def _inflate(self, piece: bytes) -> None:
+    def _inflate(self, piece: bytes, limit: int) -> tuple[bytes, int]:
+        """Inflate *piece* to at most *limit* bytes; returns them, and how much of *piece* is left for next time."""
         decoder = self._decoder
         assert decoder is not None
         room = self._max_message_bytes - self.held
         try:
-            plain = decoder.decompress(piece, room + 1)  # at most that, whatever a bomb would make of it
+            plain = decoder.decompress(piece, min(room + 1, limit))  # whatever a bomb would make of it
         except zlib.error as error:
             raise ClientError(PROTOCOL_ERROR, "invalid compressed data") from error
         if len(plain) > room:
             raise self._too_big("more, inflated,")
-        self._add(plain)
+        return plain, len(decoder.unconsumed_tail)
 
     def _add(self, plain: bytes) -> None:
         message = self._message
@@ -318,7 +365,8 @@ class ClientFrames:
         if not self._fin:
             return
         if self._decoder is not None:
-            self._inflate(_EMPTY_BLOCK)
+            # What the decoder may still keep is the end of one match, 258 bytes.
+            self._add(self._inflate(_EMPTY_BLOCK, _INFLATED_BYTES)[0])
             self._decoder = None
         if self._tail:
             self._tail = b""

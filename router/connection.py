@@ -10,9 +10,11 @@ Events of a connection are numbered in its window. The last is always CLOSED or 
 turns false with it. Nothing comes after it, whatever the client does.
 
 Reading stops when an event cannot be taken: its window is full, its object is held, its link is blocked, or the router
-holds too much. The frames that were parsed already wait in ``_backlog``, TCP is not read, and no deadline runs
-against the client; ``go_on`` tries again. A connection that is lost or failed while it is stopped first delivers its
-backlog, then the end. So the order of events is the order of the wire.
+holds too much. The frames that were parsed already, a step's at most, wait in ``_backlog``, TCP is not read, and no
+deadline runs against the client. What it waits for calls ``go_on``: an acknowledgement, or the ``gate`` (see ``work``)
+of its object or of all windows. Reading also stops while more has come than a step's worth of frames: the connection
+takes its turn with others (``work``) until nothing is left. A connection that is lost or failed meanwhile first
+delivers what it has sent, then the end. So the order of events is the order of the wire.
 
 A client that breaks the protocol may have sent valid messages before, whose answers are on their way. So the connection
 does not fail at once: it is *failing* until the object is done with all events before, and their output is written, or
@@ -38,6 +40,7 @@ from .outlet import Outlet
 from .states import State, Trigger, after
 from .surroundings import Surroundings, Transport
 from .window import End, Window
+from .work import Gate
 
 log = logging.getLogger("roost.router")
 
@@ -74,6 +77,7 @@ class Connection(Outlet):
         window_bits: Window of outgoing compression, 0 without.
         attachment: The serialised attachment, ``None`` when never set.
         window: Its events that are not acknowledged.
+        gate: Where it waits for something else than room in its window; ``None`` if it does not.
     """
 
     __slots__ = (
@@ -86,6 +90,7 @@ class Connection(Outlet):
         "_heard",
         "_is_crowded",
         "_is_failing",
+        "_late_pong",
         "_ordinal",
         "_pinged",
         "_protocol",
@@ -95,6 +100,7 @@ class Connection(Outlet):
         "attachment",
         "entry",
         "expects_events",
+        "gate",
         "known",
         "mode",
         "state",
@@ -123,6 +129,8 @@ class Connection(Outlet):
         self._end_seq = 0
         self._backlog: list[ClientFrame] | None = None
         self._backlog_bytes = 0
+        self.gate: Gate | None = None
+        self._late_pong = b""
         self._is_failing = self._is_crowded = False
         self._heard = self._pinged = 0
         entry.connections[number] = self
@@ -202,11 +210,52 @@ class Connection(Outlet):
                 self._backlog_bytes += _bytes_of(frames)
                 protocol.has_news = True
         if protocol.has_news:
-            self._account(protocol)
-            if protocol.pongs:
-                self._answer(protocol)
-            if protocol.failure is not None and self._backlog is None:
+            self._look_after(protocol)
+
+    def work(self) -> bool:
+        """Take a step of what has come and is not parsed.
+
+        Returns:
+            Whether there is more, that can be taken now.
+        """
+        protocol = self._protocol
+        if protocol is None or not protocol.unparsed or self._backlog is not None:
+            return False  # it is over; or stopped, and ``go_on`` brings it back
+        frames = protocol.go_on()
+        if frames:
+            self._take(frames)
+        self._look_after(protocol)
+        if self._backlog is not None:
+            return False
+        if protocol.unparsed:
+            return True
+        self._taken_all()
+        return False
+
+    def _look_after(self, protocol: ClientFrames) -> None:
+        """What nearly all that clients send does not need."""
+        self._account(protocol)
+        if protocol.pongs:
+            self._answer(protocol)
+        if self._backlog is None:
+            if protocol.unparsed:
+                if self._transport is not None:
+                    self._transport.pause_reading()
+                self._shared.work.add(self)
+            elif protocol.failure is not None:
                 self._settle()
+
+    def _taken_all(self) -> None:
+        """Nothing is left of what has come: read on, or see to the end."""
+        if self.state is _GHOST and self._protocol is not None:
+            self._protocol.give_up()  # no more of a message comes
+        self._resume()
+        self._settle()
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something that the client has sent waits to be taken."""
+        return self._backlog is not None or (self._protocol is not None and self._protocol.unparsed > 0)
 
     def eof_received(self) -> bool:
         """The client sends no more bytes.
@@ -230,13 +279,14 @@ class Connection(Outlet):
         shared = self._shared
         self._to(Trigger.LOST)
         self._gone()
-        if self._protocol is not None:
-            self._protocol.give_up()  # no more of a message comes
-        self._shared.unfinished.update(self, 0, 0)
         self._set_crowded(False)
         shared.counters.connections -= 1
         oldest = shared.connections.haunt(self)
-        if self._backlog is None:
+        if self._protocol is not None:
+            if not self._protocol.unparsed:
+                self._protocol.give_up()  # no more of a message comes
+            self._account(self._protocol)
+        if not self.has_input:
             self._settle()
         if oldest is not None and oldest.state is _GHOST:
             shared.counters.ghosts_dropped += 1
@@ -253,26 +303,27 @@ class Connection(Outlet):
             room = shared.window_share()
             shut = shut or not room
         written = False
+        answers, stopped_at, close, gate = 0, -1, None, None
         for position, (opcode, payload) in enumerate(frames):
             if opcode is _TEXT:
                 binary = False
             elif opcode is _BINARY:
                 binary = True
             else:
-                self._client_closed(payload)
+                close = payload
                 break
             if not self.expects_events:
                 continue
             if not binary and payload == entry.auto_request and self.mode is AcceptMode.HIBERNATABLE:
                 if self.is_far_over:  # it asks and does not take the answers
-                    self._stop(frames[position:], False)
+                    stopped_at, gate = position, None
                     break
-                self._respond()
+                answers += self._note_answer()
                 continue
             size = len(payload)
             events = window.events
             if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + size > room)):
-                self._stop(frames[position:], shut or room < WINDOW_BYTES)
+                stopped_at, gate = position, shared.gate(entry, room)
                 break
             counters.window_bytes += size
             counters.messages_in += 1
@@ -287,28 +338,53 @@ class Connection(Outlet):
                 written = True
         if written:
             link.flush_message()  # type: ignore[union-attr]  # written only with a link
+        if answers:
+            counters.auto_responses += answers
+            self.write(entry.auto_frame * answers)  # which may close the connection: it is too slow
+        if close is not None:
+            self._client_closed(close)
+        elif stopped_at >= 0:
+            frames = frames[stopped_at:] if stopped_at else frames
+            if self.expects_events:
+                self._stop(frames, gate)
+            else:
+                self._take(frames)  # nobody waits for them now: none of them stops it
 
     def answered_automatically(self, time: float) -> None:
         """The shard has answered in the object's place at *time*, Unix seconds."""
         self._auto_time = max(self._auto_time or time, time)
 
-    def _respond(self) -> None:
-        """Answer in the object's place; not after its close(), nor is the message passed on then."""
+    def _note_answer(self) -> bool:
+        """Note that the client is answered in the object's place; not after its close(), nor is the message passed on
+        then. The answers to all that was read together are written together."""
         if not self.writable:
-            return
+            return False
         shared, link = self._shared, self.entry.link
         self._auto_time = now = shared.wall()
-        self.write(self.entry.auto_frame)
-        shared.counters.auto_responses += 1
         if link is not None:
             shared.reports.note(link, self.number, now)
+        return True
 
     def _answer(self, protocol: ClientFrames) -> None:
-        """Answer the client's pings."""
+        """Answer the client's pings: all that were read together at once; of those of a client that does not take its
+        output only the last (RFC 6455 5.5.3), and once it does."""
         pongs, protocol.pongs = protocol.pongs, []
-        for pong in pongs:
-            if self.writable and not self.is_far_over:  # nothing comes after our Close, no pong either
+        if not self.writable:
+            return  # nothing comes after our Close, no pong either
+        if self._slow is not None:
+            self._late_pong = pongs[-1]
+        else:
+            self.write(b"".join(pongs))
+
+    def resume_writing(self) -> None:
+        """The client has caught up; or, if it was full, has taken half of its share."""
+        super().resume_writing()
+        if self._slow is None:
+            pong, self._late_pong = self._late_pong, b""
+            if pong and self.writable:
                 self.write(pong)
+        if self._backlog and not self.full and self.gate is None:
+            self.go_on()
 
     def _client_closed(self, body: bytes) -> None:
         protocol, state = self._protocol, self.state
@@ -373,42 +449,48 @@ class Connection(Outlet):
 
     # --- backpressure ---
 
-    def _stop(self, frames: list[ClientFrame], shut: bool) -> None:
-        """*frames* have to wait: for room in the window or (*shut*) for something outside the connection."""
+    def _stop(self, frames: list[ClientFrame], gate: Gate | None) -> None:
+        """*frames* have to wait: for room in the window, or at a *gate*."""
         shared = self._shared
         if self._backlog is None:
             shared.counters.stopped += not self._is_crowded
             if self._transport is not None:
                 self._transport.pause_reading()
-            self._backlog_bytes = _bytes_of(frames)
-            assert self._protocol is not None
-            self._protocol.has_news = True
-        self._backlog = frames
-        if shut:
-            shared.stopped[self.number] = self
+        self._backlog, self._backlog_bytes = frames, _bytes_of(frames)
+        assert self._protocol is not None
+        self._protocol.has_news = True
+        self.gate = gate
+        if gate is not None:
+            gate.add(self)
+
+    def _leave_gate(self) -> None:
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            gate.remove(self)
 
     def go_on(self) -> None:
         """Try to take what waits. Calling it too early does no harm."""
-        backlog, shared = self._backlog, self._shared
+        backlog, shared, protocol = self._backlog, self._shared, self._protocol
         if not backlog:
             return  # nothing waits; or, when it is empty and not None, this very method is at work below
         self._backlog = []
-        shared.stopped.pop(self.number, None)
+        self._leave_gate()
         self._take(backlog)
         if self._backlog:
-            self._backlog_bytes -= _bytes_of(backlog[: len(backlog) - len(self._backlog)])
             self._count_unfinished()
             return
         self._backlog, self._backlog_bytes = None, 0
         shared.counters.stopped -= not self._is_crowded
         self._count_unfinished()
-        self._resume()
-        self._settle()
+        if protocol is not None and protocol.unparsed:
+            shared.work.add(self)
+        else:
+            self._taken_all()
 
     def _resume(self) -> None:
         """Read on, if nothing else stands against it."""
         transport = self._transport
-        if transport is None or self._backlog is not None or self._is_crowded or self.state is State.ENDING:
+        if transport is None or self.has_input or self._is_crowded or self.state is State.ENDING:
             return
         self._heard = self._shared.wheel.tick
         self._pinged = 0
@@ -418,9 +500,11 @@ class Connection(Outlet):
         """Count what has come and is in no window yet; stop reading if there is too much of it at this router."""
         protocol.has_news = False
         transport = self._transport
+        waits = self._backlog_bytes + protocol.unparsed
         if transport is None:
-            return  # a ghost begins nothing
-        fits = self._shared.unfinished.update(self, protocol.held, protocol.left, self._backlog_bytes)
+            self._shared.unfinished.update(self, 0, 0, waits)  # a ghost begins nothing
+            return
+        fits = self._shared.unfinished.update(self, protocol.held, protocol.left, waits)
         if not fits and not self._is_crowded:
             self._set_crowded(True)
             transport.pause_reading()
@@ -450,11 +534,6 @@ class Connection(Outlet):
         self._count_unfinished()
         self._resume()
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._backlog and not self.full:
-            self.go_on()
-
     # --- events to the object ---
 
     def _end(self, end: End) -> None:
@@ -480,7 +559,7 @@ class Connection(Outlet):
         if self._end_seq and window.end_is_over():
             self.known = False  # TCP may take a while to end, and nobody would tell a new owner of it again
         if self._backlog is not None:
-            if window.half_empty:
+            if window.half_empty and (self.gate is None or self.gate is shared.crowded):
                 self.go_on()
         elif self.state is _GHOST:
             self._forget_if_done()
@@ -529,8 +608,7 @@ class Connection(Outlet):
         self._shared.counters.window_bytes -= self.window.clear()
         state = self.state
         if state is _GHOST:
-            if self._backlog is None:
-                self._forget_if_done()
+            self._forget_if_done()
         elif self.writable or state is _CLOSED_BY_OBJECT:
             if self.writable and code != ABNORMAL:
                 self._write_close(code, reason)
@@ -638,7 +716,7 @@ class Connection(Outlet):
             self._echo()
         elif self._is_failing:
             self._fail()
-        elif self._backlog is not None or (self._is_crowded and self.expects_events):
+        elif self.has_input or (self._is_crowded and self.expects_events):
             self._set_deadline()  # its Close may be among what we do not read
         else:
             self.abort()
@@ -646,7 +724,7 @@ class Connection(Outlet):
     def _check_life(self, tick: int) -> None:
         """Ping a client that has been silent, end one that does not answer."""
         shared = self._shared
-        if self._backlog is not None or self._is_crowded:
+        if self.has_input or self._is_crowded:
             self._heard = tick  # it may have answered: we do not read
         if self._pinged and self._heard < self._pinged:
             if self._has_progressed():  # it is slow, and has not come to the ping yet
@@ -681,7 +759,7 @@ class Connection(Outlet):
         self._set_crowded(False)
         if self._backlog is not None:
             self._backlog, self._backlog_bytes = None, 0
-            shared.stopped.pop(self.number, None)
+            self._leave_gate()
             shared.counters.stopped -= 1
         if self._transport is not None:
             self._transport.abort()  # ``connection_lost`` goes on from here
@@ -703,7 +781,7 @@ class Connection(Outlet):
         self._leave_tables()
 
     def _forget_if_done(self) -> None:
-        if not self.window.events and self._backlog is None:
+        if not self.window.events and not self.has_input:
             self._to(Trigger.FORGOTTEN)
             self._leave_tables()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ class Connections:
 
     def __init__(self, on_exhausted: Callable[[], None], last: int = 0) -> None:
         self._by_counter: dict[int, Connection] = {}
-        self._ghosts: dict[int, Connection] = {}
+        self._ghosts: OrderedDict[int, Connection] = OrderedDict()  # finds its first at once, whatever left before it
         self._last = last
         self._on_exhausted = on_exhausted
         self.get = self._by_counter.get

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..common.counters import Counters, gauge, total
+from ..common.counters import Counters, gauge, high_water, total
 
 
 class RouterCounters(Counters):
@@ -24,6 +24,12 @@ class RouterCounters(Counters):
     )
     http_connections: int = gauge("TCP connections that have not become WebSockets")
     slots_attached: int = gauge("Slots whose owner has all that this router knows of them")
+
+    longest_turn_us: int = high_water(
+        "Microseconds that the longest turn of the loop took; all are measured while work of clients is left over, "
+        "else some",
+        unit="microseconds",
+    )
 
     defects: int = total("Errors of roost's own code; each ended at most one connection")
     http_requests: int = total("Requests received whole, upgrades included")

@@ -11,6 +11,7 @@ from ..common.records import ObjectState
 from ..common.remembered import Remembered
 from .frames import data_frame
 from .links import OwnerLink
+from .work import Gate
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -32,12 +33,14 @@ class ObjectEntry:
         auto_request: Request of its automatic response, ``None`` without one.
         auto_frame: The response, as a frame.
         output: What waits to be written to its clients; ``None`` (the usual case) when nothing does.
+        gate: Where its connections wait while it takes nothing; ``None`` when none has had to.
     """
 
     __slots__ = (
         "auto_frame",
         "auto_request",
         "connections",
+        "gate",
         "held",
         "link",
         "name",
@@ -62,6 +65,23 @@ class ObjectEntry:
         self.auto_request: bytes | None = None
         self.auto_frame = b""
         self.output: deque[Broadcast | Callable[[], None]] | None = None
+        self.gate: Gate | None = None
+
+    def is_shut(self) -> bool:
+        """Whether nothing new is sent to it now: its mailbox is full, or the link to its owner."""
+        return self.held or (self.link is not None and self.link.blocked)
+
+    def belongs_to(self, link: OwnerLink | None) -> None:
+        """It has another owner, or (``None``) is parked. What its connections waited for may have passed."""
+        self.link, self.held = link, False
+        if self.gate is not None:
+            self.gate.open()
+
+    def hold(self, held: bool) -> None:
+        """Its mailbox is full, or half empty again."""
+        self.held = held
+        if self.gate is not None:
+            self.gate.open()
 
     def set_state(self, state: ObjectState) -> None:
         """Take over what the object has set; an older revision than the known one changes nothing."""
@@ -114,6 +134,7 @@ class Objects:
             self._count -= 1
             if entry.state is not None:
                 self.remembered.put(entry.state)
+            entry.gate = None  # it refers back to the entry: nobody should need the cycle collector
             if not entries:
                 del self._by_slot[entry.slot]
 

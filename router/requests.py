@@ -8,7 +8,7 @@ its body until it is answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,13 +69,14 @@ class Request:
 class Requests:
     """The requests of a router that have not been answered."""
 
-    __slots__ = ("_last", "_parked", "_sent", "_sent_of_slot")
+    __slots__ = ("_last", "_parked", "_parked_of_slot", "_sent", "_sent_of_slot")
 
     def __init__(self) -> None:
         self._last = 0
         self._sent: dict[int, Request] = {}
         self._sent_of_slot: dict[Slot, dict[int, Request]] = {}
         self._parked: dict[int, Request] = {}
+        self._parked_of_slot: dict[Slot, dict[int, Request]] = {}
 
     @property
     def parked(self) -> int:
@@ -98,11 +99,23 @@ class Requests:
         if len(self._parked) >= MAX_PARKED_REQUESTS:
             raise Unavailable(f"{MAX_PARKED_REQUESTS} requests wait for their objects already; try again later")
         self._parked[request.record.request] = request
+        self._parked_of_slot.setdefault(request.slot, {})[request.record.request] = request
+
+    def _unpark(self, request: Request) -> bool:
+        """*request* waits no more; returns whether it did."""
+        number = request.record.request
+        if self._parked.pop(number, None) is None:
+            return False
+        of_slot = self._parked_of_slot[request.slot]
+        del of_slot[number]
+        if not of_slot:
+            del self._parked_of_slot[request.slot]
+        return True
 
     def send(self, request: Request, link: OwnerLink) -> None:
         """Send *request* to its owner, parked or not."""
         number = request.record.request
-        self._parked.pop(number, None)
+        self._unpark(request)
         self._sent[number] = request
         self._sent_of_slot.setdefault(request.slot, {})[number] = request
         request.link = link
@@ -129,7 +142,7 @@ class Requests:
             Whether the request had not been sent: then it is forgotten, otherwise its answer will still come.
         """
         request.asker = None
-        if self._parked.pop(request.record.request, None) is not None:
+        if self._unpark(request):
             return True
         # It will not be sent again: its number and its object are all that is still needed.
         request.record = replace(request.record, url="", headers=(), body=b"")
@@ -153,20 +166,30 @@ class Requests:
         room = max(MAX_PARKED_REQUESTS - len(self._parked), 0)
         again = {request.record.request: request for request in requests[:room]}
         self._parked = {**again, **self._parked}
+        of_slots: dict[Slot, dict[int, Request]] = {}
+        for number, request in again.items():
+            of_slots.setdefault(request.slot, {})[number] = request
+        for slot, of_slot in of_slots.items():
+            self._parked_of_slot[slot] = {**of_slot, **self._parked_of_slot.get(slot, {})}
         return requests[room:]
+
+    @property
+    def parked_slots(self) -> list[Slot]:
+        """The slots for whose objects requests wait."""
+        return list(self._parked_of_slot)
+
+    def parked_in(self, slot: int) -> list[Request]:
+        """Those that wait for objects of *slot*, oldest first."""
+        return list(self._parked_of_slot.get(Slot(slot), {}).values())
 
     def parked_for(self, object_id: ObjectId) -> Iterator[Request]:
         """Forget and hand out those that wait for one object."""
-        for request in self.parked_where(lambda request: request.record.object_id == object_id):
-            del self._parked[request.record.request]
-            yield request
-
-    def parked_where(self, may_go: Callable[[Request], bool]) -> list[Request]:
-        """Those parked, oldest first, for which *may_go* is true."""
-        return [request for request in self._parked.values() if may_go(request)]
+        for request in self.parked_in(slot_of(object_id)):
+            if request.record.object_id == object_id and self._unpark(request):
+                yield request
 
     def parked_before(self, tick: int) -> Iterator[Request]:
         """Forget and hand out those that have been parked since before *tick*."""
-        for request in self.parked_where(lambda request: request.parked_at < tick):
-            del self._parked[request.record.request]
-            yield request
+        for request in [request for request in self._parked.values() if request.parked_at < tick]:
+            if self._unpark(request):
+                yield request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
@@ -16,9 +17,11 @@ from .send_buffers import SendBuffers
 from .tcp import output_of
 from .timers import Wheel
 from .unfinished import Unfinished
+from .work import Gate, Work
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from .links import OwnerLink
+    from .objects import ObjectEntry
 
 
 class Transport(Interface):
@@ -55,22 +58,27 @@ class Surroundings:
         output_of: Tells how far a client has come with its output, of its transport.
         all_windows_bytes: Bound of all messages of clients together: three quarters for windows, a quarter for what is
             in none yet.
+        on_work: Called when there is ``work`` after there was none.
 
     Attributes:
         defects: Where errors of our own code are counted and logged.
         send_buffers: What waits for slow clients.
         unfinished: Messages that have begun to come.
-        stopped: Connections that wait for something else than their own window, by counter.
-        are_full: The bound of all windows has stopped somebody, who is to be tried again.
+        are_full: The bound of all windows has stopped somebody, who is to go on.
         windows_half: Half of what all windows may hold: up to that each connection may fill its own.
+        work: What is left over of what clients have sent.
+        crowded: Where those wait that have their share of all windows, while together they hold more than half.
     """
 
     __slots__ = (
+        "_full",
+        "_links",
         "_windows_bound",
         "are_full",
         "close_timeout",
         "connections",
         "counters",
+        "crowded",
         "defects",
         "objects",
         "output_of",
@@ -78,11 +86,11 @@ class Surroundings:
         "ping_timeout",
         "reports",
         "send_buffers",
-        "stopped",
         "unfinished",
         "wall",
         "wheel",
         "windows_half",
+        "work",
     )
 
     def __init__(
@@ -103,6 +111,7 @@ class Surroundings:
         output_of: Callable[[Any], tuple[int, int]] = output_of,
         all_send_buffers_bytes: int = ROUTER_SEND_BUFFERS_BYTES,
         all_windows_bytes: int = ROUTER_WINDOWS_BYTES,
+        on_work: Callable[[], None],
     ) -> None:
         self.counters = counters
         self.defects = Defects(counters)
@@ -122,11 +131,14 @@ class Surroundings:
             least_rate=least_rate,
             output_of=output_of,
         )
-        self.stopped: dict[int, Connection] = {}
         self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)
-        self._windows_bound = all_windows_bytes - all_windows_bytes // 4
-        self.windows_half = self._windows_bound // 2
+        self._windows_bound = bound = all_windows_bytes - all_windows_bytes // 4
+        self.windows_half = half = bound // 2
         self.are_full = False
+        self.work = Work(on_work)
+        self._full = Gate(self.work, lambda: counters.window_bytes < bound)
+        self.crowded = Gate(self.work, lambda: counters.window_bytes <= half)
+        self._links: dict[OwnerLink, Gate] = {}
 
     def window_share(self) -> int:
         """Bytes that the window of one connection may hold when all together hold more than ``windows_half``.
@@ -143,17 +155,57 @@ class Surroundings:
         return max(1, min(WINDOW_BYTES, self.windows_half // (counters.connections or 1)))
 
     def relieved(self) -> None:
-        """Windows have got room. If their bound had stopped everybody, and half of it is free, all are tried again."""
+        """Windows have got room. If their bound had stopped everybody, and half of it is free, all may go on."""
         if self.counters.window_bytes <= self.windows_half:
             self.are_full = False
-            self.go_on()
+            self.on_tick()
 
-    def go_on(self) -> None:
-        """Something that stopped connections may have passed: try each of them again."""
-        if self.stopped:
-            stopped, self.stopped = self.stopped, {}
-            for connection in stopped.values():
-                try:
-                    connection.go_on()
-                except Exception as error:
-                    connection.break_off(error)
+    # --- what connections wait for ---
+
+    def gate(self, entry: ObjectEntry, room: int) -> Gate | None:
+        """Where a connection has to wait that cannot take what its client has sent.
+
+        Args:
+            entry: Its object.
+            room: What its window might hold.
+
+        Returns:
+            ``None`` if all that it lacks is room in its window.
+        """
+        if entry.is_shut():
+            if entry.gate is None:
+                entry.gate = Gate(self.work, partial(self._passes, entry))
+            self._passes(entry)
+            return entry.gate
+        if not room:
+            return self._full
+        return self.crowded if room < WINDOW_BYTES else None
+
+    def _passes(self, entry: ObjectEntry) -> bool:
+        """Whether an object takes something now. If only the link to its owner does not, its gate waits there."""
+        link, gate = entry.link, entry.gate
+        if entry.held:
+            return False
+        if link is None or not link.blocked:
+            return True
+        at_link = self._links.get(link)
+        if at_link is None:
+            at_link = self._links[link] = Gate(self.work, lambda: not link.blocked)
+        if gate is not None:
+            at_link.add(gate)
+        return False
+
+    def unblocked(self, link: OwnerLink) -> None:
+        """A link has room again: those that wait for it go on."""
+        gate = self._links.get(link)
+        if gate is not None:
+            gate.open()
+
+    def link_ended(self, link: OwnerLink) -> None:
+        """Nothing is attached to *link* any more, so that nobody waits for it."""
+        self._links.pop(link, None)
+
+    def on_tick(self) -> None:
+        """Let those go on that wait until all windows together hold less, if they do."""
+        self._full.open()
+        self.crowded.open()

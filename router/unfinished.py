@@ -13,6 +13,7 @@ are not read. A client that sends a part and then nothing would keep its room fo
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Protocol
 
 from .counters import RouterCounters
@@ -70,7 +71,7 @@ class Unfinished:
         self._wheel = wheel
         self._limit = limit
         self._entries: dict[Holder, _Entry] = {}
-        self._waiting: dict[Holder, _Entry] = {}
+        self._waiting: OrderedDict[Holder, _Entry] = OrderedDict()  # finds its first at once, whatever left before it
         self._promised = self._queued = 0
         self._is_timed = False
 

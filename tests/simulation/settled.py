@@ -76,8 +76,9 @@ def _router(cluster: Cluster, member: Member) -> Iterator[str]:
     requests = forwarding.requests
     if requests._parked or requests._sent:
         yield f"{len(requests._parked)} requests are parked and {len(requests._sent)} not answered"
-    if shared.stopped:
-        yield f"connections {sorted(shared.stopped)} are not read"
+    stopped = [connection.number for connection in shared.connections.all() if connection.has_input]
+    if stopped or len(shared.work):
+        yield f"connections {stopped} are not read, {len(shared.work)} have work left over"
     if shared.reports.pending:
         yield "times of automatic responses are not told"
     if shared.connections.ghosts:

@@ -10,6 +10,7 @@ from websockets.frames import Frame, Opcode
 
 from roost.common.errors import RequestError
 from roost.common.ids import Incarnation, ObjectId, id_from_name
+from roost.common.limits import SLOTS
 from roost.common.records import (
     AcceptMode,
     EventWriter,
@@ -252,8 +253,23 @@ class World:
             send_buffer_bytes=4 << 20,
             stall_timeout=600,
             output_of=lambda transport: (transport.confirmed, 0),
+            on_work=lambda: None,
             **bounds,
         )
+
+    def run(self) -> None:
+        """Do all work that is left over."""
+        while self.shared.work.run():
+            pass
+
+    def pass_gates(self) -> None:
+        """Something has passed that connections waited for, whatever it was: let them go on."""
+        for slot in range(SLOTS):
+            for entry in self.shared.objects.in_slot(slot):
+                entry.hold(entry.held)
+        self.shared.unblocked(self.link)
+        self.shared.on_tick()
+        self.run()
 
     def _exhausted(self) -> None:
         self.exhausted += 1

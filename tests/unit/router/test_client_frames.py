@@ -216,6 +216,8 @@ def test_a_bomb_is_refused_when_it_passes_the_limit(pieces: int) -> None:
     step = -(-len(frame) // pieces)
     for at in range(0, len(frame), step):
         assert client.receive(frame[at : at + step]) == []
+        while client.unparsed:
+            assert client.go_on() == []
         assert client.held <= LIMIT
     assert client.failure is not None
     assert client.failure.code == 1009

@@ -522,6 +522,7 @@ def test_after_the_objects_close_it_is_not_answered(world: World) -> None:
 def test_a_full_window_stops_reading_and_half_of_it_starts_it_again(world: World) -> None:
     connection, transport = world.connect()
     connection.data_received(b"".join(text(str(n)) for n in range(WINDOW_MESSAGES + 3)))
+    world.run()
     assert len(world.link.take()) == WINDOW_MESSAGES
     assert transport.paused
     assert world.counters.stopped == 1
@@ -543,6 +544,7 @@ def test_a_large_message_waits_for_an_empty_window(world: World) -> None:
     assert len(world.link.take()) == 1
     assert transport.paused
     connection.acknowledge(2, 2)
+    world.run()
     assert [record[4] for record in world.link.take()] == [b"z"]
     assert not transport.paused
 
@@ -555,7 +557,7 @@ def test_a_fragmented_message_that_waits_is_joined_once(world: World) -> None:
         connection.go_on()
     assert world.link.take() == []
     world.entry().held = False
-    world.shared.go_on()
+    world.pass_gates()
     assert [record[4] for record in world.link.take()] == ["abc", "d"]
 
 
@@ -577,26 +579,27 @@ def test_gates_stop_messages_and_pass_everything_else(world: World, gate: str) -
     assert transport.take() == data_frame(b"pong", False) + b"\x8a\x011"
     assert [record[0] for record in world.link.take()] == []
     assert transport.paused
-    assert world.shared.stopped == {1: connection}
-    world.shared.go_on()
-    assert world.shared.stopped == {1: connection}
+    assert connection.gate is not None
+    world.pass_gates()
+    assert connection.gate is not None
     set_gate(False)
-    world.shared.go_on()
+    world.pass_gates()
     assert [record[0] for record in world.link.take()] == ["auto_times", "message", "closed"]
     assert not transport.paused
-    assert world.shared.stopped == {}
+    assert connection.gate is None
 
 
 def test_above_half_of_all_windows_those_above_their_share_are_stopped_and_the_others_go_on() -> None:
     """A hundred clients and 100 MiB: 512 KiB are everybody's share of the second half."""
     world = World(all_windows_bytes=windows_of(100 << 20))
     clients = [world.connect() for _ in range(100)]
-    large, small = clients[:51], clients[51:]
+    large, small = clients[:50], clients[50:]
     chunk = binary(bytes(64 << 10))
     for connection, transport in large:
         connection.data_received(chunk * 16)
+        world.run()
         assert not transport.paused, "up to half of the bound everybody may fill its window"
-    assert world.counters.window_bytes == 51 << 20
+    assert world.counters.window_bytes == 50 << 20
     for connection, transport in small:
         for _ in range(8):
             connection.data_received(chunk)
@@ -607,7 +610,7 @@ def test_above_half_of_all_windows_those_above_their_share_are_stopped_and_the_o
         connection.data_received(binary(b"x"))
         assert transport.paused
     assert world.counters.window_bytes <= 100 << 20
-    assert len(world.shared.stopped) == 100
+    assert len(world.shared.crowded) == 100
 
 
 def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_have() -> None:
@@ -620,10 +623,10 @@ def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_ha
     assert paused_second.paused
     first.acknowledge(1, 1)
     assert not paused_first.paused, "it holds less than its share now"
-    world.shared.go_on()
+    world.pass_gates()
     assert paused_second.paused
     world.counters.window_bytes = 0
-    world.shared.go_on()
+    world.pass_gates()
     assert not paused_second.paused
 
 
@@ -648,7 +651,7 @@ def test_a_client_that_vanishes_while_stopped_first_delivers_what_it_sent(world:
     assert world.link.take() == []
     assert connection.state is State.GHOST
     world.entry().held = False
-    world.shared.go_on()
+    world.pass_gates()
     assert world.link.take() == [("message", 1, 1, 0, "waits"), closed(1, 2, 1006, VANISHED, False)]
     connection.acknowledge(1, 2)
     assert connection.state is State.GONE
@@ -661,7 +664,7 @@ def test_one_that_closed_properly_while_stopped_is_reported_so(world: World) -> 
     connection.data_received(text("waits") + close(4000, "proper"))
     connection.connection_lost(None)
     world.entry().held = False
-    world.shared.go_on()
+    world.pass_gates()
     assert world.link.take()[1:] == [closed(1, 2, 4000, "proper", True)]
 
 
@@ -671,7 +674,7 @@ def test_one_that_failed_while_stopped_delivers_before_it_fails(world: World) ->
     connection.data_received(text("waits") + b"\x83\x80\0\0\0\0")
     assert transport.take() == b""
     world.entry().held = False
-    world.shared.go_on()
+    world.pass_gates()
     (first,) = world.link.take()
     assert first[4] == "waits"
     assert connection.acknowledge(1, 1)
@@ -688,7 +691,7 @@ def test_a_reset_while_stopped_lets_the_clients_close_through(world: World) -> N
     connection.object_closed(1011, "reset", True)
     assert transport.closed
     assert world.link.take() == []
-    assert world.shared.stopped == {}
+    assert connection.gate is None
 
 
 def test_a_ghost_that_is_dropped_while_stopped_is_gone(world: World) -> None:
@@ -960,7 +963,7 @@ def test_no_deadline_runs_while_we_do_not_read(world: World) -> None:
     world.pass_time(200)
     assert not transport.ending
     world.entry().held = False
-    world.shared.go_on()
+    world.pass_gates()
     world.pass_time(19)
     assert not transport.ending
 
@@ -973,7 +976,7 @@ def test_the_objects_close_waits_for_a_client_that_we_do_not_read(world: World) 
     world.pass_time(60)
     assert not transport.ending
     world.entry().held = False
-    world.shared.go_on()
+    world.pass_gates()
     assert transport.closed
 
 
@@ -986,7 +989,7 @@ def test_what_waits_is_dropped_when_the_router_closes_one_that_the_object_has_cl
     connection.close(1013, "out of reach")
     assert world.link.take() == [closed(1, 1, 1013, "out of reach", False)]
     assert transport.closed
-    assert world.shared.stopped == {}
+    assert connection.gate is None
 
 
 def test_closing_stops_the_pings(world: World) -> None:

@@ -168,7 +168,7 @@ def test_one_that_waits_for_its_window_fails_behind_it(world: World) -> None:
     world.pass_time(30)
     assert transport.take() == b"", "it is not its fault that we do not read"
     world.entry().held = False
-    world.shared.go_on()
+    world.pass_gates()
     assert connection.acknowledge(1, 1)
     connection.handlers_ended()
     assert transport.take() == TOLD

@@ -218,11 +218,11 @@ def test_requests_wait_for_blocked_links_and_held_objects(rig: Rig, why: str) ->
     else:
         rig.forwarding.hold(link, object_id, True)
     rig.ask()
-    rig.forwarding.go_on()
+    rig.forwarding.unblocked(link)
     assert link.take() == []
     if why == "blocked":
         link.blocked = False
-        rig.forwarding.go_on()
+        rig.forwarding.unblocked(link)
     else:
         rig.ask("another")
         assert len(link.take()) == 1
@@ -238,6 +238,7 @@ def test_holding_stops_the_objects_clients_present_and_future(rig: Rig) -> None:
     assert transport.paused
     assert link.take() == []
     rig.forwarding.hold(link, rig.world.entry().object_id, False)
+    rig.world.run()
     assert [record[4] for record in link.take()] == ["waits"]
     rig.forwarding.hold(link, id_from_name(NAMESPACE, "new"), True)
     request, _ = rig.ask("new", upgrade=True)
@@ -250,6 +251,7 @@ def test_a_hold_dies_with_its_shard(rig: Rig) -> None:
     rig.forwarding.hold(rig.links[1], rig.world.entry().object_id, True)
     connection.data_received(text("waits"))
     rig.take_map(cluster(2, shard(2, "s1")))
+    rig.world.run()
     assert [record[0] for record in rig.links[2].take()] == ["restore", "restored", "message"]
     rig.ask()
     assert [record[0] for record in rig.links[2].take()] == ["request"]
@@ -262,7 +264,7 @@ def test_the_client_of_a_parked_upgrade_leaves(rig: Rig) -> None:
     assert request.connection is not None
     assert request.connection.state is State.GONE
     rig.links[1].blocked = False
-    rig.forwarding.go_on()
+    rig.forwarding.unblocked(rig.links[1])
     assert rig.links[1].take() == []
 
 

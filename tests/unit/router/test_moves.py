@@ -379,6 +379,7 @@ def test_a_hold_of_the_old_owner_goes_with_it(rig: Rig) -> None:
     connection.data_received(text("waits"))
     hand_over(rig)
     release(rig, "moved")
+    rig.world.run()
     assert [record[0] for record in rig.links[2].take()] == ["restore", "restored", "message"]
     assert list(rig.forwarding._held) == [id_from_name(NAMESPACE, "stayed")]
 
@@ -496,5 +497,5 @@ def test_an_owner_whose_link_is_blocked_gets_its_passports_later(rig: Rig) -> No
     release(rig)
     assert rig.links[2].take() == []
     rig.links[2].blocked = False
-    rig.forwarding.go_on()
+    rig.forwarding.unblocked(rig.links[2])
     assert [record[0] for record in rig.links[2].take()] == ["restore", "restored"]

@@ -346,5 +346,6 @@ def test_acknowledgements_that_relieve_the_bound_of_all_windows_let_the_stopped_
     assert paused.paused, "not even half is free"
     counters.window_bytes -= 2 * shared.windows_half
     rig.acknowledge(one, 2, 2)
+    rig.world.run()
     assert not paused.paused
     assert rig.link.take()[-1] == ("message", two, 1, 0, "waits")

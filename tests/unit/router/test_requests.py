@@ -89,7 +89,7 @@ def test_those_that_were_not_begun_wait_again_before_the_others(monkeypatch: pyt
         requests.send(request, link)
     requests.park(later)
     assert requests.park_again(requests.sent_of(a.slot)) == [c]
-    assert requests.parked_where(lambda _: True) == [a, b, later]
+    assert requests.parked_in(a.slot) == [a, b, later]
     assert [request.parked_at for request in (a, b, later)] == [5, 5, 5]
     requests.send(a, link)
     assert link.take()[-1][1].body == b"body"
@@ -102,7 +102,8 @@ def test_the_parked_of_one_object() -> None:
     requests.park(a)
     requests.park(b)
     assert list(requests.parked_for(a.record.object_id)) == [a]
-    assert requests.parked_where(lambda _: True) == [b]
+    assert (requests.parked, requests.parked_in(a.slot), requests.parked_in(b.slot)) == (1, [], [b])
+    assert requests.parked_slots == [b.slot]
 
 
 def test_those_parked_for_too_long() -> None:
@@ -112,4 +113,4 @@ def test_those_parked_for_too_long() -> None:
     requests.park(young)
     assert list(requests.parked_before(10)) == []
     assert list(requests.parked_before(11)) == [old]
-    assert requests.parked_where(lambda _: True) == [young]
+    assert requests.parked_in(young.slot) == [young]

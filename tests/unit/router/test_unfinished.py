@@ -311,7 +311,7 @@ def test_what_waits_for_its_window_counts(world: World) -> None:
     connection.data_received(binary(bytes(SIZE)))
     assert world.counters.unfinished_bytes == 3000 + SIZE
     world.entry().held = False
-    world.shared.go_on()
+    world.pass_gates()
     assert (world.counters.unfinished_bytes, world.counters.window_bytes) == (0, 3000 + SIZE)
     assert not transport.paused
 

@@ -1,0 +1,167 @@
+"""Work that one client makes for the loop: in small steps, in turn with that of others, for a slice of each turn.
+
+One read of a client's socket may hold 40,000 frames, or as many header fields, chunks or requests. What is more than a
+*step* of it (a fraction of a millisecond) is not looked at in the callback of that read. Its connection is not read on,
+and stands in the one queue of all that have something left to do: each turn of the loop takes steps of those in turn,
+``SLICE_S`` long. So whatever clients send, the loop comes round, and everybody else is served in between. A connection
+whose read holds little, which is nearly every one, never meets the queue.
+
+Connections that cannot go on wait at a ``Gate`` for what they need: their object's mailbox, their shard's link, or the
+windows of all together. Nothing is tried while the gate is shut. When it opens, those who wait go through one after the
+other, as work like any other, until it shuts again: the cost is in proportion to what goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Protocol
+
+SLICE_S = 0.001
+"""Seconds of each turn of the loop in which work is done that was left over."""
+
+
+class Worker(Protocol):
+    """What has work left over."""
+
+    def work(self) -> bool:
+        """Do a step of it, well under a millisecond.
+
+        Returns:
+            Whether there is more that can be done now.
+        """
+        ...
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised by ``work``: end."""
+        ...
+
+
+class Work:
+    """The queue of one router.
+
+    Args:
+        on_work: Called when there is work after there was none; its shell then calls ``run`` in the next loop turn, and
+            again as long as that returns true.
+        now: Seconds, monotonic.
+
+    Attributes:
+        longest_turn: Seconds of the longest turn of the loop that was seen between two slices, the shell's to reset.
+    """
+
+    __slots__ = ("_began", "_now", "_on_work", "_queue", "_queued", "longest_turn")
+
+    def __init__(self, on_work: Callable[[], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._on_work = on_work
+        self._now = now
+        self._queue: deque[Worker] = deque()
+        self._queued: set[Worker] = set()
+        self._began = 0.0
+        self.longest_turn = 0.0
+
+    def __len__(self) -> int:
+        """How many have work left over."""
+        return len(self._queue)
+
+    def add(self, worker: Worker) -> None:
+        """*worker* has work left over; fine if it was added before."""
+        if worker not in self._queued:
+            self._queued.add(worker)
+            self._queue.append(worker)
+            if len(self._queue) == 1:
+                self._began = 0.0  # the loop may sleep between the last slice and the next
+                self._on_work()
+
+    def run(self) -> bool:
+        """Work for one turn of the loop.
+
+        Returns:
+            Whether there is more to do.
+        """
+        queue, queued, now = self._queue, self._queued, self._now
+        began = now()
+        if self._began:
+            self.longest_turn = max(self.longest_turn, began - self._began)
+        self._began = began
+        until = began + SLICE_S
+        while queue:
+            # It stays in the queue while it works: what adds it meanwhile is no second place.
+            worker, more = queue[0], False
+            try:
+                more = worker.work()
+            except Exception as error:
+                queued.discard(queue.popleft())
+                worker.break_off(error)
+            else:
+                queue.popleft()
+                if more:
+                    queue.append(worker)
+                else:
+                    queued.discard(worker)
+            if now() >= until:
+                break
+        return bool(queue)
+
+
+class Waiter(Protocol):
+    """What waits at a gate."""
+
+    def go_on(self) -> None:
+        """The gate has let it through."""
+        ...
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised by ``go_on``: end."""
+        ...
+
+
+class Gate:
+    """Where some wait for one thing, in the order of their coming.
+
+    Args:
+        work: The queue.
+        passes: Whether anybody may pass now. If not, ``open`` is called once that may have changed.
+    """
+
+    __slots__ = ("_passes", "_waiting", "_work")
+
+    def __init__(self, work: Work, passes: Callable[[], bool]) -> None:
+        self._work = work
+        self._passes = passes
+        self._waiting: OrderedDict[Waiter, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def add(self, waiter: Waiter) -> None:
+        """Let *waiter* wait; fine if it does already."""
+        self._waiting[waiter] = None
+
+    def remove(self, waiter: Waiter) -> None:
+        """*waiter* waits no more; fine if it did not."""
+        self._waiting.pop(waiter, None)
+
+    def open(self) -> None:
+        """What shut it may have passed: let those who wait through, unless it is still shut."""
+        if self._waiting and self._passes():
+            self._work.add(self)
+
+    go_on = open
+    """A gate may wait at another gate."""
+
+    def work(self) -> bool:
+        """Let the first one through."""
+        if not self._waiting or not self._passes():
+            return False
+        waiter, _ = self._waiting.popitem(last=False)
+        try:
+            waiter.go_on()
+        except Exception as error:
+            waiter.break_off(error)
+        return bool(self._waiting)
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was met for one of those who wait: the others are let through all the same."""
+        self.open()
