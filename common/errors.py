@@ -213,10 +213,10 @@ class HeadTooLarge(RequestError):
 
     status = 431
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, unit: str = "bytes") -> None:
         self.limit = limit
         super().__init__(
-            f"the request's line and headers are larger than {limit:,} bytes, the limit: send fewer or shorter "
+            f"the request's line and headers are larger than {limit:,} {unit}, the limit: send fewer or shorter "
             "headers (in a browser, delete this site's cookies)"
         )
 

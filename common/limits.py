@@ -33,12 +33,16 @@ MAX_MESSAGE_BYTES = 32 << 20
 """Bytes of an incoming message, all fragments together, inflated (the reference runtime)."""
 MAX_HEAD_BYTES = 64 << 10
 """Bytes of a request line with its headers (design)."""
+MAX_HEADER_FIELDS = 256
+"""Header fields of a request: each takes memory and time beside its bytes (design)."""
 MAX_BODY_BYTES = 10 << 20
 """Bytes of a request's body (design)."""
 MAX_BODIES_IN_FLIGHT_BYTES = 256 << 20
 """Bytes of request bodies a router holds at once (design)."""
 MAX_HANDSHAKES_IN_FLIGHT = 4_096
-"""Requests whose head is not complete, and upgrades not answered yet, at one router (design)."""
+"""Requests whose head has begun and is not complete, and upgrades not answered yet, at one router (design)."""
+MAX_HTTP_CONNECTIONS = 8_192
+"""TCP connections at one router that are no WebSockets (design)."""
 HANDSHAKE_TIMEOUT_S = 10.0
 """Seconds for a client to send its request head, and for a shard to answer an upgrade (design)."""
 KEEP_ALIVE_S = 125.0

@@ -72,6 +72,7 @@ class RequestHead:
         expects_continue: It waits for a 100 before it sends the body.
         wants_websocket: It asks to upgrade to a WebSocket.
         has_body: A body follows, though it may be empty.
+        length: The body's length where it is declared, else 0.
     """
 
     method: str
@@ -82,6 +83,7 @@ class RequestHead:
     expects_continue: bool
     wants_websocket: bool
     has_body: bool
+    length: int = 0
 
     @property
     def url(self) -> str:
@@ -161,6 +163,7 @@ def examine(
         expects_continue=_expects_continue(fields, version) and has_body,
         wants_websocket=wants_websocket,
         has_body=has_body,
+        length=int(lengths[0]) if lengths else 0,
     )
 
 

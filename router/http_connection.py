@@ -261,7 +261,7 @@ class HttpConnection(asyncio.Protocol):
         self._incoming: Incoming | None = None
         self._request: Request | None = None
         self._handshake: Handshake | None = None
-        self._rest: list[bytes] = []
+        self._rest = bytearray()
         self._paused = False
         self._slow: SlowClient | None = None
         self._untaken = 0
@@ -339,7 +339,8 @@ class HttpConnection(asyncio.Protocol):
     # --- requests, in turn ---
 
     def _serve(self) -> None:
-        """Go on with what has been parsed, as far as the client takes the answers."""
+        """Go on with what has been parsed, as far as the client takes the answers. What is not parsed yet takes its
+        turn with what others have sent."""
         parser = self._parser
         while self._transport is not None and self._incoming is None and self._slow is None and parser.items:
             item = parser.items.popleft()
@@ -353,9 +354,25 @@ class HttpConnection(asyncio.Protocol):
             self._answer_expectation()
             if self._is_over():
                 return
-        self._pause(bool(parser.items) or self._slow is not None)
-        if self._incoming is None:
+        self._pause(bool(parser.items) or parser.unparsed > 0 or self._slow is not None)
+        if self._may_parse():
+            self._front.shared.work.add(self)
+        elif self._incoming is None:
             self._settle()
+
+    def _may_parse(self) -> bool:
+        """Whether something waits to be parsed, and what was parsed before is answered."""
+        if self._transport is None or self._incoming is not None or self._slow is not None:
+            return False
+        return self._parser.unparsed > 0 and not self._parser.items
+
+    def work(self) -> bool:
+        """Parse a step of what the client has sent; returns whether there is more that can be parsed now."""
+        if not self._may_parse():
+            return False
+        self._parser.go_on()
+        self._serve()
+        return self._may_parse()
 
     def _is_over(self) -> bool:
         return self._phase is Phase.LINGERING
@@ -499,7 +516,7 @@ class HttpConnection(asyncio.Protocol):
         connection.accept(
             response, shake.protocol, transport, subprotocol=shake.subprotocol, window_bits=shake.window_bits
         )
-        rest, paused, slow = b"".join(self._rest), self._paused, self._slow is not None
+        rest, paused, slow = bytes(self._rest), self._paused, self._slow is not None
         self._leave()
         transport.set_protocol(connection)  # type: ignore[arg-type]  # it has a protocol's methods
         transport.set_write_buffer_limits(HIGH_WATER)
@@ -560,7 +577,13 @@ class HttpConnection(asyncio.Protocol):
         if not incoming.head.keep_alive or incoming.head.wants_websocket:
             return False
         parser = self._parser
-        return not self._front.draining or bool(parser.items) or parser.head_open or parser.body_open
+        return (
+            not self._front.draining
+            or bool(parser.items)
+            or parser.unparsed > 0
+            or parser.head_open
+            or parser.body_open
+        )
 
     def _finish(self, keep_alive: bool) -> None:
         """The present request is answered."""
@@ -652,8 +675,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _keep(self, data: bytes) -> None:
         """Keep what the client sends while its upgrade is not answered; not too much of it."""
-        self._rest.append(data)
-        if sum(map(len, self._rest)) > MAX_HEAD_BYTES:
+        self._rest += data
+        if len(self._rest) > MAX_HEAD_BYTES:
             self._pause(True)
 
     def _pause(self, pause: bool) -> None:

@@ -1,4 +1,10 @@
-"""From the bytes of a TCP connection to whole HTTP requests, or the reason why there are none."""
+"""From the bytes of a TCP connection to whole HTTP requests, or the reason why there are none.
+
+One read of a socket may hold 10,000 requests, 40,000 chunks or 50,000 header fields, each of which ``httptools`` calls
+us for. So bytes are parsed in **steps**: a few ``PIECE_BYTES``, or until a request is whole. What is left waits as it
+came (``unparsed``) until the requests before it are answered and ``go_on`` is called. A body whose length was declared
+costs nothing but its copy, and is taken as it comes.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +15,14 @@ from dataclasses import dataclass
 import httptools
 
 from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, Unavailable
-from ..common.limits import MAX_BODIES_IN_FLIGHT_BYTES, MAX_HEAD_BYTES
+from ..common.limits import MAX_BODIES_IN_FLIGHT_BYTES, MAX_HEAD_BYTES, MAX_HEADER_FIELDS
 from .counters import RouterCounters
 from .http import Refusal, RequestHead, examine
 
-MAX_PIPELINED = 64
-"""Whole requests that may wait behind the one being answered; the connection is closed after those."""
+PIECE_BYTES = 1 << 10
+"""Bytes that are parsed without looking at what has come of them: at most some 40 requests, or 200 fields or chunks."""
+PIECES = 4
+"""Pieces of a step."""
 MAX_FRAMING_FACTOR = 16
 """Bytes of chunk framing for each byte of a body, beyond those that a head may have."""
 _OTHER_PROTOCOLS = re.compile(rb" (RTSP|ICE)/")
@@ -41,6 +49,8 @@ class Incoming:
 class RequestParser:
     """Parses one connection's requests. Pure: bytes in, ``items`` out.
 
+    Whoever uses it calls ``feed`` and, as long as bytes are ``unparsed`` and all ``items`` taken, ``go_on``.
+
     Args:
         own_host: Host for requests that name none; may be set anew.
         max_body_bytes: Limit of a body.
@@ -53,6 +63,7 @@ class RequestParser:
         rest: Bytes behind an upgrade, which belong to its protocol.
         head_open: A head has begun and is not complete.
         body_open: A head is complete, its body is not.
+        unparsed: Bytes that wait for ``go_on``.
     """
 
     def __init__(self, *, own_host: str, max_body_bytes: int, counters: RouterCounters) -> None:
@@ -62,11 +73,13 @@ class RequestParser:
         self.rest = b""
         self.head_open = False
         self.body_open = False
+        self.unparsed = 0
         self.own_host = own_host
         self._max_body_bytes = max_body_bytes
         self._counters = counters
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._fault: RequestError | None = None
+        self._waiting = b""
         self._raw = b""  # what is being parsed, and before it the request line that it goes on with
         self._raw_at = 0
         self._begin()
@@ -79,14 +92,55 @@ class RequestParser:
         self._protocol = ""  # another than HTTP, which the request line names
         self._head_size = 0  # of fields that are complete
         self._fed = 0  # bytes received since the message began, as far as they surely belong to it
-        self._chunks: list[bytes] = []
-        self._body_size = 0
+        self._body = bytearray()
+        self._declared = 0
         self._ignores_upgrade = False
 
+    @property
+    def has_more(self) -> bool:
+        """Whether anything has come of another request than those taken."""
+        return bool(self.items) or self.unparsed > 0 or self.head_open or self.body_open
+
     def feed(self, data: bytes) -> None:
-        """Parse bytes; look at ``items`` and ``expecting`` afterwards."""
+        """Take bytes and parse a step of them; look at ``items`` and ``expecting`` afterwards."""
         if self.finished or self._parser is None:
             return
+        if self.unparsed:
+            data = self._waiting[-self.unparsed :] + data
+        self._parse(data, 0)
+
+    def go_on(self) -> None:
+        """Parse another step of what is unparsed; look at ``items`` and ``expecting`` afterwards."""
+        if self.unparsed:
+            self._parse(self._waiting, len(self._waiting) - self.unparsed)
+
+    def _parse(self, data: bytes, start: int) -> None:
+        end, pieces = len(data), PIECES
+        while start < end and pieces > 0 and not self.items and not self.finished:
+            pieces -= 1
+            # Of a body with a declared length there is one call for each piece, however large.
+            stop = min(end, start + max(PIECE_BYTES, self._declared - len(self._body) if self.body_open else 0))
+            again = self._parse_piece(data[start:stop] if stop - start < end else data)
+            start = stop
+            if self.finished and self._is_upgrade():
+                self.rest += data[start:]
+            if again:
+                # The head without an offer that we do not take, and what came behind it.
+                data, start = again + data[start:], 0
+                end = len(data)
+        self._keep(data, start)
+
+    def _is_upgrade(self) -> bool:
+        last = self.items[-1] if self.items else None
+        return isinstance(last, Incoming) and last.head.wants_websocket
+
+    def _keep(self, data: bytes, start: int) -> None:
+        self.unparsed = len(data) - start if not self.finished else 0
+        self._waiting = data if self.unparsed else b""
+
+    def _parse_piece(self, data: bytes) -> bytes:
+        """Parse bytes; returns what is to be parsed next, before all others."""
+        assert self._parser is not None
         before = len(self.items)
         self._raw += data
         try:
@@ -94,24 +148,23 @@ class RequestParser:
         except httptools.HttpParserUpgrade as upgrade:
             offset = upgrade.args[0]
             if self._ignores_upgrade:
-                self._go_on_without_upgrade(data[offset:])
-            else:
-                self.finished = True
-                self.rest = data[offset:]
-            return
+                return self._without_upgrade() + data[offset:]
+            self.finished = True
+            self.rest = data[offset:]
+            return b""
         except httptools.HttpParserError as error:
             self._refuse(self._fault or BadRequest(f"this is no valid HTTP request: {error}"))
-            return
+            return b""
         finally:
             self._keep_first_line()
-        if len(self.items) > MAX_PIPELINED:
-            self._close_after(MAX_PIPELINED)
-        elif len(self.items) == before:
+        if len(self.items) == before:
             self._fed += len(data)
+            size = len(self._body)
             if self.head_open and self._fed > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLarge(MAX_HEAD_BYTES))
-            elif self.body_open and self._fed - self._body_size > MAX_HEAD_BYTES + MAX_FRAMING_FACTOR * self._body_size:
+            elif self.body_open and self._fed - size > MAX_HEAD_BYTES + MAX_FRAMING_FACTOR * size:
                 self._refuse(BadRequest("the request's body consists of chunk framing for the most part"))
+        return b""
 
     def release(self, body: bytes) -> None:
         """The body of a request is not held any more."""
@@ -138,29 +191,18 @@ class RequestParser:
         self.finished = True
         self._drop_partial()
 
-    def _close_after(self, count: int) -> None:
-        while len(self.items) > count:
-            item = self.items.pop()
-            if isinstance(item, Incoming):
-                self.release(item.body)
-        last = self.items[-1]
-        if isinstance(last, Incoming):
-            last.head.keep_alive = False
-        self.finished = True
-        self._drop_partial()
-
     def _drop_partial(self) -> None:
-        self._counters.body_bytes -= self._body_size
-        self._body_size = 0
-        self._chunks.clear()
+        self._counters.body_bytes -= len(self._body)
+        self._body = bytearray()
+        self._waiting, self.unparsed = b"", 0
         self.head_open = self.body_open = False
         self.expecting = None
 
-    def _go_on_without_upgrade(self, rest: bytes) -> None:
+    def _without_upgrade(self) -> bytes:
         """The client offers a protocol that we do not speak, such as h2c: go on as if it had not (RFC 9110 7.8).
 
         The parser takes what follows such a head for the other protocol, the body too. So the head is parsed again
-        without the offer.
+        without the offer; this is it.
         """
         assert self._head is not None
         lines = [f"{self._head.method} ".encode() + self._target + b" HTTP/1.1"]
@@ -173,8 +215,9 @@ class RequestParser:
             if value and name.lower() not in (b"upgrade", b"http2-settings"):
                 lines.append(name + b": " + value)
         self._parser = httptools.HttpRequestParser(self)
+        self.body_open = False
         self._begin()
-        self.feed(b"\r\n".join((*lines, b"", b"")) + rest)
+        return b"\r\n".join((*lines, b"", b""))
 
     # --- what httptools calls ---
 
@@ -188,6 +231,8 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value) + 4)
+        if len(self._headers) >= MAX_HEADER_FIELDS:
+            raise self._faulty(HeadTooLarge(MAX_HEADER_FIELDS, "fields"))
         if self.head_open:  # trailers come here too, and are dropped
             self._headers.append((name, value.rstrip(b" \t")))  # white space in front is gone already (RFC 9110 5.5)
 
@@ -214,6 +259,7 @@ class RequestParser:
             )
         except RequestError as error:
             raise self._faulty(error) from None
+        self._declared = self._head.length
         if parser.should_upgrade() and not self._head.wants_websocket:
             self._ignores_upgrade = True
         elif self._head.expects_continue:
@@ -246,11 +292,9 @@ class RequestParser:
 
     def on_body(self, body: bytes) -> None:
         self.expecting = None  # it did not wait
-        size = len(body)
-        self._chunks.append(body)
-        self._body_size += size
-        self._counters.body_bytes += size
-        if self._body_size > self._max_body_bytes:
+        self._body += body
+        self._counters.body_bytes += len(body)
+        if len(self._body) > self._max_body_bytes:
             raise self._faulty(BodyTooLarge(self._max_body_bytes))
         if self._counters.body_bytes > MAX_BODIES_IN_FLIGHT_BYTES:
             raise self._faulty(Unavailable("this router holds too many request bodies at present; try again later"))
@@ -261,9 +305,8 @@ class RequestParser:
         assert self._head is not None
         self.body_open = False
         self.expecting = None
-        self.items.append(Incoming(self._head, self._version, b"".join(self._chunks)))
-        self._chunks.clear()
-        self._body_size = 0  # the item has it now
+        self.items.append(Incoming(self._head, self._version, bytes(self._body)))
+        self._body = bytearray()  # the item has it now
         if not self._head.keep_alive:
             self.finished = True
 

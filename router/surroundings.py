@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ class Surroundings:
         all_windows_bytes: Bound of all messages of clients together: three quarters for windows, a quarter for what is
             in none yet.
         on_work: Called when there is ``work`` after there was none.
+        now: Seconds, monotonic: the clock of that work.
 
     Attributes:
         defects: Where errors of our own code are counted and logged.
@@ -112,6 +114,7 @@ class Surroundings:
         all_send_buffers_bytes: int = ROUTER_SEND_BUFFERS_BYTES,
         all_windows_bytes: int = ROUTER_WINDOWS_BYTES,
         on_work: Callable[[], None],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counters = counters
         self.defects = Defects(counters)
@@ -135,7 +138,7 @@ class Surroundings:
         self._windows_bound = bound = all_windows_bytes - all_windows_bytes // 4
         self.windows_half = half = bound // 2
         self.are_full = False
-        self.work = Work(on_work)
+        self.work = Work(on_work, now)
         self._full = Gate(self.work, lambda: counters.window_bytes < bound)
         self.crowded = Gate(self.work, lambda: counters.window_bytes <= half)
         self._links: dict[OwnerLink, Gate] = {}

@@ -13,7 +13,6 @@ other, as work like any other, until it shuts again: the cost is in proportion t
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Protocol
@@ -52,7 +51,7 @@ class Work:
 
     __slots__ = ("_began", "_now", "_on_work", "_queue", "_queued", "longest_turn")
 
-    def __init__(self, on_work: Callable[[], None], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, on_work: Callable[[], None], now: Callable[[], float]) -> None:
         self._on_work = on_work
         self._now = now
         self._queue: deque[Worker] = deque()

@@ -40,6 +40,7 @@ class Client:
     """One TCP connection to the rig."""
 
     def __init__(self, rig: Rig, sockname: tuple[Any, ...] = ()) -> None:
+        self.rig = rig
         self.transport = FakeTransport()
         self.transport.sockname = sockname
         self.protocol: Any = HttpConnection(rig.front)
@@ -48,6 +49,7 @@ class Client:
 
     def send(self, data: bytes) -> bytes:
         self.transport.protocol.data_received(data)
+        self.rig.world.run()
         return self.transport.take()
 
     def take(self) -> bytes:

@@ -7,9 +7,10 @@ import re
 import pytest
 
 from roost.common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, Unavailable
+from roost.common.limits import MAX_HEADER_FIELDS
 from roost.router import request_parser
 from roost.router.counters import RouterCounters
-from roost.router.request_parser import MAX_PIPELINED, Incoming, RequestParser
+from roost.router.request_parser import PIECE_BYTES, PIECES, Incoming, RequestParser
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
@@ -27,15 +28,25 @@ def parser(counters: RouterCounters) -> RequestParser:
     return RequestParser(own_host="own", max_body_bytes=1000, counters=counters)
 
 
-def requests(parser: RequestParser) -> list[Incoming]:
+def taken(parser: RequestParser) -> list[Incoming | RequestError]:
+    """All that has been parsed, and all that would be when that is taken."""
     items = list(parser.items)
     parser.items.clear()
+    while parser.unparsed:
+        parser.go_on()
+        items += parser.items
+        parser.items.clear()
+    return items
+
+
+def requests(parser: RequestParser) -> list[Incoming]:
+    items = taken(parser)
     assert all(isinstance(item, Incoming) for item in items), items
     return [item for item in items if isinstance(item, Incoming)]
 
 
 def error(parser: RequestParser) -> RequestError:
-    (item,) = parser.items
+    (item,) = taken(parser)
     assert isinstance(item, RequestError)
     assert parser.finished
     return item
@@ -112,7 +123,7 @@ def test_what_is_wrong_on_the_wire_is_refused(
     assert counters.bad_requests == 1
     assert counters.body_bytes == 0
     parser.feed(GET)
-    assert len(parser.items) == 1
+    assert not parser.items
 
 
 def test_a_fault_behind_a_request_comes_after_it(parser: RequestParser) -> None:
@@ -183,7 +194,10 @@ def test_all_bodies_together_are_bounded(
     monkeypatch.setattr(request_parser, "MAX_BODIES_IN_FLIGHT_BYTES", 8)
     parser.feed(POST)
     parser.feed(POST)
-    assert isinstance(parser.items[1], Unavailable)
+    (first, second) = taken(parser)
+    assert isinstance(first, Incoming)
+    assert isinstance(second, Unavailable)
+    parser.release(first.body)
     parser.drop()
     assert counters.body_bytes == 0
 
@@ -200,12 +214,68 @@ def test_a_client_that_expects_a_100_is_noticed(parser: RequestParser) -> None:
     assert parser.expecting is None
 
 
-def test_too_many_pipelined_requests_are_cut(parser: RequestParser) -> None:
-    parser.feed(GET * (MAX_PIPELINED + 5))
+def test_pipelined_requests_are_parsed_a_piece_at_a_time_as_those_before_are_taken(parser: RequestParser) -> None:
+    parser.feed(GET * 1000)
+    made, left = 0, 1000 * len(GET)
+    while parser.items:
+        assert left - parser.unparsed <= PIECE_BYTES
+        left = parser.unparsed
+        parser.go_on()
+        assert parser.unparsed == left, "those are not taken yet"
+        made += len(parser.items)
+        parser.items.clear()
+        parser.go_on()
+    assert made == 1000
+    assert not parser.finished
+
+
+def test_a_body_of_a_declared_length_is_taken_whole_and_not_what_is_behind_it() -> None:
+    parser = RequestParser(own_host="own", max_body_bytes=1 << 20, counters=RouterCounters())
+    parser.feed(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n" + bytes(500_000) + GET * 100)
+    (made,) = parser.items
+    assert isinstance(made, Incoming)
+    assert len(made.body) == 500_000
+    assert parser.unparsed >= 100 * len(GET) - PIECE_BYTES
+
+
+def test_a_body_in_small_chunks_is_parsed_in_steps() -> None:
+    parser = RequestParser(own_host="own", max_body_bytes=1 << 20, counters=RouterCounters())
+    unit = b"2\r\nab\r\n"
+    parser.feed(CHUNKED + unit * 100)
+    parser.feed(unit * 10_000)
+    left = parser.unparsed
+    assert left > 9000 * len(unit)
+    while parser.unparsed:
+        parser.go_on()
+        assert left - parser.unparsed <= PIECES * PIECE_BYTES
+        left = parser.unparsed
+    assert parser.body_open
+    parser.feed(b"0\r\n\r\n")
+    (made,) = requests(parser)
+    assert made.body == b"ab" * 10_100
+
+
+def test_as_many_fields_as_may_be(parser: RequestParser) -> None:
+    head = b"GET /a HTTP/1.1\r\nHost: h\r\n"
+    parser.feed(head + b"a:b\r\n" * (MAX_HEADER_FIELDS - 1) + b"\r\n")
+    assert len(requests(parser)[0].head.headers) == MAX_HEADER_FIELDS
+    parser.feed(head + b"a:b\r\n" * MAX_HEADER_FIELDS + b"\r\n")
+    refused = error(parser)
+    assert "larger than 256 fields" in str(refused)
+
+
+def test_any_number_of_offers_of_other_protocols_is_no_recursion(parser: RequestParser) -> None:
+    offer = b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    parser.feed(offer * 3000)
     made = requests(parser)
-    assert len(made) == MAX_PIPELINED
-    assert [item.head.keep_alive for item in made[-2:]] == [True, False]
-    assert parser.finished
+    assert len(made) == 3000
+    assert not any(item.head.wants_websocket for item in made)
+
+
+def test_what_comes_behind_an_upgrade_is_never_parsed_however_much(parser: RequestParser) -> None:
+    parser.feed(WEBSOCKET + GET * 1000)
+    assert len(requests(parser)) == 1
+    assert (parser.rest, parser.unparsed) == (GET * 1000, 0)
 
 
 def test_an_upgrade_keeps_what_comes_behind_it(parser: RequestParser) -> None:
@@ -263,7 +333,7 @@ def test_other_protocols_are_refused_however_they_come(
     data = GET + head + GET
     for at in range(0, len(data), size):
         parser.feed(data[at : at + size])
-    first, refused = parser.items
+    first, refused = taken(parser)
     assert isinstance(first, Incoming)
     assert isinstance(refused, RequestError)
     assert refused.status == 505
