@@ -6,6 +6,12 @@ when somebody else was faster. ``MapWatch`` tells an asyncio process of each new
 
 The default is one SQLite file in the data folder, in WAL mode: readers never wait for writers. Its writes are durable
 before they count (``synchronous=FULL``), as an incarnation must not come twice even after a power cut.
+
+Somebody may remove that file under a cluster, or put another one in its place. Processes that have it open still see
+the old one, and whoever opened it by its path would see, or make, another. So a write looks first whether the file is
+still the one at the path, and fails with a sentence if it is not; nobody makes a directory while members live; and each
+process looks once a second (``restore``): one of the same cluster that is not older is followed, and the supervisor,
+who has the old one open, writes a missing one anew from that.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import sqlite3
 import time
@@ -22,8 +29,9 @@ from typing import Protocol
 
 from . import cluster_map
 from .cluster_map import ClusterMap, Member, MemberKind
-from .errors import DirectoryError
+from .errors import DirectoryBusy, DirectoryError
 from .ids import Incarnation
+from .upkeep import is_file
 
 log = logging.getLogger("roost.directory")
 
@@ -50,6 +58,28 @@ CREATE TABLE cluster (
     map TEXT NOT NULL
 ) STRICT
 """
+
+
+def _gone(path: Path) -> str:
+    return (
+        f"the directory {path} is gone, and the cluster goes on with the map that it has: put the file back, or have a "
+        "supervisor running (`roost up`), which writes it anew"
+    )
+
+
+def _sync(folder: Path) -> None:
+    """The names in *folder* outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _strange(path: Path) -> str:
+    return (
+        f"another file is in the place of the directory {path}: put this cluster's file back, or remove the other one"
+    )
 
 
 class Directory(Protocol):
@@ -99,34 +129,65 @@ class Directory(Protocol):
 class SqliteDirectory:
     """A directory in one SQLite file, for the processes of one machine. Not to be shared between threads."""
 
-    def __init__(self, path: Path, *, initial_shards: int = 0) -> None:
+    def __init__(
+        self, path: Path, *, initial_shards: int = 0, create: bool = True, cluster_id: int | None = None
+    ) -> None:
         """Open the directory at *path*, or create it.
 
         Args:
             path: The file, usually ``<data>/directory.sqlite``; its folder is made if missing.
             initial_shards: How many shards must have entered before slots are assigned, if the caller has a say in
                 that: the first who has decides. A router, which may be the first to come, has none (0).
+            create: Whether a missing one is made.
+            cluster_id: Of the cluster whose directory it must be; ``None``: of any.
 
         Raises:
-            DirectoryError: The file is something else, of a newer roost, or cannot be opened.
+            DirectoryError: The file is something else, of a newer roost, or cannot be opened; it is missing and is not
+                to be made; it is another cluster's.
         """
         self.path = path
+        self._wait_s = BUSY_TIMEOUT_S
+        self._file = 0, 0
         self._seen: int | None = None
         self._wrote = False
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise DirectoryError(f"the data folder {path.parent} cannot be made: {error.strerror}") from error
+        self._creates = create
+        self._open()
+        try:
+            if cluster_id not in (None, self._cluster_id):
+                raise DirectoryError(_strange(path))
+            if initial_shards:
+                with self._errors():
+                    self._decide(initial_shards)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self) -> None:
+        path = self.path
+        if not self._creates and not path.exists():
+            raise DirectoryError(_gone(path))
         with self._errors():
             # isolation_level=None: transactions are written out below.
-            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={'rwc' if self._creates else 'rw'}",
+                uri=True,
+                timeout=self._wait_s,
+                isolation_level=None,
+            )
         try:
             with self._errors():
                 self._prepare()
-                if initial_shards:
-                    self._decide(initial_shards)
                 row = self._db.execute("SELECT cluster_id FROM cluster").fetchone()
                 self._cluster_id = int(row[0])
+            info = path.stat()
+            self._file = info.st_dev, info.st_ino
+        except OSError as error:
+            self._db.close()
+            raise DirectoryError(_gone(path)) from error
         except BaseException:
             self._db.close()
             raise
@@ -191,13 +252,21 @@ class SqliteDirectory:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise DirectoryBusy(f"the directory {self.path} is locked by another process") from error
             raise DirectoryError(f"the directory {self.path} cannot be used: {error}") from error
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[None]:
-        """A write transaction: all or nothing, waiting for another writer."""
+        """A write transaction: all or nothing, waiting for another writer.
+
+        Raises:
+            DirectoryError: The file is not the one at the path any more: what was written would be lost.
+        """
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            # Behind BEGIN: whoever writes the directory anew holds the old one meanwhile.
+            self._check_file()
             yield
             self._db.execute("COMMIT")
         except BaseException:
@@ -206,6 +275,15 @@ class SqliteDirectory:
                 self._db.execute("ROLLBACK")
             raise
         self._wrote = True
+
+    def wait_for_writers(self, wait_s: float) -> None:
+        """Set how many seconds each call waits for another process that writes; ``BUSY_TIMEOUT_S`` without that.
+
+        A loop that others depend on should not wait at all: it gets ``DirectoryBusy`` and tries again later.
+        """
+        with self._errors():
+            self._db.execute(f"PRAGMA busy_timeout={int(wait_s * 1000)}")
+        self._wait_s = wait_s
 
     @property
     def cluster_id(self) -> int:
@@ -259,6 +337,85 @@ class SqliteDirectory:
                 "UPDATE cluster SET initial_shards = ?, map_version = ?, map = ?",
                 (initial_shards, new.version, new.to_json()),
             )
+
+    # --- a file that was removed or replaced ---
+
+    def _is_there(self) -> bool:
+        return is_file(self.path, *self._file)
+
+    def _check_file(self) -> None:
+        # One that is just being made has no file that could be another one.
+        if self._file != (0, 0) and not self._is_there():
+            raise DirectoryError(_gone(self.path) if not self.path.exists() else _strange(self.path))
+
+    def restore(self, *, rebuild: bool = False) -> str:
+        """Look whether the file at the path is the one that is open here, and follow it if another one is.
+
+        Args:
+            rebuild: Whether a missing one, or an older copy, is written anew from the one that is open. Only for the
+                supervisor, of which there is one.
+
+        Returns:
+            What was done, in a sentence; empty when all is as it was.
+
+        Raises:
+            DirectoryError: Something else is there, or nothing, and it stays so: no change of the cluster is possible.
+        """
+        if self._is_there():
+            return ""
+        if self.path.exists():
+            fresh = SqliteDirectory(self.path, create=False, cluster_id=self._cluster_id)
+            if fresh._age() >= self._age():
+                old, self._db, self._file, self._seen = self._db, fresh._db, fresh._file, None
+                old.close()
+                self.wait_for_writers(self._wait_s)
+                return f"another copy of {self.path} was put in its place, and is used from now on"
+            fresh.close()
+            if not rebuild:
+                raise DirectoryError(f"an older copy of {self.path} is in its place: put back the latest one")
+            what = f"an older copy of {self.path} was put in its place: it was written anew, as it was"
+        elif rebuild:
+            what = f"{self.path} was removed: it was written anew, as it was"
+        else:
+            raise DirectoryError(_gone(self.path))
+        self._rebuild()
+        return what
+
+    def _age(self) -> tuple[int, int]:
+        with self._errors():
+            row = self._db.execute("SELECT map_version, last_incarnation FROM cluster").fetchone()
+        return int(row[0]), int(row[1])
+
+    def _rebuild(self) -> None:
+        """Write what is open here into a new file at the path, and go on with that."""
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")  # nobody writes into the old one from here on (``_check_file``)
+            try:
+                fresh.unlink(missing_ok=True)
+                with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as copy:
+                    copy.execute("PRAGMA synchronous=FULL")
+                    copy.execute("BEGIN IMMEDIATE")
+                    copy.execute(_SCHEMA)
+                    row = self._db.execute("SELECT * FROM cluster").fetchone()
+                    copy.execute(f"INSERT INTO cluster VALUES ({', '.join('?' * len(row))})", row)
+                    copy.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+                    copy.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+                    copy.execute("COMMIT")
+                    copy.execute("PRAGMA journal_mode=WAL")
+                # A log of the old one, if it was left, would be played into the new one.
+                for suffix in ("-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                fresh.replace(self.path)
+                _sync(self.path.parent)
+            except OSError as error:
+                raise DirectoryError(f"the directory {self.path} cannot be written anew: {error.strerror}") from error
+            finally:
+                self._db.execute("ROLLBACK")
+        old = self._db
+        self._open()
+        self._seen = None
+        old.close()
 
     def changed(self) -> bool:
         # data_version tells of other connections' commits only; _wrote of our own.

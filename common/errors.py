@@ -12,6 +12,7 @@
     │   └── UnsupportedSystem            this is not Linux 5.3 or newer, or it is not let use what roost needs of it
     ├── WireError                        bytes from another member that are no valid batch or record
     ├── DirectoryError                   the directory cannot be read or written
+    │   └── DirectoryBusy                another process writes it just now
     ├── LinkBroken                       a session with another member cannot go on: this one must start anew
     ├── Expelled                         this member was taken off the map: it must end without another word
     ├── RequestError                     a client's request is at fault; carries the HTTP status
@@ -141,6 +142,10 @@ class WireError(RoostError):
 
 class DirectoryError(RoostError):
     """The directory cannot be read or written."""
+
+
+class DirectoryBusy(DirectoryError):
+    """Another process holds the directory's lock: try again."""
 
 
 class Expelled(RoostError):

@@ -290,6 +290,15 @@ def is_holder(run: Path, name: str, pid: int) -> bool:
     return False
 
 
+def others_serve(run: Path) -> bool:
+    """Whether another member lives in the run folder that has joined the directory: so that there must be one."""
+    return any(
+        (holder_of(run, path.stem) or os.getpid()) != os.getpid()
+        for path in run.glob("*.lock")
+        if path.with_suffix(".counters").exists()
+    )
+
+
 def forget_name(run: Path, name: str) -> None:
     """Remove the lock on *name* that a process which was killed has left; does nothing while somebody holds it."""
     path = run / f"{name}.lock"

@@ -216,5 +216,5 @@ def _directory_open(data: Path) -> Iterator[None]:
         path = data / FILE_NAME
         if path.exists():
             with contextlib.suppress(DirectoryError):  # then it stays as it is
-                held.callback(SqliteDirectory(path).close)
+                held.callback(SqliteDirectory(path, create=False).close)
         yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable
@@ -17,8 +18,8 @@ from collections.abc import Callable
 from ..common.clock import Clock
 from ..common.cluster_map import ClusterMap, MemberKind
 from ..common.defects import origin_of
-from ..common.directory import MapWatch, SqliteDirectory, update
-from ..common.errors import DirectoryError
+from ..common.directory import BUSY_TIMEOUT_S, MapWatch, SqliteDirectory, update
+from ..common.errors import DirectoryBusy, DirectoryError
 from ..common.ids import Incarnation
 from ..common.liveness import Verdict
 from ..common.processes import is_running
@@ -39,6 +40,8 @@ TICK_S = 1.0
 """Seconds between two turns when nothing happens."""
 CHANGE_TICK_S = 0.1
 """The same while a change is under way."""
+BUSY_AGAIN_S = 0.05
+"""Seconds before the map is tried again that another process was just writing."""
 CHANGES_REMEMBERED = 16
 """Changes whose outcome can still be asked for."""
 WHY_KILLED = {Verdict.STALLED: "does not get on", Verdict.FROZEN: "is stopped"}
@@ -89,6 +92,8 @@ class Conductor:
         self._timer: asyncio.TimerHandle | None = None
         self._planned = False
         self._directory_fails = False
+        self._busy_since = math.inf
+        self.directory_error = ""
         self._failing: dict[str, set[tuple[str, str, int]]] = {}  # the errors of each part since it last went well
         self._closed = False
         self._upkeep = upkeep
@@ -102,6 +107,7 @@ class Conductor:
             DirectoryError: The directory cannot be read.
         """
         await self._watch.start()
+        self._directory.wait_for_writers(0.0)
         self.soon()
 
     def stop(self) -> None:
@@ -143,6 +149,7 @@ class Conductor:
         if due:
             self._judge_at = now + TICK_S
             self._attempt("looking after the run folder", self._upkeep.look)
+            self._attempt("looking after the directory", self._restore_directory)
             self._attempt("looking for strangers", self._look_for_strangers)
             self._attempt("judging the members", self._judge, now)
         if self._change is not None:
@@ -189,13 +196,36 @@ class Conductor:
         try:
             while self._advance():
                 pass
-            self._directory_fails = False
+            self._directory_fails, self._busy_since = False, math.inf
             self._watch.look()
         except DirectoryError as error:
+            if isinstance(error, DirectoryBusy):
+                now = self._clock.now()
+                self._busy_since = min(self._busy_since, now)
+                if now - self._busy_since < BUSY_TIMEOUT_S:
+                    # A write takes milliseconds. This loop has other things to do than to wait for one.
+                    self._loop.call_later(BUSY_AGAIN_S, self.soon)
+                    return
             # The next turn tries again; until then the cluster goes on with the map that it has.
             if not self._directory_fails:
                 log.error("the cluster map stays as it is for now: %s", error)
             self._directory_fails = True
+
+    def _restore_directory(self) -> None:
+        """Have the directory where it belongs, before anybody is started who opens it by its path."""
+        try:
+            done = self._directory.restore(rebuild=True)
+        except DirectoryError as error:
+            if str(error) != self.directory_error:
+                log.error("%s", error)
+                self._announce(f"  {error}")
+            self.directory_error = str(error)
+            return
+        self.directory_error = ""
+        if done:
+            log.warning("%s", done)
+            self._announce(f"  {done}")
+            self._watch.look()
 
     def _advance(self) -> bool:
         """Change the map by one step; returns whether there was one to take."""
@@ -223,7 +253,9 @@ class Conductor:
 
     def _take_steps(self, now: float) -> None:
         steps = next_steps(self.staff, self.map, now)
-        for post in steps.start:
+        if steps.start:
+            self._attempt("looking after the directory", self._restore_directory)
+        for post in steps.start if not self.directory_error else ():
             self._attempt(f"starting {post.name}", self.crew.start, post)
         for post in steps.kill:
             late = (
@@ -280,6 +312,9 @@ class Conductor:
         """
         if self._closed:
             raise ChangeRefused("the cluster is ending")
+        self._restore_directory()
+        if self.directory_error:
+            raise ChangeRefused(self.directory_error)
         if self._change is not None:
             raise ChangeRefused(f"the cluster is {self._change.title}: wait until that is done")
 

@@ -18,7 +18,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -123,7 +123,7 @@ class Supervisor:
             serves_port = any(self._listens_here(live) for live in living)
             held.callback(ports.Reservation(config.host, config.port, shared=serves_port).close)
             listening = held.enter_context(ports.listen_alone(ADMIN_HOST, config.admin_port))
-            directory = self._open_directory()
+            directory = self._open_directory(living)
             held.callback(directory.close)
             staff = self._staff_from(living, directory)
             if self._adopted is None:
@@ -252,9 +252,13 @@ class Supervisor:
         found = told("router", live.argv)
         return is_router(live) and all(found[name] == wanted[name] for name in ("host", "port"))
 
-    def _open_directory(self) -> SqliteDirectory:
+    def _open_directory(self, living: Collection[LiveMember]) -> SqliteDirectory:
         try:
-            return SqliteDirectory(self.config.data / FILE_NAME, initial_shards=self.config.shards)
+            return SqliteDirectory(
+                self.config.data / FILE_NAME,
+                initial_shards=self.config.shards,
+                create=not any(live.holds_name for live in living),
+            )
         except DirectoryError as error:
             raise StartupError(str(error)) from error
 

@@ -38,7 +38,7 @@ from ..common.ids import Incarnation
 from ..common.last_words import last_words_path, read_last_words
 from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
-from ..common.startup import hold_name, raise_descriptor_limit, report_ready
+from ..common.startup import hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.upkeep import Upkeep
 from . import development
 from .auto_response import Reports
@@ -157,7 +157,7 @@ class Router:
         async with contextlib.AsyncExitStack() as closing:
             held = hold_name(config.run, config.name)
             closing.callback(held.release)
-            directory = SqliteDirectory(config.data / FILE_NAME)
+            directory = SqliteDirectory(config.data / FILE_NAME, create=not others_serve(config.run))
             closing.callback(directory.close)
             me = directory.join(MemberKind.ROUTER, config.name, os.getpid(), lambda _: "", ())
             self._me = me.incarnation
@@ -179,12 +179,12 @@ class Router:
             counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
             closing.callback(counter_file.close)
             counter_file.start(self._loop)
-            self._upkeep = Upkeep(held, counter_file)
+            self._upkeep = Upkeep(held, counter_file, directory=directory)
             self._tick()
             closing.callback(self._stop_ticking)
             enter(directory, me)
             closing.callback(leave, directory, me.incarnation)
-            self._guard = self._make_guard(me.incarnation)
+            self._guard = self._make_guard(me.incarnation, directory.cluster_id)
             closing.push_async_callback(self._guard.aclose)
             watch = MapWatch(directory, self._take_map)
             await watch.start()
@@ -211,10 +211,10 @@ class Router:
         logging.getLogger("roost.access").setLevel(logging.INFO)
         return development.protocol_factory(self._front, self._config.run)
 
-    def _make_guard(self, me: Incarnation) -> GuardWatch:
+    def _make_guard(self, me: Incarnation, cluster_id: int) -> GuardWatch:
         config = self._config
         guard = Guard(me, grace_s=config.grace_s, stall_kill_s=config.stall_kill_s, frozen_kill_s=config.frozen_kill_s)
-        return GuardWatch(guard, me, run=config.run, data=config.data, clock=self._clock)
+        return GuardWatch(guard, me, cluster_id=cluster_id, run=config.run, data=config.data, clock=self._clock)
 
     # --- the cluster ---
 

@@ -36,14 +36,16 @@ class GuardWatch:
     Args:
         guard: Decides.
         me: This router.
+        cluster_id: The cluster whose directory is to be changed.
         run: The run folder.
         data: The data folder.
         clock: Monotonic time.
     """
 
-    def __init__(self, guard: Guard, me: Incarnation, *, run: Path, data: Path, clock: Clock) -> None:
+    def __init__(self, guard: Guard, me: Incarnation, *, cluster_id: int, run: Path, data: Path, clock: Clock) -> None:
         self._guard = guard
         self._me = me
+        self._cluster_id = cluster_id
         self._run = run
         self._data = data
         self._clock = clock
@@ -121,7 +123,7 @@ class GuardWatch:
                 log.error("%s (process %d) was killed and has not ended yet", member.name, member.pid)
         if findings.remove:
             # A connection of its own: one is not to be shared between threads.
-            directory = SqliteDirectory(self._data / FILE_NAME)
+            directory = SqliteDirectory(self._data / FILE_NAME, create=False, cluster_id=self._cluster_id)
             try:
                 for member in findings.remove:
                     if self._closing:

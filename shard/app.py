@@ -34,7 +34,7 @@ from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
 from ..common.records import OutputWriter, read_events
 from ..common.run_folder import ipc_endpoint, remove_sockets
-from ..common.startup import DEFECT_EXIT_CODE, hold_name, raise_descriptor_limit, report_ready
+from ..common.startup import DEFECT_EXIT_CODE, hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.upkeep import Upkeep
 from .config import ShardConfig
 from .counters import ShardCounters
@@ -92,7 +92,9 @@ class Shard:
         async with contextlib.AsyncExitStack() as closing:
             held = hold_name(config.run, config.name)
             closing.callback(held.release)
-            directory = SqliteDirectory(config.data / FILE_NAME, initial_shards=config.initial_shards)
+            directory = SqliteDirectory(
+                config.data / FILE_NAME, initial_shards=config.initial_shards, create=not others_serve(config.run)
+            )
             closing.callback(directory.close)
             me = directory.join(
                 MemberKind.SHARD,
@@ -109,7 +111,7 @@ class Shard:
             closing.callback(last_words.close)
             self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters, last_words)
             closing.push_async_callback(host.runner.aclose)
-            handover = Handover(config.data / FILE_NAME, me.incarnation, self._handed_over)
+            handover = Handover(config.data / FILE_NAME, directory.cluster_id, me.incarnation, self._handed_over)
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
             host.on_defect = self._crash
@@ -136,7 +138,7 @@ class Shard:
                 held=lambda: counters.sockets + counters.objects_awake,
                 traffic=lambda: counters.events + counters.sends,
             )
-            self._upkeep = Upkeep(held, counter_file, acceptor)
+            self._upkeep = Upkeep(held, counter_file, acceptor, directory=directory)
             self._on_second(collector)
             closing.callback(self._stop_seconds)
             watchdog = Watchdog(host)

@@ -29,14 +29,20 @@ class Handover:
 
     Args:
         directory: The directory's file.
+        cluster_id: The cluster whose directory it must be.
         incarnation: This shard's.
         on_done: Called with the slots and the version of the map that holds since.
     """
 
     def __init__(
-        self, directory: Path, incarnation: Incarnation, on_done: Callable[[Collection[Slot], int], None]
+        self,
+        directory: Path,
+        cluster_id: int,
+        incarnation: Incarnation,
+        on_done: Callable[[Collection[Slot], int], None],
     ) -> None:
         self._path = directory
+        self._cluster_id = cluster_id
         self._incarnation = incarnation
         self._on_done = on_done
         self._slots: set[Slot] = set()
@@ -86,7 +92,7 @@ class Handover:
             return version
 
     def _propose(self, slots: Collection[Slot]) -> int:
-        directory = SqliteDirectory(self._path)
+        directory = SqliteDirectory(self._path, create=False, cluster_id=self._cluster_id)
         try:
             return update(directory, partial(handed_over, owner=self._incarnation, slots=slots)).version
         finally:

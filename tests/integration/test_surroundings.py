@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
+from roost.common.directory import FILE_NAME, SqliteDirectory
+from roost.common.limits import SLOTS
 from roost.deploy.run_folder import SUPERVISOR, live_members
+from tests.cluster import free_port
 from tests.integration.roost import Roost, wait_for
 from tests.integration.talkers import talking
 
@@ -126,3 +132,98 @@ async def test_members_that_have_ended_leave_nothing_in_the_run_folder(roost: Ro
     await asyncio.to_thread(wait_for, "the posts to be forgotten", lambda: len(pids(roost)) == 2)
     # The last words of the last incarnation that died may still be read.
     assert len(list(roost.run.iterdir())) <= before + 1, sorted(path.name for path in roost.run.iterdir())
+
+
+# --- the directory --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "deleted but for its log"])
+async def test_the_directory_goes_under_a_cluster_that_is_scaled_and_loses_a_shard(roost: Roost, how: str) -> None:
+    await asyncio.to_thread(roost.start, APP, "--shards", 2)
+    before = pids(roost)
+    with contextlib.closing(SqliteDirectory(roost.data / FILE_NAME, create=False)) as opened:
+        cluster_id = opened.cluster_id
+    async with talking(roost.port):
+        for path in list(roost.data.glob(f"{FILE_NAME}*")):
+            copy = path.with_name(f"copy-{path.name}")
+            if how == "replaced":
+                shutil.copy(path, copy)
+                path.unlink()
+                copy.rename(path)
+            elif how == "deleted" or path.name == FILE_NAME:
+                path.unlink()
+        os.kill(before["shard-1"], signal.SIGKILL)
+        await asyncio.to_thread(
+            wait_for, "the next process", lambda: roost.member("shard-1")["pid"] not in (0, before["shard-1"])
+        )
+        scaled = await asyncio.to_thread(roost.command, "scale", "--shards", 3)
+        assert scaled.returncode == 0, scaled.stderr
+        assert sum(roost.owned().values()) == SLOTS
+        assert len(roost.owned()) == 3
+    with contextlib.closing(SqliteDirectory(roost.data / FILE_NAME, create=False)) as opened:
+        assert opened.cluster_id == cluster_id
+    assert await asyncio.to_thread(roost.end) == 0
+    assert roost.left_behind() == []
+
+
+async def test_the_directory_of_another_cluster_in_its_place_refuses_changes(roost: Roost, tmp_path: Path) -> None:
+    await asyncio.to_thread(roost.start, APP, "--shards", 1)
+    SqliteDirectory(tmp_path / FILE_NAME).close()
+    async with talking(roost.port):
+        for path in roost.data.glob(f"{FILE_NAME}*"):
+            path.unlink()
+        (tmp_path / FILE_NAME).rename(roost.data / FILE_NAME)
+        for words in (("scale", "--shards", 2), ("reload",)):
+            refused = await asyncio.to_thread(roost.command, *words)
+            assert refused.returncode == 1
+            assert "another file is in the place of the directory" in refused.stderr
+            assert "remove the other one" in refused.stderr
+        (roost.data / FILE_NAME).unlink()
+        assert (await asyncio.to_thread(roost.command, "scale", "--shards", 2)).returncode == 0
+    assert await asyncio.to_thread(roost.end) == 0
+
+
+async def test_members_without_a_supervisor_make_no_other_directory(roost: Roost) -> None:
+    await asyncio.to_thread(roost.start, APP, "--shards", 2)
+    before = pids(roost)
+    async with talking(roost.port):
+        assert roost.up is not None
+        assert roost.up.stdout is not None
+        roost.up.kill()
+        roost.up.wait()
+        roost.up.stdout.close()
+        roost.up = None
+        kept = roost.data.with_name("kept")
+        kept.mkdir()
+        for path in list(roost.data.glob(f"{FILE_NAME}*")):
+            path.rename(kept / path.name)
+        # Neither a member nor a supervisor begins another cluster among those that live.
+        for words in (["router", "--name", "router-9", "--port", free_port()], roost.up_words(APP)):
+            refused = await asyncio.to_thread(roost.command, *words)
+            assert refused.returncode in (1, 70)
+            assert "is gone" in refused.stderr
+        assert not (roost.data / FILE_NAME).exists()
+        assert live_members(roost.run) == before
+        for path in kept.iterdir():
+            path.rename(roost.data / path.name)
+        await asyncio.to_thread(roost.start, APP, "--shards", 2)
+        assert pids(roost) == before, "put back, it is what it was"
+    assert await asyncio.to_thread(roost.end) == 0
+
+
+async def test_a_locked_directory_does_not_hold_the_supervisor_up(roost: Roost) -> None:
+    await asyncio.to_thread(roost.start, APP, "--shards", 2)
+    before = pids(roost)
+    with contextlib.closing(sqlite3.connect(roost.data / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        os.kill(before["router-1"], signal.SIGKILL)  # which has to leave the map
+        longest = 0.0
+        for _ in range(30):
+            began = time.monotonic()
+            await asyncio.to_thread(roost.status)
+            longest = max(longest, time.monotonic() - began)
+            await asyncio.sleep(0.05)
+        other.execute("ROLLBACK")
+    assert longest < 2, f"a status took {longest:.1f} s"
+    await asyncio.to_thread(wait_for, "the next process", lambda: roost.member("router-1")["state"] == "ready")
+    assert await asyncio.to_thread(roost.end) == 0

@@ -129,7 +129,7 @@ class SimDirectory:
         self._store = store
 
     @classmethod
-    def of_current(cls, path: object = None, *, initial_shards: int = 1) -> SimDirectory:
+    def of_current(cls, path: object = None, **_: object) -> SimDirectory:
         """Open it, as the process that runs."""
         process = current_process()
         return cls(process, process.cluster.store)
@@ -395,6 +395,7 @@ _COMMON: dict[str, Any] = {
     "Upkeep": Nothing,
     "Collector": Nothing,
     "hold_name": HeldName.hold,
+    "others_serve": lambda run: False,
     "raise_descriptor_limit": lambda: 1 << 20,
     "report_ready": _ready,
     "os": _Os(),

@@ -48,6 +48,7 @@ class Cluster:
         self.watch = GuardWatch(
             Guard(self.me.incarnation, grace_s=0.2, stall_kill_s=30.0, frozen_kill_s=0.3),
             self.me.incarnation,
+            cluster_id=self.directory.cluster_id,
             run=self.run,
             data=self.data,
             clock=SystemClock(),

@@ -39,7 +39,9 @@ def directory(tmp_path: Path) -> Any:
 
 async def test_released_slots_get_their_next_owner(directory: SqliteDirectory) -> None:
     done: asyncio.Queue[tuple[Collection[Slot], int]] = asyncio.Queue()
-    proposing = Handover(directory.path, A, lambda slots, version: done.put_nowait((slots, version)))
+    proposing = Handover(
+        directory.path, directory.cluster_id, A, lambda slots, version: done.put_nowait((slots, version))
+    )
     proposing.add(SLOTS)
     async with asyncio.timeout(5):
         slots, version = await done.get()
@@ -60,7 +62,7 @@ async def test_a_directory_in_trouble_is_asked_again(
 ) -> None:
     monkeypatch.setattr(handover, "AGAIN_AFTER_S", 0.01)
     done: list[Collection[Slot]] = []
-    proposing = Handover(directory.path, A, lambda slots, _: done.append(slots))
+    proposing = Handover(directory.path, directory.cluster_id, A, lambda slots, _: done.append(slots))
     saboteur = sqlite3.connect(directory.path)
     saboteur.execute("CREATE TRIGGER full BEFORE UPDATE ON cluster BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     saboteur.commit()
@@ -84,7 +86,7 @@ async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory
     life: Any = Life()
     context.run(current.set, life)
     done = asyncio.Event()
-    proposing = Handover(directory.path, A, lambda *_: done.set())
+    proposing = Handover(directory.path, directory.cluster_id, A, lambda *_: done.set())
     context.run(proposing.add, SLOTS)
     async with asyncio.timeout(5):
         await done.wait()
@@ -98,7 +100,7 @@ async def test_an_error_that_nobody_expects_is_told(
     def fail(*_: Any) -> None:
         raise ValueError("on purpose")
 
-    proposing = Handover(directory.path, A, fail)
+    proposing = Handover(directory.path, directory.cluster_id, A, fail)
     proposing.add(SLOTS)
     await until("the error to be logged", lambda: "not handed over" in caplog.text)
     await proposing.aclose()
@@ -106,7 +108,7 @@ async def test_an_error_that_nobody_expects_is_told(
 
 async def test_the_end_does_not_wait_for_a_directory_in_trouble(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 100)
-    proposing = Handover(tmp_path / FILE_NAME, A, lambda *_: pytest.fail("nothing can be done"))
+    proposing = Handover(tmp_path / FILE_NAME, 1, A, lambda *_: pytest.fail("nothing can be done"))
     proposing.add(SLOTS)
     async with asyncio.timeout(5):
         await asyncio.sleep(0.05)
