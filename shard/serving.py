@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 
 from .failures import in_full
+from .tasks import hide_tasks_of_others
 
 log = logging.getLogger("roost.shard")
 
@@ -29,6 +30,7 @@ def run_through(main: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
     """
     loop = loop or uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
+    hide_tasks_of_others(loop)
     try:
         _complete(loop, main)
     finally:

@@ -2,6 +2,9 @@
 
 A task's coroutine is taken through step by step, so that it can be stopped for good: one that catches everything that
 is thrown into it would otherwise go on beside the object's next life for as long as it likes.
+
+Objects' code sees the tasks of its own life only: to cancel ``asyncio.all_tasks()`` is a common way to tidy up, and all
+objects of a shard, and the shard, have theirs on the same loop.
 """
 
 from __future__ import annotations
@@ -33,6 +36,28 @@ def task_factory(adopt: Callable[[Activation, asyncio.Task[Any]], None]) -> Call
         return task
 
     return make
+
+
+_tasks_of_everybody = asyncio.all_tasks
+
+
+def hide_tasks_of_others(shards_loop: asyncio.AbstractEventLoop) -> None:
+    """From now on ``asyncio.all_tasks()`` gives objects' code the tasks of its own life; the runtime has all. To be
+    called before the app is imported, which may import the function by its name.
+
+    Args:
+        shards_loop: The loop that all objects run on. One that a thread of an object's code runs is its own.
+    """
+
+    def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
+        """Return a set of the tasks of this object's instance that run on the loop."""
+        tasks, life = _tasks_of_everybody(loop), current.get()
+        if life is None or (loop or asyncio.get_running_loop()) is not shards_loop:
+            return tasks
+        own = {*life.tasks, *(job.task for job in life.jobs), asyncio.current_task(shards_loop)}
+        return {task for task in tasks if task in own}
+
+    asyncio.all_tasks = asyncio.tasks.all_tasks = all_tasks
 
 
 class ObjectTask(asyncio.Task[Any]):

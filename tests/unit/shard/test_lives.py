@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from roost.common.errors import LifeOver, ObjectGone, ObjectReset, WrongThreadError
 from roost.shard import DurableObjectState, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from roost.shard.tasks import hide_tasks_of_others
 from tests.unit.shard.clients import Rec, shard
 from tests.unit.shard.harness import on_virtual_time, turns
 
@@ -433,3 +435,69 @@ async def test_nothing_is_traced_for_code_that_ends_by_itself() -> None:
     await turns(100)
     assert len(refused) == 1500
     assert getattr(sys.gettrace(), "__module__", "") != "roost.shard.life"
+
+
+class Tidy(Rec):
+    """Cancels every task that there is, as code does that tidies up at its end."""
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message == "wait":
+            self.task = asyncio.create_task(asyncio.sleep(5), name="of the object")
+            await asyncio.sleep(5)
+            self.log.append("waited")
+        elif message == "tidy":
+            me = asyncio.current_task()
+            assert me in asyncio.all_tasks()
+            for task in asyncio.all_tasks() - {me}:
+                task.cancel()
+            await asyncio.sleep(0)
+            self.log.append("tidied")
+        elif message == "elsewhere":
+            self.log.append(await asyncio.to_thread(asyncio.run, _count_tasks()))
+
+
+async def _count_tasks() -> int:
+    task = asyncio.create_task(asyncio.sleep(0))
+    count = len(asyncio.all_tasks())
+    await task
+    return count
+
+
+@on_virtual_time
+async def test_objects_see_and_cancel_their_own_tasks_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (asyncio, asyncio.tasks):
+        monkeypatch.setattr(module, "all_tasks", asyncio.all_tasks)  # to be put back
+    hide_tasks_of_others(asyncio.get_running_loop())
+    world, front, _ = shard(Tidy)
+    other, one = await front.connect("other"), await front.connect("lobby")
+    everybody = asyncio.all_tasks()
+    for client in (other, one):
+        client.send("wait")
+        await turns()
+    one.send("tidy")
+    await turns()
+    assert world.instance("lobby").log == ["tidied"]
+    assert world.instance("lobby").task.cancelled()
+    assert not world.instance("other").task.cancelled()
+    await asyncio.sleep(6)
+    assert world.instance("other").log == ["waited"]
+    assert not any(task.cancelled() for task in everybody)
+    assert asyncio.current_task() in asyncio.all_tasks(), "the runtime sees all"
+
+
+@on_virtual_time
+async def test_the_tasks_of_a_loop_that_an_object_runs_in_a_thread_are_all_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (asyncio, asyncio.tasks):
+        monkeypatch.setattr(module, "all_tasks", asyncio.all_tasks)
+    hide_tasks_of_others(asyncio.get_running_loop())
+    world, front, _ = shard(Tidy)
+    client = await front.connect()
+    client.send("elsewhere")
+    for _ in range(200):
+        await turns()
+        if world.instance().log:
+            break
+        time.sleep(0.01)  # noqa: ASYNC251  # real time, which the loop does not have
+    assert world.instance().log == [2]
