@@ -10,7 +10,7 @@ class RouterCounters(Counters):
 
     connections: int = gauge("WebSockets that are open or closing")
     handshakes_in_flight: int = gauge(
-        "Requests whose head is not complete, and upgrades that no object has answered yet"
+        "Requests whose head has begun and is not complete, and upgrades that no object has answered yet"
     )
     ghosts: int = gauge("Connections whose TCP has ended and whose events are not all acknowledged")
     parked: int = gauge("Requests that wait until they can be sent to an owner")
@@ -43,6 +43,7 @@ class RouterCounters(Counters):
     send_buffers_cut: int = total("Clients whose TCP was ended because all together did not take their output")
     pings_unanswered: int = total("Clients ended because they showed no life")
     protocol_errors: int = total("Clients closed because they broke the WebSocket protocol")
+    http_evicted: int = total("Connections that are no WebSockets ended for others, because there were too many")
     bad_requests: int = total("Requests refused as malformed, garbage included")
     ghosts_dropped: int = total("Ghosts forgotten because there were too many: their objects may miss a close event")
     standard_closed: int = total(

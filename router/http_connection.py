@@ -19,6 +19,11 @@ A connection is always in one phase, and each phase has one deadline::
               written, what still comes    then it is cut off
               is dropped
 
+A connection costs a client next to nothing, so there are bounds. Of ``MAX_HTTP_CONNECTIONS`` that are no WebSockets
+those go first that have nothing at stake (``_GO_FIRST``); of ``MAX_HANDSHAKES_IN_FLIGHT`` those whose head does not
+come, and only then those that an object works on, of an address that has twice as many as the one that comes. Of each
+kind it is the oldest of the address that has most (``shares``). Who has sent nothing takes no place from who has.
+
 A router that drains loses no request. It answers what its clients have sent, says ``Connection: close`` with the last
 answer, and gives those without a request ``DRAIN_IDLE_S`` to send another one. A closed connection may always cross a
 request: so an idle one is closed only when nothing of it lies unread.
@@ -36,7 +41,13 @@ from typing import cast
 
 from ..common.cluster_map import ClusterMap
 from ..common.errors import BadRequest, RequestError, Unavailable
-from ..common.limits import MAX_HANDSHAKES_IN_FLIGHT, MAX_HEAD_BYTES, MAX_PARKED_REQUESTS, SLOTS
+from ..common.limits import (
+    MAX_HANDSHAKES_IN_FLIGHT,
+    MAX_HEAD_BYTES,
+    MAX_HTTP_CONNECTIONS,
+    MAX_PARKED_REQUESTS,
+    SLOTS,
+)
 from ..common.records import HttpResponse
 from . import handshake, page
 from .config import RouterConfig
@@ -58,6 +69,7 @@ from .request_parser import Incoming, RequestParser
 from .requests import Request
 from .retirement import GONE
 from .send_buffers import HIGH_WATER, SlowClient
+from .shares import Shares, share_of
 from .surroundings import Surroundings
 from .timers import TICK_S, ticks
 from .urls import Address, address, authority, path_of
@@ -76,6 +88,7 @@ CUT_SHORT = (
     "this router ended before the object answered: the request may have been carried out, so look before you send it "
     "again"
 )
+TOO_MANY_HANDSHAKES = f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"
 OWN_PATHS = ("/", "/healthz", "*")
 """Paths that the router answers itself; ``*`` is the server as a whole, about which OPTIONS can ask."""
 UPGRADE_REQUIRED = 426
@@ -97,7 +110,10 @@ class Phase(Enum):
     LINGERING = auto()
 
 
-_HANDSHAKES = frozenset((Phase.FRESH, Phase.HEAD, Phase.UPGRADE))
+_HANDSHAKES = frozenset((Phase.HEAD, Phase.UPGRADE))
+_GO_FIRST = (Phase.FRESH, Phase.LINGERING, Phase.IDLE, Phase.CLOGGED, Phase.HEAD, Phase.BODY)
+"""Phases in which a connection may be ended for another that comes, in this order."""
+_SHARED = (*_GO_FIRST, Phase.UPGRADE)
 _TAKING = frozenset((Phase.CLOGGED, Phase.LINGERING))
 """Phases in which a response is waiting to be taken; looked at every ``LINGER_S``."""
 
@@ -137,6 +153,7 @@ class Front:
         self.spent = self.new_parser()
         self.spent.drop()
         self._waiting: dict[HttpConnection, None] = {}
+        self.shares: dict[Phase, Shares[HttpConnection]] = {phase: Shares() for phase in _SHARED}
         self.deadlines = {
             Phase.FRESH: ticks(config.handshake_timeout_s),
             Phase.HEAD: ticks(config.handshake_timeout_s),
@@ -176,6 +193,37 @@ class Front:
         if len(self._waiting) >= MAX_PARKED_REQUESTS:
             raise Unavailable("no shard has entered the cluster yet; try again later")
         self._waiting[connection] = None
+
+    def make_room(self) -> bool:
+        """One connection more comes than there may be: end another that matters less.
+
+        Returns:
+            Whether there was one.
+        """
+        for phase in _GO_FIRST:
+            victim = self.shares[phase].first_of_largest()
+            if victim is not None:
+                self.counters.http_evicted += 1
+                victim.make_room()
+                return True
+        return False
+
+    def make_room_for_handshake(self, address: str | bytes) -> None:
+        """A handshake from *address* begins: if there are too many, end another that matters less.
+
+        Raises:
+            Unavailable: There is none.
+        """
+        if self.counters.handshakes_in_flight < MAX_HANDSHAKES_IN_FLIGHT:
+            return
+        upgrades = self.shares[Phase.UPGRADE]
+        victim = self.shares[Phase.HEAD].first_of_largest()
+        if victim is None and upgrades.largest > 2 * upgrades.size(address):
+            victim = upgrades.first_of_largest()
+        if victim is None:
+            raise Unavailable(TOO_MANY_HANDSHAKES)
+        self.counters.http_evicted += 1
+        victim.make_room()
 
     def leave(self, connection: HttpConnection) -> None:
         """*connection* has ended or become a WebSocket."""
@@ -234,6 +282,7 @@ class HttpConnection(asyncio.Protocol):
     """One client's HTTP. Made by the listener for each TCP connection."""
 
     __slots__ = (
+        "_address",
         "_deadline",
         "_due",
         "_ended",
@@ -253,6 +302,7 @@ class HttpConnection(asyncio.Protocol):
 
     def __init__(self, front: Front) -> None:
         self._front = front
+        self._address: str | bytes = ""
         self._transport: asyncio.Transport | None = None
         self._parser = front.new_parser()
         self._phase = Phase.IDLE
@@ -275,13 +325,14 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are like it, but do not inherit from it
         counters.http_connections += 1
         front.open.add(self)
-        crowded = counters.handshakes_in_flight >= MAX_HANDSHAKES_IN_FLIGHT
+        self._address = share_of(transport.get_extra_info("peername"))
+        crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room()
         self._enter(Phase.FRESH)
         if front.own_host is None:
             host, port = transport.get_extra_info("sockname")[:2]
             self._parser.own_host = authority(host, port)
         if crowded:
-            self._refuse(Unavailable(f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"))
+            self._refuse(Unavailable(f"{MAX_HTTP_CONNECTIONS} requests are being answered already; try again later"))
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.LINGERING:
@@ -386,11 +437,21 @@ class HttpConnection(asyncio.Protocol):
             self._enter(Phase.BODY)
             self._deadline = self._front.shared.wheel.tick + self._front.deadlines[Phase.BODY]
         elif parser.head_open:
-            self._enter(Phase.HEAD)
+            self._begin_head()
         elif self._ended or parser.finished:
             self._close()
         elif self._phase is not Phase.FRESH:
             self._enter(Phase.IDLE)
+
+    def _begin_head(self) -> None:
+        """A head has begun and is not complete."""
+        if self._phase is not Phase.HEAD:
+            try:
+                self._front.make_room_for_handshake(self._address)
+            except Unavailable as error:
+                self._refuse(error)
+            else:
+                self._enter(Phase.HEAD)
 
     def _start(self, incoming: Incoming) -> None:
         """Begin with a request that is next."""
@@ -424,6 +485,8 @@ class HttpConnection(asyncio.Protocol):
                     max_message_bytes=front.config.max_message_bytes,
                     compression=front.config.compression,
                 )
+                if self._phase is not Phase.HEAD:
+                    front.make_room_for_handshake(self._address)
             self._request = front.forwarding.ask(
                 self,
                 namespace=target.namespace,
@@ -618,6 +681,7 @@ class HttpConnection(asyncio.Protocol):
         assert self._transport is not None
         self._parser.drop()
         self._enter(Phase.LINGERING)
+        self._front.shares[Phase.LINGERING].remove(self)  # its end is under way
         self._transport.close()
 
     def _close_idle(self) -> None:
@@ -627,6 +691,19 @@ class HttpConnection(asyncio.Protocol):
             self._look_again(1)
         else:
             self._close()
+
+    def make_room(self) -> None:
+        """There are too many, and this one matters least."""
+        phase = self._phase
+        if phase is Phase.UPGRADE:
+            self._give_up_upgrade(Unavailable(TOO_MANY_HANDSHAKES))
+        elif phase is Phase.HEAD or phase is Phase.BODY:
+            self._refuse(Unavailable("too many requests do not arrive whole at present; try again later"))
+        elif phase is Phase.FRESH or phase is Phase.IDLE:
+            self._close()
+        else:
+            self._front.shares[phase].remove(self)
+            self.abort()
 
     def drain(self) -> None:
         """The router drains: without a request, wait a little for one."""
@@ -695,6 +772,11 @@ class HttpConnection(asyncio.Protocol):
             return
         front = self._front
         front.counters.handshakes_in_flight += (phase in _HANDSHAKES) - (self._phase in _HANDSHAKES)
+        shares = front.shares
+        if self._phase in shares:
+            shares[self._phase].remove(self)
+        if phase in shares:
+            shares[phase].add(self, self._address)
         self._phase = phase
         if phase in _TAKING and self._transport is not None:
             self._untaken = self._transport.get_write_buffer_size()
@@ -723,10 +805,7 @@ class HttpConnection(asyncio.Protocol):
             waited = self._front.deadlines[phase] * TICK_S
             self._refuse(Refusal(408, f"the request did not arrive whole within {waited:g} s; send it again"))
         elif phase is Phase.UPGRADE:
-            request = self._request
-            assert request is not None
-            self.failed(Unavailable("the object did not answer the upgrade in time; try again later"))
-            self._front.forwarding.abandon(request)
+            self._give_up_upgrade(Unavailable("the object did not answer the upgrade in time; try again later"))
         elif phase is Phase.WAITING:
             self.failed(Unavailable("no shard has entered the cluster yet; try again later"))
             self._serve()
@@ -736,6 +815,12 @@ class HttpConnection(asyncio.Protocol):
             self._look_again(self._front.deadlines[phase])
         else:
             self.abort()
+
+    def _give_up_upgrade(self, error: Unavailable) -> None:
+        request = self._request
+        assert request is not None
+        self.failed(error)
+        self._front.forwarding.abandon(request)
 
     def _has_stalled(self) -> bool:
         """Whether the client has taken nothing of what waits for too long, or has it all and does not end."""

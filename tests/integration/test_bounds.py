@@ -20,8 +20,9 @@ The rows of the table of bounds, and where each is filled (the pure part, then t
     ghosts                                  unit/router/test_connections ("too many ghosts …"), test_connection;
                                             here: test_ghosts
     parked requests                         unit/router/test_requests, test_forwarding; here: test_parked_requests
-    handshakes in flight                    unit/router/test_http_connection ("too many handshakes");
+    handshakes in flight                    unit/router/test_http_connection ("--- too many ---");
                                             here: test_handshakes, test_upgrades
+    connections that are no WebSockets      unit/router/test_http_connection, test_shares; here: test_connections
     request head, body, bodies in flight    unit/router/test_request_parser; here: test_head_and_body, test_bodies
 
 What is large by default is small here (``LIMITS``), so that little has to be sent. Memory is watched where a broken
@@ -60,6 +61,7 @@ LIMITS = {
     "MAX_GHOSTS": 10,
     "MAX_PARKED_REQUESTS": 10,
     "MAX_HANDSHAKES_IN_FLIGHT": 10,
+    "MAX_HTTP_CONNECTIONS": 50,
     "MAX_BODIES_IN_FLIGHT_BYTES": 1 * MIB,
 }
 SETTINGS = {
@@ -579,19 +581,33 @@ async def test_parked_requests_beyond_their_bound_are_503(room: Room) -> None:
 # --- handshakes and requests --------------------------------------------------------------------------------------
 
 
-async def test_handshakes_beyond_their_bound_are_503_until_the_others_have_had_their_time(room: Room) -> None:
+async def test_handshakes_beyond_their_bound_end_the_oldest_that_does_not_come(room: Room) -> None:
     cluster = room.cluster
     async with AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(await RawClient.open(cluster.port)) for _ in range(10)]
         for client in slow:
             await client.send("GET / HTTP/1.1\r\nHost:")
         await until("ten heads to be begun", lambda: cluster.counters()["handshakes_in_flight"] == 10)
-        reply = await request(cluster.port, "GET", "/healthz")
-        assert (reply.status, "10 handshakes" in reply.text) == (503, True)
-        for client in slow:
-            assert (await client.response()).status == 408
+        assert (await request(cluster.port, "GET", "/healthz")).status == 200
+        async with await RawClient.open(cluster.port) as client:
+            await client.handshake(room.path())
+        statuses = [(await client.response()).status for client in slow]
+        assert sorted(statuses) == [408] * 9 + [503]
     await until("the handshakes to be over", lambda: cluster.counters()["handshakes_in_flight"] == 0)
-    assert (await request(cluster.port, "GET", "/healthz")).status == 200
+
+
+async def test_connections_that_send_nothing_take_no_place_from_those_that_do(room: Room) -> None:
+    cluster = room.cluster
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(await RawClient.open(cluster.port)) for _ in range(60)]
+        await until("fifty connections", lambda: cluster.counters()["http_connections"] == 50)
+        for _ in range(3):
+            assert (await request(cluster.port, "GET", "/healthz")).status == 200
+            async with await RawClient.open(cluster.port) as client:
+                await client.handshake(room.path())
+        for client in silent[:10]:
+            await client.expect_end()
+        assert cluster.counters()["handshakes_in_flight"] == 0
 
 
 async def test_upgrades_that_are_not_answered_in_time_are_503(room: Room) -> None:

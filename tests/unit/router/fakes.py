@@ -43,6 +43,7 @@ class FakeTransport:
         slow: The protocol has been told to pause.
         socket: What the connection may write to directly; without one all goes through the transport.
         sockname: The address that the client has called.
+        peername: Its own.
     """
 
     def __init__(self) -> None:
@@ -56,9 +57,10 @@ class FakeTransport:
         self.protocol: Any = None
         self.socket: socket.socket | None = None
         self.sockname: tuple[Any, ...] = ()
+        self.peername: tuple[Any, ...] = ("127.0.0.1", 50_000)
 
     def get_extra_info(self, name: str) -> Any:
-        return {"socket": self.socket, "sockname": self.sockname}[name]
+        return {"socket": self.socket, "sockname": self.sockname, "peername": self.peername}[name]
 
     def write(self, data: bytes) -> None:
         assert not self.eof, "write after write_eof"

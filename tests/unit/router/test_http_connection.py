@@ -39,10 +39,11 @@ UPGRADE = (
 class Client:
     """One TCP connection to the rig."""
 
-    def __init__(self, rig: Rig, sockname: tuple[Any, ...] = ()) -> None:
+    def __init__(self, rig: Rig, sockname: tuple[Any, ...] = (), host: str = "127.0.0.1") -> None:
         self.rig = rig
         self.transport = FakeTransport()
         self.transport.sockname = sockname
+        self.transport.peername = (host, 50_000)
         self.protocol: Any = HttpConnection(rig.front)
         self.transport.protocol = self.protocol
         self.protocol.connection_made(self.transport)
@@ -71,8 +72,8 @@ class Rig:
         self.forwarding.take_map(self.map)
         self.link.take()
 
-    def client(self) -> Client:
-        return Client(self)
+    def client(self, host: str = "127.0.0.1") -> Client:
+        return Client(self, host=host)
 
     def asked(self) -> list[Any]:
         return [record[1] for record in self.link.take() if record[0] == "request"]
@@ -394,15 +395,102 @@ def test_draining_ends_their_wait(rig: Rig) -> None:
     assert client.transport.eof
 
 
-def test_too_many_handshakes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+# --- too many ---
+
+PART = GET[:-4]
+
+
+def test_who_has_sent_nothing_is_no_handshake(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 2)
-    fresh, upgrading, refused = rig.client(), rig.client(), rig.client()
+    silent = [rig.client() for _ in range(10)]
+    assert rig.counters.handshakes_in_flight == 0
+    client = rig.client()
+    assert client.send(UPGRADE) == b""
+    assert len(rig.asked()) == 1
+    assert not any(each.transport.ending for each in silent)
+
+
+def test_a_head_that_does_not_come_goes_before_a_handshake_that_does(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+    upgrading, slow, slower = rig.client(), rig.client(), rig.client()
     upgrading.send(UPGRADE)
-    assert status(refused.take()) == 503
+    slow.send(PART)
+    assert slower.send(PART) == b""
+    assert status(slow.take()) == 503
     assert rig.counters.handshakes_in_flight == 2
-    fresh.send(GET)
-    assert rig.counters.handshakes_in_flight == 1
-    assert rig.client().take() == b""
+    another = rig.client()
+    assert another.send(UPGRADE) == b""
+    assert status(slower.take()) == 503
+    assert (rig.counters.handshakes_in_flight, rig.counters.http_evicted) == (2, 2)
+    assert len(rig.asked()) == 2
+
+
+def test_handshakes_that_objects_work_on_are_not_given_up_for_more_of_the_same_address(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+    upgrading = [rig.client() for _ in range(2)]
+    for client in upgrading:
+        client.send(UPGRADE)
+    for data in (UPGRADE, PART):
+        refused = rig.client()
+        assert status(refused.send(data)) == 503
+    assert all(client.take() == b"" for client in upgrading)
+    assert status(rig.client().send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")) in (200, 503)
+    assert rig.counters.handshakes_in_flight == 2
+
+
+def test_they_are_for_an_address_that_has_less_than_half_as_many(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 3)
+    crowd = [rig.client() for _ in range(3)]
+    for client in crowd:
+        client.send(UPGRADE)
+    other, second = rig.client("10.0.0.1"), rig.client("10.0.0.1")
+    assert other.send(UPGRADE) == b""
+    assert status(crowd[0].take()) == 503
+    assert status(second.send(UPGRADE)) == 503, "it has half as many as the crowd now"
+    assert rig.counters.handshakes_in_flight == 3
+
+
+def test_a_connection_too_many_ends_the_oldest_that_has_sent_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 3)
+    busy, idle, silent = rig.client(), rig.client(), rig.client()
+    busy.send(GET)
+    idle.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+    fourth = rig.client()
+    assert (silent.transport.closed, fourth.transport.ending) == (True, False)
+    silent.protocol.connection_lost(None)
+    fourth.send(PART)
+    fifth = rig.client()
+    assert idle.transport.closed
+    idle.protocol.connection_lost(None)
+    fifth.send(GET)
+    sixth = rig.client()
+    assert status(fourth.take()) == 503
+    assert sixth.take() == b""
+    assert rig.counters.http_evicted == 3
+
+
+def test_when_all_are_at_work_one_more_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 2)
+    busy = [rig.client(), rig.client()]
+    for client in busy:
+        client.send(GET)
+    refused = rig.client()
+    assert status(refused.take()) == 503
+    another = rig.client()
+    assert refused.transport.aborted, "it had its answer"
+    assert another.take() == b""
+
+
+def test_a_crowd_from_one_address_goes_before_anybody_else(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 5)
+    single = rig.client("10.0.0.1")
+    crowd = [rig.client(f"2001:db8:0:1::{n:x}") for n in range(4)]  # one network of 64 bits
+    for _ in range(2):
+        rig.client("10.0.0.2")
+    assert [client.transport.closed for client in crowd] == [True, True, False, False]
+    assert not single.transport.closed
 
 
 # --- Expect: 100-continue ---
