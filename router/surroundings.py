@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -114,7 +113,7 @@ class Surroundings:
         all_send_buffers_bytes: int = ROUTER_SEND_BUFFERS_BYTES,
         all_windows_bytes: int = ROUTER_WINDOWS_BYTES,
         on_work: Callable[[], None],
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float],
     ) -> None:
         self.counters = counters
         self.defects = Defects(counters)

@@ -256,6 +256,7 @@ class World:
             stall_timeout=600,
             output_of=lambda transport: (transport.confirmed, 0),
             on_work=lambda: None,
+            now=lambda: self.now,
             **bounds,
         )
 
