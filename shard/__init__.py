@@ -12,6 +12,7 @@ from ..common.errors import (
     InvalidObjectId,
     InvalidResponse,
     NotAccepted,
+    ObjectGone,
     ObjectReset,
     OutboxFull,
     RoostError,
@@ -19,6 +20,7 @@ from ..common.errors import (
     TagTooLong,
     TooManyTags,
     TooManyWebSockets,
+    WrongThreadError,
 )
 from .activation import WebSocketProtocolError
 from .context import DurableObjectState, WebSocketRequestResponsePair
@@ -48,6 +50,7 @@ __all__ = [
     "InvalidResponse",
     "MessageEvent",
     "NotAccepted",
+    "ObjectGone",
     "ObjectReset",
     "OutboxFull",
     "Query",
@@ -62,4 +65,5 @@ __all__ = [
     "WebSocketPair",
     "WebSocketProtocolError",
     "WebSocketRequestResponsePair",
+    "WrongThreadError",
 ]

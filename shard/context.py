@@ -17,6 +17,7 @@ from .web_socket import DONE, WebSocket, check_web_socket, payload_of, tags_of
 if TYPE_CHECKING:
     from .activation import Activation
     from .hosted import HostedObject
+    from .web_socket import Sendable
 
 T = TypeVar("T")
 
@@ -135,7 +136,9 @@ class DurableObjectState:
             raise TypeError(f"a tag is a string, got {tag!r:.80}")
         return sockets.tagged(tag)
 
-    def broadcast(self, message: Any, tag: str | None = None, *, exclude: WebSocket | Iterable[WebSocket] = ()) -> int:
+    def broadcast(
+        self, message: Sendable, tag: str | None = None, *, exclude: WebSocket | Iterable[WebSocket] = ()
+    ) -> int:
         """Send *message* to all the object's hibernatable sockets that are open, or to those of them with *tag*.
 
         A socket that the object has closed, or whose client has, is still listed for a while and takes nothing: it is

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from threading import get_ident
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
 from ..common.limits import MAX_CLOSE_REASON_BYTES
@@ -21,6 +21,14 @@ from .life import Life
 from .listeners import Listener, Listeners
 from .sockets import Socket
 from .spellings import also_named
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    Sendable: TypeAlias = (
+        str | ReadableBuffer | int | float | dict[Any, Any] | Mapping[str, object] | list[Any] | tuple[Any, ...] | None
+    )
+    """What ``send`` takes. A mapping must be a dict; type checkers hold that a ``TypedDict`` is none."""
 
 _UNSENDABLE_CODES = frozenset((1004, 1005, 1006, 1015))
 NO_CODE = 1005
@@ -226,7 +234,7 @@ class WebSocket:
 
     # --- talking ---
 
-    def send(self, message: Any) -> Awaitable[None]:
+    def send(self, message: Sendable) -> Awaitable[None]:
         """Send a message to the client. It is on its way when this returns; ``await`` is allowed and not needed.
 
         Args:
@@ -259,9 +267,9 @@ class WebSocket:
         if socket.held is None:
             socket.owner.outbox.send(socket.peer, socket.counter, message)  # type: ignore[arg-type]  # bound with the 101
         elif socket.mate is not None:
-            pairs.pass_message(socket, message)
+            pairs.pass_message(socket, message)  # type: ignore[arg-type]  # text or bytes by now
         else:
-            socket.held.send(message)
+            socket.held.send(message)  # type: ignore[arg-type]
         return DONE
 
     def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:

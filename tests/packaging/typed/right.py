@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from roost import (
     CloseEvent,
@@ -20,6 +21,21 @@ from roost import (
     WebSocketPair,
     WebSocketRequestResponsePair,
 )
+
+
+class Move(TypedDict):
+    piece: str
+    to: tuple[int, int]
+
+
+def everything_that_is_sent(ws: WebSocket, move: Move, counts: dict[int, list[float]], rows: list[Move]) -> None:
+    ws.send(move)
+    ws.send(counts)
+    ws.send(rows)
+    ws.send(array("d", [1.5]))
+    ws.send(memoryview(b"part")[1:])
+    for cast in ("text", b"bytes", bytearray(2), 1, 1.5, True, None, (1, "two"), move):
+        ws.send(cast)
 
 
 class Plain(DurableObject):

@@ -46,6 +46,9 @@ class Calls(DurableObject[Settings]):
         server.add_event_listener("open", print)  # wrong
         server.addEventListener("message", callback=print)  # wrong
         server.send_text("hello")  # wrong
+        server.send({1, 2})  # wrong
+        server.send(request)  # wrong
+        self.ctx.broadcast(object())  # wrong
         server.redy_state  # wrong
         self.env.GREETING.id_from_name("lobby")  # wrong
         self.env.ROOM.upper()  # wrong
