@@ -104,7 +104,7 @@ def doubts(cls: type[DurableObject], names: Mapping[str, str | None]) -> Iterato
             f"roost never calls alarm of class {cls.__name__}: this version of roost has neither storage nor alarms; "
             "use a task, which keeps the object awake"
         )
-    if not any(names.values()) and not near:
+    if not any(names.values()) and not near and cls.public is not False:
         yield f"class {cls.__name__} has no handler: each request gets 501; give it `async def fetch(self, request)`"
 
 

@@ -21,6 +21,11 @@ def hint(error: BaseException, folder: Path) -> str:
             f"; there is no {top}.py in {folder}, and {sys.executable} has no such package: "
             f"`{sys.executable} -m pip install {top}` adds it, if that is the package's name"
         )
+    if isinstance(error, ImportError) and "no known parent package" in str(error):
+        return (
+            f"; a file that is given as the app is a module by itself. If {folder} is a package, give the module: "
+            f"`{folder.name}.NAME`, from {folder.parent}"
+        )
     name = _module_of(error)
     if name and _is_hidden(name, folder):
         return (

@@ -133,6 +133,10 @@ class _NotPlain(Exception):
     """The value needs the linked form."""
 
 
+_STEPS_SHOWN = 4
+"""Of the way to what cannot be carried, at its beginning and at its end."""
+
+
 class _Refused(Exception):
     """Something cannot be carried. Each level that it passes through adds where it stands."""
 
@@ -148,7 +152,10 @@ class _Refused(Exception):
 
     def sentence(self) -> str:
         """For the user."""
-        where = "value" + "".join(reversed(self.path))
+        steps = self.path[::-1]
+        if len(steps) > 2 * _STEPS_SHOWN:
+            steps = [*steps[:_STEPS_SHOWN], "…", *steps[-_STEPS_SHOWN:]]
+        where = "value" + "".join(steps)
         return f"{_shown(self.item)} of type {type(self.item).__name__}, at {where}, cannot be carried: {self.problem}"
 
 

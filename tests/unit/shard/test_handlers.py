@@ -122,3 +122,7 @@ def test_an_alarm_is_doubted() -> None:
 def test_a_class_without_handlers_is_doubted() -> None:
     (sentence,) = said(class_with())
     assert "501" in sentence
+
+
+def test_a_class_that_nobody_can_ask_needs_no_handler() -> None:
+    assert said(class_with("helper", public=False)) == []

@@ -164,6 +164,13 @@ def test_a_missing_package_names_the_interpreter(write: Write, tmp_path: Path) -
 # --- who is hosted ------------------------------------------------------------------------------------------------
 
 
+def test_a_file_of_a_package_that_is_given_as_a_file_is_to_be_given_as_a_module(write: Write, tmp_path: Path) -> None:
+    app = write("from . import neighbour\n", "room.py")
+    with pytest.raises(AppError) as raised:
+        load(app)
+    assert f"give the module: `{tmp_path.name}.NAME`, from {tmp_path.parent}" in str(raised.value)
+
+
 def test_abstract_classes_are_bases(write: Write) -> None:
     app = write(
         "import abc\n"

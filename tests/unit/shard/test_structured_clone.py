@@ -182,6 +182,16 @@ def test_the_refused_value_is_shown_short() -> None:
     assert len(str(raised.value)) < 300
 
 
+def test_a_long_way_to_the_refused_value_is_shown_short() -> None:
+    with pytest.raises(DataCloneError, match=r"at value\['a'\](\[0\]){3}…(\[0\]){4}, cannot be carried"):
+        serialize({"a": nested(100, object())}, LIMIT)
+    with pytest.raises(DataCloneError, match=r"at value(\[0\]){8}, cannot be carried"):
+        serialize(nested(8, object()), LIMIT)
+    with pytest.raises(DataCloneError) as refused:
+        serialize(nested(MAX_DEPTH + 1, 0), LIMIT)
+    assert len(str(refused.value)) < 300
+
+
 def test_an_exception_that_cannot_be_made_again_is_refused() -> None:
     class Odd(UnicodeDecodeError):
         def __init__(self) -> None:
