@@ -87,12 +87,17 @@ MAX_GHOSTS = 65_536
 
 STALL_TIMEOUT_S = 30.0
 """Seconds for which a client may take nothing of the output that waits for it (design)."""
+LEAST_RATE = 500
+"""Bytes a second that a client must take, on average over STALL_TIMEOUT_S, while output waits for it, and send of a
+body: with it, whatever has a size has an end. Web servers ask for 240 to 500."""
 PING_INTERVAL_S = 20.0
 """Seconds between two protocol pings to a silent client."""
 PING_TIMEOUT_S = 20.0
 """Seconds for its answer."""
 CLOSE_TIMEOUT_S = 10.0
 """Seconds for a client to answer the object's Close, and for a close handler to answer the client's (behaviour)."""
+DRAIN_LIMIT_S = 12.0
+"""Seconds for which a router that ends waits for who makes progress: less than the 15 that its supervisor gives it."""
 AUTO_RESPONSE_REPORT_S = 0.1
 """Seconds that an auto-response's time may take to reach the shard (design)."""
 HIBERNATE_AFTER_S = 10.0

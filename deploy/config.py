@@ -43,6 +43,8 @@ _OURS = frozenset(
 )
 """Members' settings that ``roost up`` decides by its own options."""
 
+DRAIN_RESERVE_S = 3.0
+"""Seconds before a router's time to end is up at which it stops waiting for clients, to end by itself."""
 _AT_ONCE = ("--drain-timeout-s=0.2",)
 """In development: whoever presses Ctrl-C, or has saved a file, does not want to wait for clients or handlers."""
 
@@ -181,6 +183,7 @@ class UpConfig:
             # What routers do when no supervisor lives to do it.
             f"--grace-s={self.grace}",
             f"--stall-kill-s={self.stall_kill}",
+            f"--drain-limit-s={max(self.drain_timeout - DRAIN_RESERVE_S, 0.0):g}",
             *(["--development", *_AT_ONCE] if self.development else []),
             *self._set_argv("router"),
         ]

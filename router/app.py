@@ -4,12 +4,12 @@ Start: take the name, join the directory, listen, enter the map, follow it. A ro
 so that a taken port is found before anybody knows of it; requests that come before an owner is known are parked.
 
 End (SIGTERM, SIGINT): stop listening (``listener``), send each client Close 1001, answer the requests that have been
-sent, wait a little for the clients' answers, then leave the map. Shards tell their objects of clients that have not
-answered.
+sent, wait a little for the clients' answers (``drain_timeout_s``) and longer for whoever makes progress
+(``drain_limit_s``), then leave the map. Shards tell their objects of clients that have not answered.
 
 Retiring (SIGUSR1) is a gentle end, for a cluster that goes on with other routers: the same, but clients are sent their
-Close one after the other at ``retire_rate`` a second, so that they do not all come back in the same moment, and
-requests have ``RETIRE_REQUESTS_S`` to be answered. SIGTERM during it ends at once.
+Close one after the other at ``retire_rate`` a second, so that they do not all come back in the same moment. SIGTERM
+during it sends all of them away at once.
 
 Expelled: a router that was in the map and finds itself missing is held for dead, and shards have told its clients'
 objects so. It ends these clients' TCP and itself, without a word to anybody.
@@ -65,8 +65,8 @@ from .urls import authority
 
 log = logging.getLogger("roost.router")
 
-RETIRE_REQUESTS_S = 10.0
-"""Seconds that requests have to be answered once all clients of a retiring router have been sent away."""
+DRAIN_LOOK_S = 0.25
+"""Seconds between two looks at who still makes progress."""
 OTHER_DESCRIPTORS = 128
 """Descriptors beside those of clients: links (a handful each), files, the loop's own."""
 _TICKS_A_SECOND = ticks(1.0)
@@ -127,7 +127,7 @@ class Router:
         self._listening_ends: asyncio.Task[None] | None = None
         self._retiring = False
         self._retirement: Retirement | None = None
-        self._retires_until = 0.0
+        self._ends_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._upkeep = Upkeep()
         self._second = 0
@@ -374,8 +374,8 @@ class Router:
             self._front.drain()
             self._retirement = Retirement(self._shared.connections, rate, now)
         elif not self._retirement.step(now) or not self._has_stopped_listening():
-            self._retires_until = now + RETIRE_REQUESTS_S
-        elif not self._front.open or now >= self._retires_until:
+            self._ends_at = now + self._config.drain_limit_s
+        elif not self._front.open or now >= self._ends_at:
             self._stop.set()
 
     def _stop_listening(self) -> asyncio.Task[None]:
@@ -405,6 +405,7 @@ class Router:
         """Close every client, and give each a little time to answer."""
         shared = self._shared
         log.info("draining %d connections", len(shared.connections))
+        self._ends_at = self._ends_at or self._clock.now() + self._config.drain_limit_s
         listening_ends = self._stop_listening()
         self._front.drain(ending=True)
         for count, connection in enumerate(shared.connections.all(), 1):
@@ -412,14 +413,28 @@ class Router:
             if count % 256 == 0:
                 await asyncio.sleep(0)  # keeps the answers and the links going
         await asyncio.wait([listening_ends])  # it has deadlines of its own
-        try:
-            await asyncio.wait_for(self._drained.wait(), self._config.drain_timeout_s)
-        except TimeoutError:
+        await self._wait_for_clients()
+        if not self._drained.is_set():
             log.info("%d clients have not answered, or their objects not yet", len(shared.connections))
         if self._front.give_up():
             await asyncio.sleep(TICK_S)  # the answers leave
         self._abort_clients()
         await asyncio.sleep(0)  # the links send what the objects have to hear of that
+
+    async def _wait_for_clients(self) -> None:
+        """Wait until all clients have ended, or the time of those who are left is up."""
+        patience = self._clock.now() + self._config.drain_timeout_s
+        while not self._drained.is_set():
+            now = self._clock.now()
+            end = patience if now < patience else self._ends_at if self._make_progress() else now
+            if now >= end:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), min(DRAIN_LOOK_S, end - now))
+
+    def _make_progress(self) -> bool:
+        """Whether somebody is worth waiting for: who gets an answer, or takes what was sent."""
+        return self._front.is_busy or any(connection.is_taking for connection in self._shared.connections.all())
 
     def _abort_clients(self) -> None:
         for connection in self._shared.connections.all():

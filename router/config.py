@@ -54,6 +54,13 @@ class RouterConfig(MemberConfig):
     drain_timeout_s: float = setting(
         3.0, help="time that clients have to answer the Close of a router that ends", unit="s", at_least=0.0
     )
+    drain_limit_s: float = setting(
+        limits.DRAIN_LIMIT_S,
+        help="time that a router that ends or retires gives to those who make progress: requests that their objects "
+        "answer, or whose bodies are coming, and clients that take what was sent",
+        unit="s",
+        at_least=0.0,
+    )
     retire_rate: float = setting(
         limits.RETIRE_RATE,
         help="clients that a router sends their Close when it is told to retire (SIGUSR1)",
@@ -103,8 +110,9 @@ class RouterConfig(MemberConfig):
         at_least=0.5,
     )
     least_rate: int = setting(
-        0,
-        help="output that a client must take over that time, on average, while some waits for it; 0: any byte will do",
+        limits.LEAST_RATE,
+        help="what a client must take over that time, on average, while output waits for it, and send of a request's "
+        "body; 0: any byte will do",
         unit="bytes/s",
         at_least=0,
     )

@@ -704,7 +704,7 @@ class Connection(Outlet):
             return
         if self._deadline:
             if tick >= self._deadline:
-                if self._has_progressed() or self.owed:
+                if self._puts_off() or self.owed:
                     self._deadline = self._shared.wheel.schedule(self, self._shared.close_timeout)
                 else:
                     self._closing_took_too_long()
@@ -727,7 +727,7 @@ class Connection(Outlet):
         if self.has_input or self._is_crowded:
             self._heard = tick  # it may have answered: we do not read
         if self._pinged and self._heard < self._pinged:
-            if self._has_progressed():  # it is slow, and has not come to the ping yet
+            if self._puts_off():  # it is slow, and has not come to the ping yet
                 shared.wheel.schedule(self, shared.ping_timeout)
             elif tick >= self._pinged + shared.ping_timeout:
                 shared.counters.pings_unanswered += 1
@@ -740,7 +740,7 @@ class Connection(Outlet):
             return
         self._pinged = tick
         self.write(PING)
-        self._mark_progress()
+        self._watch_delivery()
         shared.wheel.schedule(self, shared.ping_timeout)
 
     # --- the end ---

@@ -40,6 +40,9 @@ class RouterCounters(Counters):
     auto_responses: int = total("Messages answered here in an object's place")
     slow_consumers_closed: int = total("Clients closed because they did not take their output")
     unfinished_cut: int = total("Clients closed because their unfinished messages were in the way of others")
+    bodies_evicted: int = total(
+        "Requests refused because their bodies came slowest when all bodies had too much memory"
+    )
     send_buffers_cut: int = total("Clients whose TCP was ended because all together did not take their output")
     pings_unanswered: int = total("Clients ended because they showed no life")
     protocol_errors: int = total("Clients closed because they broke the WebSocket protocol")

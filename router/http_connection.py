@@ -8,15 +8,16 @@ A connection is always in one phase, and each phase has one deadline::
 
     FRESH     nothing received yet         handshake_timeout_s, then it is closed
     HEAD      in the middle of a head      handshake_timeout_s, then 408
-    BODY      in the middle of a body      handshake_timeout_s without a byte, then 408
+    BODY      in the middle of a body      handshake_timeout_s without a byte, or stall_timeout_s without
+                                           progress (at the least rate), then 408
     WAITING   no shard has entered yet     parked_timeout_s, then 503
     BUSY      the object has a request     none: handlers take what they take
     UPGRADE   it has an upgrade            handshake_timeout_s, then 503
     IDLE      between two requests         keep_alive_s, then it is closed
-    CLOGGED   the client does not take     CLOGGED_S without a byte taken, then it is cut off
-              its response
-    LINGERING the last response is         CLOGGED_S without a byte taken; once all is out LINGER_S,
-              written, what still comes    then it is cut off
+    CLOGGED   the client does not take     stall_timeout_s without progress (``send_buffers``), then it is
+              its response                 cut off
+    LINGERING the last response is         stall_timeout_s without progress, then it is cut off; LINGER_S from
+              written, what still comes    when it has taken everything, then it is closed
               is dropped
 
 A connection costs a client next to nothing, so there are bounds. Of ``MAX_HTTP_CONNECTIONS`` that are no WebSockets
@@ -50,6 +51,7 @@ from ..common.limits import (
 )
 from ..common.records import HttpResponse
 from . import handshake, page
+from .bodies import Bodies
 from .config import RouterConfig
 from .connection import Connection
 from .forwarding import Forwarding
@@ -65,6 +67,7 @@ from .http import (
     refusal_bytes,
     response_bytes,
 )
+from .progress import Delivery, Progress
 from .request_parser import Incoming, RequestParser
 from .requests import Request
 from .retirement import GONE
@@ -79,8 +82,6 @@ log = logging.getLogger("roost.router")
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
-CLOGGED_S = 30.0
-"""Seconds in which a client must take something of a response that waits for it: a slow one may be as slow as it is."""
 DRAIN_IDLE_S = 1.0
 """Seconds that a connection without a request stays open at a router that drains."""
 ENDING = "this router is ending; try again, and another one answers"
@@ -110,12 +111,11 @@ class Phase(Enum):
     LINGERING = auto()
 
 
+_COMING = frozenset((Phase.HEAD, Phase.BODY))
 _HANDSHAKES = frozenset((Phase.HEAD, Phase.UPGRADE))
 _GO_FIRST = (Phase.FRESH, Phase.LINGERING, Phase.IDLE, Phase.CLOGGED, Phase.HEAD, Phase.BODY)
 """Phases in which a connection may be ended for another that comes, in this order."""
 _SHARED = (*_GO_FIRST, Phase.UPGRADE)
-_TAKING = frozenset((Phase.CLOGGED, Phase.LINGERING))
-"""Phases in which a response is waiting to be taken; looked at every ``LINGER_S``."""
 
 
 class Front:
@@ -150,6 +150,7 @@ class Front:
         self.own_host: str | None = f"{config.host}:{config.port}"
         self.draining = False
         self.ending = False
+        self._bodies = Bodies(shared.counters, shared.wheel)
         self.spent = self.new_parser()
         self.spent.drop()
         self._waiting: dict[HttpConnection, None] = {}
@@ -162,8 +163,8 @@ class Front:
             Phase.BUSY: 0,
             Phase.UPGRADE: ticks(config.handshake_timeout_s),
             Phase.IDLE: ticks(config.keep_alive_s),
-            Phase.CLOGGED: ticks(LINGER_S),
-            Phase.LINGERING: ticks(LINGER_S),
+            Phase.CLOGGED: 0,
+            Phase.LINGERING: min(ticks(LINGER_S), shared.stall_timeout),
         }
         self._date = b""
         self._date_until = 0
@@ -171,7 +172,10 @@ class Front:
     def new_parser(self) -> RequestParser:
         """The parser of a new connection."""
         return RequestParser(
-            own_host=self.own_host or "", max_body_bytes=self.config.max_body_bytes, counters=self.counters
+            own_host=self.own_host or "",
+            max_body_bytes=self.config.max_body_bytes,
+            counters=self.counters,
+            bodies=self._bodies,
         )
 
     def take_map(self, new: ClusterMap) -> None:
@@ -261,13 +265,18 @@ class Front:
         for connection in list(self.open):
             connection.drain()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request comes or waits for its answer, or a client takes one."""
+        return any(connection.has_request or connection.is_taking for connection in self.open)
+
     def give_up(self) -> int:
         """Tell clients whose requests are not answered that the router ends before they are.
 
         Returns:
             How many there were.
         """
-        unanswered = [connection for connection in self.open if connection.awaits_answer]
+        unanswered = [connection for connection in self.open if connection.has_request]
         for connection in unanswered:
             connection.give_up()
         return len(unanswered)
@@ -283,7 +292,9 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_address",
+        "_body",
         "_deadline",
+        "_delivery",
         "_due",
         "_ended",
         "_front",
@@ -295,9 +306,7 @@ class HttpConnection(asyncio.Protocol):
         "_request",
         "_rest",
         "_slow",
-        "_taken_at",
         "_transport",
-        "_untaken",
     )
 
     def __init__(self, front: Front) -> None:
@@ -305,6 +314,7 @@ class HttpConnection(asyncio.Protocol):
         self._address: str | bytes = ""
         self._transport: asyncio.Transport | None = None
         self._parser = front.new_parser()
+        self._parser.on_evicted = self._evicted
         self._phase = Phase.IDLE
         self._deadline = 0
         self._due = 0
@@ -314,8 +324,8 @@ class HttpConnection(asyncio.Protocol):
         self._rest = bytearray()
         self._paused = False
         self._slow: SlowClient | None = None
-        self._untaken = 0
-        self._taken_at = 0
+        self._body: Progress | None = None
+        self._delivery: Delivery | None = None
         self._ended = False
 
     # --- the transport ---
@@ -435,7 +445,7 @@ class HttpConnection(asyncio.Protocol):
             self._enter(Phase.CLOGGED)
         elif parser.body_open:
             self._enter(Phase.BODY)
-            self._deadline = self._front.shared.wheel.tick + self._front.deadlines[Phase.BODY]
+            self._body_came()
         elif parser.head_open:
             self._begin_head()
         elif self._ended or parser.finished:
@@ -452,6 +462,19 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(error)
             else:
                 self._enter(Phase.HEAD)
+
+    def _body_came(self) -> None:
+        """A body that comes has two deadlines: for its next bytes, and for its next step at the least rate."""
+        shared, body = self._front.shared, self._body
+        assert body is not None
+        tick = shared.wheel.tick
+        body.look(self._parser.body_size, tick, shared.least_progress)
+        self._deadline = min(tick + self._front.deadlines[Phase.BODY], body.since + shared.stall_timeout)
+
+    def _evicted(self) -> None:
+        """The body that was coming had to make room: say so, once the requests before it are answered."""
+        if self._transport is not None:
+            self._serve()
 
     def _start(self, incoming: Incoming) -> None:
         """Begin with a request that is next."""
@@ -713,15 +736,24 @@ class HttpConnection(asyncio.Protocol):
             self._due = self._front.shared.wheel.schedule(self, wait)
 
     @property
-    def awaits_answer(self) -> bool:
-        """Whether a request waits for its answer."""
-        return self._incoming is not None and self._transport is not None
+    def has_request(self) -> bool:
+        """Whether a request is coming, or waits for its answer."""
+        return self._transport is not None and (self._incoming is not None or self._phase in _COMING)
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether the client is on its way through a response."""
+        if self._transport is None or self._phase is not Phase.LINGERING:
+            return self._phase is Phase.CLOGGED
+        return not self._is_late() and self._delivery is not None and self._delivery.waiting > 0
 
     def give_up(self) -> None:
         """The router ends: there will be no answer to the request, nor to those that are pipelined behind it."""
         request = self._request
         self._parser.drop()
-        if request is None or request.link is None:
+        if self._incoming is None:
+            self._refuse(Unavailable(ENDING))
+        elif request is None or request.link is None:
             self.failed(Unavailable(ENDING))
         else:
             self.failed(Refusal(502, CUT_SHORT))
@@ -778,9 +810,10 @@ class HttpConnection(asyncio.Protocol):
         if phase in shares:
             shares[phase].add(self, self._address)
         self._phase = phase
-        if phase in _TAKING and self._transport is not None:
-            self._untaken = self._transport.get_write_buffer_size()
-            self._taken_at = front.shared.wheel.tick
+        if phase is Phase.BODY:
+            self._body = Progress(self._parser.body_size, front.shared.wheel.tick)
+        elif phase is Phase.LINGERING:
+            self._delivery = Delivery(*self._output(), front.shared.wheel.tick)
         wait = front.deadlines[phase]
         self._deadline = front.shared.wheel.tick + wait if wait else 0
         if wait and (not self._due or self._due > self._deadline + 1):
@@ -800,10 +833,15 @@ class HttpConnection(asyncio.Protocol):
             self._expired()
 
     def _expired(self) -> None:
-        phase = self._phase
-        if phase is Phase.HEAD or phase is Phase.BODY:
+        phase, transport = self._phase, self._transport
+        assert transport is not None
+        if phase in _COMING and self._may_parse():
+            self._look_again(self._front.deadlines[phase])  # it has come, and waits for its turn
+        elif phase is Phase.HEAD:
             waited = self._front.deadlines[phase] * TICK_S
-            self._refuse(Refusal(408, f"the request did not arrive whole within {waited:g} s; send it again"))
+            self._refuse(Refusal(408, f"the request's head did not arrive whole within {waited:g} s; send it again"))
+        elif phase is Phase.BODY:
+            self._refuse(Refusal(408, self._slowness()))
         elif phase is Phase.UPGRADE:
             self._give_up_upgrade(Unavailable("the object did not answer the upgrade in time; try again later"))
         elif phase is Phase.WAITING:
@@ -811,7 +849,11 @@ class HttpConnection(asyncio.Protocol):
             self._serve()
         elif phase is Phase.FRESH or phase is Phase.IDLE:
             self._close_idle()
-        elif phase in _TAKING and not self._has_stalled():
+        elif not self._is_late():
+            self._look_again(self._front.deadlines[phase])
+        elif self._delivery is not None and not self._delivery.waiting and not transport.is_closing():
+            self._front.shares[phase].remove(self)  # its end is under way
+            transport.close()  # no reset: it may be reading what its system has
             self._look_again(self._front.deadlines[phase])
         else:
             self.abort()
@@ -822,13 +864,31 @@ class HttpConnection(asyncio.Protocol):
         self.failed(error)
         self._front.forwarding.abandon(request)
 
-    def _has_stalled(self) -> bool:
-        """Whether the client has taken nothing of what waits for too long, or has it all and does not end."""
-        assert self._transport is not None
-        left, tick = self._transport.get_write_buffer_size(), self._front.shared.wheel.tick
-        if left < self._untaken:
-            self._untaken, self._taken_at = left, tick
-        return tick - self._taken_at >= ticks(CLOGGED_S if left else LINGER_S)
+    def _slowness(self) -> str:
+        """What a client is told whose body comes too slowly."""
+        shared, body = self._front.shared, self._body
+        if body is not None and shared.wheel.tick - body.since >= shared.stall_timeout:
+            waited = shared.stall_timeout * TICK_S
+            return (
+                f"less than {shared.least_progress} bytes of the request's body came within {waited:g} s; send it again"
+            )
+        waited = self._front.deadlines[Phase.BODY] * TICK_S
+        return f"nothing of the request's body came for {waited:g} s; send it again"
+
+    def _output(self) -> tuple[int, int]:
+        """Bytes that the client has taken, and that it has not."""
+        transport = self._transport
+        assert transport is not None
+        taken, waiting = self._front.shared.output_of(transport)
+        return taken, waiting + transport.get_write_buffer_size()
+
+    def _is_late(self) -> bool:
+        """Whether the client has stalled with its last response, or has all of it and does not end."""
+        delivery, shared = self._delivery, self._front.shared
+        if delivery is None:
+            return True
+        delivery.see(*self._output(), shared.wheel.tick, shared.least_progress)
+        return delivery.is_late(shared.wheel.tick, shared.stall_timeout, self._front.deadlines[Phase.LINGERING])
 
     def _look_again(self, wait: int) -> None:
         """Come back in *wait* ticks, in the same phase."""

@@ -21,6 +21,7 @@ import os
 
 from .frames import TRY_AGAIN_LATER, close_frame
 from .links import OwnerLink
+from .progress import Delivery
 from .send_buffers import HIGH_WATER, SlowClient
 from .surroundings import Surroundings, Transport
 
@@ -48,8 +49,8 @@ class Outlet:
 
     __slots__ = (
         "_deadline",
+        "_delivery",
         "_descriptor",
-        "_mark",
         "_queued_at",
         "_shared",
         "_slow",
@@ -71,8 +72,8 @@ class Outlet:
         """``wheel.turns`` when something was last given to the transport; ``DIRECTLY``."""
         self._deadline = 0
         """Tick at which the closing is over if it has not come to its end before; 0 while nothing is closing."""
-        self._mark = 0
-        """Bytes that the client must have taken more than, for a deadline to be put off."""
+        self._delivery: Delivery | None = None
+        """What the client has to take before it can come to what a deadline is for."""
 
     def on_tick(self, tick: int) -> None:
         """A time that was waited for has come; among them the deadline, if there is one."""
@@ -210,6 +211,7 @@ class Outlet:
         self._shared.counters.slow_consumers_closed += 1
         log.info("connection %d: %s, closed", self.number, SLOW_CONSUMER)
         self.close(TRY_AGAIN_LATER, SLOW_CONSUMER)
+        self._delivery = None  # it has had its time
 
     def cut(self) -> None:
         """All clients together have too much waiting, here or at the shard, and this one has the largest share: give
@@ -246,30 +248,39 @@ class Outlet:
 
     def _set_deadline(self) -> None:
         shared = self._shared
-        self._mark_progress()
+        self._watch_delivery()
         self._deadline = shared.wheel.schedule(self, shared.close_timeout)
 
     # --- progress: a deadline runs from the last ---
 
-    def _mark_progress(self) -> None:
-        """A deadline begins: what the client takes from now on is progress. If little waits for it, what does is not:
-        the Close or ping that the deadline is for would else put off its own end."""
+    def _watch_delivery(self) -> None:
+        """A deadline begins: it does not end while the client takes what waits. If that is little, the deadline is not
+        put off: the Close or ping that it is for would else put off its own end."""
         transport = self._transport
+        self._delivery = None
         if transport is not None:
             taken, waiting = self._shared.output_of(transport)
             waiting += transport.get_write_buffer_size()
-            self._mark = taken if waiting > HIGH_WATER else taken + waiting
+            if waiting > HIGH_WATER:
+                self._delivery = Delivery(taken, waiting, self._shared.wheel.tick)
 
-    def _has_progressed(self) -> bool:
-        """Whether the client has taken something of its output since the last mark or look: it is slow, not dead."""
-        transport = self._transport
-        if transport is None:
+    @property
+    def is_taking(self) -> bool:
+        """Whether the client is on its way through what waits before a Close or ping: it is slow, not dead."""
+        transport, delivery, shared = self._transport, self._delivery, self._shared
+        if transport is None or delivery is None:
             return False
-        taken = self._shared.output_of(transport)[0]
-        if taken <= self._mark:
-            return False
-        self._mark = taken
-        return True
+        taken, waiting = shared.output_of(transport)
+        tick = shared.wheel.tick
+        delivery.see(taken, waiting + transport.get_write_buffer_size(), tick, shared.least_progress)
+        return not delivery.is_late(tick, shared.stall_timeout, 0)
+
+    def _puts_off(self) -> bool:
+        """Whether a deadline that has come is put off: the client is taking what waits, or has just come to its end."""
+        if self.is_taking:
+            return True
+        delivery, self._delivery = self._delivery, None
+        return delivery is not None and not delivery.waiting
 
     def abort(self) -> None:
         """End TCP now, with what has not been sent."""

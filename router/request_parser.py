@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httptools
 
-from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, Unavailable
-from ..common.limits import MAX_BODIES_IN_FLIGHT_BYTES, MAX_HEAD_BYTES, MAX_HEADER_FIELDS
+from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError
+from ..common.limits import MAX_HEAD_BYTES, MAX_HEADER_FIELDS
+from .bodies import Bodies
 from .counters import RouterCounters
 from .http import Refusal, RequestHead, examine
 
@@ -54,7 +56,8 @@ class RequestParser:
     Args:
         own_host: Host for requests that name none; may be set anew.
         max_body_bytes: Limit of a body.
-        counters: ``body_bytes`` is the bound of all bodies together.
+        counters: ``body_bytes`` counts all bodies together.
+        bodies: Who has to make room when that is too much.
 
     Attributes:
         items: What has been parsed and not been taken: requests, at last perhaps an error to be answered.
@@ -64,9 +67,10 @@ class RequestParser:
         head_open: A head has begun and is not complete.
         body_open: A head is complete, its body is not.
         unparsed: Bytes that wait for ``go_on``.
+        on_evicted: Called when the body that was coming had to make room: there is an error among ``items``.
     """
 
-    def __init__(self, *, own_host: str, max_body_bytes: int, counters: RouterCounters) -> None:
+    def __init__(self, *, own_host: str, max_body_bytes: int, counters: RouterCounters, bodies: Bodies) -> None:
         self.items: deque[Incoming | RequestError] = deque()
         self.expecting: RequestHead | None = None
         self.finished = False
@@ -77,6 +81,8 @@ class RequestParser:
         self.own_host = own_host
         self._max_body_bytes = max_body_bytes
         self._counters = counters
+        self._bodies = bodies
+        self.on_evicted: Callable[[], None] | None = None
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._fault: RequestError | None = None
         self._waiting = b""
@@ -173,7 +179,7 @@ class RequestParser:
     def drop(self) -> None:
         """The connection is gone or has become another protocol's: let go of all that was received."""
         self.finished = True
-        self._parser = None  # it refers back to this object: nobody should need the cycle collector
+        self._parser = self.on_evicted = None  # they refer back to this object: nobody should need the cycle collector
         self._drop_partial()
         for item in self.items:
             if isinstance(item, Incoming):
@@ -191,7 +197,19 @@ class RequestParser:
         self.finished = True
         self._drop_partial()
 
+    @property
+    def body_size(self) -> int:
+        """Bytes of the body that is coming, as far as they have come."""
+        return len(self._body)
+
+    def evict(self, error: RequestError) -> None:
+        """The body that is coming has to make room for others: answer *error*, after the requests before it."""
+        self._refuse(error)
+        if self.on_evicted is not None:
+            self.on_evicted()
+
     def _drop_partial(self) -> None:
+        self._bodies.end(self)
         self._counters.body_bytes -= len(self._body)
         self._body = bytearray()
         self._waiting, self.unparsed = b"", 0
@@ -296,8 +314,10 @@ class RequestParser:
         self._counters.body_bytes += len(body)
         if len(self._body) > self._max_body_bytes:
             raise self._faulty(BodyTooLarge(self._max_body_bytes))
-        if self._counters.body_bytes > MAX_BODIES_IN_FLIGHT_BYTES:
-            raise self._faulty(Unavailable("this router holds too many request bodies at present; try again later"))
+        try:
+            self._bodies.grew(self)
+        except RequestError as error:
+            raise self._faulty(error) from None
 
     def on_message_complete(self) -> None:
         if self._ignores_upgrade:
@@ -307,6 +327,7 @@ class RequestParser:
         self.expecting = None
         self.items.append(Incoming(self._head, self._version, bytes(self._body)))
         self._body = bytearray()  # the item has it now
+        self._bodies.end(self)
         if not self._head.keep_alive:
             self.finished = True
 

@@ -7,7 +7,7 @@ client that is not slow, ``HIGH_WATER`` bytes, is outside the account.
 
 **One client** has its share when ``each`` bytes wait for it. That closes nobody: its shard is told, and holds back what
 would come next (see ``outlet``). A slow client is given up only when it **stalls**, that is when it has taken nothing,
-or less than ``least_rate``, for ``patience``; ``look`` finds out, a part of all slow clients at each tick.
+or less than ``least``, for ``patience``; ``look`` finds out, a part of all slow clients at each tick.
 
 **All together**: a frame that many clients wait for is there once and counts once. What each has to keep of it for
 itself counts for each (``HOLD_COST``): a client that is sent a million tiny messages costs memory, too. What counts is
@@ -28,7 +28,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .progress import Progress
-from .timers import TICK_S
 
 HIGH_WATER = 16 << 10
 """Bytes that may wait for a client before it is slow. Set on the transport of each connection."""
@@ -84,7 +83,7 @@ class SendBuffers:
         each: A client's share: bytes that wait for it before its object's output waits at the shard.
         limit: Bytes that all together may take.
         patience: Ticks for which a client may take nothing.
-        least_rate: Bytes a second that it must take on average over that time; 0: any byte will do.
+        least: Bytes that it must take in that time.
         output_of: Tells how far a client has come, as ``tcp.output_of`` does.
 
     Attributes:
@@ -100,13 +99,13 @@ class SendBuffers:
         limit: int,
         *,
         patience: int,
-        least_rate: int = 0,
+        least: int = 1,
         output_of: Callable[[Buffer], tuple[int, int]],
     ) -> None:
         self.each = each
         self._limit = limit
         self._patience = patience
-        self._least = max(1, int(least_rate * patience * TICK_S))
+        self._least = least
         # Each client is looked at once in so many ticks: a second, or an eighth of a patience that is shorter.
         self._round = max(1, min(LOOK_TICKS, patience // 8))
         self._output_of = output_of

@@ -15,7 +15,7 @@ from .defects import Defects
 from .objects import Objects
 from .send_buffers import SendBuffers
 from .tcp import output_of
-from .timers import Wheel
+from .timers import TICK_S, Wheel
 from .unfinished import Unfinished
 from .work import Gate, Work
 
@@ -54,7 +54,7 @@ class Surroundings:
         send_buffer_bytes: What may wait here for one client.
         all_send_buffers_bytes: What may wait here for all clients together.
         stall_timeout: Ticks for which a client may take nothing of what waits for it.
-        least_rate: Bytes a second that it must take over that time; 0: any byte will do.
+        least_rate: Bytes a second that it must take, or send of a body, over that time; 0: any byte will do.
         output_of: Tells how far a client has come with its output, of its transport.
         all_windows_bytes: Bound of all messages of clients together: three quarters for windows, a quarter for what is
             in none yet.
@@ -63,6 +63,7 @@ class Surroundings:
 
     Attributes:
         defects: Where errors of our own code are counted and logged.
+        least_progress: Bytes that a client must take, or send of a body, in *stall_timeout*.
         send_buffers: What waits for slow clients.
         unfinished: Messages that have begun to come.
         are_full: The bound of all windows has stopped somebody, who is to go on.
@@ -81,12 +82,14 @@ class Surroundings:
         "counters",
         "crowded",
         "defects",
+        "least_progress",
         "objects",
         "output_of",
         "ping_after",
         "ping_timeout",
         "reports",
         "send_buffers",
+        "stall_timeout",
         "unfinished",
         "wall",
         "wheel",
@@ -126,11 +129,13 @@ class Surroundings:
         self.ping_timeout = ping_timeout
         self.close_timeout = close_timeout
         self.output_of = output_of
+        self.stall_timeout = stall_timeout
+        self.least_progress = max(1, int(least_rate * stall_timeout * TICK_S))
         self.send_buffers = SendBuffers(
             send_buffer_bytes,
             all_send_buffers_bytes,
             patience=stall_timeout,
-            least_rate=least_rate,
+            least=self.least_progress,
             output_of=output_of,
         )
         self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)

@@ -45,6 +45,11 @@ class Web(DurableObject):
     async def sized(self, request: Request) -> Response:
         return Response(b"x" * int(request.query["n"]))
 
+    async def later(self, request: Request) -> Response:
+        """Answer after some seconds."""
+        await asyncio.sleep(float(request.query["s"]))
+        return Response("at last")
+
     async def header(self, request: Request) -> Response:
         """A response with the header that the query gives."""
         return Response("body", headers={request.query["name"]: request.query["value"]})
@@ -134,3 +139,18 @@ class Parrot(DurableObject):
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         await asyncio.sleep(0)
         ws.send({"said": message, "again": ws.redelivered, "who": ws.deserialize_attachment()})
+
+
+class Flood(DurableObject):
+    """Sends as many messages of a size as it is told, all at once, and closes behind them."""
+
+    async def fetch(self, request: Request) -> Response:
+        client, server = WebSocketPair()
+        self.ctx.accept_web_socket(server)
+        return Response(status=101, web_socket=client)
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        count, size = map(int, message.split())
+        for number in range(count):
+            ws.send(bytes((number,)) * size)
+        ws.close(4000, "that was all")

@@ -638,15 +638,15 @@ async def test_head_and_body_have_bounds_of_their_own(room: Room) -> None:
     assert watch.peaks["body_bytes"] <= 768 * KIB
 
 
-async def test_bodies_in_flight_beyond_their_bound_are_503(room: Room) -> None:
-    """Two thirds of a bound are there already: the next two thirds are refused, while a small body passes."""
+async def test_of_bodies_beyond_their_bound_the_largest_makes_room(room: Room) -> None:
+    """Two thirds of a bound are there already and do not get on: a body of half that size comes, and a small one."""
     cluster = room.cluster
     head = f"POST {room.path(step=name_of(probe_app.nothing))} HTTP/1.1\r\nHost: test\r\nContent-Length: "
     async with await RawClient.open(cluster.port) as first, await RawClient.open(cluster.port) as second:
         await first.send(f"{head}{700 * KIB}\r\n\r\n", bytes(700 * KIB - 2))
         await until("the body to be there", lambda: cluster.counters()["body_bytes"] == 700 * KIB - 2)
-        second.writer.write(f"{head}{700 * KIB}\r\n\r\n".encode() + bytes(700 * KIB))
-        assert (await second.response()).status == 503
+        second.writer.write(f"{head}{340 * KIB}\r\n\r\n".encode() + bytes(340 * KIB))
+        assert (await second.response()).status == 200
         await room.run(probe_app.nothing)
-        assert 700 * KIB - 2 <= (await cluster.published())["body_bytes"] <= 1 * MIB
+        assert (await first.response()).status in (503, 408)  # the latter when this machine took a second for it
     await until("the body to be gone", lambda: cluster.counters()["body_bytes"] == 0)

@@ -101,7 +101,7 @@ async def test_a_request_under_way_is_answered_by_a_router_that_retires() -> Non
 
 
 async def test_a_request_that_a_router_cannot_wait_for_is_answered_all_the_same() -> None:
-    with Cluster(APP, router={"drain_timeout_s": 0.2}) as cluster:
+    with Cluster(APP, router={"drain_timeout_s": 0.2, "drain_limit_s": 0.2}) as cluster:
         async with await RawClient.open(cluster.port) as client:
             asked = asyncio.create_task(client.request("GET", "/web/x?do=wait"))
             while json.loads((await request(cluster.port, "GET", "/web/x")).body)["count"] < 2:

@@ -9,9 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roost.common.errors import RequestError
+from roost.router.bodies import Bodies
 from roost.router.counters import RouterCounters
 from roost.router.http import RequestHead, examine
 from roost.router.request_parser import Incoming, RequestParser
+from roost.router.timers import Wheel
 from roost.shard import Request
 
 # --- hosts ---
@@ -164,7 +166,10 @@ def as_h11_reads_it(data: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]
 @given(_STARTS, st.lists(_LINES, max_size=5), _BODIES)
 def test_what_is_let_through_is_read_as_another_parser_reads_it(start: bytes, lines: list[bytes], body: bytes) -> None:
     data = b"\r\n".join([start, *lines, b"", body])
-    parser = RequestParser(own_host="own:1", max_body_bytes=1000, counters=RouterCounters())
+    counters = RouterCounters()
+    parser = RequestParser(
+        own_host="own:1", max_body_bytes=1000, counters=counters, bodies=Bodies(counters, Wheel(0.0))
+    )
     parser.feed(data)
     first = parser.items[0] if parser.items else None
     if not isinstance(first, Incoming):

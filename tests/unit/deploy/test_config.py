@@ -34,6 +34,7 @@ def test_routers_and_shards_get_their_arguments(tmp_path: Path) -> None:
         "--port=9000",
         "--grace-s=10.0",
         "--stall-kill-s=30.0",
+        "--drain-limit-s=12",
         "--ping-interval-s=5",
         "--compression",
     ]

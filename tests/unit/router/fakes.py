@@ -39,6 +39,7 @@ class FakeTransport:
     Attributes:
         buffered: Bytes that the client has not taken.
         confirmed: Bytes that it has taken.
+        in_system: Bytes that the system has of us, and the client's has not confirmed.
         taken: The client takes all at once, the usual case.
         slow: The protocol has been told to pause.
         socket: What the connection may write to directly; without one all goes through the transport.
@@ -52,7 +53,7 @@ class FakeTransport:
         self.taken = True
         self.slow = False
         self.high_water, self.low_water = 64 << 10, 16 << 10
-        self.confirmed = 0
+        self.confirmed = self.in_system = 0
         self.paused = self.closed = self.aborted = self.eof = False
         self.protocol: Any = None
         self.socket: socket.socket | None = None
@@ -254,7 +255,7 @@ class World:
             close_timeout=200,
             send_buffer_bytes=4 << 20,
             stall_timeout=600,
-            output_of=lambda transport: (transport.confirmed, 0),
+            output_of=lambda transport: (transport.confirmed, transport.in_system),
             on_work=lambda: None,
             now=lambda: self.now,
             **bounds,

@@ -819,8 +819,39 @@ def test_a_closing_lasts_as_long_as_its_client_takes_what_was_sent(world: World)
         world.pass_time(9)
         transport.drain(transport.buffered - 1000 - left)
     assert not transport.ending
-    world.pass_time(21)
-    assert transport.aborted, "10 s after the last progress"
+    world.pass_time(19)
+    assert not transport.aborted
+    world.pass_time(22)
+    assert transport.aborted, "30 s after the last progress"
+
+
+def test_a_client_that_has_just_come_to_the_close_has_its_time_to_answer(world: World) -> None:
+    connection, transport = world.connect()
+    transport.taken = False
+    connection.write(bytes(100 << 10))
+    connection.object_closed(1000, "", False)
+    world.pass_time(9)
+    transport.drain()
+    world.pass_time(10)
+    assert not transport.aborted
+    connection.data_received(close(1000))
+    assert transport.closed
+
+
+def test_a_closing_with_the_least_rate_has_an_end() -> None:
+    """30 s at 1,000 bytes a second; a byte now and then would put it off for days."""
+    world = World(least_rate=1_000)
+    (fair, takes), (foul, trickles) = world.connect(), world.connect()
+    for connection, transport in ((fair, takes), (foul, trickles)):
+        transport.taken = False
+        connection.write(bytes(1 << 20))
+        connection.object_closed(1000, "", False)
+    for _ in range(10):
+        world.pass_time(9)
+        if not trickles.aborted:
+            trickles.drain(trickles.buffered - 100)
+        takes.drain(takes.buffered - 11_000)
+    assert (takes.ending, trickles.aborted) == (False, True)
 
 
 def test_a_client_with_output_before_a_ping_is_alive_while_it_takes_that(world: World) -> None:

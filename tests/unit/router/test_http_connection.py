@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from roost.common.ids import Incarnation
 from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode, Headers, HttpResponse
 from roost.router import http_connection
+from roost.router.bodies import Bodies
 from roost.router.config import RouterConfig
 from roost.router.connection import Connection
 from roost.router.forwarding import Forwarding
@@ -286,9 +288,28 @@ def test_one_that_has_its_last_answer_has_a_moment_to_end(rig: Rig) -> None:
     rig.world.pass_time(20)
     client.transport.drain()
     rig.world.pass_time(1.9)
-    assert not client.transport.aborted
+    assert not client.transport.ending
     rig.world.pass_time(4.2)
-    assert client.transport.aborted
+    assert client.transport.closed, "no reset: it may be reading what its own system has"
+
+
+def test_a_last_response_that_the_system_has_is_not_taken_yet(rig: Rig) -> None:
+    """Megabytes may lie there: a client that takes them at its own pace has not stalled, and is not reset."""
+    client = rig.client()
+    client.send(b"garbage\r\n\r\n")
+    client.transport.in_system = 1_000_000
+    for _ in range(10):
+        rig.world.pass_time(20)
+        client.transport.in_system -= 100_000
+        client.transport.confirmed += 100_000
+        assert not client.transport.ending
+    rig.world.pass_time(4.2)
+    assert client.transport.closed
+    stalled = rig.client()
+    stalled.send(b"garbage\r\n\r\n")
+    stalled.transport.in_system = 1_000_000
+    rig.world.pass_time(33)
+    assert stalled.transport.aborted
 
 
 # --- what the router refuses ---
@@ -333,7 +354,7 @@ def test_what_cannot_be_read_ends_the_connection_gently(rig: Rig, data: bytes, e
     assert not client.transport.ending
     assert client.send(b"more of the same") == b""
     rig.world.pass_time(2.2)
-    assert client.transport.aborted
+    assert client.transport.closed
     assert rig.counters.bad_requests == 1
 
 
@@ -740,6 +761,46 @@ def test_a_body_may_be_slow_but_not_silent(rig: Rig) -> None:
     assert rig.counters.body_bytes == 0
 
 
+def test_a_body_has_an_end_by_the_least_rate(rig: Rig) -> None:
+    """500 bytes a second over 30 s: a byte now and then keeps no memory for hours, however much came before."""
+    rig.world.shared.least_progress = 15_000
+    head = POST.replace(b"Content-Length: 5", b"Content-Length: 1000")[:-5]
+    rig.front.config = replace(rig.front.config, max_body_bytes=1 << 20)
+    fair, foul = rig.client(), rig.client()
+    for client in (fair, foul):
+        client.send(head.replace(b"1000", b"1000000") + bytes(100_000))
+    answer = b""
+    for _ in range(5):
+        rig.world.pass_time(8)
+        fair.send(bytes(6_000))
+        answer += foul.send(bytes(2_000))
+    assert fair.take() == b""
+    assert status(answer) == 408
+    assert b"less than 15000 bytes of the request's body came within 30 s" in answer
+    assert foul.transport.eof
+
+
+def test_the_slowest_body_makes_room_for_others(rig: Rig) -> None:
+    rig.front.config = replace(rig.front.config, max_body_bytes=1 << 20)
+    rig.front._bodies = Bodies(rig.counters, rig.world.wheel, limit=150_000)
+    head = POST.replace(b"Content-Length: 5", b"Content-Length: 100000")[:-5]
+    first, second, quick = rig.client(), rig.client(), rig.client()
+    first.send(head + bytes(50_000))
+    second.send(head + bytes(90_000))
+    rig.world.pass_time(2)
+    second.send(b"x")
+    assert quick.send(head + bytes(40_000)) == b""
+    assert status(first.take()) == 503
+    assert first.transport.eof
+    rig.world.pass_time(2)
+    assert quick.send(bytes(60_000)) == b""
+    assert status(second.take()) == 503
+    assert rig.counters.bodies_evicted == 2
+    rig.answer(rig.asked()[0])
+    assert status(quick.take()) == 200
+    assert rig.counters.body_bytes == 0
+
+
 def test_an_object_may_take_its_time(rig: Rig) -> None:
     client = rig.client()
     client.send(GET)
@@ -845,6 +906,7 @@ def test_a_router_that_cannot_wait_any_longer_says_what_may_have_become_of_a_req
     upgrading.send(UPGRADE)
     requests = rig.asked()
     rig.front.drain(ending=True)
+    assert rig.front.is_busy
     assert rig.front.give_up() == 2
     for client in (sent, upgrading):
         answer = client.take()
@@ -868,6 +930,30 @@ def test_a_request_that_no_object_has_seen_can_be_sent_again_elsewhere(rig: Rig)
     assert rig.front.give_up() == 1
     assert status(client.take()) == 503
     assert rig.forwarding.requests.parked == 0
+
+
+def test_who_sends_a_request_or_takes_an_answer_is_worth_waiting_for(rig: Rig) -> None:
+    idle = rig.client()
+    assert not rig.front.is_busy
+    sending = rig.client()
+    sending.send(POST[:-2])
+    assert rig.front.is_busy
+    assert rig.front.give_up() == 1
+    answer = sending.take()
+    assert (status(answer), b"try again" in answer) == (503, True)
+    assert not rig.front.is_busy
+    taking = rig.client()
+    taking.send(CLOSE)
+    taking.transport.taken = False
+    rig.answer(rig.asked()[0], body=bytes(1_000_000))
+    assert rig.front.is_busy
+    for left in (600_000, 300_000):
+        taking.transport.drain(left)
+        rig.world.pass_time(20)
+        assert rig.front.is_busy
+    rig.world.pass_time(11)
+    assert not rig.front.is_busy, "it has stalled"
+    assert idle.take() == b""
 
 
 def test_health_is_that_of_the_cluster_until_the_router_ends(rig: Rig) -> None:

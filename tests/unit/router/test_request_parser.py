@@ -8,9 +8,10 @@ import pytest
 
 from roost.common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, Unavailable
 from roost.common.limits import MAX_HEADER_FIELDS
-from roost.router import request_parser
+from roost.router.bodies import Bodies
 from roost.router.counters import RouterCounters
 from roost.router.request_parser import PIECE_BYTES, PIECES, Incoming, RequestParser
+from roost.router.timers import Wheel
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
@@ -25,7 +26,12 @@ def counters() -> RouterCounters:
 
 @pytest.fixture
 def parser(counters: RouterCounters) -> RequestParser:
-    return RequestParser(own_host="own", max_body_bytes=1000, counters=counters)
+    return RequestParser(own_host="own", max_body_bytes=1000, counters=counters, bodies=Bodies(counters, Wheel(0.0)))
+
+
+def large_parser() -> RequestParser:
+    counters = RouterCounters()
+    return RequestParser(own_host="own", max_body_bytes=1 << 20, counters=counters, bodies=Bodies(counters, Wheel(0.0)))
 
 
 def taken(parser: RequestParser) -> list[Incoming | RequestError]:
@@ -188,10 +194,9 @@ def test_trailers_that_do_not_end_are_refused(parser: RequestParser) -> None:
     assert error(parser).status in (400, 431)
 
 
-def test_all_bodies_together_are_bounded(
-    parser: RequestParser, counters: RouterCounters, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(request_parser, "MAX_BODIES_IN_FLIGHT_BYTES", 8)
+def test_all_bodies_together_are_bounded(counters: RouterCounters) -> None:
+    bodies = Bodies(counters, Wheel(0.0), limit=8)
+    parser = RequestParser(own_host="own", max_body_bytes=1000, counters=counters, bodies=bodies)
     parser.feed(POST)
     parser.feed(POST)
     (first, second) = taken(parser)
@@ -200,6 +205,28 @@ def test_all_bodies_together_are_bounded(
     parser.release(first.body)
     parser.drop()
     assert counters.body_bytes == 0
+
+
+def test_a_body_that_comes_slowly_makes_room(counters: RouterCounters) -> None:
+    wheel = Wheel(0.0)
+    bodies = Bodies(counters, wheel, limit=20_000)
+    slow, other = (
+        RequestParser(own_host="own", max_body_bytes=16_000, counters=counters, bodies=bodies) for _ in range(2)
+    )
+    told = []
+    slow.on_evicted = lambda: told.append(len(slow.items))
+    begun = POST.replace(b"Content-Length: 5", b"Content-Length: 12000")[:-5]
+    slow.feed(begun + bytes(9_999))
+    wheel.advance(2.0)
+    other.feed(begun + bytes(9_999))
+    assert told == []
+    other.feed(bytes(100))
+    assert told == [1]
+    assert isinstance(slow.items[0], Unavailable)
+    assert (slow.finished, slow.body_size, counters.body_bytes, len(bodies)) == (True, 0, 10_099, 1)
+    slow.feed(b"x")
+    other.drop()
+    assert (counters.body_bytes, len(bodies)) == (0, 0)
 
 
 def test_a_client_that_expects_a_100_is_noticed(parser: RequestParser) -> None:
@@ -230,7 +257,7 @@ def test_pipelined_requests_are_parsed_a_piece_at_a_time_as_those_before_are_tak
 
 
 def test_a_body_of_a_declared_length_is_taken_whole_and_not_what_is_behind_it() -> None:
-    parser = RequestParser(own_host="own", max_body_bytes=1 << 20, counters=RouterCounters())
+    parser = large_parser()
     parser.feed(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n" + bytes(500_000) + GET * 100)
     (made,) = parser.items
     assert isinstance(made, Incoming)
@@ -239,7 +266,7 @@ def test_a_body_of_a_declared_length_is_taken_whole_and_not_what_is_behind_it() 
 
 
 def test_a_body_in_small_chunks_is_parsed_in_steps() -> None:
-    parser = RequestParser(own_host="own", max_body_bytes=1 << 20, counters=RouterCounters())
+    parser = large_parser()
     unit = b"2\r\nab\r\n"
     parser.feed(CHUNKED + unit * 100)
     parser.feed(unit * 10_000)

@@ -44,9 +44,9 @@ class Client:
 
 
 class Rig:
-    def __init__(self, limit: int = LIMIT, least_rate: int = 0) -> None:
+    def __init__(self, limit: int = LIMIT, least: int = 1) -> None:
         self.account = SendBuffers(
-            EACH, limit, patience=PATIENCE, least_rate=least_rate, output_of=lambda client: (client.taken, 0)
+            EACH, limit, patience=PATIENCE, least=least, output_of=lambda client: (client.taken, 0)
         )
         self.cut: list[Client] = []
 
@@ -149,7 +149,7 @@ def test_one_byte_in_time_is_progress_and_the_time_runs_from_it(rig: Rig) -> Non
 
 def test_with_a_least_rate_a_byte_in_time_is_not_enough() -> None:
     """30 s at 1,000 bytes a second."""
-    rig = Rig(least_rate=1_000)
+    rig = Rig(least=30_000)
     fair, foul = rig.clients(2)
     for tick in range(1, 2 * PATIENCE):
         fair.take(51)
