@@ -9,10 +9,14 @@ again if it is too early. So no cancellation needs a search.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Protocol
 
 TICK_S = 0.05
 """Seconds between two ticks: how late an item may be called."""
+
+CALLS = 512
+"""Items that are called in one advance, or an eighth of those that are due: some 5 ms, if each writes a ping."""
 
 
 class Timed(Protocol):
@@ -43,13 +47,14 @@ class Wheel:
         turns: How often ``advance`` was called. Between two calls there is a whole turn of the loop.
     """
 
-    __slots__ = ("_buckets", "_start", "tick", "turns")
+    __slots__ = ("_buckets", "_due", "_start", "tick", "turns")
 
     def __init__(self, now: float) -> None:
         self.tick = 1
         self.turns = 0
         self._start = now - TICK_S
         self._buckets: dict[int, list[Timed]] = {}
+        self._due: deque[Timed] = deque()
 
     def schedule(self, item: Timed, after_ticks: int) -> int:
         """Have *item* called *after_ticks* (at least 1) from now, a part of a tick later at most.
@@ -67,13 +72,23 @@ class Wheel:
         return due
 
     def advance(self, now: float) -> None:
-        """Go on to the tick of *now* and call what is due. A late call catches up on all ticks between."""
+        """Go on to the tick of *now* and call what is due. A late call catches up on all ticks between.
+
+        Of very many items that are due together, as the pings of clients that came together, some are called in the
+        next advances, and the ticks wait for them.
+        """
         self.turns += 1
-        target = int((now - self._start) / TICK_S)
-        while self.tick < target:
-            self.tick += 1
-            for item in self._buckets.pop(self.tick, ()):
+        target, due = int((now - self._start) / TICK_S), self._due
+        left = max(CALLS, len(due) // 8)
+        while True:
+            while due and left > 0:
+                left -= 1
+                item = due.popleft()
                 try:
                     item.on_tick(self.tick)
                 except Exception as error:
                     item.break_off(error)  # the others of this tick have their turn
+            if due or self.tick >= target:
+                break
+            self.tick += 1
+            due.extend(self._buckets.pop(self.tick, ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.router.timers import TICK_S, Wheel, ticks
+from roost.router.timers import CALLS, TICK_S, Wheel, ticks
 
 
 class Item:
@@ -82,3 +82,20 @@ def test_nothing_is_left_behind() -> None:
         wheel.schedule(Item(), 3)
     wheel.advance(5.0)
     assert wheel._buckets == {}
+
+
+def test_very_many_that_are_due_together_are_called_in_several_advances_and_in_order() -> None:
+    wheel, items = Wheel(0.0), [Item() for _ in range(3 * CALLS)]
+    for item in items:
+        wheel.schedule(item, 1)
+    later = Item()
+    wheel.schedule(later, 2)
+    called = 0
+    for advance in range(1, 4):
+        wheel.advance(1.0)
+        assert sum(bool(item.called) for item in items) == (called := called + CALLS), f"advance {advance}"
+        assert all(item.called for item in items[:called])
+    assert not later.called
+    wheel.advance(1.0)
+    assert later.called
+    assert wheel.tick == 21

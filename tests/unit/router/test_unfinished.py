@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from websockets.frames import Opcode
 
@@ -10,7 +12,7 @@ from roost.router.counters import RouterCounters
 from roost.router.frames import close_frame
 from roost.router.states import State
 from roost.router.timers import TICK_S, Wheel
-from roost.router.unfinished import PATIENCE_S, SMALL_BYTES, Unfinished
+from roost.router.unfinished import CUTS_A_TICK, PATIENCE_S, SMALL_BYTES, Unfinished
 from tests.unit.router.fakes import World, binary, client_frame, close, text
 
 LIMIT = 1_000_000
@@ -221,6 +223,23 @@ def test_if_all_wait_one_goes() -> None:
     rig.pass_time(PATIENCE_S + 1)
     assert sum(each.was_cut for each in clients) == 1
     assert late.reads
+
+
+def test_many_in_the_way_are_found_by_one_look_a_tick() -> None:
+    """A look at all for each of them would stop the router for minutes."""
+    rig = Rig(connections=10_000)
+    for _ in range(1000):
+        rig.client(10_000).send(5000)
+    assert sum(not each.reads for each in rig.clients) > 800
+    rig.pass_time(PATIENCE_S - 1)
+    for _ in range(round(3 / TICK_S)):
+        cut = sum(each.was_cut for each in rig.clients)
+        with mock.patch.object(Unfinished, "_in_the_way", autospec=True, side_effect=Unfinished._in_the_way) as look:
+            rig.pass_time(TICK_S)
+        assert look.call_count <= 1
+        assert sum(each.was_cut for each in rig.clients) - cut <= CUTS_A_TICK
+    assert all(each.reads or each.was_cut for each in rig.clients)
+    assert rig.counters.unfinished_cut == sum(each.was_cut for each in rig.clients) > CUTS_A_TICK
 
 
 # --- connections --------------------------------------------------------------------------------------------------
