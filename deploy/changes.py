@@ -17,14 +17,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..common.cluster_map import NOBODY, ClusterMap
+from ..common.cluster_map import NOBODY, ClusterMap, MemberKind
 from ..common.counters import Reading
 from ..common.errors import RoostError
+from ..common.limits import SLOTS
 from .post import Post
 from .staffing import Staff
 
 MOVE_PATIENCE_S = 60.0
 """Seconds without progress after which a change stops waiting for slots; handlers have 5 s, a hung shard 30 s."""
+ATTACH_PATIENCE_S = 10.0
+"""Seconds that routers have to attach slots that have moved; they close those slots' sockets after 30."""
 CALM_S = 0.5
 """Seconds between the start of new members and the moves to them. A start takes a core for as long; where there is none
 to spare, others fall behind with their messages, and the pause of a move should not come on top of that."""
@@ -148,6 +151,18 @@ class Change(ABC):
         """By how much a total has grown since the change began: of all members, of one, or of one process."""
         lives = {life: found for life, found in self._last.items() if name in ("", life[0]) and pid in (0, life[1])}
         return growth(self._first or {}, lives, counter)
+
+    def _unattached(self, seen: Seen) -> str:
+        """Which routers lack slots, in words; empty when none does. The map says who owns a slot; a router that cannot
+        reach the owner (it has no descriptor left, say) has the slot's sockets wait, and closes them in the end."""
+        behind = []
+        for post in self.staff.of_kind(MemberKind.ROUTER):
+            reading = seen.readings.get(post.name)
+            if post.serves and not post.leaving and reading is not None and reading.pid == post.pid:
+                lacking = SLOTS - reading.values.get("slots_attached", SLOTS)
+                if lacking:
+                    behind.append(f"{post.name} has not attached {lacking:,} of {SLOTS:,} slots")
+        return "; ".join(behind)
 
     def _wait_anew(self, seen: Seen) -> None:
         """Another stage begins: its patience, too."""

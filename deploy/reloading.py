@@ -16,9 +16,9 @@ Theory of operation::
                                               all gone, settled ──► FAILED: the old code goes on
 
 *Trouble* is a successor that does not start, dies, or at which constructors fail while at the predecessors none has in
-the minute before and since, at any successor and until the last one has been watched; and a move that makes no
-progress. Objects keep their sockets meanwhile: a shard tries a
-failing constructor again for 30 s before it resets an object that has moved.
+the minute before and since, at any successor and until the last one has been watched; a move that makes no progress;
+and a router that has not attached all slots ``ATTACH_PATIENCE_S`` after a move. Objects keep their sockets meanwhile: a
+shard tries a failing constructor again for 30 s before it resets an object that has moved.
 
 New code is tried by the objects that wake up under it. Where none does, nothing is known of its constructors, and the
 outcome says so. A class that has a ``trial_name`` is constructed once by the check as well (``shard.trial``).
@@ -34,7 +34,7 @@ from enum import Enum
 
 from ..common.cluster_map import ClusterMap
 from ..common.errors import AppError, ConfigError
-from .changes import CALM_S, EXIT_FAILED, Change, Outcome, Seen, owners_changed
+from .changes import ATTACH_PATIENCE_S, CALM_S, EXIT_FAILED, Change, Outcome, Seen, owners_changed
 from .config import UpConfig
 from .post import Post, PostState
 from .reconciling import is_settled
@@ -187,7 +187,7 @@ class Reload(Change):
         self._stage = Stage.WATCHING
 
     def _watch(self, seen: Seen) -> None:
-        if seen.now < self._watch_until:
+        if seen.now < self._watch_until or self._unattached(seen):
             return
         if len(self._successors) < len(self._order):
             self._wait_anew(seen)
@@ -250,6 +250,8 @@ class Reload(Change):
                 f"{counted(sum(failed.values()), 'constructor')} failed at {listed(failed)}, and none at "
                 f"{listed(post.name for post in self._predecessors.values())} in the minute before and since"
             )
+        if self._stage is Stage.WATCHING and seen.now >= self._watch_until + ATTACH_PATIENCE_S:
+            return self._unattached(seen)
         if self._stage is Stage.MOVING and self._is_stuck(seen):
             return f"the move does not get on: {counted(len(seen.map.next_owners), 'slot')} in transit"
         return ""

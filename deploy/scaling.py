@@ -26,7 +26,7 @@ from enum import Enum
 
 from ..common.cluster_map import MemberKind
 from ..common.counters import PUBLISH_INTERVAL_S
-from .changes import CALM_S, EXIT_FAILED, Change, ChangeRefused, Outcome, Seen, owners_changed
+from .changes import ATTACH_PATIENCE_S, CALM_S, EXIT_FAILED, Change, ChangeRefused, Outcome, Seen, owners_changed
 from .post import Post, PostState
 from .reconciling import is_settled
 from .staffing import Staff, counted, in_order, listed, router_name, seat_name, shard_name
@@ -185,12 +185,17 @@ class Scaling(Change):
         left = [post.name for post in self._leaving if self.staff.posts.get(post.name) is post]
         if (left and not self._is_stuck(seen, ends=True)) or seen.now < self._counted_at:
             return
+        unattached = self._unattached(seen)
+        if unattached and seen.now < self._counted_at + ATTACH_PATIENCE_S:
+            return
         sentence = (
             f"{self._moved()}; {counted(self._grown('standard_closed'), 'socket')} under accept() closed with 1012; "
             f"{counted(sum(self._told.values()), 'client')} told 1001"
         )
         if left:
             sentence += f"; {listed(left)} has not ended yet, and the cluster goes on with it"
+        if unattached:
+            sentence += f"; {unattached}"
         idle = [post for post in self._staying() if not post.serves]
         for post in idle:
             sentence += f"; {post.name} does not serve ({post.error or post.state.value})"
@@ -198,7 +203,7 @@ class Scaling(Change):
         routers = sum(post.serves for post in self.staff.of_kind(MemberKind.ROUTER))
         self.outcome = Outcome(
             f"{counted(shards, 'shard')} and {counted(routers, 'router')}: {sentence}",
-            EXIT_FAILED if left or any(post.state is PostState.FAILED for post in idle) else 0,
+            EXIT_FAILED if left or unattached or any(post.state is PostState.FAILED for post in idle) else 0,
         )
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -47,6 +48,7 @@ from .connection import Connection
 from .connections import Connections
 from .counters import RouterCounters
 from .death_watch import DeathWatch
+from .descriptors import Descriptors
 from .forwarding import Forwarding
 from .frames import GOING_AWAY
 from .guard import Guard
@@ -115,7 +117,7 @@ class Router:
             soon=self._loop.call_soon,
             last_words=self._last_words,
         )
-        self._front = Front(config, self._shared, self._forwarding)
+        self._front = Front(config, self._shared, self._forwarding, self._clock.now)
         self._receivers: dict[Link[EventWriter], Receiver] = {}
         self._deaths = DeathWatch(self._loop)
         self._dialer: Dialer | None = None
@@ -153,8 +155,9 @@ class Router:
         self._loop.add_signal_handler(signal.SIGUSR1, self._retire)
         self._log_unseen = self._loop.get_exception_handler() or type(self._loop).default_exception_handler
         self._loop.set_exception_handler(self._unseen_error)
-        self._check_descriptors()
+        descriptors = self._front.descriptors = self._reserve_descriptors()
         async with contextlib.AsyncExitStack() as closing:
+            closing.callback(descriptors.close)
             held = hold_name(config.run, config.name)
             closing.callback(held.release)
             directory = SqliteDirectory(config.data / FILE_NAME, create=not others_serve(config.run))
@@ -172,7 +175,7 @@ class Router:
             )
             closing.push_async_callback(self._dialer.aclose)
             closing.callback(self._deaths.close)
-            self._listener = listener = Listener(config.host, config.port)
+            self._listener = listener = Listener(config.host, config.port, descriptors.backlog)
             closing.push_async_callback(self._close_listener)
             self._front.own_host = None if listener.is_wildcard else authority(config.host, listener.port)
             await listener.start(self._new_connection())
@@ -198,11 +201,12 @@ class Router:
                 raise self._expelled
             await self._drain()
 
-    def _check_descriptors(self) -> None:
+    def _reserve_descriptors(self) -> Descriptors:
         limit = raise_descriptor_limit()
         wanted = self._config.max_connections
         if wanted and wanted + OTHER_DESCRIPTORS > limit:
             raise DescriptorsTooFew(wanted + OTHER_DESCRIPTORS, limit)
+        return Descriptors(limit, wanted)
 
     def _new_connection(self) -> Callable[[], HttpConnection]:
         """Makes the protocol of each TCP connection that is accepted."""
@@ -237,6 +241,7 @@ class Router:
 
     def _connect(self, member: Member) -> OwnerLink:
         assert self._dialer is not None
+        self._front.descriptors.lend()
         link = self._dialer.connect(member.incarnation, member.endpoint)
         link.name = member.name
         link.on_unblocked = lambda _: self._forwarding.unblocked(link)
@@ -280,7 +285,9 @@ class Router:
     def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback has raised, or a protocol: a defect of ours ends the connection that it was called for."""
         error, protocol = context.get("exception"), context.get("protocol")
-        if not isinstance(error, Exception) or not is_defect(error):
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            self._front.descriptors.refused(self._clock.now())
+        elif not isinstance(error, Exception) or not is_defect(error):
             self._log_unseen(loop, context)
         elif isinstance(protocol, Connection | HttpConnection):
             protocol.break_off(error)
@@ -308,6 +315,7 @@ class Router:
             self._attempt("looking after what is parked", self._forwarding.on_second)
             self._attempt("collecting garbage", self._collector.on_second)
             self._attempt("looking after the run folder", self._upkeep.look)
+            self._attempt("keeping descriptors", self._front.descriptors.top_up)
             counters.slots_attached = self._forwarding.attached
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)

@@ -47,6 +47,7 @@ class RouterCounters(Counters):
     pings_unanswered: int = total("Clients ended because they showed no life")
     protocol_errors: int = total("Clients closed because they broke the WebSocket protocol")
     http_evicted: int = total("Connections that are no WebSockets ended for others, because there were too many")
+    turned_away: int = total("Clients refused because clients hold all descriptors that they may have")
     bad_requests: int = total("Requests refused as malformed, garbage included")
     ghosts_dropped: int = total("Ghosts forgotten because there were too many: their objects may miss a close event")
     standard_closed: int = total(

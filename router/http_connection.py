@@ -35,7 +35,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from email.utils import formatdate
 from enum import Enum, auto
 from typing import cast
@@ -54,6 +55,7 @@ from . import handshake, page
 from .bodies import Bodies
 from .config import RouterConfig
 from .connection import Connection
+from .descriptors import TOLD, Descriptors
 from .forwarding import Forwarding
 from .frames import GOING_AWAY
 from .handshake import Handshake
@@ -125,8 +127,10 @@ class Front:
         config: The router's settings.
         shared: What the WebSockets share.
         forwarding: Where requests go.
+        now: Monotonic seconds.
 
     Attributes:
+        descriptors: How many connections clients may have.
         open: The connections that speak HTTP at present.
         map: The cluster map.
         namespaces: Those that are public.
@@ -138,7 +142,13 @@ class Front:
             their own parsers would be most of what they hold.
     """
 
-    def __init__(self, config: RouterConfig, shared: Surroundings, forwarding: Forwarding) -> None:
+    def __init__(
+        self,
+        config: RouterConfig,
+        shared: Surroundings,
+        forwarding: Forwarding,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.config = config
         self.shared = shared
         self.counters = shared.counters
@@ -148,6 +158,8 @@ class Front:
         self.namespaces: tuple[str, ...] = ()
         self.has_shards = False
         self.own_host: str | None = f"{config.host}:{config.port}"
+        self.descriptors = Descriptors(1 << 30, held=0)  # until the router knows better
+        self.now = now
         self.draining = False
         self.ending = False
         self._bodies = Bodies(shared.counters, shared.wheel)
@@ -204,7 +216,23 @@ class Front:
         Returns:
             Whether there was one.
         """
-        for phase in _GO_FIRST:
+        return self._make_room(_GO_FIRST)
+
+    def make_room_for_descriptor(self) -> bool:
+        """Clients hold all descriptors that they may have: end a connection that matters less than the one that comes.
+
+        Those that are being told why they are refused do not count for one: who came in their place would stay. But
+        there are few of them at a time.
+
+        Returns:
+            Whether there was one.
+        """
+        if len(self.shares[Phase.LINGERING]) >= TOLD:
+            self._make_room((Phase.LINGERING,))
+        return self._make_room(tuple(phase for phase in _GO_FIRST if phase is not Phase.LINGERING))
+
+    def _make_room(self, phases: Collection[Phase]) -> bool:
+        for phase in phases:
             victim = self.shares[phase].first_of_largest()
             if victim is not None:
                 self.counters.http_evicted += 1
@@ -337,11 +365,18 @@ class HttpConnection(asyncio.Protocol):
         front.open.add(self)
         self._address = share_of(transport.get_extra_info("peername"))
         crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room()
+        full = counters.http_connections + counters.connections > front.descriptors.for_clients
+        if full:
+            front.descriptors.refused(front.now())
+            full = not front.make_room_for_descriptor()
         self._enter(Phase.FRESH)
         if front.own_host is None:
             host, port = transport.get_extra_info("sockname")[:2]
             self._parser.own_host = authority(host, port)
-        if crowded:
+        if full:
+            counters.turned_away += 1
+            self._refuse(Unavailable("this router holds as many connections as it can; try again later"))
+        elif crowded:
             self._refuse(Unavailable(f"{MAX_HTTP_CONNECTIONS} requests are being answered already; try again later"))
 
     def data_received(self, data: bytes) -> None:

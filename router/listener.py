@@ -24,12 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..common.addresses import ANY_IPV4, ANY_IPV6, bound_sockets, listening_failed
+from .descriptors import MOST_BACKLOG
 from .half_open import half_open
 
 log = logging.getLogger("roost.router")
 
-BACKLOG = 4096
-"""Connections that the system keeps for us until we accept them."""
 HALF_OPEN_S = 1.0
 """Seconds that the rest of a handshake may take which has begun: more than a round trip around the world."""
 DRAIN_S = 3.0
@@ -56,6 +55,7 @@ class Listener:
     Args:
         host: An address or a name of this machine. ``::`` is every address, of IPv4 as well.
         port: The port; 0 for a free one, the same at each address.
+        backlog: Connections that the system keeps for us until we accept them.
 
     Raises:
         PortTaken, ConfigError: as ``bound_sockets``.
@@ -64,8 +64,9 @@ class Listener:
         port: The port that it has got.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, backlog: int = MOST_BACKLOG) -> None:
         self._host = host
+        self._backlog = backlog
         self._sockets = bound_sockets(host, port, shared=True)
         for bound in self._sockets:
             bound.setblocking(False)
@@ -86,7 +87,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         for bound in self._sockets:
             try:
-                self._servers.append(await loop.create_server(protocol_factory, sock=bound, backlog=BACKLOG))
+                self._servers.append(await loop.create_server(protocol_factory, sock=bound, backlog=self._backlog))
             except OSError as error:
                 raise listening_failed(self._host, self.port, error) from error
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -227,3 +228,60 @@ async def test_a_locked_directory_does_not_hold_the_supervisor_up(roost: Roost) 
     assert longest < 2, f"a status took {longest:.1f} s"
     await asyncio.to_thread(wait_for, "the next process", lambda: roost.member("router-1")["state"] == "ready")
     assert await asyncio.to_thread(roost.end) == 0
+
+
+# --- descriptors ----------------------------------------------------------------------------------------------------
+
+
+def first_line(client: socket.socket) -> str:
+    """The status that a client gets; empty when the connection is just ended."""
+    try:
+        return client.recv(100)[9:12].decode()
+    except ConnectionResetError:
+        return ""
+
+
+@pytest.mark.parametrize("what", ["death", "reload"])
+async def test_clients_that_take_all_they_can_keep_no_router_from_its_shards(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    words = roost.words
+    monkeypatch.setattr(roost, "words", lambda *given: ["bash", "-c", 'ulimit -n 256; exec "$@"', "x", *words(*given)])
+    await asyncio.to_thread(roost.start, APP, "--shards", 1, "--routers", 1)
+    idle: list[socket.socket] = []
+    try:
+        async with talking(roost.port):
+            # WebSockets, which nobody ends for others.
+            for number in range(200):
+                client = socket.create_connection(("127.0.0.1", roost.port), timeout=5)
+                idle.append(client)
+                client.sendall(
+                    f"GET /tally/idle?who={number} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
+                    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+                )
+            answers = await asyncio.to_thread(lambda: [first_line(client) for client in idle])
+            assert answers.count("101") == 128 - 40
+            assert set(answers) <= {"101", "503", ""}, "reset, or told so"
+            assert "503" in answers
+            if what == "death":
+                pid = roost.member("shard-1")["pid"]
+                os.kill(pid, signal.SIGKILL)
+                await asyncio.to_thread(
+                    wait_for, "the next process", lambda: roost.member("shard-1")["pid"] not in (0, pid)
+                )
+            else:
+                done = await asyncio.to_thread(roost.command, "reload")
+                assert done.returncode == 0, done.stderr
+            await asyncio.sleep(1)
+            await asyncio.to_thread(
+                wait_for,
+                "the slots to be attached",
+                lambda: roost.member("router-1")["counters"]["slots_attached"] == SLOTS,
+            )
+    finally:
+        for client in idle:
+            client.close()
+    assert await asyncio.to_thread(roost.end) == 0
+    said = (roost.folder / "stderr").read_text()
+    assert said.count("clients hold all 128 connections") == 1, "said once a minute"

@@ -27,6 +27,7 @@ from roost.router import app as router_app
 from roost.router import guard_watch as router_guard
 from roost.router import output as router_output
 from roost.router import receiving as router_receiving
+from roost.router.descriptors import Descriptors
 from roost.router.receiving import Receiver
 from roost.router.surroundings import Surroundings
 from roost.shard import app as shard_app
@@ -405,6 +406,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
         **_COMMON,
         "Dialer": _dialer,
         "DeathWatch": SimDeathWatch,
+        "Descriptors": lambda limit, wanted: Descriptors(limit, wanted, held=0),
         "Receiver": NotingReceiver,
         "read_last_words": read_last_words,
     },

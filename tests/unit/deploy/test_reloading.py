@@ -13,7 +13,7 @@ from roost.common.counters import Reading
 from roost.common.errors import AppError, ConfigError
 from roost.common.ids import Incarnation
 from roost.common.limits import SLOTS
-from roost.deploy.changes import MOVE_PATIENCE_S
+from roost.deploy.changes import ATTACH_PATIENCE_S, MOVE_PATIENCE_S
 from roost.deploy.post import PostState
 from roost.deploy.reconciling import MOVES_AT_ONCE
 from roost.deploy.reloading import GLANCE_S, Reload
@@ -117,6 +117,42 @@ def test_the_first_one_may_fail_while_the_last_one_is_watched() -> None:
     rolled_back(
         rig, change, "2 constructors failed at shard-1.2, and none at shard-1, shard-2 in the minute before and since"
     )
+
+
+def attached(rig: Rig, count: int) -> None:
+    """What the router has published of it."""
+    rig.counters["router-1"] = Reading(rig.staff.posts["router-1"].pid, 0, 0, {"slots_attached": count})
+
+
+def test_a_router_that_cannot_reach_a_successor_takes_the_reload_back() -> None:
+    """The map says that the slots have moved; their sockets would be closed after half a minute."""
+    rig = started(2)
+    change = until_canary(rig)
+    attached(rig, SLOTS - 1_000)
+    rig.now += CANARY_S + 1
+    rig.turn()
+    assert change.outcome is None, "it may be on its way"
+    rig.now += ATTACH_PATIENCE_S
+    rig.run(lambda: rig.staff.seats["shard-1"] == "shard-1")
+    attached(rig, SLOTS)
+    rig.carry_out(change)
+    assert change.outcome is not None
+    assert change.outcome.exit_code == AppError.exit_code
+    assert "rolled back" in change.outcome.sentence
+    assert f"router-1 has not attached 1,000 of {SLOTS:,} slots" in change.outcome.sentence
+
+
+def test_a_router_that_is_late_is_waited_for() -> None:
+    rig = started(1)
+    change = until_canary(rig)
+    attached(rig, 0)
+    rig.now += CANARY_S + 1
+    rig.turn()
+    assert change.outcome is None
+    attached(rig, SLOTS)
+    assert rig.carry_out(change).outcome is not None
+    assert change.outcome is not None
+    assert change.outcome.exit_code == 0
 
 
 def test_one_shard_is_watched_once() -> None:

@@ -18,6 +18,7 @@ from roost.router import http_connection
 from roost.router.bodies import Bodies
 from roost.router.config import RouterConfig
 from roost.router.connection import Connection
+from roost.router.descriptors import TOLD, Descriptors
 from roost.router.forwarding import Forwarding
 from roost.router.frames import data_frame
 from roost.router.http_connection import Front, HttpConnection
@@ -1000,3 +1001,43 @@ def test_requests_refused_for_want_of_room_are_503(rig: Rig, monkeypatch: pytest
     assert status(client.send(GET)) == 503
     assert status(client.send(UPGRADE)) == 503
     assert client.transport.closed or client.transport.eof
+
+
+# --- descriptors ---
+
+
+def test_clients_beyond_the_descriptors_are_told_so_and_those_before_stay(rig: Rig, caplog: Any) -> None:
+    rig.front.descriptors = Descriptors(4, held=0)  # two for clients
+    held = [rig.client(), rig.client()]
+    for client in held:
+        client.send(GET)
+    requests = rig.asked()
+    some = [rig.client() for _ in range(TOLD)]
+    for late in some:
+        data = late.take()
+        assert status(data) == 503
+        assert b"holds as many connections as it can" in data
+        assert late.transport.eof, "it may read that"
+        assert not late.transport.closed
+    beyond = rig.client()
+    assert status(beyond.take()) == 503
+    assert some[0].transport.aborted, "few linger at a time"
+    assert not some[1].transport.aborted
+    assert rig.counters.turned_away == TOLD + 1
+    assert len([line for line in caplog.messages if "refused" in line]) == 1
+    for client, request in zip(held, requests, strict=True):
+        rig.answer(request)
+        assert status(client.take()) == 200
+
+
+def test_who_says_nothing_goes_for_who_comes_when_descriptors_are_few(rig: Rig) -> None:
+    rig.front.descriptors = Descriptors(4, held=0)
+    silent = [rig.client(), rig.client()]
+    late = rig.client()
+    assert silent[0].transport.closed
+    late.send(GET)
+    (request,) = rig.asked()
+    rig.answer(request)
+    assert status(late.take()) == 200
+    assert not silent[1].transport.closed
+    assert rig.counters.turned_away == 0
