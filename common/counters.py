@@ -186,6 +186,7 @@ class CounterFile:
     Attributes:
         stands_in: Says that the loop stands still and that this is nobody's fault: then a thread publishes for it, so
             that the process is not taken for a hung one.
+        bring_up_to_date: Called on the loop before it publishes, for figures that are not counted as they change.
 
     Raises:
         OSError: The file cannot be written.
@@ -201,6 +202,7 @@ class CounterFile:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.stands_in: Callable[[], bool] = lambda: False
+        self.bring_up_to_date: Callable[[], object] = lambda: None
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
 
@@ -264,8 +266,9 @@ class CounterFile:
             self._publish_again(loop)
 
     def _publish_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.publish()
         self._timer = loop.call_later(PUBLISH_INTERVAL_S, self._publish_again, loop)
+        self.bring_up_to_date()
+        self.publish()
 
     def close(self) -> None:
         """Publish a last time and let the file be; it stays readable. Calling it again does nothing."""

@@ -131,6 +131,7 @@ class Shard:
             counter_file = CounterFile(config.run / f"{config.name}.counters", counters)
             closing.callback(counter_file.close)
             counter_file.stands_in = debugging.__bool__
+            counter_file.bring_up_to_date = host.count_objects
             counter_file.start(self._loop)
             collector = Collector(
                 counters,
@@ -211,8 +212,6 @@ class Shard:
         self._second = self._loop.call_later(1.0, self._on_second, collector)
         collector.on_second()
         self._upkeep.look()
-        if self._host is not None:
-            self._host.count_objects()
 
     def _stop_seconds(self) -> None:
         if self._second is not None:

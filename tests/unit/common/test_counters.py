@@ -20,6 +20,7 @@ from roost.common.counters import (
     total,
 )
 from roost.common.errors import WireError
+from tests.waiting import until
 
 
 class SomeCounters(Counters):
@@ -130,6 +131,21 @@ async def test_start_publishes_again_and_again_until_close(tmp_path: Path) -> No
     file.close()
     await asyncio.sleep(PUBLISH_INTERVAL_S * 1.5)
     assert read_counters(tmp_path / "c").publications == 4, "one by close, none after it"
+
+
+async def test_what_is_not_counted_as_it_changes_is_counted_before_each_publication(tmp_path: Path) -> None:
+    """Or whoever waits for figures of after a call would get older ones."""
+    counters = SomeCounters()
+    file = CounterFile(tmp_path / "c", counters)
+    facts = [1]
+    file.bring_up_to_date = lambda: setattr(counters, "connections", len(facts))
+    file.start(asyncio.get_running_loop())
+    assert read_counters(tmp_path / "c").values["connections"] == 1
+    facts.append(2)
+    seen = read_counters(tmp_path / "c").publications
+    await until("another publication", lambda: read_counters(tmp_path / "c").publications > seen)
+    assert read_counters(tmp_path / "c").values["connections"] == 2
+    file.close()
 
 
 def test_every_cut_of_the_file_is_refused(tmp_path: Path) -> None:
