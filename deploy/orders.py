@@ -20,6 +20,7 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
         "port": "8787",
         "grace_s": str(limits.GRACE_S),
         "stall_kill_s": str(limits.STALL_KILL_S),
+        "drain_limit_s": str(limits.DRAIN_LIMIT_S),
         "log_level": "info",
     },
     "shard": {"hibernate_after_s": str(limits.HIBERNATE_AFTER_S), "log_level": "info"},
