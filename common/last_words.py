@@ -1,14 +1,22 @@
-"""Last words: which event's code was running when a shard died.
+"""Last words: which events' code was at work when a shard died.
 
 A shard notes the event whose code it enters in a small mapped file, and takes the note back when it leaves that code.
-When the process dies, the note stays. Routers read it and keep count, so that a message that ends its shard does so
-twice at most, whatever shard it is delivered to. The note is only memory: no system call, and a full disk does not
-matter, as the file's one block is written before it is mapped. Layout, in the machine's order of bytes::
+Code that has begun and not ended is at work as well: a handler that waits (for a thread, a child, a library written in
+C), a task that a handler has left. Each such event has a row of its own until it has ended. When the process dies, all
+this stays. Routers read it and keep count (``router.poison``), so that what ends shards is not delivered again
+and again. The note is only memory: no system call, and a full disk does not matter, as the file's blocks are
+written before they are mapped. Layout, in the machine's order of bytes::
 
-    0   u64 1 while such code runs, else 0
-    8   u64 router's incarnation << 32 | connection · u64 seq · id[32]
+    0   u64 1 while some event's code runs, else 0
+    8   u64 router's incarnation << 32 | connection · u64 seq · id[32] of that event, or of the last one that ran
+    56  u64 milliseconds, monotonic, at which the loop was last seen to turn; 0 if never
+    64  ROWS times: u64 1 if the row is taken, else 0 · event and id as above · u64 milliseconds at which it was taken
 
-A request has the connection that it asks for (0 for plain HTTP) and the number 0.
+A request has the connection that it asks for (0 for plain HTTP) and the number 0. So has code of no event, with
+connection 0: a constructor, or a task that one has left.
+
+With more than ``ROWS`` events at work, new ones take the rows of others, in turn: of whatever is lost most has been at
+work for a while.
 """
 
 from __future__ import annotations
@@ -16,34 +24,58 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .ids import Incarnation, ObjectId
 
 KEEP = 4
 """Earlier incarnations of a shard whose last words stay for routers to read, which they do within milliseconds."""
+ROWS = 4_096
+"""Events at work besides the running one that are noted, at most."""
 
-_NOTE = struct.Struct("=QQQ32s")
-RUNS, EVENT, SEQ = 0, 1, 2
-"""Where ``words`` has what."""
+_HEAD = struct.Struct("=QQQ32sQ")
+_ROW = struct.Struct("=QQQ32sQ")
+RUNS, EVENT, SEQ, TURNED_AT, TAKEN_AT = 0, 1, 2, 7, 7
+"""Where ``words`` has what, and where a row has it."""
+BYTES = _HEAD.size + ROWS * _ROW.size
+"""Length of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningEvent:
-    """An event whose code was running.
+    """An event whose code was at work.
 
     Attributes:
         router: The router's incarnation.
         connection: The connection's counter there.
         seq: The event's number on that connection; 0 for a request.
         object_id: The object.
+        since: Monotonic seconds since when it has waited; 0 if it has not.
     """
 
     router: Incarnation
     connection: int
     seq: int
     object_id: ObjectId
+    since: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The last words of a process.
+
+    Attributes:
+        running: The event whose code ran; ``None`` if nothing did.
+        waiting: The events whose code had begun and not ended, the running one perhaps among them.
+        last: The event whose code ran last, when nothing did; ``None`` if that is not known.
+        turned_at: Monotonic seconds at which its loop was last seen to turn; 0 if that is not known.
+    """
+
+    running: RunningEvent | None
+    waiting: tuple[RunningEvent, ...] = ()
+    last: RunningEvent | None = None
+    turned_at: float = 0.0
 
 
 def last_words_path(run: Path, name: str, incarnation: Incarnation) -> Path:
@@ -65,18 +97,24 @@ class LastWords:
         OSError: The file cannot be written.
     """
 
-    __slots__ = ("_map", "words")
+    __slots__ = ("_free", "_kept", "_map", "_tickets", "words")
 
     def __init__(self, path: Path) -> None:
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as file:
-            file.write(bytes(_NOTE.size))
+            file.write(bytes(BYTES))
             file.flush()
-            self._map = mmap.mmap(file.fileno(), _NOTE.size)
-        self.words = memoryview(self._map).cast("Q")
+            self._begin(mmap.mmap(file.fileno(), BYTES))
+
+    def _begin(self, memory: mmap.mmap) -> None:
+        self._map = memory
+        self.words = memoryview(memory).cast("Q")
+        self._free = list(range(ROWS - 1, -1, -1))
+        self._tickets = [0] * ROWS  # of whoever has the row; 0: nobody
+        self._kept = 0  # so far
 
     def of(self, object_id: bytes) -> None:
         """What is noted from now on is of this object."""
-        self._map[24:] = object_id
+        self._map[24:56] = object_id
 
     def enter(self, router: int, connection: int, seq: int, object_id: bytes) -> None:
         """Code for this event begins to run."""
@@ -88,21 +126,70 @@ class LastWords:
         """No event's code runs."""
         self.words[RUNS] = 0
 
+    def turned(self, now: float) -> None:
+        """The loop turns, at *now* monotonic seconds."""
+        self.words[TURNED_AT] = int(now * 1000)
+
+    def keep(self, event: int, seq: int, object_id: bytes, now: float) -> int:
+        """An event is at work until ``drop``.
+
+        Args:
+            event: Router and connection, as ``EVENT`` has them.
+            seq: The event's number.
+            object_id: The object.
+            now: Monotonic seconds.
+
+        Returns:
+            A ticket for ``drop``.
+        """
+        self._kept = number = self._kept + 1
+        row = self._free.pop() if self._free else number % ROWS
+        self._tickets[row] = ticket = number * ROWS + row
+        at = _HEAD.size + row * _ROW.size
+        self._map[at + 24 : at + 56] = object_id
+        word, words = at // 8, self.words
+        words[word + TAKEN_AT] = int(now * 1000)
+        words[word + EVENT], words[word + SEQ], words[word + RUNS] = event, seq, 1
+        return ticket
+
+    def drop(self, ticket: int) -> None:
+        """The event of *ticket* has ended. Its row may be another's by now."""
+        row = ticket % ROWS
+        if self._tickets[row] == ticket:
+            self._tickets[row] = 0
+            self._free.append(row)
+            self.words[(_HEAD.size + row * _ROW.size) // 8] = 0
+
+    def drop_all(self) -> None:
+        """Nothing is at work any more."""
+        for ticket in self._tickets:
+            if ticket:
+                self.drop(ticket)
+
     def close(self) -> None:
         """Let the file be; what it says stays readable."""
         self.words.release()
         self._map.close()
 
 
-def read_last_words(path: Path) -> RunningEvent | None:
-    """What was running when the process that wrote *path* died; ``None`` if nothing was, or nothing is known."""
+def read_last_words(path: Path) -> Said | None:
+    """What was at work when the process that wrote *path* died; ``None`` if nothing is known."""
     try:
-        running, event, seq, object_id = _NOTE.unpack(path.read_bytes())
-    except (OSError, struct.error):
+        content = path.read_bytes()
+    except OSError:
         return None
-    if not running:
+    if len(content) != BYTES:
         return None
-    return RunningEvent(Incarnation(event >> 32), event & 0xFFFFFFFF, seq, ObjectId(object_id))
+    running, event, seq, object_id, turned_ms = _HEAD.unpack_from(content)
+    latest = _event(event, seq, object_id) if running or event else None
+    waiting = tuple(_event(*row) for taken, *row in _ROW.iter_unpack(content[_HEAD.size :]) if taken)
+    if running:
+        return Said(latest, waiting, None, turned_ms / 1000)
+    return Said(None, waiting, latest, turned_ms / 1000)
+
+
+def _event(event: int, seq: int, object_id: bytes, since_ms: int = 0) -> RunningEvent:
+    return RunningEvent(Incarnation(event >> 32), event & 0xFFFFFFFF, seq, ObjectId(object_id), since_ms / 1000)
 
 
 def forget_old(run: Path, name: str, keep: int = KEEP) -> None:

@@ -124,6 +124,8 @@ MAX_DEATHS_OF_EVENT = 2
 """Deaths of shards at which an event was running, after which it is not delivered again (design)."""
 MAX_DEATHS_OF_OBJECT = 3
 """The same for an object, within DEATHS_WINDOW_S: it is refused for as long (design)."""
+MAX_HANGS_OF_OBJECT = 2
+"""The same for deaths before which the object's code had held the loop: what ran then leaves no doubt (design)."""
 RETIRE_RATE = 1000.0
 """Clients a second that a router sends away when it leaves the cluster, so that they do not all come back at once."""
 DEATHS_WINDOW_S = 60.0

@@ -36,7 +36,7 @@ from ..common.defects import is_defect
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import DescriptorsTooFew, Expelled
 from ..common.ids import Incarnation
-from ..common.last_words import last_words_path, read_last_words
+from ..common.last_words import RunningEvent, last_words_path, read_last_words
 from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
 from ..common.startup import hold_name, others_serve, raise_descriptor_limit, report_ready
@@ -58,7 +58,7 @@ from .links import OwnerLink
 from .listener import Listener
 from .objects import Objects
 from .output import Output
-from .poison import Running
+from .poison import Death, Running
 from .receiving import Receiver
 from .retirement import GONE, Retirement
 from .surroundings import Surroundings
@@ -261,11 +261,22 @@ class Router:
             log.info("the process of %s has ended", link.name)
             self._forwarding.shard_died(link)
 
-    def _last_words(self, member: Member) -> Running | None:
-        event = read_last_words(last_words_path(self._config.run, member.name, member.incarnation))
-        if event is None:
+    def _last_words(self, member: Member) -> Death | None:
+        said = read_last_words(last_words_path(self._config.run, member.name, member.incarnation))
+        if said is None:
             return None
-        return Running(event.object_id, event.connection if event.router == self._me else 0, event.seq)
+        now = self._clock.now()
+        return Death(
+            running=None if said.running is None else self._suspect(said.running, now),
+            waiting=[self._suspect(event, now) for event in said.waiting],
+            last=None if said.last is None else self._suspect(said.last, now),
+            stood_s=max(now - said.turned_at, 0.0) if said.turned_at else 0.0,
+        )
+
+    def _suspect(self, event: RunningEvent, now: float) -> Running:
+        router = 0 if event.router == self._me else event.router
+        waited_s = max(now - event.since, 0.0) if event.since else 0.0
+        return Running(event.object_id, event.connection, event.seq, router, waited_s)
 
     def _link_failed(self, link: Link[EventWriter], error: Exception) -> None:
         log.error("the link to %s is broken, its slots wait for another incarnation: %s", link.name, error)

@@ -35,7 +35,8 @@ nothing was sent on it that has no answer: closing it parks nothing, fails nothi
 
 Attaching is work in proportion to connections and events. It is done in pieces of about ``PIECE``, between which the
 loop does other work; slots whose turn has not come stay parked. An owner whose link is blocked gets no piece for as
-long: events sent again count against the link's bound as all others do.
+long: events sent again count against the link's bound as all others do. Slots with suspects may have to wait for their
+stage of a trial.
 
 What kills shards is not tried for ever: see ``poison``.
 """
@@ -51,7 +52,7 @@ from functools import partial
 from ..common.cluster_map import ClusterMap, Member
 from ..common.errors import Unavailable
 from ..common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
-from ..common.limits import DEATHS_WINDOW_S, MAX_DEATHS_OF_OBJECT, MAX_PARKED_REQUESTS
+from ..common.limits import MAX_PARKED_REQUESTS
 from ..common.records import AcceptMode, Headers, HttpRequest
 from .connection import Connection
 from .frames import SERVICE_RESTART, TRY_AGAIN_LATER
@@ -59,7 +60,7 @@ from .http import Refusal
 from .links import OwnerLink
 from .objects import ObjectEntry
 from .output import Broadcast
-from .poison import Deaths, Running
+from .poison import Death, Deaths
 from .requests import Asker, Request, Requests
 from .slots import Slots
 from .surroundings import Surroundings
@@ -75,7 +76,7 @@ REQUESTS_AT_ONCE = 64
 """Parked requests sent in one step of the loop's turn: some 0.5 ms."""
 POISONED = "a message of this connection ended its object's process"
 OUTPUT_LOST = "output was lost with the object's process"
-REFUSED = "the object has ended its process again and again; it is refused for a minute"
+REFUSED = "the object has ended its process again and again; it is refused for a while"
 
 
 class Forwarding:
@@ -86,7 +87,7 @@ class Forwarding:
         connect: Makes the link to a shard that is new in the map.
         parked_ticks: How long connections and requests wait for an owner.
         soon: Calls a function in the next turn of the loop (``call_soon``); without it everything is done at once.
-        last_words: Reads what was running when a shard died, ``None`` if nothing was.
+        last_words: Reads how a shard died, ``None`` if that is not known.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Forwarding:
         *,
         parked_ticks: int,
         soon: Callable[[Callable[[], None]], object] | None = None,
-        last_words: Callable[[Member], Running | None] | None = None,
+        last_words: Callable[[Member], Death | None] | None = None,
     ) -> None:
         self.requests = Requests()
         self._shared = shared
@@ -112,6 +113,7 @@ class Forwarding:
         self._unconnected = False  # some shard of the map has no link
         self._held: dict[ObjectId, OwnerLink] = {}
         self._deaths = Deaths()
+        self._attached_at: dict[Incarnation, float] = {}  # when shards were given their first slots
         # Parked slots to look at; and whether that is planned for the next turn of the loop.
         self._candidates: OrderedDict[int, None] = OrderedDict()
         # Slots whose parked requests may be sent.
@@ -481,12 +483,15 @@ class Forwarding:
             if link.blocked:
                 self._blocked = True
                 continue
+            if self._deaths.holds(Slot(slot), self._now()):
+                continue
             entries = shared.objects.in_slot(slot)
             if not all(self._has_spoken(entry) for entry in entries):
                 continue
             owner = link.remote
             if owner not in attached:
                 attached[owner] = []
+                self._attached_at.setdefault(owner, self._now())
                 poisoned[owner] = self._deaths.poisoned(self._shards[owner].seat)
             self._slots.attach(slot, link, current.version, shared.wheel.tick)
             attached[owner].append(slot)
@@ -568,28 +573,38 @@ class Forwarding:
         return f"{entry.namespace}/{entry.name}"
 
     def _read_last_words(self, member: Member) -> None:
-        """A shard has died that had slots of ours: note what was running."""
-        running = self._last_words(member) if self._last_words is not None else None
-        if running is None:
+        """A shard has died that had slots of ours, or objects that we may hear of: note what was at work."""
+        lived_s = self._now() - self._attached_at.pop(member.incarnation, self._now())
+        death = self._last_words(member) if self._last_words is not None else None
+        if death is None:
             return
-        log.warning(
-            "%s died while object %s ran (connection %d, event %d)",
-            member.name,
-            self._in_words(running.object_id),
-            running.connection,
-            running.seq,
-        )
-        if self._deaths.note(running, member.seat, self._now()):
+        running = death.running
+        if running is not None:
+            log.warning(
+                "%s died while object %s ran (connection %d, event %d)%s",
+                member.name,
+                self._in_words(running.object_id),
+                running.connection,
+                running.seq,
+                f", which had held the loop for {death.stood_s:.0f} s" if death.is_hang else "",
+            )
+        if death.waiting:
+            log.warning(
+                "%s died while %d events of %d objects had begun and not ended",
+                member.name,
+                len(death.waiting),
+                len({each.object_id for each in death.waiting}),
+            )
+        for object_id in self._deaths.note(death, member.seat, self._now(), lived_s):
             self._shared.counters.objects_refused += 1
             log.error(
-                "object %s was running at %d deaths of shards within %g s: it is refused for as long",
-                self._in_words(running.object_id),
-                MAX_DEATHS_OF_OBJECT,
-                DEATHS_WINDOW_S,
+                "object %s was at work at deaths of shards again and again: it is refused for %g s",
+                self._in_words(object_id),
+                self._deaths.refusal_s(object_id),
             )
-            for request in self.requests.parked_for(running.object_id):
+            for request in self.requests.parked_for(object_id):
                 self._fail(request, Unavailable(REFUSED))
-            entry = self._shared.objects.get(running.object_id)
+            entry = self._shared.objects.get(object_id)
             if entry is not None:
                 self._refuse(entry)
 
@@ -607,7 +622,7 @@ class Forwarding:
                 if connection.poison(seq, POISONED):
                     self._shared.counters.poisoned += 1
                     log.error(
-                        "connection %d of object %s is closed: event %d, which ran when a shard died, is dropped",
+                        "connection %d of object %s is closed: event %d, which may have ended a shard, is dropped",
                         connection.number,
                         self._in_words(entry.object_id),
                         seq,
@@ -655,10 +670,14 @@ class Forwarding:
             self._fail(request, Unavailable("the object cannot be reached at present; try again later"))
         for slot in [slot for slot, since in self._slots.parked.items() if since < before]:
             self._slots.parked[slot] = shared.wheel.tick
+            if self._deaths.tried(slot):
+                continue  # an owner is there, and its stage comes
             for entry in shared.objects.in_slot(slot):
                 self._close_in_turn(
                     entry.connections.values(), TRY_AGAIN_LATER, "the object cannot be reached at present"
                 )
+        on_trial = self._deaths.look(self._now())
+        self._candidates.update(dict.fromkeys(slot for slot in on_trial if slot in self._slots.parked))
         self._candidates.update(dict.fromkeys(self._slots.let_go))  # some may have been in transit for long
         self._attach_candidates()
         if self._unconnected:

@@ -46,6 +46,7 @@ from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket
 from .tasks import ObjectTask, task_factory
+from .unfinished import Unfinished, note_of
 from .web_socket import WebSocket
 
 T = TypeVar("T")
@@ -74,6 +75,8 @@ class Host:
         remembered: What objects have set of which nothing else is known any more.
         release: Slots that are let go of.
         runner: Takes jobs through users' code.
+        unfinished: Notes the events that are at work while other code runs.
+        last_words: Where all that is noted, if anywhere.
         output: Outboxes and acknowledgements, and the routers they go to.
         misuse: Says what users' code does that no exception tells of.
         flow: What is held for connections that are full.
@@ -93,6 +96,7 @@ class Host:
     ) -> None:
         self.config = config
         self.counters = counters
+        self.last_words = last_words
         self.env = Env(config.variables, [hosted.cls.__name__ for hosted in classes.values()])
         self.context = contextvars.copy_context()
         self.slots = Slots(incarnation)
@@ -100,6 +104,7 @@ class Host:
         self.remembered = Remembered()
         self.release = Release(self, loop, config.move_timeout_s)
         self.runner = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
+        self.unfinished = Unfinished(last_words, loop.time)
         self.output = Output(self._at_turns_end, self._later, counters)
         self.misuse = MisuseLog()
         self.flow = Flow(config.all_held_bytes, self.output.acknowledge_behind, self.output.plan, counters)
@@ -362,6 +367,7 @@ class Host:
         activation, owner, socket = job.activation, job.owner, job.socket
         assert activation is not None
         activation.jobs.add(job)
+        self.unfinished.hold(note_of(job))
         if activation.over is not None:
             self.remains.add(activation)  # it has caught the error that should have ended it
         if socket is None:
@@ -394,6 +400,7 @@ class Host:
                 return  # it was given up before, and its object has moved on
             assert activation is not None
             activation.jobs.discard(job)
+            self.unfinished.release(note_of(job))
             if job.timer is not None:
                 job.timer.cancel()
         job.has_ended = True
@@ -456,6 +463,7 @@ class Host:
         assert job.task is not None
         assert activation is not None
         activation.jobs.discard(job)
+        self.unfinished.release(note_of(job))
         job.stopped = True
         job.task.cancel()
         if job.timer is not None:
@@ -680,6 +688,7 @@ class Host:
                         assert job.task is not None
                         job.task.cancel()
                     life.stop()
+        self.unfinished.close()
         self.output.flush()
         # A shard that has handed all its slots over ends with this: what a router has not got of it would come again.
         await self._confirmed(max(deadline_s, LAST_STEPS_S))

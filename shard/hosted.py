@@ -30,6 +30,7 @@ from .peers import Peer
 from .retry import Retry
 from .sockets import Socket, Sockets
 from .tasks import ObjectTask
+from .unfinished import Note, note_of
 from .web_socket import WebSocket
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class HostedObject:
         self.unfinished += 1
         self._unfinished_bytes += job.size
         if not self.held and (self.unfinished > MAILBOX_EVENTS or self._unfinished_bytes > MAILBOX_BYTES):
-            self._hold(True)
+            self._set_held(True)
         activation = self.activation
         runner = self.host.runner
         # What the runner still has of a blocked activation comes back to the mailbox: later events stay behind it.
@@ -222,9 +223,9 @@ class HostedObject:
         self.unfinished -= 1
         self._unfinished_bytes -= job.size
         if self.held and self.unfinished <= MAILBOX_EVENTS // 2 and self._unfinished_bytes <= MAILBOX_BYTES // 2:
-            self._hold(False)
+            self._set_held(False)
 
-    def _hold(self, held: bool) -> None:
+    def _set_held(self, held: bool) -> None:
         self.held = held
         for peer in self.host.output.peers:
             self.tell_held(peer)
@@ -602,14 +603,32 @@ class HostedObject:
 
     # What is told of tasks and futures comes in the runtime's context: what it sets off is not the object's.
 
-    def adopt(self, life: Activation, task: asyncio.Task[Any]) -> None:
+    def adopt(self, life: Activation, task: ObjectTask) -> None:
         """A task that the code of *life* has started."""
         life.tasks.add(task)
+        self._hold(task.note)
         task.add_done_callback(partial(self._task_of_its_own_ended, life), context=self.host.context)
+
+    def cause(self, life: Activation, loop: asyncio.AbstractEventLoop) -> Note | None:
+        """The event whose code runs, or has started what runs; ``None`` if none has."""
+        job = self.host.runner.running
+        if job is not None:
+            return note_of(job) if job.activation is life else None
+        task = asyncio.current_task(loop)
+        return task.note if isinstance(task, ObjectTask) else None
+
+    def _hold(self, note: Note | None) -> None:
+        if note is not None:
+            self.host.unfinished.hold(note)
+
+    def _release(self, note: Note | None) -> None:
+        if note is not None:
+            self.host.unfinished.release(note)
 
     def _task_of_its_own_ended(self, life: Activation, task: asyncio.Task[Any]) -> None:
         assert isinstance(task, ObjectTask)
         task.shut()
+        self._release(task.note)
         self.task_ended(life, task)
 
     def task_ended(self, life: Activation, task: asyncio.Future[Any]) -> None:
@@ -622,9 +641,12 @@ class HostedObject:
     def adopt_future(self, life: Activation, future: asyncio.Future[Any]) -> None:
         """The code of *life* has given something to an executor, and may not wait for it."""
         life.pending.add_future(future)
-        future.add_done_callback(partial(self._future_ended, life), context=self.host.context)
+        note = self.cause(life, future.get_loop())
+        self._hold(note)
+        future.add_done_callback(partial(self._future_ended, life, note), context=self.host.context)
 
-    def _future_ended(self, life: Activation, future: asyncio.Future[Any]) -> None:
+    def _future_ended(self, life: Activation, note: Note | None, future: asyncio.Future[Any]) -> None:
+        self._release(note)
         life.pending.remove_future(future)
         self.host.note_idle(self)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .hosted import HostedObject
     from .peers import Peer
     from .sockets import Socket
+    from .unfinished import Note
 
 
 class JobKind(IntEnum):
@@ -47,6 +48,7 @@ class Job:
         timer: Ends the handler when it takes too long.
         stopped: Its handler may not take another step.
         cancelled_for: Why the runtime has cancelled the handler; empty if it has not.
+        note: Says that it is at work, once its handler has waited or left something.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Job:
         "deliveries",
         "has_ended",
         "kind",
+        "note",
         "owner",
         "peer",
         "seq",
@@ -91,6 +94,14 @@ class Job:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.cancelled_for = ""
+        self.note: Note | None = None
+
+    @property
+    def event(self) -> int:
+        """Router and connection, as the shard's last words have them."""
+        socket, peer = self.socket, self.peer
+        counter = self.request.connection if socket is None else socket.counter
+        return counter if peer is None else peer.incarnation << 32 | counter
 
     @property
     def request(self) -> HttpRequest:

@@ -33,6 +33,7 @@ from .tasks import shut
 if TYPE_CHECKING:
     from .activation import Activation
     from .hosted import HostedObject
+    from .unfinished import Note
 
 
 TURN_S = 0.002
@@ -219,12 +220,25 @@ class Runner:
                 assert self._last_words is not None
                 self._noted = job.owner
                 self._last_words.of(job.owner.object_id)
-            counter = job.request.connection if socket is None else socket.counter
-            words[EVENT] = counter if peer is None else peer.incarnation << 32 | counter
+            if socket is None or peer is None:
+                words[EVENT] = job.event
+            else:
+                words[EVENT] = peer.incarnation << 32 | socket.counter
             words[SEQ] = job.seq
             words[RUNS] = 1
 
-    def _quiet(self) -> None:
+    def note_step(self, owner: HostedObject, note: Note | None) -> None:
+        """A step of a task of *owner* is about to run, which the event of *note* has started."""
+        words = self._words
+        if words is not None:
+            if owner is not self._noted:
+                assert self._last_words is not None
+                self._noted = owner
+                self._last_words.of(owner.object_id)
+            words[EVENT], words[SEQ] = (0, 0) if note is None else (note.event, note.seq)
+            words[RUNS] = 1
+
+    def quiet(self) -> None:
         """No event's code runs."""
         if self._words is not None:
             self._words[RUNS] = 0
@@ -261,7 +275,7 @@ class Runner:
                     break
         finally:
             self.carrying = False
-            self._quiet()
+            self.quiet()
             if queue:
                 self._call()  # timers and batches have their turn before
             self._on_pause()
@@ -383,7 +397,7 @@ class Runner:
                     self._note(job)
                     yielded = context.run(coroutine.send, value)
                 self.running = None
-                self._quiet()
+                self.quiet()
         except StopIteration as stop:
             result = stop.value
         except BaseException as raised:
@@ -391,7 +405,7 @@ class Runner:
         if job.stopped:
             context.run(shut, coroutine)
         self.running = None
-        self._quiet()
+        self.quiet()
         self._on_ended(job, result, error)
         job.task = None
         carrier.name_for(CARRIER)

@@ -18,9 +18,10 @@ from .current import current
 
 if TYPE_CHECKING:
     from .activation import Activation
+    from .unfinished import Note
 
 
-def task_factory(adopt: Callable[[Activation, asyncio.Task[Any]], None]) -> Callable[..., asyncio.Task[Any]]:
+def task_factory(adopt: Callable[[Activation, ObjectTask], None]) -> Callable[..., asyncio.Task[Any]]:
     """The loop's task factory: tasks of objects are given to *adopt* with their life."""
 
     def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -29,7 +30,7 @@ def task_factory(adopt: Callable[[Activation, asyncio.Task[Any]], None]) -> Call
             return asyncio.Task(coro, loop=loop, **options)
         if options.get("name") is None:
             options["name"] = f"{life.owner.label} task"
-        task = ObjectTask(coro, life, loop=loop, **options)
+        task = ObjectTask(coro, life, life.owner.cause(life, loop), loop=loop, **options)
         adopt(life, task)
         if life.stopped:
             task.cancel()  # before its first step
@@ -66,11 +67,15 @@ class ObjectTask(asyncio.Task[Any]):
     Args:
         coroutine: What to run.
         life: The life that it belongs to.
+        note: The event that has started it; ``None`` if none has.
     """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], life: Activation, **options: Any) -> None:
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], life: Activation, note: Note | None, **options: Any
+    ) -> None:
         self._coroutine = coroutine
-        steps: Any = _run(coroutine, life)
+        self.note = note
+        steps: Any = _run(coroutine, life, note)
         steps.__name__ = getattr(coroutine, "__name__", steps.__name__)
         steps.__qualname__ = getattr(coroutine, "__qualname__", steps.__qualname__)
         super().__init__(steps, **options)
@@ -89,18 +94,21 @@ class ObjectTask(asyncio.Task[Any]):
             super().set_name(value)
 
 
-async def _run(coroutine: Any, life: Activation) -> Any:
-    return await _steps(coroutine, life)
+async def _run(coroutine: Any, life: Activation, note: Note | None) -> Any:
+    return await _steps(coroutine, life, note)
 
 
 @types.coroutine
-def _steps(coroutine: Any, life: Activation) -> Generator[Any, Any, Any]:
-    """Take *coroutine* through, as long as its life is not stopped."""
+def _steps(coroutine: Any, life: Activation, note: Note | None) -> Generator[Any, Any, Any]:
+    """Take *coroutine* through, as long as its life is not stopped. Each step is noted in the shard's last words."""
+    runner, owner = life.owner.host.runner, life.owner
     value: Any = None
     thrown: BaseException | None = None
     try:
         while True:
+            runner.note_step(owner, note)
             yielded = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
+            runner.quiet()
             value = thrown = None
             try:
                 value = yield yielded
@@ -113,6 +121,7 @@ def _steps(coroutine: Any, life: Activation) -> Generator[Any, Any, Any]:
     except StopIteration as stop:
         return stop.value
     finally:
+        runner.quiet()
         thrown = None  # its traceback refers to this frame
 
 

@@ -1,7 +1,8 @@
 """The watchdog: tells whose code holds the shard's loop.
 
 A thread of its own looks on. The loop bumps a number ten times a second; when that stands still for longer than it may,
-the thread logs, once for each time, which handler of which object is running and where.
+the thread logs, once for each time, which handler of which object is running and where. The number's last beat is noted
+in the shard's last words as well, so that others can tell a death by hanging.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Watchdog:
     def _beat(self) -> None:
         assert self._loop is not None
         self._beats += 1
+        if self._host.last_words is not None:
+            self._host.last_words.turned(self._loop.time())
         self._timer = self._loop.call_later(BEAT_S, self._beat)
 
     def _watch(self) -> None:

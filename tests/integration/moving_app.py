@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import os
+import time
 from typing import Any
 
 from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
@@ -68,6 +70,9 @@ class Killer(DurableObject):
         super().__init__(ctx, env)
         if ctx.id.name == "stillborn":
             ctypes.string_at(0)
+        if ctx.id.name == "hanging":
+            time.sleep(1e6)
+        self.left: list[asyncio.Task[None]] = []
 
     async def fetch(self, request: Request) -> Response:
         client, server = WebSocketPair()
@@ -80,8 +85,36 @@ class Killer(DurableObject):
         elif message == "late crash":
             await asyncio.sleep(0.05)
             ctypes.string_at(0)
+        elif message == "thread":
+            await asyncio.to_thread(self.crash)
+        elif message == "executor":
+            asyncio.get_running_loop().run_in_executor(None, self.crash)
+            await asyncio.sleep(60)
+        elif message == "child":
+            child = await asyncio.create_subprocess_exec("kill", "-SEGV", str(os.getpid()))
+            await child.wait()
+            await asyncio.sleep(60)
+        elif message == "task":
+            self.left.append(asyncio.create_task(self.crash_later()))
+        elif message == "call_soon":
+            asyncio.get_running_loop().call_soon(ctypes.string_at, 0)
+        elif message == "wait_until":
+            self.ctx.wait_until(self.exit())
+        elif message == "wait":
+            await asyncio.sleep(60)
         elif message == "eat":
             memory = []
             while True:
                 memory.append(bytearray(16 << 20))
         ws.send({"said": message, "again": ws.redelivered})
+
+    @staticmethod
+    def crash() -> None:
+        time.sleep(0.05)
+        ctypes.string_at(0)
+
+    async def crash_later(self) -> None:
+        ctypes.string_at(0)
+
+    async def exit(self) -> None:
+        os._exit(3)

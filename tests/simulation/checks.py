@@ -55,7 +55,14 @@ def at_the_end(run: Run) -> list[str]:
     runs = _by_client(run)
     found = [*_activity(run), *_requests(run), *_nothing_left(run)]
     rooms = {client.number: client.room for client in run.clients}
-    deaths = Counter(rooms[each.client] for each in run.cluster.history.executions if each.data == "kill")
+    executions = run.cluster.history.executions
+    deaths = Counter(rooms[each.client] for each in executions if each.data == "kill")
+    deaths += Counter(
+        room
+        for room, _ in {
+            (rooms[each.client], each.tenure) for each in executions if each.kind != "fetch" and _is_cut(each)
+        }
+    )
     for client in run.clients:
         if deaths[client.room] >= MAX_DEATHS_OF_OBJECT:
             continue  # its object is refused: clients are closed with 1013, whatever they have sent
@@ -132,9 +139,11 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
                 yield f"message {number} killed its shard {len(each)} times"
         elif client.broken_off_at >= 0:
             continue  # its router has forgotten what it had not heard the end of
+        elif _is_suspect(each):
+            continue  # it was given up, perhaps
         elif each[-1].ended_at < 0 or each[-1].cancelled:
             yield f"message {number} was not handled to its end at its last delivery"
-    poisoned = any(each.data == "kill" for each in runs if each.kind == "message")
+    poisoned = _has_suspects(runs) or any(each.data == "kill" for each in runs if each.kind == "message")
     if not ends:
         if not client.broken_off_unknown:
             yield "no close was delivered"
@@ -157,9 +166,26 @@ def _events(cluster: Cluster, client: Client, runs: list[Execution]) -> Iterator
         yield f"its object closed it with {client.closed_by} and heard {ends[-1].data}"
 
 
-def _is_poisoned(cluster: Cluster, client: Client) -> bool:
-    """Whether an event of the client was running when its shard met errors of its own, and so is not tried again."""
-    return client.closed_by == 1011 and bool(cluster.history.defects)
+def _is_cut(each: Execution) -> bool:
+    """Whether the handler had begun and not ended when its shard died."""
+    return each.ended_at < 0 and not each.cancelled
+
+
+def _is_suspect(runs: list[Execution]) -> bool:
+    """Whether an event was at work at so many deaths that it may have been taken for their cause."""
+    return sum(_is_cut(each) for each in runs) >= MAX_DEATHS_OF_EVENT
+
+
+def _has_suspects(runs: list[Execution]) -> bool:
+    """The same of any of a client's events."""
+    cut = Counter((each.kind, each.number) for each in runs if _is_cut(each))
+    return any(count >= MAX_DEATHS_OF_EVENT for count in cut.values())
+
+
+def _is_poisoned(cluster: Cluster, client: Client, runs: list[Execution]) -> bool:
+    """Whether an event of the client was running when its shard met errors of its own, or waited at several deaths, and
+    so is not tried again."""
+    return client.closed_by == 1011 and (bool(cluster.history.defects) or _has_suspects(runs))
 
 
 def _output_lost_at(cluster: Cluster, client: Client, ends: list[Execution]) -> float:
@@ -343,7 +369,7 @@ def _replies(run: Run, runs: dict[int, list[Execution]]) -> Iterator[str]:
                 if len(got) != len(tenure.sends[number]):
                     yield f"client {number}: {tenure.key} sent {tenure.sends[number]}, it got {got}"
     for client in run.clients:
-        if client.router_died or client.opened_at < 0 or _is_poisoned(cluster, client):
+        if client.router_died or client.opened_at < 0 or _is_poisoned(cluster, client, runs[client.number]):
             continue
         final: dict[int, Execution] = {each.number: each for each in runs[client.number] if each.kind == "message"}
         for each in final.values():

@@ -22,7 +22,7 @@ from roost.common.counters import Reading
 from roost.common.directory import MapWatch
 from roost.common.errors import DirectoryError, StartupError
 from roost.common.ids import Incarnation, Slot
-from roost.common.last_words import LastWords, RunningEvent
+from roost.common.last_words import BYTES, LastWords, Said
 from roost.router import app as router_app
 from roost.router import guard_watch as router_guard
 from roost.router import output as router_output
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 WALL_S = 1_700_000_000.0
 """Unix time at the scheduler's 0."""
-LAST_WORDS_BYTES = 56
-"""Size of a shard's note."""
 MANY_RELEASES = 2_000
 """RELEASED records that come in a run at most; a run of the longest plan has some hundreds."""
 NEVER_S = 1e9
@@ -257,8 +255,7 @@ class SimLastWords(LastWords):
     """The note of a shard, in a file that is only memory."""
 
     def __init__(self, path: Path) -> None:
-        self._map = bytearray(LAST_WORDS_BYTES)  # type: ignore[assignment]
-        self.words = memoryview(self._map).cast("Q")
+        self._begin(bytearray(BYTES))  # type: ignore[arg-type]
         self._process = current_process()
         self._process.cluster.last_words[path.name] = self
         self._final: bytes | None = None
@@ -275,7 +272,7 @@ class SimLastWords(LastWords):
         """What it says stays readable."""
 
 
-def read_last_words(path: Path) -> RunningEvent | None:
+def read_last_words(path: Path) -> Said | None:
     """In the place of ``last_words.read_last_words``."""
     note = current_cluster().last_words.get(path.name)
     return None if note is None else last_words.read_last_words(note)

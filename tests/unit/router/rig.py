@@ -11,7 +11,7 @@ from roost.common.records import AcceptMode
 from roost.router.connection import Connection
 from roost.router.forwarding import Forwarding
 from roost.router.output import Output
-from roost.router.poison import Running
+from roost.router.poison import Death, Running
 from roost.router.receiving import Receiver
 from roost.router.requests import Request
 from tests.unit.router.fakes import NAMESPACE, FakeAsker, FakeLink, FakeTransport, World
@@ -51,15 +51,19 @@ class Rig:
         self.world = World()
         self.links: dict[int, FakeLink] = {}
         self.soon: list[Callable[[], None]] = []
-        self.last_words: dict[int, Running] = {}
+        self.last_words: dict[int, Running | Death] = {}
         self.forwarding = Forwarding(
             self.world.shared,
             self._connect,
             parked_ticks=600,
             soon=self.soon.append if turns else None,
-            last_words=lambda member: self.last_words.get(member.incarnation),
+            last_words=self._last_words,
         )
         self.output = Output(lambda: None)
+
+    def _last_words(self, member: Member) -> Death | None:
+        said = self.last_words.get(member.incarnation)
+        return Death(said) if isinstance(said, Running) else said
 
     def _connect(self, member: Member) -> FakeLink:
         assert member.incarnation not in self.links

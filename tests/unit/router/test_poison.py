@@ -9,7 +9,7 @@ from roost.common.ids import ObjectId, id_from_name
 from roost.router import poison as module
 from roost.router.forwarding import POISONED
 from roost.router.frames import close_frame
-from roost.router.poison import Deaths, Running
+from roost.router.poison import Death, Deaths, Running
 from roost.router.states import State
 from tests.unit.router.fakes import NAMESPACE, close, text
 from tests.unit.router.rig import Rig, cluster, shard
@@ -27,16 +27,16 @@ def event(connection: int = 4, seq: int = 7, object_id: ObjectId = LOBBY) -> Run
 
 def test_after_one_death_an_event_may_go_to_its_seat_only() -> None:
     deaths = Deaths()
-    deaths.note(event(), "shard-1", 0.0)
+    deaths.note(Death(event()), "shard-1", 0.0)
     assert deaths.poisoned("shard-1") == {}
     assert deaths.poisoned("shard-2") == {4: [7]}
 
 
 def test_after_two_deaths_it_may_go_nowhere() -> None:
     deaths = Deaths()
-    deaths.note(event(), "shard-1", 0.0)
-    deaths.note(event(seq=8), "shard-1", 0.0)
-    deaths.note(event(), "shard-1", 1000.0)
+    deaths.note(Death(event()), "shard-1", 0.0)
+    deaths.note(Death(event(seq=8)), "shard-1", 0.0)
+    deaths.note(Death(event()), "shard-1", 1000.0)
     assert deaths.poisoned("shard-1") == {4: [7]}
     assert deaths.poisoned("shard-2") == {4: [8, 7]}
     deaths.forget(4, 7)
@@ -46,20 +46,20 @@ def test_after_two_deaths_it_may_go_nowhere() -> None:
 
 def test_a_request_or_an_event_of_another_router_counts_for_its_object_only() -> None:
     deaths = Deaths()
-    for _ in range(2):
-        assert not deaths.note(event(connection=0, seq=0), "shard-1", 0.0)
+    assert not deaths.note(Death(event(connection=0, seq=0)), "shard-1", 0.0)
+    assert not deaths.note(Death(Running(LOBBY, 4, 7, 99)), "shard-1", 0.0)
     assert deaths.poisoned("shard-2") == {}
-    assert deaths.note(event(), "shard-1", 0.0)
+    assert deaths.note(Death(event()), "shard-1", 0.0) == [LOBBY]
 
 
 def test_three_deaths_within_a_minute_have_an_object_refused_for_a_minute() -> None:
     deaths = Deaths()
-    assert not deaths.note(event(seq=1), "shard-1", 100.0)
-    assert not deaths.note(event(seq=2), "shard-1", 130.0)
-    assert not deaths.note(event(object_id=OTHER), "shard-1", 131.0)
+    assert not deaths.note(Death(event(seq=1)), "shard-1", 100.0)
+    assert not deaths.note(Death(event(seq=2)), "shard-1", 130.0)
+    assert not deaths.note(Death(event(object_id=OTHER)), "shard-1", 131.0)
     assert not deaths.refuses(LOBBY, 160.0)
     assert not deaths.refuses_any
-    assert deaths.note(event(seq=3), "shard-1", 160.0)
+    assert deaths.note(Death(event(seq=3)), "shard-1", 160.0)
     assert deaths.refuses(LOBBY, 219.9)
     assert not deaths.refuses(OTHER, 219.9)
     assert not deaths.refuses(LOBBY, 220.0)
@@ -68,10 +68,10 @@ def test_three_deaths_within_a_minute_have_an_object_refused_for_a_minute() -> N
 
 def test_three_deaths_in_more_than_a_minute_do_not() -> None:
     deaths = Deaths()
-    assert not deaths.note(event(seq=1), "shard-1", 100.0)
-    assert not deaths.note(event(seq=2), "shard-1", 130.0)
-    assert not deaths.note(event(seq=3), "shard-1", 160.1)
-    assert deaths.note(event(seq=4), "shard-1", 190.0), "the last three count"
+    assert not deaths.note(Death(event(seq=1)), "shard-1", 100.0)
+    assert not deaths.note(Death(event(seq=2)), "shard-1", 130.0)
+    assert not deaths.note(Death(event(seq=3)), "shard-1", 160.1)
+    assert deaths.note(Death(event(seq=4)), "shard-1", 190.0), "the last three count"
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,10 +79,12 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_OBJECTS", 3)
     deaths = Deaths()
     for _ in range(3):
-        deaths.note(event(), "shard-1", 0.0)
+        deaths.note(Death(event()), "shard-1", 0.0)
     assert deaths.refuses(LOBBY, 1.0)
     for number in range(3):
-        deaths.note(event(connection=10 + number, object_id=id_from_name(NAMESPACE, str(number))), "shard-1", 0.0)
+        deaths.note(
+            Death(event(connection=10 + number, object_id=id_from_name(NAMESPACE, str(number)))), "shard-1", 0.0
+        )
     assert deaths.poisoned("shard-1") == {}
     assert list(deaths.poisoned("x")) == [10, 11, 12]
     assert not deaths.refuses_any

@@ -994,22 +994,119 @@ async def test_the_event_whose_code_runs_is_noted_and_no_other(tmp_path: Path) -
             await asyncio.sleep(1)
             seen.append(read_last_words(path))
 
+    def noted() -> list[RunningEvent | None]:
+        return [None if said is None else said.running for said in seen]
+
+    def waiting() -> set[RunningEvent]:
+        said = read_last_words(path)
+        assert said is not None
+        assert said.running is None
+        return set(said.waiting)
+
     Noted.__name__ = "Room"
     world = World(Noted, last_words=LastWords(path))
     first, second = await world.router.connect("one"), await world.router.connect("two")
-    constructed, seen[:] = list(seen), []
+    constructed, seen[:] = noted(), []
     assert constructed == [RunningEvent(Incarnation(0), 0, 0, id_from_name("room", name)) for name in ("one", "two")]
     world.router.message(first)
     world.router.message(second)
     await turns()
-    assert read_last_words(path) is None, "both wait"
-    await asyncio.sleep(2)
-    assert read_last_words(path) is None
     router = world.router.link.remote
     one = RunningEvent(router, first, 1, id_from_name("room", "one"))
     two = RunningEvent(router, second, 1, id_from_name("room", "two"))
-    assert seen[:2] == [one, two]
-    assert sorted(seen[2:], key=lambda event: event.connection) == [one, two], "at the same moment"
+    assert waiting() == {one, two}, "both wait"
+    await asyncio.sleep(2)
+    assert waiting() == set()
+    assert noted()[:2] == [one, two]
+    assert sorted(noted()[2:], key=lambda event: event.connection if event else 0) == [one, two], "at the same moment"
+
+
+@on_virtual_time
+async def test_an_event_is_at_work_until_all_that_it_has_started_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "shard-1-9.running"
+    running: list[Any] = []
+
+    class Leaving(Room):
+        def __init__(self, ctx: Any, env: Any) -> None:
+            super().__init__(ctx, env)
+            self.left: list[asyncio.Task[None]] = []
+
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            if message == "task":
+                self.left.append(asyncio.create_task(self.later(1)))
+            elif message == "nested":
+                self.left.append(asyncio.create_task(self.nested()))
+            elif message == "wait_until":
+                self.ctx.wait_until(self.later(1))
+            elif message == "wait":
+                await self.later(1)
+
+        async def nested(self) -> None:
+            self.left.append(asyncio.create_task(self.later(2)))
+
+        async def later(self, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            said = read_last_words(path)
+            assert said is not None
+            running.append(said.running)
+
+    Leaving.__name__ = "Room"
+    world = World(Leaving, last_words=LastWords(path))
+    number = await world.router.connect("one")
+    router, one = world.router.link.remote, id_from_name("room", "one")
+
+    def waiting() -> set[int]:
+        said = read_last_words(path)
+        assert said is not None
+        assert all(each.object_id == one and each.router == router for each in said.waiting)
+        return {each.seq for each in said.waiting}
+
+    for message in ("task", "nested", "wait_until", "wait", "nothing"):
+        world.router.message(number, message)
+    await turns()
+    assert waiting() == {1, 2, 3, 4}
+    await asyncio.sleep(1.5)
+    assert waiting() == {2}
+    await asyncio.sleep(1)
+    assert waiting() == set()
+    assert sorted(event.seq for event in running) == [1, 2, 3, 4], "each step is noted as the event's own"
+    said = read_last_words(path)
+    assert said is not None
+    assert said.running is None
+
+
+@on_virtual_time
+async def test_a_handler_that_is_given_up_and_a_shard_that_ends_leave_no_suspects(tmp_path: Path) -> None:
+    path = tmp_path / "shard-1-9.running"
+
+    class Stubborn(Room):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            if message == "reset":
+                self.ctx.abort("enough")
+            while True:
+                try:
+                    await asyncio.sleep(10)
+                except asyncio.CancelledError:
+                    pass
+
+    Stubborn.__name__ = "Room"
+    world = World(Stubborn, last_words=LastWords(path))
+    one, two = await world.router.connect("one"), await world.router.connect("two")
+    for number in (one, two):
+        world.router.message(number, "wait")
+    await turns()
+
+    def waiting() -> set[int]:
+        said = read_last_words(path)
+        assert said is not None
+        return {each.connection for each in said.waiting}
+
+    assert waiting() == {one, two}
+    world.router.message(one, "reset")
+    await asyncio.sleep(5)
+    assert waiting() == {two}
+    await world.host.aclose(1.0)
+    assert waiting() == set()
 
 
 @on_virtual_time

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from roost.common.last_words import LastWords, read_last_words
 from roost.shard.counters import ShardCounters
 from roost.shard.watchdog import BEAT_S, Watchdog
 
 LIMIT_S = 0.3
 
 
-def host(running: str = "", watching: str = "") -> Any:
+def host(running: str = "", watching: str = "", last_words: LastWords | None = None) -> Any:
     return SimpleNamespace(
         runner=SimpleNamespace(running=SimpleNamespace(label=running) if running else None),
         watching=watching,
         counters=ShardCounters(),
+        last_words=last_words,
     )
 
 
@@ -74,3 +77,23 @@ async def test_after_close_there_is_no_thread_and_no_timer() -> None:
     assert not other._thread.is_alive()
     assert other._timer is not None
     assert other._timer.cancelled()
+
+
+async def test_the_last_words_say_since_when_the_loop_stands(tmp_path: Path) -> None:
+    words = LastWords(tmp_path / "words")
+    watchdog = Watchdog(host(last_words=words), LIMIT_S)
+    watchdog.start()
+    try:
+        await asyncio.sleep(2 * BEAT_S)
+        before = time.monotonic()
+        hold_the_loop(4 * BEAT_S)
+        said = read_last_words(tmp_path / "words")
+        assert said is not None
+        assert before - 3 * BEAT_S < said.turned_at <= before
+        await asyncio.sleep(2 * BEAT_S)
+        said = read_last_words(tmp_path / "words")
+        assert said is not None
+        assert said.turned_at > before + 4 * BEAT_S - 0.01
+    finally:
+        watchdog.close()
+        words.close()
