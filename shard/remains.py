@@ -1,9 +1,9 @@
 """What remains of lives that are over: handlers and tasks that have been cancelled and have not ended.
 
-Most end when they are cancelled. Some wait in a ``finally``, or catch everything. They are cancelled again every
-``AGAIN_S`` seconds, and after ``LAST_STEPS_S`` they are stopped: they never take another step, whatever they wait for.
-Their object begins its next life after that, so that there are never two at a time. What they ask of the runtime
-meanwhile raises (see ``life``).
+Most end when they are cancelled. Some wait in a ``finally``, to save something, say: each is cancelled once and then
+left alone for ``LAST_STEPS_S``. Some catch everything: what has not ended by then is cancelled once more, and
+``AGAIN_S`` later it is stopped: it never takes another step, whatever it waits for. Their object begins its next life
+after that, so that there are never two at a time. What they ask of the runtime meanwhile raises (see ``life``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .host import Host
 
 AGAIN_S = 0.25
-"""Seconds after which what has been cancelled is cancelled again."""
+"""Seconds between two looks for what has begun since and has to be cancelled, and from the last one to the end."""
 
 log = logging.getLogger("roost.shard")
 
@@ -50,21 +50,27 @@ class Remains:
         # else it stops when its handler, which has caused this, ends; and comes here again if that waits instead
 
     def _cancel(self, life: Activation) -> None:
+        """Cancel what has not been, by anybody."""
         for job in list(life.jobs):
             if job is self._host.runner.running:
                 self._host.call_soon(self._host.cancel, job, RESET)  # it cannot be now, and may wait once more
-            else:
+            elif not job.cancelled_for:
                 self._host.cancel(job, RESET)
-        for task in life.tasks:
-            task.cancel()
+        life.ask_tasks_to_end()
 
     def _again(self, life: Activation, until: float) -> None:
-        now = self._host.now()
-        if now < until:
+        left = until - self._host.now()
+        if left > 0:
             self._cancel(life)
-            after = min(AGAIN_S, until - now)
-            self._timers[life] = self._host.call_later(after, partial(self._again, life, until))
+            self._timers[life] = self._host.call_later(min(AGAIN_S, left), partial(self._again, life, until))
             return
+        for job in list(life.jobs):
+            self._host.cancel(job, RESET)
+        for task in life.tasks:
+            task.cancel()
+        self._timers[life] = self._host.call_later(AGAIN_S, partial(self._end, life))
+
+    def _end(self, life: Activation) -> None:
         log.error("%s: code of a former life goes on in spite of being cancelled, and is stopped", life.owner.label)
         self.stop(life)
 

@@ -13,6 +13,8 @@ import pytest
 
 from roost.common.errors import LifeOver, ObjectGone, ObjectReset, WrongThreadError
 from roost.shard import DurableObjectState, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from roost.shard.release import LAST_STEPS_S
+from roost.shard.remains import AGAIN_S
 from roost.shard.tasks import hide_tasks_of_others
 from tests.unit.shard.clients import Rec, shard
 from tests.unit.shard.harness import on_virtual_time, turns
@@ -299,7 +301,7 @@ def test_what_resists_is_stopped_before_the_next_life_begins(how: str, caplog: p
         await asyncio.sleep(0.5)
         assert front.answer(number) is None, "the next life waits"
         Stubborn.alive.clear()
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(LAST_STEPS_S + AGAIN_S - 0.4)
         answer = front.answer(number)
         assert answer is not None
         assert answer.body == b"2"
@@ -311,6 +313,66 @@ def test_what_resists_is_stopped_before_the_next_life_begins(how: str, caplog: p
 
     scenario()
     assert "goes on in spite of being cancelled, and is stopped" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["handler", "task", "wait_until", "second task", "resister"])
+def test_what_tidies_up_is_cancelled_once_and_once_more_at_the_deadline(how: str) -> None:
+    cancelled: list[float] = []
+    saved: list[float] = []
+
+    class Room(Rec):
+        async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+            if message == "abort":
+                self.ctx.abort("enough")
+            elif message == "handler":
+                await self.work()
+            elif message == "wait_until":
+                self.ctx.wait_until(self.work())
+            elif message == "resister":
+                await self.work(saves_for_s=LAST_STEPS_S + 0.1)
+            else:
+                self.task = asyncio.create_task(self.work() if message == "task" else self.leave_another())
+
+        async def work(self, saves_for_s: float = LAST_STEPS_S - 0.1) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cancelled.append(asyncio.get_running_loop().time())
+                await self.save(saves_for_s)
+
+        async def save(self, seconds: float) -> None:
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError:
+                cancelled.append(asyncio.get_running_loop().time())
+                raise
+            saved.append(asyncio.get_running_loop().time())
+
+        async def leave_another(self) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                self.task = asyncio.create_task(self.work(0.1))  # which nobody has told yet
+
+    @on_virtual_time
+    async def scenario() -> None:
+        _, front, _ = shard(Room)
+        client = await front.connect()
+        client.send(how)
+        await turns()
+        client.send("abort")
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(3)
+        times = [round(at - began, 1) for at in cancelled]
+        if how == "resister":
+            assert times == [0.0, round(LAST_STEPS_S, 1)]
+            assert saved == []
+        else:
+            assert len(times) == 1, "it is not interrupted while it saves"
+            assert len(saved) == 1
+            assert saved[0] - began <= LAST_STEPS_S
+
+    scenario()
 
 
 @on_virtual_time
