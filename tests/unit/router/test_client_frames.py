@@ -8,7 +8,7 @@ import zlib
 import pytest
 from websockets.frames import Opcode
 
-from roost.router.client_frames import ClientError, ClientFrames, close_of
+from roost.router.client_frames import STEP_FRAMES, ClientError, ClientFrames, close_of
 from roost.router.frames import pong_frame
 from tests.unit.router.fakes import binary, client_frame, close, text
 
@@ -207,6 +207,39 @@ def test_a_compressed_message_in_fragments_and_pieces(size: int) -> None:
         got = [f for at in range(0, len(frames), 7919) for f in client.receive(frames[at : at + 7919])]
         assert got == [(Opcode.BINARY, data)]
     assert client.receive(text("plain")) == [(Opcode.TEXT, b"plain")]
+
+
+def test_what_a_small_frame_inflates_to_comes_in_steps() -> None:
+    client = ClientFrames(16 << 20, 15)
+    frame = compressed(Opcode.BINARY, squeezed(bytes(8 << 20)))
+    assert len(frame) < 10_000
+    got, held = client.receive(frame), 0
+    while client.unparsed:
+        assert client.held - held <= 64 * 4096
+        held = client.held
+        got += client.go_on()
+    assert got == [(Opcode.BINARY, bytes(8 << 20))]
+
+
+def test_frames_are_taken_apart_a_step_at_a_time_whatever_they_are() -> None:
+    data = (text("a") + client_frame(Opcode.PING) + binary(b"b")) * 100
+    client, all_at_once = ClientFrames(LIMIT), []
+    step = client.receive(data)
+    while step:
+        assert len(step) + len(client.pongs) <= STEP_FRAMES
+        client.pongs.clear()
+        all_at_once += step
+        step = client.go_on() if client.unparsed else []
+    assert all_at_once == [(Opcode.TEXT, b"a"), (Opcode.BINARY, b"b")] * 100
+
+
+def test_bytes_that_come_while_others_wait_are_behind_them() -> None:
+    client = ClientFrames(LIMIT)
+    got = client.receive(text("a") * 100)
+    assert client.receive(text("b")) == []
+    while client.unparsed:
+        got += client.go_on()
+    assert got == [(Opcode.TEXT, b"a")] * 100 + [(Opcode.TEXT, b"b")]
 
 
 @pytest.mark.parametrize("pieces", [1, 100])
