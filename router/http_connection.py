@@ -81,6 +81,9 @@ from .urls import Address, address, authority, path_of
 
 log = logging.getLogger("roost.router")
 
+MAX_BEHIND_BYTES = 64 << 10
+"""Bytes that may wait behind a request that its object has: beyond that the connection ends with the answers to what is
+parsed, and what is not is dropped."""
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
@@ -450,6 +453,8 @@ class HttpConnection(asyncio.Protocol):
             self._answer_expectation()
             if self._is_over():
                 return
+        if self._incoming is not None and parser.unparsed > MAX_BEHIND_BYTES:
+            parser.cut_behind(self._incoming)
         self._pause(bool(parser.items) or parser.unparsed > 0 or self._slow is not None)
         if self._may_parse():
             self._front.shared.work.add(self)

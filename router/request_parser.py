@@ -172,6 +172,15 @@ class RequestParser:
                 self._refuse(BadRequest("the request's body consists of chunk framing for the most part"))
         return b""
 
+    def cut_behind(self, incoming: Incoming) -> None:
+        """Parse nothing more: the connection ends with the last request that is parsed, or else with *incoming*, which
+        came before."""
+        last = self.items[-1] if self.items else incoming
+        if isinstance(last, Incoming):
+            last.head.keep_alive = False
+        self.finished = True
+        self._drop_partial()
+
     def release(self, body: bytes) -> None:
         """The body of a request is not held any more."""
         self._counters.body_bytes -= len(body)

@@ -21,7 +21,7 @@ from roost.router.connection import Connection
 from roost.router.descriptors import TOLD, Descriptors
 from roost.router.forwarding import Forwarding
 from roost.router.frames import data_frame
-from roost.router.http_connection import Front, HttpConnection
+from roost.router.http_connection import MAX_BEHIND_BYTES, Front, HttpConnection
 from roost.router.output import Output
 from roost.router.receiving import Receiver
 from roost.router.send_buffers import SendBuffers
@@ -415,6 +415,38 @@ def test_draining_ends_their_wait(rig: Rig) -> None:
     assert status(answer) == 503
     assert b"connection: close" in answer
     assert client.transport.eof
+
+
+def test_what_waits_behind_a_request_is_bounded(rig: Rig) -> None:
+    client = rig.client()
+    client.send(GET * (MAX_BEHIND_BYTES // len(GET)))
+    protocol = client.protocol
+    assert protocol._parser.unparsed > MAX_BEHIND_BYTES // 2
+    greedy = rig.client()
+    greedy.send(GET * (2 * MAX_BEHIND_BYTES // len(GET)))
+    assert greedy.protocol._parser.unparsed == 0
+    answers = b""
+    for _ in range(100):
+        for request in rig.asked():
+            rig.answer(request)
+        rig.world.run()
+        answers += greedy.take()
+    assert answers.count(b"HTTP/1.1 200") > 10
+    assert answers.count(b"connection: close") == 1
+    assert greedy.transport.ending
+    assert not client.transport.ending
+
+
+def test_a_request_with_too_much_behind_it_is_still_answered(rig: Rig) -> None:
+    client = rig.client()
+    client.send(POST + GET[:-2] + b"X: " + b"x" * (MAX_BEHIND_BYTES + 1000))
+    (request,) = rig.asked()
+    rig.answer(request)
+    answer = client.take()
+    assert status(answer) == 200
+    assert b"connection: close" in answer
+    assert client.transport.ending
+    assert rig.counters.body_bytes == 0
 
 
 # --- too many ---
