@@ -166,8 +166,14 @@ class LastWords:
             if ticket:
                 self.drop(ticket)
 
+    def retract(self) -> None:
+        """Nothing is at work, and nothing was: the process ends in good order, and nobody is to be suspected."""
+        self.drop_all()
+        self.words[RUNS] = self.words[EVENT] = 0
+
     def close(self) -> None:
-        """Let the file be; what it says stays readable."""
+        """The process ends in good order."""
+        self.retract()
         self.words.release()
         self._map.close()
 

@@ -192,7 +192,9 @@ def _output_lost_at(cluster: Cluster, client: Client, ends: list[Execution]) -> 
     """When output that waited for a slow client may have been lost, at the earliest, if its router closed it for that;
     else -1."""
     deaths = [each.lost_at for each in cluster.members.values() if each.kind is MemberKind.SHARD and each.lost_at > 0]
-    is_lost = client.was_slow and bool(deaths) and any(each.data[0] == 1012 for each in ends if each.kind == "close")
+    deaths += cluster.history.defects.values()  # a link that is given up is lost with what is on its way
+    told = any(each.data[0] == 1012 for each in ends if each.kind == "close")
+    is_lost = client.was_slow and bool(deaths) and (told or client.closed_by == 1012)
     return min(deaths) if is_lost else -1.0
 
 
@@ -250,6 +252,8 @@ def _router_death(cluster: Cluster, client: Client, ends: list[Execution]) -> It
     if len(ends) > 1 and all(not _crashed(cluster, each.tenure) for each in ends[:-1]):
         yield f"its close was delivered {len(ends)} times"
     for each in ends:
+        if each.data[0] == 1012 and client.was_slow:
+            continue  # its output was lost before, and it has taken its Close as little as anything else
         if each.data[0] != 1006 and client.left is None and client.closed_by is None and not router.may_end:
             yield f"its router died, its object heard {each.data}"
     if ends or client.left is not None or client.closed_by is not None:

@@ -269,7 +269,8 @@ class SimLastWords(LastWords):
         self._final = bytes(self._map)
 
     def close(self) -> None:
-        """What it says stays readable."""
+        """The process ends in good order; the file stays readable."""
+        self.retract()
 
 
 def read_last_words(path: Path) -> Said | None:

@@ -88,6 +88,7 @@ THEMES = {
     "crashes": ("crash_shard", "lose_shard", "cut_link", "slow_down"),
     "defects": ("defect", "defect", "move", "reload", "crash_router", "join_router"),
     "slow": ("crash_shard", "move", "move", "reload", "crash_mover"),
+    "maps": ("defect_in_map", "defect_in_map", "move", "reload", "crash_shard"),
     "scaling": ("grow", "shrink", "reload", "fill_disk", "lose_supervisor", "crash_shard"),
 }
 """What some runs are full of: faults that are hard on each other."""
@@ -136,7 +137,7 @@ def draw(seed: int, theme: str = "") -> Plan:
     for _ in range(rng.randint(0, 3)):
         steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
     if not theme and rng.random() < 0.3:
-        theme = rng.choice([each for each in THEMES if each != "slow"])
+        theme = rng.choice([each for each in THEMES if each not in ("slow", "maps")])
     faults = {what: float(THEMES[theme].count(what)) for what in THEMES[theme]} if theme else FAULTS
     count = rng.randint(3, 7) if theme else rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))
     for _ in range(count):

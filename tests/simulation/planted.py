@@ -330,7 +330,7 @@ PLANTS: dict[str, Plant] = {
         (given_up_in_silence, 100, "defects"),
         (shard_goes_on, 50, "defects"),
         (connection_goes_on, 200, "defects"),
-        (failed_map_counts, 500, "defects"),
+        (failed_map_counts, 100, "maps"),
         (half_restored, 400, "defects"),
         (held_output_overtaken, 100, "slow"),
         (held_output_forgotten, 100, "slow"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from roost.common.cluster_map import MemberKind
 from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
+from roost.router.forwarding import Forwarding
 
 from . import checks, plan
 from .clients import Caller, Client, Stage
@@ -274,6 +275,12 @@ class Run:
         member = self._some(kind, (2 * who) % 1)
         if member is not None:
             member.process.armed = _one_of(list(SITES[kind]), value)
+
+    def _defect_in_map(self, who: float, value: float) -> None:
+        """A router fails to take the next map."""
+        member = self._some(MemberKind.ROUTER, who)
+        if member is not None:
+            member.process.armed = (Forwarding, "take_map")
 
     # --- moves ---
 

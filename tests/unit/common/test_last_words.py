@@ -28,8 +28,10 @@ def test_a_note_says_what_runs_until_it_is_taken_back(tmp_path: Path) -> None:
     assert read_last_words(path) == Said(None, last=event)
     note.enter(3, 4, 6, ID)
     note.turned(12.345)
-    note.close()
     assert read_last_words(path) == Said(RunningEvent(Incarnation(3), 4, 6, ID), turned_at=12.345)
+    note.keep(3 << 32 | 4, 5, ID, 1.5)
+    note.close()
+    assert read_last_words(path) == Said(None, turned_at=12.345), "whoever ends in good order suspects nobody"
 
 
 def test_events_at_work_have_rows_until_they_end(tmp_path: Path) -> None:
