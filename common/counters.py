@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .errors import WireError
+from .preallocation import write_over
 from .upkeep import is_file
 
 PUBLISH_INTERVAL_S = 0.25
@@ -220,9 +221,11 @@ class CounterFile:
                 made = mmap.mmap(file.fileno(), len(content))
                 info = os.fstat(file.fileno())
             os.replace(fresh, path)
-        except OSError:
+        except OSError as error:
             fresh.unlink(missing_ok=True)
-            raise
+            with write_over(path, content, error) as file:
+                made = mmap.mmap(file.fileno(), len(content))
+                info = os.fstat(file.fileno())
         self._file = info.st_dev, info.st_ino
         return made
 

@@ -31,6 +31,7 @@ from . import cluster_map
 from .cluster_map import ClusterMap, Member, MemberKind
 from .errors import DirectoryBusy, DirectoryError
 from .ids import Incarnation
+from .preallocation import keep_room
 from .upkeep import is_file
 
 log = logging.getLogger("roost.directory")
@@ -44,6 +45,10 @@ TRANSIT_POLL_INTERVAL_S = 0.01
 """The same while slots are in transit: their sockets wait for the next map. A look costs some microseconds."""
 AGAIN_INTERVAL_S = 0.5
 """The same after a map that could not be taken: what has raised once may do so again."""
+FILE_BYTES = 256 << 10
+"""Bytes for which the file gets room when it is made; a map has some 30 kB."""
+LOG_BYTES = 4_500_000
+"""The same for its log, which SQLite begins anew at 1,000 pages: a member that comes back needs no other room."""
 MAX_INCARNATION = 0xFFFFFFFF
 
 _APPLICATION_ID = 0x726F6F73  # "roos": marks the file as ours
@@ -170,6 +175,11 @@ class SqliteDirectory:
         path = self.path
         if not self._creates and not path.exists():
             raise DirectoryError(_gone(path))
+        # Not in a file that is there: closing another descriptor of it would drop this process's locks.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            keep_room(descriptor, FILE_BYTES)
+            os.close(descriptor)
         with self._errors():
             # isolation_level=None: transactions are written out below.
             self._db = sqlite3.connect(
@@ -310,6 +320,7 @@ class SqliteDirectory:
             incarnation = Incarnation(int(row[0]))
             if incarnation > MAX_INCARNATION:
                 raise DirectoryError(f"the directory {self.path} has given out all {MAX_INCARNATION:,} incarnations")
+        self._keep_room()
         return Member(name, kind, incarnation, endpoint_of(incarnation), namespaces, pid, seat=seat)
 
     def map(self) -> ClusterMap:
@@ -337,6 +348,13 @@ class SqliteDirectory:
                 "UPDATE cluster SET initial_shards = ?, map_version = ?, map = ?",
                 (initial_shards, new.version, new.to_json()),
             )
+
+    def _keep_room(self) -> None:
+        """Take room for the log, so that members can come back when the disk has become full."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.path.with_name(f"{self.path.name}-wal"), os.O_RDWR | os.O_CLOEXEC)
+            keep_room(descriptor, LOG_BYTES)
+            os.close(descriptor)
 
     # --- a file that was removed or replaced ---
 
@@ -414,6 +432,7 @@ class SqliteDirectory:
                 self._db.execute("ROLLBACK")
         old = self._db
         self._open()
+        self._keep_room()
         self._seen = None
         old.close()
 

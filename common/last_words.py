@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .ids import Incarnation, ObjectId
+from .preallocation import write_over
 
 KEEP = 4
 """Earlier incarnations of a shard whose last words stay for routers to read, which they do within milliseconds."""
@@ -100,10 +101,19 @@ class LastWords:
     __slots__ = ("_free", "_kept", "_map", "_tickets", "words")
 
     def __init__(self, path: Path) -> None:
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as file:
-            file.write(bytes(BYTES))
-            file.flush()
-            self._begin(mmap.mmap(file.fileno(), BYTES))
+        content = bytes(BYTES)
+        try:
+            with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as file:
+                file.write(content)
+                file.flush()
+                self._begin(mmap.mmap(file.fileno(), BYTES))
+        except OSError as error:
+            # The disk is full: the oldest note has room, and has been read.
+            path.unlink(missing_ok=True)
+            oldest = _oldest_beside(path)
+            with write_over(oldest, content, error) as file:
+                self._begin(mmap.mmap(file.fileno(), BYTES))
+            oldest.rename(path)
 
     def _begin(self, memory: mmap.mmap) -> None:
         self._map = memory
@@ -196,6 +206,13 @@ def read_last_words(path: Path) -> Said | None:
 
 def _event(event: int, seq: int, object_id: bytes, since_ms: int = 0) -> RunningEvent:
     return RunningEvent(Incarnation(event >> 32), event & 0xFFFFFFFF, seq, ObjectId(object_id), since_ms / 1000)
+
+
+def _oldest_beside(path: Path) -> Path:
+    """The note of the earliest incarnation of the same shard that is left; *path* itself when there is none."""
+    name = path.stem.rpartition("-")[0]
+    left = [each for each in path.parent.glob(f"{name}-*.running") if each.stem.removeprefix(f"{name}-").isdigit()]
+    return min(left, key=lambda each: int(each.stem.removeprefix(f"{name}-")), default=path)
 
 
 def forget_old(run: Path, name: str, keep: int = KEEP) -> None:

@@ -37,6 +37,7 @@ DEFECT_EXIT_CODE = 79
 """What a shard exits with after an error of roost's own code (``defects``): it comes back clean, and redelivery does
 the rest."""
 _HELP = frozenset({"-h", "--help"})
+_PID_BYTES = 20
 _LOCK_PATIENCE_S = 0.25
 """Seconds for which a held name is tried again: whoever asks for its holder locks it for a moment."""
 
@@ -188,12 +189,11 @@ class HeldName:
             fcntl.flock(folder_fd, fcntl.LOCK_SH)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            holder = os.pread(fd, _PID_BYTES, 0).decode("ascii", "replace").strip()
             os.close(fd)
             os.close(folder_fd)
             raise DataFolderInUse(f"process {holder or 'unknown'} holds {self.path} now") from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        _write_pid(fd)
         # Under the old numbers, at once: a fork between two steps would keep what it does not know of.
         os.dup2(fd, self._fd, inheritable=False)
         os.dup2(folder_fd, self._folder_fd, inheritable=False)
@@ -237,7 +237,7 @@ def hold_name(run: Path, name: str) -> HeldName:
             fcntl.flock(folder_fd, fcntl.LOCK_SH)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            holder = os.pread(fd, _PID_BYTES, 0).decode("ascii", "replace").strip()
             os.close(fd)
             os.close(folder_fd)
             if time.monotonic() < give_up_at:
@@ -247,11 +247,15 @@ def hold_name(run: Path, name: str) -> HeldName:
                 f"{name!r} is running already in this data folder (process {holder or 'unknown'}; lock {path})"
             ) from None
         if _is_at(path, fd):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, str(os.getpid()).encode(), 0)
+            _write_pid(fd)
             return HeldName(path, fd, folder_fd)
         os.close(fd)  # its last holder unlinked it between our open and our lock
         os.close(folder_fd)
+
+
+def _write_pid(fd: int) -> None:
+    """Over what another one has written there, which needs no room on the disk."""
+    os.pwrite(fd, str(os.getpid()).encode().ljust(_PID_BYTES), 0)
 
 
 def _open_lock(path: Path) -> tuple[int, int]:
@@ -326,7 +330,7 @@ def holder_of(run: Path, name: str) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.pread(fd, 20, 0)
+        text = os.pread(fd, _PID_BYTES, 0).strip()
         return int(text) if text.isdigit() else 0
     finally:
         os.close(fd)

@@ -9,7 +9,9 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -285,3 +287,50 @@ async def test_clients_that_take_all_they_can_keep_no_router_from_its_shards(
     assert await asyncio.to_thread(roost.end) == 0
     said = (roost.folder / "stderr").read_text()
     assert said.count("clients hold all 128 connections") == 1, "said once a minute"
+
+
+# --- a full disk ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("a file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "on the same disk"])
+async def test_a_shard_comes_back_while_the_disk_is_full(small_disk: Path, where: str) -> None:
+    folder = small_disk / "folder"
+    folder.mkdir(mode=0o700)
+    roost = Roost(folder)
+    more: tuple[object, ...] = ()
+    if where == "on the same disk":
+        roost.run = roost.data / "run"
+        more = ("--run", roost.run)
+    try:
+        await asyncio.to_thread(roost.start, APP, "--shards", 2, *more)
+        async with talking(roost.port):
+            with (small_disk / "fill").open("wb", buffering=0) as file:
+                for size in (1 << 16, 1 << 12, 1):
+                    with contextlib.suppress(OSError):
+                        while True:
+                            file.write(bytes(size))
+            assert os.statvfs(small_disk).f_bfree == 0
+            for _ in range(2):
+                pid = roost.member("shard-1")["pid"]
+                os.kill(pid, signal.SIGKILL)
+
+                def is_back(pid: int = pid) -> bool:
+                    found = roost.member("shard-1")
+                    return found["pid"] not in (0, pid) and found["state"] == "ready"
+
+                await asyncio.to_thread(wait_for, "the next process", is_back)
+        assert await asyncio.to_thread(roost.end) == 0
+    finally:
+        roost.clean_up()
