@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -334,3 +335,36 @@ async def test_a_shard_comes_back_while_the_disk_is_full(small_disk: Path, where
         assert await asyncio.to_thread(roost.end) == 0
     finally:
         roost.clean_up()
+
+
+# --- another user of the machine ------------------------------------------------------------------------------------
+
+INTRUDER = """
+import os, socket, sys
+run, data, shard = sys.argv[1:]
+os.setgroups([])
+os.setgid(65_534)
+os.setuid(65_534)
+def attempt(do):
+    try:
+        do()
+        print("yes", end=" ")
+    except OSError as error:
+        print(type(error).__name__, end=" ")
+attempt(lambda: os.listdir(run))
+attempt(lambda: open(os.path.join(run, "cluster.json")))
+attempt(lambda: socket.socket(socket.AF_UNIX).connect(shard))
+attempt(lambda: os.listdir(data))
+attempt(lambda: open(os.path.join(data, "directory.sqlite"), "r+b"))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_another_user_of_the_machine_reaches_neither_folder_nor_sockets(roost: Roost) -> None:
+    roost.start(APP, "--shards", 1)
+    shard = roost.map().shards[0].endpoint.removeprefix("ipc://")
+    roost.folder.chmod(0o755)  # what keeps them out is to be the cluster's own
+    words = [sys.executable, "-c", INTRUDER, roost.run, roost.data, shard]
+    said = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    assert said.stdout.split() == [b"PermissionError"] * 5
+    assert roost.end() == 0
