@@ -62,13 +62,17 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     """What *owner* answers to *request* by returning *result*.
 
     Raises:
-        TypeError: *result* is no Response, or opens a WebSocket that another object has accepted, or both ends of whose
-            pair are accepted.
+        TypeError: *result* is no Response, or one of a class that says what a Response cannot be, or opens a WebSocket
+            that another object has accepted, or both ends of whose pair are accepted.
+        InvalidResponse: It is of a class that says what a Response cannot be.
         AlreadyAccepted: Its WebSocket was in a Response before, or was dropped since it was in none when the request
             that it was accepted in ended.
     """
     if not isinstance(result, Response):
         raise TypeError(f"fetch must return a Response, got {result!r:.80}: {_instead_of(result)}")
+    if type(result) is not Response:
+        # A class of the user's may say anything, and something else each time: what it says now is checked and holds.
+        result = Response(result.body, result.status, list(result.headers.pairs()), result.web_socket)
     headers = [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in result.headers.pairs()

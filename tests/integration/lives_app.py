@@ -24,6 +24,14 @@ class Unprintable(Exception):
     __repr__ = __str__
 
 
+class Strange(Response):
+    """Says a status that none can be."""
+
+    @property
+    def status(self) -> int:
+        return 70_000
+
+
 class Room(DurableObject):
     """Does what the query, or a message, says."""
 
@@ -39,6 +47,8 @@ class Room(DurableObject):
             client, server = WebSocketPair()
             self.ctx.accept_web_socket(server)
             return Response(status=101, web_socket=client)
+        if do == "strange":
+            return Strange("x")
         await getattr(self, f"do_{do}")(request)
         return Response.json(self.memory)
 

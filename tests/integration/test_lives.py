@@ -98,6 +98,13 @@ async def test_nothing_that_an_object_raises_ends_its_shard(cluster: Cluster, ho
         assert cluster.processes[shard].alive
 
 
+async def test_a_response_with_a_status_that_none_can_be_is_an_error_of_its_request(cluster: Cluster) -> None:
+    pids = {name: process.pid for name, process in cluster.processes.items()}
+    assert (await request(cluster.port, "GET", "/room/strange?do=strange")).status == 500
+    assert await asked(cluster, "strange", "do=tell") == []
+    assert pids == {name: process.pid for name, process in cluster.processes.items()}
+
+
 async def test_calls_from_a_thread_are_refused(cluster: Cluster) -> None:
     assert await asked(cluster, "threads", "do=thread") == ["WrongThreadError"] * 3
 

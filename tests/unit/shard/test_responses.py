@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from roost.common.errors import AlreadyAccepted
+from roost.common.errors import AlreadyAccepted, InvalidResponse
 from roost.common.records import AcceptMode, HttpRequest
 from roost.shard import Response, WebSocketPair
 from roost.shard.life import Life
@@ -117,3 +117,41 @@ def test_a_socket_of_another_object_or_one_that_was_dropped_is_refused() -> None
     accepted(pair).gone = True
     with pytest.raises(AlreadyAccepted, match="dropped"):
         answer(opened(pair))
+
+
+class Strange(Response):
+    """A class of the user's, which says what it likes."""
+
+    said: dict[str, Any]
+
+    @property
+    def status(self) -> int:
+        said = self.said.get("status", 200)
+        return said() if callable(said) else said  # type: ignore[no-any-return]
+
+    @property
+    def body(self) -> bytes:
+        return self.said.get("body", b"x")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({"status": status} for status in ("200", 70_000, -1, 1, None, 200.5, True, 101)),
+        *({"body": body} for body in (7, ["x"], {})),
+    ],
+)
+def test_what_a_class_of_the_users_says_is_checked(said: dict[str, Any]) -> None:
+    strange = Strange("x")
+    strange.said = said
+    with pytest.raises((TypeError, InvalidResponse)):
+        answer(strange)
+
+
+def test_what_a_class_of_the_users_says_is_asked_once_and_holds() -> None:
+    statuses = iter((404, "not a status"))
+    strange = Strange("x", headers={"x-a": "1"})
+    strange.said = {"status": lambda: next(statuses), "body": b"fine"}
+    response = answer(strange).response
+    assert (response.status, response.body) == (404, b"fine")
+    assert response.headers == [(b"x-a", b"1"), (b"content-type", b"text/plain; charset=utf-8")]
