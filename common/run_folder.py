@@ -32,7 +32,8 @@ _folders: dict[str, int] = {}
 def run_folder(data: Path) -> Path:
     """The run folder that belongs to the data folder *data*, however that is written."""
     real = data.resolve()
-    if os.getuid() == 0 and _SYSTEM_RUN.is_dir():
+    # Not where it is read-only, as in some containers.
+    if os.getuid() == 0 and _SYSTEM_RUN.is_dir() and os.access(_SYSTEM_RUN, os.W_OK):
         return _SYSTEM_RUN / f"roost-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}"
     return real / "run"
 

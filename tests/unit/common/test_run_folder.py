@@ -39,9 +39,13 @@ def test_a_data_folder_has_one_run_folder_however_it_is_written(
     assert folder == tmp_path / "d" / "run" if user else folder.parent == Path("/run")
 
 
-def test_without_a_run_folder_of_the_system_it_lies_in_the_data_folder(
+def test_without_a_run_folder_of_the_system_that_can_be_written_it_lies_in_the_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert run_folder(tmp_path) == tmp_path / "run"
+    monkeypatch.undo()
     monkeypatch.setattr(os, "getuid", lambda: 0)
     monkeypatch.setattr(module, "_SYSTEM_RUN", tmp_path / "none")
     assert run_folder(tmp_path) == tmp_path / "run"
