@@ -45,7 +45,8 @@ class ShardConfig(MemberConfig):
     all_held_bytes: int = setting(
         limits.SHARD_HELD_BYTES,
         help="output that objects hold for clients that do not take it as fast as it comes, all together; beyond that "
-        "the clients with most of it are closed with 1013",
+        "the clients with most of it are closed with 1013. Large responses that wait to be sent have what is left, "
+        "one object as much as is free; those beyond are answered with 503",
         unit="bytes",
         at_least=1 << 20,
     )

@@ -30,6 +30,7 @@ class ShardCounters(Counters):
     constructions_failed: int = total("Constructors of objects that have raised")
     sockets_refused: int = total("Sockets that were not accepted because their object has as many as one may have")
     sockets_cut: int = total("Connections cut because too much output was held for all together, and most for them")
+    responses_refused: int = total("Responses of objects that were too much, and answered with 503 in their place")
     resets: int = total("Objects reset")
     settings_forgotten: int = total("Objects without sockets whose settings were forgotten because there were too many")
     hibernations: int = total("Instances dropped because they were idle")

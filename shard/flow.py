@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from .backlog import Backlog
 from .counters import ShardCounters
+from .large_responses import LargeResponses
 
 if TYPE_CHECKING:
     from .outbox import Outbox
@@ -51,10 +52,11 @@ class Flow:
     Attributes:
         backlogs: Those of all connections that are full.
         ready: Those of them whose router has room.
+        responses: Large responses that wait for their turn.
         total: Bytes held.
     """
 
-    __slots__ = ("_counters", "_limit", "_plan", "acknowledge", "backlogs", "ready", "total")
+    __slots__ = ("_counters", "_limit", "_plan", "acknowledge", "backlogs", "ready", "responses", "total")
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Flow:
         self._counters = counters
         self._limit = limit
         self.backlogs: dict[Backlog, None] = {}
+        self.responses = LargeResponses(lambda: self._limit - self.total, plan)
 
     @property
     def waiting(self) -> int:
@@ -129,6 +132,7 @@ class Flow:
         """The router has gone, and all its connections."""
         for backlog in list(peer.held.values()):
             backlog.discard()
+        self.responses.lose(peer)
 
     def release(self) -> bool:
         """Hand over to the outboxes, for this turn, what routers have room for and their links as well.
@@ -150,8 +154,7 @@ class Flow:
 
     # --- what becomes of objects ---
 
-    @staticmethod
-    def let_go(outbox: Outbox) -> None:
+    def let_go(self, outbox: Outbox) -> None:
         """The object moves, or its shard ends: all that is held leaves now, and nothing is held any more. Its routers
         keep what they get, and tell the next owner which connections are full.
 
@@ -164,6 +167,7 @@ class Flow:
             backlog.hand_over(item)
         for backlog in backlogs:
             backlog.end()
+        self.responses.let_go(outbox)
 
     # --- the bound ---
 

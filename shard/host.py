@@ -53,6 +53,7 @@ T = TypeVar("T")
 
 _MESSAGE = JobKind.MESSAGE
 
+TOO_MUCH_OUTPUT = "too many large responses wait at this object's process to be sent; try again later"
 log = logging.getLogger("roost.shard")
 
 
@@ -607,9 +608,14 @@ class Host:
                 held.bind(peer, connection)
 
     def _respond(self, job: Job, response: HttpResponse) -> None:
-        peer = job.peer
-        if peer is not None and not peer.closed:
-            job.owner.outbox.record(peer, lambda writer: writer.response(response), len(response.body))
+        peer, outbox, responses = job.peer, job.owner.outbox, self.flow.responses
+        if peer is None or peer.closed:
+            return
+        if not responses.takes(outbox, response):
+            outbox.respond(peer, response)
+        elif not responses.put(outbox, peer, response):
+            self.counters.responses_refused += 1
+            outbox.respond(peer, refusal(job.request, 503, TOO_MUCH_OUTPUT))
 
     # --- sleep ---
 

@@ -356,6 +356,7 @@ class HostedObject:
             and not self.unfinished
             and not self.outbox.planned
             and not self.outbox.holds
+            and not self.host.flow.responses.has(self.outbox)
         )
 
     def reset(self, failure: Failure) -> None:

@@ -20,7 +20,7 @@ from ..common.errors import ApiError, OutboxFull
 from ..common.limits import OUTBOX_BYTES, SEND_BUFFER_BYTES
 
 if TYPE_CHECKING:
-    from ..common.records import OutputWriter
+    from ..common.records import HttpResponse, OutputWriter
     from .backlog import Backlog
     from .flow import Flow
     from .peers import Peer
@@ -232,6 +232,10 @@ class Outbox:
             self._entries = []
             self.planned = True
             self._plan(self)
+
+    def respond(self, peer: Peer, response: HttpResponse) -> None:
+        """An answer to a request."""
+        self.record(peer, lambda writer: writer.response(response), len(response.body))
 
     def check_room(self, size: int) -> None:
         """Raises:

@@ -150,11 +150,11 @@ class Output:
             self.ended = self._stalled_events + self.ended
             self._stalled, self._stalled_events = [], []
             self.plan()
-        if self.flow is not None and self.flow.ready:
+        if self.flow is not None and (self.flow.ready or self.flow.responses):
             self.plan()
 
     def _confirmed(self, peer: Peer) -> None:
-        if peer.confirmed():
+        if peer.confirmed() or (self.flow is not None and self.flow.responses):
             self.plan()
         if self.on_progress is not None:
             self.on_progress()
@@ -178,6 +178,8 @@ class Output:
         """Write what has gathered."""
         flow = self.flow
         more = flow is not None and bool(flow.ready) and flow.release()
+        if flow is not None and flow.responses:
+            flow.responses.release()
         self.planned = False
         self.early_at = FIRST_EARLY
         peers = self.peers

@@ -164,3 +164,18 @@ async def test_a_client_is_alive_that_takes_what_waits_before_a_ping_or_a_close(
             pass
         assert got is not None
         assert (got.opcode, got.code) == (CLOSE, 4000)
+
+
+async def test_small_requests_do_not_make_gigabytes() -> None:
+    """Sixty requests at once for 8 MiB each, and a bound of 64: what is too much is refused, all else is whole."""
+    with Cluster(APP, shard={"all_held_bytes": 64 * MIB}) as cluster:
+        size = 8 * MIB
+        asking = [
+            asyncio.create_task(request(cluster.port, "GET", f"/web/x?do=sized&n={size}", seconds=60))
+            for _ in range(60)
+        ]
+        replies = [await answer for answer in asking]
+        assert {len(reply.body) for reply in replies if reply.status == 200} == {size}
+        assert {reply.status for reply in replies} <= {200, 503}
+        assert sum(reply.status == 200 for reply in replies) >= 4, "half of what is free"
+        assert (await request(cluster.port, "GET", f"/web/x?do=sized&n={size}")).status == 200

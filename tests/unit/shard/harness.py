@@ -181,7 +181,7 @@ class FakeLink:
     def __init__(self, remote: int = 1) -> None:
         self.remote = Incarnation(remote)
         self.writer = OutputWriter()
-        self.session = SimpleNamespace(sent=0, confirmed=0)
+        self.session = SimpleNamespace(sent=0, confirmed=0, unconfirmed_bytes=0)
         self.blocked = False
         self.closed = False
         self.prompt = False  # each batch is confirmed in the next turn
