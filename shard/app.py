@@ -138,6 +138,7 @@ class Shard:
                 self._clock,
                 held=lambda: counters.sockets + counters.objects_awake,
                 traffic=lambda: counters.events + counters.sends,
+                by_time=True,
             )
             self._upkeep = Upkeep(held, counter_file, acceptor, directory=directory)
             self._on_second(collector)

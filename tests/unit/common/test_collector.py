@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from roost.common.collector import PAUSE_S, Collector
+from roost.common.collector import BUSY_PAUSE_S, PAUSE_S, SHARE, Collector
 from roost.router.counters import RouterCounters
 
 
@@ -51,6 +51,33 @@ def test_twice_the_connections_do_not_wait(counted: tuple[Collector, RouterCount
         counters.messages_in += 1
         collector.on_second()
         assert counters.collections == collections
+
+
+def test_where_users_code_runs_it_does_not_wait_for_ever_and_takes_a_small_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counters, clock = RouterCounters(), FakeClock()
+    took_s = 0.2
+
+    def collect() -> int:
+        clock.time += took_s
+        return 0
+
+    monkeypatch.setattr(gc, "collect", collect)
+    collector = Collector(counters, clock, lambda: 0, lambda: counters.messages_in, by_time=True)
+
+    def busy_second() -> None:
+        clock.time += 1
+        counters.messages_in += 1
+        collector.on_second()
+
+    for _ in range(int(BUSY_PAUSE_S) + 1):
+        busy_second()
+    assert counters.collections == 1
+    for _ in range(1000):
+        busy_second()
+    assert counters.collections - 1 in (1000 * SHARE // took_s - 1, 1000 * SHARE // took_s)
+    assert counters.longest_collection_us in range(199_999, 200_002)
 
 
 def test_full_collections_are_taken_from_the_interpreter() -> None:
