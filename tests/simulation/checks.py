@@ -323,8 +323,8 @@ def _broadcasts(run: Run) -> Iterator[str]:
     rooms = {client.number: client.room for client in run.clients}
     closed: set[int] = set()
     for each in cluster.history.executions:
-        if each.data == "bye":
-            closed.add(each.client)  # by the object: nothing can be sent there any more
+        if each.data == "bye" or each.kind in ("close", "error"):
+            closed.add(each.client)  # by the object, or it has heard of the end: nothing can be sent there any more
         if each.data != "cast" or each.stale:
             continue
         reached = {target for target, _ in each.sends}
