@@ -152,6 +152,9 @@ class Counters:
         return [get(name) for name in self.names]
 
 
+Counters.__init_subclass__()  # its own declarations, for whoever uses it as it is
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a counter file said.
