@@ -25,7 +25,7 @@ from .errors import ConfigError, DataFolderInUse, RoostError, StartupError
 from .first_process import step_aside
 from .ids import Incarnation
 from .logs import escaped, install_logging
-from .run_folder import make_data_folder, make_run_folder
+from .run_folder import make_run_folder
 from .system import check_system
 from .upkeep import is_file
 
@@ -72,7 +72,6 @@ def launch(
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # what users print should not wait for more of it
         os.register_at_fork(after_in_child=_become_an_ordinary_process)
-        make_data_folder(config.data)
         serve(config)
     except Exception as error:
         return report_error(ready_fd, error)

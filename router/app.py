@@ -39,6 +39,7 @@ from ..common.ids import Incarnation
 from ..common.last_words import RunningEvent, last_words_path, read_last_words
 from ..common.link import Dialer, Link
 from ..common.records import EventWriter, read_output
+from ..common.run_folder import make_data_folder
 from ..common.startup import hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.upkeep import Upkeep
 from . import development
@@ -158,6 +159,7 @@ class Router:
         descriptors = self._front.descriptors = self._reserve_descriptors()
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(descriptors.close)
+            make_data_folder(config.data)
             held = hold_name(config.run, config.name)
             closing.callback(held.release)
             directory = SqliteDirectory(config.data / FILE_NAME, create=not others_serve(config.run))

@@ -33,7 +33,7 @@ from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
 from ..common.records import OutputWriter, read_events
-from ..common.run_folder import ipc_endpoint, remove_sockets
+from ..common.run_folder import ipc_endpoint, make_data_folder, remove_sockets
 from ..common.startup import DEFECT_EXIT_CODE, hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.upkeep import Upkeep
 from .config import ShardConfig
@@ -90,6 +90,7 @@ class Shard:
         offer_to_be_killed()
         limit_memory(config.memory_limit_bytes)
         async with contextlib.AsyncExitStack() as closing:
+            make_data_folder(config.data)
             held = hold_name(config.run, config.name)
             closing.callback(held.release)
             directory = SqliteDirectory(

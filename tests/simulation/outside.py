@@ -394,6 +394,7 @@ _COMMON: dict[str, Any] = {
     "Upkeep": Nothing,
     "Collector": Nothing,
     "hold_name": HeldName.hold,
+    "make_data_folder": lambda data: None,
     "others_serve": lambda run: False,
     "raise_descriptor_limit": lambda: 1 << 20,
     "report_ready": _ready,
