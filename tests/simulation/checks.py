@@ -194,8 +194,16 @@ def _output_lost_at(cluster: Cluster, client: Client, ends: list[Execution]) -> 
     deaths = [each.lost_at for each in cluster.members.values() if each.kind is MemberKind.SHARD and each.lost_at > 0]
     deaths += cluster.history.defects.values()  # a link that is given up is lost with what is on its way
     told = any(each.data[0] == 1012 for each in ends if each.kind == "close")
-    is_lost = client.was_slow and bool(deaths) and (told or client.closed_by == 1012)
+    is_lost = bool(deaths) and (told or client.closed_by == 1012) and _was_owed(cluster, client)
     return min(deaths) if is_lost else -1.0
+
+
+def _was_owed(cluster: Cluster, client: Client) -> bool:
+    """Whether output may have waited for it at a shard: it was slow, or one turn had more for it than its share."""
+    return client.was_slow or any(
+        each.data == "flood" and any(target == client.number for target, _ in each.sends)
+        for each in cluster.history.executions
+    )
 
 
 def _too_late(client: Client, number: int) -> bool:
@@ -252,7 +260,7 @@ def _router_death(cluster: Cluster, client: Client, ends: list[Execution]) -> It
     if len(ends) > 1 and all(not _crashed(cluster, each.tenure) for each in ends[:-1]):
         yield f"its close was delivered {len(ends)} times"
     for each in ends:
-        if each.data[0] == 1012 and client.was_slow:
+        if each.data[0] == 1012 and _was_owed(cluster, client):
             continue  # its output was lost before, and it has taken its Close as little as anything else
         if each.data[0] != 1006 and client.left is None and client.closed_by is None and not router.may_end:
             yield f"its router died, its object heard {each.data}"
