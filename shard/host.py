@@ -200,11 +200,11 @@ class Host:
     def _let_start(self, owners: list[HostedObject]) -> None:
         """The gate of *owners* has opened."""
         for owner in owners:
-            holders = [peer for peer in self.output.peers if owner in peer.objects]
-            if len(holders) > 1:
-                # They may have had different revisions of what the object has set.
-                for peer in holders:
-                    owner.inform(peer)
+            if len(self.output.peers) > 1:
+                # What the object has set may have come from another router than those that have sockets of it.
+                for peer in self.output.peers:
+                    if owner in peer.objects:
+                        owner.inform(peer)
             owner.pump()
 
     def _vanish(self, socket: Socket) -> None:

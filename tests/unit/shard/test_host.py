@@ -633,6 +633,22 @@ async def test_the_highest_revision_of_a_restored_object_wins_and_all_routers_le
 
 
 @on_virtual_time
+async def test_a_router_with_sockets_learns_what_one_without_remembers() -> None:
+    """The shard before died when it had told one of them and not the other."""
+
+    class Lobby(Setter): ...
+
+    world = World(Lobby, routers=2, restored=False)
+    holder, other = world.routers
+    holder.restore(1)
+    holder.restored()
+    other.events.object_state(ObjectState(LOBBY, 4, 100, ("ping", "pong")))
+    other.restored()
+    await turns()
+    assert holder.take("object_state") == [("object_state", 4, 100, ("ping", "pong"))]
+
+
+@on_virtual_time
 async def test_a_connection_of_a_namespace_that_is_gone_is_closed_for_good() -> None:
     world = World(restored=False)
     world.router.restore(5, namespace="retired")
