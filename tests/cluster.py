@@ -30,9 +30,9 @@ from types import TracebackType
 from typing import IO, Any, ClassVar
 
 from roost.common import limits
-from roost.common.cluster_map import ClusterMap, without
+from roost.common.cluster_map import ClusterMap, balancing, moving, without
 from roost.common.counters import read_counters
-from roost.common.directory import FILE_NAME, SqliteDirectory
+from roost.common.directory import FILE_NAME, SqliteDirectory, update
 from roost.common.ids import Incarnation, id_from_name, slot_of
 from tests.waiting import until
 
@@ -296,6 +296,23 @@ class Cluster:
         try:
             while incarnation in (now := directory.map()).members:
                 directory.propose(without(now, Incarnation(incarnation)))
+        finally:
+            directory.close()
+
+    def send_to(self, *shards: str) -> None:
+        """Ask for all slots to be on *shards*; on all shards without any."""
+        directory = SqliteDirectory(self.data / FILE_NAME)
+        try:
+            update(
+                directory,
+                lambda current: moving(
+                    current,
+                    balancing(
+                        current,
+                        {each.seat: each.incarnation for each in current.shards if not shards or each.name in shards},
+                    ),
+                ),
+            )
         finally:
             directory.close()
 

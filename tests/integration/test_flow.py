@@ -18,8 +18,6 @@ from typing import Any
 
 import pytest
 
-from roost.common.cluster_map import balancing, moving
-from roost.common.directory import FILE_NAME, SqliteDirectory, update
 from tests.cluster import Cluster
 from tests.conformance import app as probe_app
 from tests.conformance.driver import Reports, Room
@@ -333,27 +331,13 @@ async def test_held_output_comes_along_when_the_object_moves(room: Room) -> None
         await room.run(burst, count=30, size=MIB)
         before = shard_of(room)
         after = "shard-1" if before == "shard-2" else "shard-2"
-        move(cluster, after)
+        cluster.send_to(after)
         await until("the object to have moved", lambda: not cluster.map().next_owners)
         await room.run(burst, count=30, size=MIB, first=30)
         await until("the next owner to hold output", lambda: cluster.counters(after)["held_bytes"] > 10 * MIB)
         await within("all messages", client.take(60, MIB), 30)
-    move(cluster, "shard-1", "shard-2")
+    cluster.send_to("shard-1", "shard-2")
     await until("the slots to have moved back", lambda: not cluster.map().next_owners)
-
-
-def move(cluster: Cluster, *shards: str) -> None:
-    directory = SqliteDirectory(cluster.data / FILE_NAME)
-    try:
-        update(
-            directory,
-            lambda current: moving(
-                current,
-                balancing(current, {each.seat: each.incarnation for each in current.shards if each.name in shards}),
-            ),
-        )
-    finally:
-        directory.close()
 
 
 async def test_a_shard_that_dies_with_output_for_a_client_closes_it_rather_than_leave_a_gap(

@@ -12,9 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from roost.common.cluster_map import balancing, moving
 from roost.common.counters import read_counters
-from roost.common.directory import FILE_NAME, SqliteDirectory, update
 from tests.cluster import Cluster
 from tests.raw_client import request
 from tests.waiting import until, within
@@ -29,27 +27,9 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-def send_to(cluster: Cluster, *shards: str) -> None:
-    """Ask for all slots to be on *shards*."""
-    directory = SqliteDirectory(cluster.data / FILE_NAME)
-    try:
-        update(
-            directory,
-            lambda current: moving(
-                current,
-                balancing(
-                    current,
-                    {each.seat: each.incarnation for each in current.shards if not shards or each.name in shards},
-                ),
-            ),
-        )
-    finally:
-        directory.close()
-
-
 async def move(cluster: Cluster, *shards: str) -> None:
     """Have all slots on *shards*, or on all of them, and wait until it is so."""
-    send_to(cluster, *shards)
+    cluster.send_to(*shards)
     await until("the slots to have moved", lambda: not cluster.map().next_owners)
 
 
@@ -159,7 +139,7 @@ async def test_a_handler_that_takes_too_long_runs_again_and_is_told_so(name: str
 async def test_two_moves_at_once_end_where_the_last_one_says(cluster: Cluster, name: str) -> None:
     async with connect(cluster.ws(f"/witness/{name}")) as client:
         for shards in (["shard-1"], ["shard-2"], [], ["shard-2"], ["shard-1"], []):
-            send_to(cluster, *shards)
+            cluster.send_to(*shards)
             await tell(client, "hello")
         await move(cluster)
         assert not (await tell(client, "hello"))["again"]
