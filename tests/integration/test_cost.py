@@ -1,24 +1,22 @@
 """What one client costs the others in time: floods of whatever is small, and a neighbour that is served meanwhile.
 
-``deploy/docs/security.md`` has figures. Here the machine may be busy, and the bounds are wide: most of these floods
-once made the neighbour wait for seconds.
+``python -m tests.attacks`` measures, and ``deploy/docs/security.md`` has the table. Here the machine may be busy, and
+the bounds are wide: most of these floods once made the neighbour wait for seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
-from typing import Any
 
 import pytest
 
-from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from tests.attacks.floods import ANSWERED, FLOODS, flood
+from tests.attacks.registry import APP, Target
 from tests.cluster import Cluster
-from tests.raw_client import BINARY, CONTINUATION, PING, PONG, TEXT, RawClient, frame, upgrade_head
+from tests.raw_client import TEXT, RawClient, frame
 from tests.waiting import until, within
 
 FLOOD_S = 1.0
@@ -28,75 +26,10 @@ WORST_S = 0.4
 ATTACKERS = 3
 
 
-class Echo(DurableObject):
-    """Sends each message back, and answers ``ping`` without being woken."""
-
-    def __init__(self, ctx: Any, env: Any) -> None:
-        super().__init__(ctx, env)
-        ctx.set_web_socket_auto_response(WebSocketRequestResponsePair("ping", "pong"))
-
-    async def fetch(self, request: Request) -> Response:
-        if request.headers.get("upgrade") != "websocket":
-            return Response("here")
-        client, server = WebSocketPair()
-        self.ctx.accept_web_socket(server)
-        return Response(None, status=101, web_socket=client)
-
-    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
-        ws.send(message)
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(__name__) as cluster:
+    with Cluster(APP) as cluster:
         yield cluster
-
-
-BEGUN = frame(BINARY, b"x", fin=False)
-POST = b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-FLOODS: dict[str, tuple[bytes, bytes]] = {
-    "pings": (b"", frame(PING)),
-    "pongs": (b"", frame(PONG)),
-    "empty fragments": (BEGUN, frame(CONTINUATION, fin=False)),
-    "requests for automatic responses": (b"", frame(TEXT, "ping")),
-    "empty messages": (b"", frame(TEXT)),
-    "chunks of two bytes": (POST, b"2\r\nab\r\n"),
-    "header fields": (b"GET /echo/x HTTP/1.1\r\nHost: h\r\n", b"a:b\r\n"),
-    "pipelined requests": (b"", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"),
-    "offers of h2c": (b"", b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
-}
-"""What comes first, and what is sent again and again. What begins with HTTP needs no handshake."""
-
-
-def connected(port: int, path: str) -> socket.socket:
-    """A WebSocket, as a plain socket."""
-    client = socket.create_connection(("127.0.0.1", port), timeout=10)
-    client.sendall(upgrade_head(path).encode())
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += client.recv(1)
-    assert head.startswith(b"HTTP/1.1 101"), head
-    return client
-
-
-def attack(port: int, what: str, reads: bool, until_s: float) -> None:
-    """Send as fast as the router takes it; when it closes, begin anew."""
-    first, unit = FLOODS[what]
-    chunk = unit * ((1 << 18) // len(unit))
-    is_http = b"HTTP" in first + unit
-    while time.monotonic() < until_s:
-        with suppress(OSError):
-            client = socket.create_connection(("127.0.0.1", port), 10) if is_http else connected(port, "/echo/evil")
-            with closing(client):
-                client.settimeout(0.2)
-                client.sendall(first)
-                while time.monotonic() < until_s:
-                    with suppress(TimeoutError):
-                        client.send(chunk)
-                    if reads:
-                        with suppress(BlockingIOError):
-                            if not client.recv(1 << 20, socket.MSG_DONTWAIT):
-                                break
 
 
 async def echoes(client: RawClient, until_s: float) -> list[float]:
@@ -122,13 +55,12 @@ async def neighbour_of(cluster: Cluster, attacks: list[threading.Thread], until_
     return took
 
 
-ANSWERED = ("pings", "requests for automatic responses", "pipelined requests")
-
-
 @pytest.mark.parametrize(("what", "reads"), [*((what, True) for what in FLOODS), *((what, False) for what in ANSWERED)])
 async def test_a_flood_of_what_is_small_does_not_keep_others_waiting(cluster: Cluster, what: str, reads: bool) -> None:
     before, until_s = await cluster.published(), time.monotonic() + FLOOD_S
-    attacks = [threading.Thread(target=attack, args=(cluster.port, what, reads, until_s)) for _ in range(ATTACKERS)]
+    attacks = [
+        threading.Thread(target=flood, args=(what, reads, Target(cluster.port, 0, until_s))) for _ in range(ATTACKERS)
+    ]
     took = await neighbour_of(cluster, attacks, until_s)
     assert len(took) > 10, "the neighbour was hardly served"
     assert max(took) < WORST_S
