@@ -35,6 +35,8 @@ MAX_HEAD_BYTES = 64 << 10
 """Bytes of a request line with its headers (design)."""
 MAX_HEADER_FIELDS = 256
 """Header fields of a request: each takes memory and time beside its bytes (design)."""
+MAX_LIST_ELEMENTS = 256
+"""Elements of the lists in a request's head that the router takes apart, all of them together (design)."""
 MAX_BODY_BYTES = 10 << 20
 """Bytes of a request's body (design)."""
 MAX_BODIES_IN_FLIGHT_BYTES = 256 << 20

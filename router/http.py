@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from ..common import pages
-from ..common.errors import BadRequest, BodyTooLarge, RequestError, RoostError
+from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, RoostError
+from ..common.limits import MAX_LIST_ELEMENTS
 from ..common.records import Headers
 from .urls import check_host, split_target
 
@@ -22,6 +23,8 @@ ALLOWED = b"GET, HEAD, OPTIONS"
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_MAX_LENGTH_DIGITS = 19
+"""Of a length that a client can read. Python refuses to make a number of more than 4,300."""
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\r\n\0]")
 _OURS = frozenset(
     (
@@ -37,6 +40,21 @@ _OURS = frozenset(
         b"date",
     )
 )
+
+_LISTS = frozenset(
+    (
+        b"connection",
+        b"expect",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""Fields that are taken apart as lists, here or in ``handshake``: an element, or a parameter of one, costs up to a
+microsecond, and 30,000 fit into a head."""
 
 
 class Refusal(RequestError):
@@ -113,6 +131,7 @@ def examine(
     Raises:
         BadRequest: The head contradicts itself or a rule of RFC 9112.
         BodyTooLarge: The declared body is larger than allowed.
+        HeadTooLarge: Its lists have too many elements.
         Refusal: An HTTP version, method, transfer coding or expectation that we do not do.
     """
     if version == "0.9":
@@ -120,6 +139,7 @@ def examine(
     if version not in ("1.1", "1.0"):
         raise Refusal(505, f"this server speaks HTTP/1.1 and HTTP/1.0, got HTTP/{version}")
     fields = [(name.lower(), value) for name, value in headers]
+    _check_lists(fields)
     hosts = _values(fields, b"host")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise BadRequest(f"a request must have one Host header, got {len(hosts)}")
@@ -165,6 +185,15 @@ def examine(
         has_body=has_body,
         length=int(lengths[0]) if lengths else 0,
     )
+
+
+def _check_lists(fields: Iterable[tuple[bytes, bytes]]) -> None:
+    elements = 0
+    for name, value in fields:
+        if name in _LISTS:
+            elements += 1 + sum(map(value.count, (b",", b";", b"\\")))
+    if elements > MAX_LIST_ELEMENTS:
+        raise HeadTooLarge(MAX_LIST_ELEMENTS, "list elements")
 
 
 def _values(fields: Iterable[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
@@ -245,7 +274,7 @@ def response_bytes(
 def declared_length(headers: Headers) -> int | None:
     """The Content-Length that user code has set, if it is a number; it matters for a HEAD only."""
     for name, value in headers:
-        if name.lower() == b"content-length" and value.isdigit():
+        if name.lower() == b"content-length" and value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS:
             return int(value)
     return None
 

@@ -27,10 +27,12 @@ PIECES = 4
 """Pieces of a step."""
 MAX_FRAMING_FACTOR = 16
 """Bytes of chunk framing for each byte of a body, beyond those that a head may have."""
-_OTHER_PROTOCOLS = re.compile(rb" (RTSP|ICE)/")
+_OTHER_PROTOCOLS = re.compile(rb" (?:RTSP|ICE)/")
 """Those whose requests the parser takes for HTTP of the version that they name, without saying so."""
-_PROTOCOL_BYTES = 16
-"""More than the longest of them has, with what stands around it."""
+_PROTOCOLS = re.compile(rb" (HTTP|RTSP|ICE)/")
+_PROTOCOL_BYTES = 5
+"""Less than one of them has in front of its slash, with the space: so much may have come of it and not be found."""
+_HEAD_ENDS = b"\r\n\r\n"
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +89,7 @@ class RequestParser:
         self._fault: RequestError | None = None
         self._waiting = b""
         self._raw = b""  # what is being parsed, and before it the request line that it goes on with
-        self._raw_at = 0
+        self._raw_at = 0  # where to look for that line's protocol
         self._begin()
 
     def _begin(self) -> None:
@@ -95,7 +97,7 @@ class RequestParser:
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: RequestHead | None = None
         self._version = ""
-        self._protocol = ""  # another than HTTP, which the request line names
+        self._protocol = ""  # which the request line names, where that had to be looked for
         self._head_size = 0  # of fields that are complete
         self._fed = 0  # bytes received since the message began, as far as they surely belong to it
         self._body = bytearray()
@@ -293,29 +295,37 @@ class RequestParser:
             self.expecting = self._head
 
     def _keep_first_line(self) -> None:
-        """What has been fed is parsed. Of a request line that may go on in the next piece, its end is kept."""
-        if self.head_open and not self._headers:
-            self._protocol = self._protocol or self._other_protocol()
-            self._raw = self._raw[-len(self._target) - _PROTOCOL_BYTES :]
-        else:
-            self._raw = b""
-        self._raw_at = 0
+        """What has been fed is parsed. A request line that may go on in the next piece is kept, until it tells its
+        protocol."""
+        if not self.head_open or self._headers or self._protocol:
+            self._raw, self._raw_at = b"", 0
+            return
+        behind = self._raw.rfind(_HEAD_ENDS, self._raw_at)
+        if behind >= 0:  # of a request before
+            self._raw, self._raw_at = self._raw[behind + len(_HEAD_ENDS) :], 0
+        self._find_protocol()
 
-    def _other_protocol(self) -> str:
-        """What the request line names in the place of HTTP; empty when it does not, as far as it has come."""
-        if _OTHER_PROTOCOLS.search(self._raw, self._raw_at) is None or not self._target:
-            return ""
-        line = re.compile(re.escape(self._target) + rb" +(HTTP|RTSP|ICE)/")
-        found = line.search(self._raw, self._raw_at)  # behind the lines of the requests before
-        if found is None:
-            return ""
-        self._raw_at = found.end()
-        return "" if found[1] == b"HTTP" else found[1].decode()
+    def _find_protocol(self) -> None:
+        """Note what the request line names in the place of HTTP, or that, as far as it has come. Each byte is looked at
+        once: a line may have 64 KiB, and come in as many pieces."""
+        raw, target = self._raw, self._target
+        if not target:
+            return
+        assert self._parser is not None
+        method = self._parser.get_method()
+        for found in _PROTOCOLS.finditer(raw, self._raw_at):
+            before = raw[: found.start()].rstrip(b" ")
+            if before.endswith(target) and before[: -len(target)].rstrip(b" ").endswith(method):
+                self._protocol = found[1].decode("ascii")
+                self._raw_at = found.end()  # behind the lines of the requests before
+                return
+        self._raw_at = max(self._raw_at, len(raw) - _PROTOCOL_BYTES)
 
     def _refuse_other_protocols(self) -> None:
-        protocol = self._protocol or self._other_protocol()
-        if protocol:
-            raise Refusal(505, f"this server speaks HTTP, got a request of {protocol}")
+        if not self._protocol and _OTHER_PROTOCOLS.search(self._raw, self._raw_at) is not None:
+            self._find_protocol()
+        if self._protocol not in ("", "HTTP"):
+            raise Refusal(505, f"this server speaks HTTP, got a request of {self._protocol}")
 
     def on_body(self, body: bytes) -> None:
         self.expecting = None  # it did not wait

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from roost.common.pages import HTML, TEXT, document, refusal
@@ -62,3 +64,11 @@ def test_pages_fetch_nothing_and_name_no_host() -> None:
     assert "http" not in page
     assert 'src="' not in page
     assert page.count("href=") == page.count('href="data:,"') == 1
+
+
+def test_what_an_accept_header_costs_has_a_bound() -> None:
+    """30,000 elements took 25 ms of a router's turn, for each request that it refused."""
+    accept = (b"a;b;c," * 10_000,) * 3
+    began = time.thread_time()
+    assert refusal(404, "nothing", accept) == (TEXT, b"nothing\n")
+    assert time.thread_time() - began < 0.01
