@@ -58,7 +58,7 @@ MAX_PARKED_REQUESTS = 4_096
 WINDOW_MESSAGES = 256
 """Unacknowledged events of one connection (design)."""
 WINDOW_BYTES = 1 << 20
-"""Bytes of unacknowledged payload of one connection; an empty window admits one message of any size (design)."""
+"""Bytes that unacknowledged messages of one connection take; an empty window admits one of any size (design)."""
 ROUTER_WINDOWS_BYTES = 512 << 20
 """Bytes of all windows of a router together (design)."""
 SEND_BUFFER_BYTES = 4 << 20

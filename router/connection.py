@@ -39,7 +39,7 @@ from .objects import ObjectEntry
 from .outlet import Outlet
 from .states import State, Trigger, after
 from .surroundings import Surroundings, Transport
-from .window import End, Window
+from .window import EVENT_BYTES, End, Window
 from .work import Gate
 
 log = logging.getLogger("roost.router")
@@ -321,11 +321,12 @@ class Connection(Outlet):
                 answers += self._note_answer()
                 continue
             size = len(payload)
+            takes = size + EVENT_BYTES
             events = window.events
-            if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + size > room)):
+            if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + takes > room)):
                 stopped_at, gate = position, shared.gate(entry, room)
                 break
-            counters.window_bytes += size
+            counters.window_bytes += takes
             counters.messages_in += 1
             counters.bytes_in += size
             if link is None:
@@ -643,7 +644,7 @@ class Connection(Outlet):
         if isinstance(event, End):
             self.forget_events()
         else:
-            self._shared.counters.window_bytes -= len(event[0])
+            self._shared.counters.window_bytes -= len(event[0]) + EVENT_BYTES
         self.close(INTERNAL_ERROR, reason)
         return True
 

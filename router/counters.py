@@ -15,7 +15,7 @@ class RouterCounters(Counters):
     ghosts: int = gauge("Connections whose TCP has ended and whose events are not all acknowledged")
     parked: int = gauge("Requests that wait until they can be sent to an owner")
     objects: int = gauge("Objects that have a socket here")
-    window_bytes: int = gauge("Payload of events that are not acknowledged", unit="bytes")
+    window_bytes: int = gauge("Memory of clients' messages that are not acknowledged", unit="bytes")
     unfinished_bytes: int = gauge("Messages of clients that have begun to come, or wait for their window", unit="bytes")
     body_bytes: int = gauge("Bytes of request bodies held", unit="bytes")
     stopped: int = gauge("Connections that are not read because of backpressure")

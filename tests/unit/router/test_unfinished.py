@@ -13,6 +13,7 @@ from roost.router.frames import close_frame
 from roost.router.states import State
 from roost.router.timers import TICK_S, Wheel
 from roost.router.unfinished import CUTS_A_TICK, PATIENCE_S, SMALL_BYTES, Unfinished
+from roost.router.window import EVENT_BYTES
 from tests.unit.router.fakes import World, binary, client_frame, close, text
 
 LIMIT = 1_000_000
@@ -270,7 +271,7 @@ def test_a_connection_without_room_is_not_read_until_there_is(world: World) -> N
     second[0].data_received(second[2])
     assert world.link.take()[0][:3] == ("message", 2, 1)
     assert world.counters.unfinished_bytes == 2 * (SIZE - 1) + 1
-    assert world.counters.window_bytes == SIZE
+    assert world.counters.window_bytes == SIZE + EVENT_BYTES
     assert not fourth[1].paused
     for each in (first, third, fourth):
         each[0].data_received(each[2])
@@ -331,7 +332,7 @@ def test_what_waits_for_its_window_counts(world: World) -> None:
     assert world.counters.unfinished_bytes == 3000 + SIZE
     world.entry().held = False
     world.pass_gates()
-    assert (world.counters.unfinished_bytes, world.counters.window_bytes) == (0, 3000 + SIZE)
+    assert (world.counters.unfinished_bytes, world.counters.window_bytes) == (0, 3000 + SIZE + 4 * EVENT_BYTES)
     assert not transport.paused
 
 

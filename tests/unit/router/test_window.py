@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from roost.common.limits import WINDOW_BYTES, WINDOW_MESSAGES
-from roost.router.window import End, Window
+from roost.router.window import EVENT_BYTES, End, Window
 from tests.unit.router.fakes import FakeLink
 
 
@@ -32,9 +35,25 @@ def test_it_is_full_at_its_count() -> None:
 
 
 def test_it_is_full_at_its_bytes() -> None:
-    window = filled(1, WINDOW_BYTES - 10)
+    window = filled(1, WINDOW_BYTES - 2 * EVENT_BYTES - 10)
     assert window.admits(10)
     assert not window.admits(11)
+
+
+@pytest.mark.parametrize("size", [0, 1, 20, 1000])
+def test_a_message_takes_what_it_counts_with(size: int) -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        windows = [Window() for _ in range(50)]
+        for window in windows:
+            for _ in range(WINDOW_MESSAGES // 2):
+                window.add(bytes(bytearray(size)), False, 1)
+        took, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    counted = sum(window.size for window in windows)
+    assert 0.6 * counted < took < 1.1 * counted
 
 
 def test_an_empty_one_admits_any_size() -> None:
@@ -50,15 +69,15 @@ def test_an_empty_one_admits_any_size() -> None:
 )
 def test_ranges_are_forgotten_in_any_order(first: int, last: int, left: list[int]) -> None:
     window = filled(5, 10)
-    assert window.acknowledge(first, last) == 10 * (5 - len(left))
+    assert window.acknowledge(first, last) == (10 + EVENT_BYTES) * (5 - len(left))
     assert list(window.events) == left
-    assert window.size == 10 * len(left)
+    assert window.size == (10 + EVENT_BYTES) * len(left)
 
 
 def test_a_range_acknowledged_twice_changes_nothing() -> None:
     window = filled(3)
     window.acknowledge(2, 2)
-    assert window.acknowledge(1, 2) == 1
+    assert window.acknowledge(1, 2) == 1 + EVENT_BYTES
     assert window.acknowledge(1, 2) == 0
     assert list(window.events) == [3]
 
@@ -101,7 +120,7 @@ def test_deliveries_fit_into_their_byte() -> None:
 
 def test_clearing_frees_everything() -> None:
     window = filled(3, 5)
-    assert window.clear() == 15
+    assert window.clear() == 3 * (5 + EVENT_BYTES)
     assert not window.events
     assert window.size == 0
     assert window.next_seq == 4
@@ -135,13 +154,13 @@ def test_the_end_is_kept_as_long_as_an_event_before_it() -> None:
     window.add(b"slow", False, 1)
     window.add(b"quick", False, 1)
     window.end(End(False, 1000, "", True, 1))
-    assert window.acknowledge(2, 3) == 5
+    assert window.acknowledge(2, 3) == 5 + EVENT_BYTES
     assert not window.end_is_over()
     window.take_back({1})
     window.send_again(link.writer, 9)
     link.flush_soon()
     assert [record[2:4] for record in link.take()] == [(1, 1), (3, 1)]
-    assert window.acknowledge(1, 1) == 4
+    assert window.acknowledge(1, 1) == 4 + EVENT_BYTES
     assert window.end_is_over()
     assert not window.events
 
@@ -158,7 +177,7 @@ def test_a_dropped_event_frees_its_bytes() -> None:
     window = filled(2, 5)
     window.end(End(False, 1000, "", True, 1))
     assert window.drop(1) == (b"xxxxx", False, 1)
-    assert (window.size, list(window.events)) == (5, [2, 3])
+    assert (window.size, list(window.events)) == (5 + EVENT_BYTES, [2, 3])
     assert window.drop(1) is None
     assert isinstance(window.drop(3), End)
-    assert window.size == 5
+    assert window.size == 5 + EVENT_BYTES
