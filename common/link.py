@@ -127,6 +127,9 @@ class _Channel:
             count += 1
         return count
 
+    def become_copy(self, ending: Any) -> None:
+        self.send = self.recv = self._events = ending
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -396,6 +399,13 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             raise OSError(error.errno, f"cannot listen at {self.endpoint}: {error}") from error
         self._file = self._bound(self.endpoint)
         return True
+
+    def become_copy(self, ending: Callable[..., Any]) -> None:
+        """This process was forked off the one whose sockets these are: *ending* is called instead of any use of them,
+        and ends it."""
+        for channel in (self._channel, self._monitor):
+            if channel is not None:
+                channel.become_copy(ending)
 
     def add_peer(self, remote: Incarnation) -> Link[OutputWriter]:
         """Begin the session with a router of the map. It need not have connected yet: what is sent waits.

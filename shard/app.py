@@ -22,6 +22,7 @@ import os
 import signal
 from collections.abc import Collection
 from functools import partial
+from typing import Any
 
 from ..common.clock import SystemClock
 from ..common.cluster_map import ClusterMap, MemberKind
@@ -40,6 +41,7 @@ from .config import ShardConfig
 from .counters import ShardCounters
 from .development import debugging, load_or_note
 from .events import LastEvents, RouterEvents
+from .forked import Ending
 from .handover import Handover
 from .host import Host
 from .loader import HostedClass, load
@@ -153,6 +155,7 @@ class Shard:
             closing.push_async_callback(watch.aclose)
             collector.start()
             watchdog.start()
+            os.register_at_fork(after_in_child=partial(self._become_copy, counter_file))
             log.info("hosting %s as incarnation %d", ", ".join(sorted(self._classes)), me.incarnation)
             report_ready(config.ready_fd, config.name, me.incarnation)
             await self._stop.wait()
@@ -162,6 +165,16 @@ class Shard:
             await host.aclose(config.drain_timeout_s)
             if self._broken is not None:
                 raise self._broken
+
+    def _become_copy(self, counter_file: CounterFile) -> None:
+        """An object's code has forked, and this is the child."""
+        assert self._host is not None
+        assert self._acceptor is not None
+        ending: Any = Ending(self._upkeep, self._watch)
+        self._host.become_copy()
+        self._acceptor.become_copy(ending)
+        counter_file.bring_up_to_date = ending
+        self._upkeep = self._watch = ending
 
     def _take_map(self, new: ClusterMap) -> None:
         acceptor, host = self._acceptor, self._host

@@ -64,8 +64,13 @@ def names_of(cls: type[DurableObject]) -> dict[str, str | None]:
 
     Raises:
         AppError: It has both spellings of one, or one that cannot be called, or a generator, whose code a call does
-            not run.
+            not run; or its constructor is async.
     """
+    if inspect.iscoroutinefunction(cls.__init__) or _is_generator(cls.__init__):
+        raise AppError(
+            f"__init__ of class {cls.__name__} is async, or holds `yield`: a constructor is neither. Load in a "
+            "function of its own, `self.ctx.block_concurrency_while(self.load)`: events wait for it"
+        )
     names: dict[str, str | None] = {}
     for handler, spellings in SPELLINGS.items():
         defined = [name for name in spellings if _is_its_own(cls, name)]
@@ -75,7 +80,7 @@ def names_of(cls: type[DurableObject]) -> dict[str, str | None]:
             function = getattr(cls, defined[0])
             if not callable(function):
                 raise AppError(f"class {cls.__name__} has a {defined[0]} that cannot be called")
-            if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            if _is_generator(function):
                 raise AppError(
                     f"{defined[0]} of class {cls.__name__} holds `yield`, which makes it a generator: a call would run "
                     "nothing of it. Take the `yield` out, or move it into a function that the handler loops over"
@@ -111,6 +116,10 @@ def doubts(cls: type[DurableObject], names: Mapping[str, str | None]) -> Iterato
 def near_miss(cls: type[DurableObject], names: Mapping[str, str | None], handler: str) -> str | None:
     """A method of *cls* that may have been meant for *handler*, which it lacks."""
     return next((written for written, meant in _near_misses(cls, names) if meant == handler), None)
+
+
+def _is_generator(function: object) -> bool:
+    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
 
 
 def _is_its_own(cls: type[DurableObject], name: str) -> bool:

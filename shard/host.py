@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..common.cluster_map import ClusterMap
 from ..common.defects import is_defect
-from ..common.errors import OutboxFull
+from ..common.errors import ObjectGone, OutboxFull
 from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.last_words import LastWords
 from ..common.link import Link
@@ -27,8 +28,10 @@ from . import pairs
 from .activation import Activation
 from .config import ShardConfig
 from .counters import ShardCounters
+from .current import current
 from .failures import Failure, in_full, in_short, is_end_of_life, log_unseen
 from .flow import Flow
+from .forked import Ending, leave
 from .hosted import RESET_CODE, VANISHED, HostedObject
 from .jobs import Job, JobKind
 from .loader import HostedClass
@@ -47,6 +50,7 @@ from .slots import Change, Slots, SlotState
 from .sockets import Socket
 from .tasks import ObjectTask, task_factory
 from .unfinished import Unfinished, note_of
+from .unrun import unrun
 from .web_socket import WebSocket
 
 T = TypeVar("T")
@@ -82,6 +86,7 @@ class Host:
         misuse: Says what users' code does that no exception tells of.
         flow: What is held for connections that are full.
         is_closing: The shard ends.
+        is_copy: This process was forked off the shard's by an object's code (``become_copy``).
         on_defect: Called with an error of our own code; is to end the process at once (``common.defects``).
         watching: What runs besides jobs, for the watchdog; empty if nothing does.
     """
@@ -111,10 +116,12 @@ class Host:
         self.flow = Flow(config.all_held_bytes, self.output.acknowledge_behind, self.output.plan, counters)
         self.output.flow = self.flow
         self.is_closing = False
+        self.is_copy = False
         self.on_defect: Callable[[Exception], None] = lambda error: None
         self.watching = ""
         self._classes = classes
         self._loop = loop
+        self._loops_thread = threading.get_ident()
         self._last_ordinal = 0
         self._last_revision = 0
         self._sleep_queue = SleepQueue(config.hibernate_after_s)
@@ -135,6 +142,20 @@ class Host:
         """A revision for what an object has set, higher than any before; shared for the same reason."""
         self._last_revision += 1
         return self._last_revision
+
+    def become_copy(self) -> None:
+        """An object's code has forked, and this is the child: it ends when that code gives up control (see
+        ``forked``)."""
+        self.is_copy = True
+        ending = Ending(self.last_words, self.runner, self.unfinished)
+        self.last_words = self.unfinished = ending  # type: ignore[assignment]
+        self.runner.become_copy(ending)
+        life = current.get()
+        if life is not None:
+            life.over = ObjectGone("this process was forked by the object's code: only its parent acts for the object")
+            life.thread = 0
+        if threading.get_ident() == self._loops_thread:
+            self.call_soon(leave)  # whatever called that code, if it was no handler
 
     # Output leaves in the runtime's context: objects' code plans it, and what a flush sets off is not theirs.
 
@@ -367,6 +388,8 @@ class Host:
         """A handler waits for something."""
         activation, owner, socket = job.activation, job.owner, job.socket
         assert activation is not None
+        if self.is_copy:
+            leave(None, job.label)
         activation.jobs.add(job)
         self.unfinished.hold(note_of(job))
         if activation.over is not None:
@@ -396,6 +419,10 @@ class Host:
     def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
         """A handler has ended."""
         owner, activation, socket, kind = job.owner, job.activation, job.socket, job.kind
+        if self.is_copy:
+            leave(error, job.label)
+        if result is not None and error is None:
+            error = unrun(result)
         if job.task is not None:
             if job.has_ended:
                 return  # it was given up before, and its object has moved on

@@ -31,6 +31,7 @@ from .retry import Retry
 from .sockets import Socket, Sockets
 from .tasks import ObjectTask
 from .unfinished import Note, note_of
+from .unrun import unrun
 from .web_socket import WebSocket
 
 if TYPE_CHECKING:
@@ -612,9 +613,12 @@ class HostedObject:
 
     def cause(self, life: Activation, loop: asyncio.AbstractEventLoop) -> Note | None:
         """The event whose code runs, or has started what runs; ``None`` if none has."""
-        job = self.host.runner.running
+        runner = self.host.runner
+        job = runner.running
         if job is not None:
             return note_of(job) if job.activation is life else None
+        if runner.calling is not None:
+            return runner.calling.note
         task = asyncio.current_task(loop)
         return task.note if isinstance(task, ObjectTask) else None
 
@@ -623,8 +627,9 @@ class HostedObject:
             self.host.unfinished.hold(note)
 
     def _release(self, note: Note | None) -> None:
+        # In the turn after: what the object's code has to be called at the end of something is called in this one.
         if note is not None:
-            self.host.unfinished.release(note)
+            self.host.call_soon(self.host.unfinished.release, note)
 
     def _task_of_its_own_ended(self, life: Activation, task: asyncio.Task[Any]) -> None:
         assert isinstance(task, ObjectTask)
@@ -701,7 +706,10 @@ class HostedObject:
             try:
                 result = listener(event)
                 if isinstance(result, Awaitable):
-                    await result
+                    result = await result
+                wrong = None if result is None else unrun(result)
+                if wrong is not None:
+                    raise wrong
             except (asyncio.CancelledError, GeneratorExit, LifeOver):
                 raise
             except BaseException as error:

@@ -8,6 +8,8 @@ straight on. ``call_soon`` is left alone: it comes in the same turn, and all tas
 Code of a life that is over may still call them in its last steps, while it is ended. Once it is stopped what it asks
 for never comes: to raise there would make a loop that catches everything run without an end, where now it waits.
 
+What is called back is noted in the shard's last words while it runs, as a handler's steps are: it may end the process.
+
 Some methods would take the loop away from all objects of the shard. In objects' code they raise.
 """
 
@@ -16,14 +18,18 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..common.errors import ApiError
 from .current import current
+from .forked import InThread
+from .unrun import unrun
 
 if TYPE_CHECKING:
     from .activation import Activation
+    from .unfinished import Note
 
 _THE_SHARDS_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NOT_FOR_OBJECTS = ("stop", "close", "set_task_factory", "set_exception_handler")
@@ -40,6 +46,61 @@ def note_calls(loop: asyncio.AbstractEventLoop, on_future: Callable[[Activation,
     if noted is None:
         loop._roost_calls = noted = _Calls(loop)  # type: ignore[attr-defined]
     noted.on_future = on_future
+
+
+class Callback:
+    """What the loop is to call for an object.
+
+    Args:
+        life: The life whose code has asked for it.
+        func: What is called.
+        loop: The loop.
+
+    Attributes:
+        life: See above.
+        func: See above.
+        note: The event that has led to it; ``None`` if none has.
+    """
+
+    __slots__ = ("func", "life", "note")
+
+    def __init__(self, life: Activation, func: Callable[..., object], loop: asyncio.AbstractEventLoop) -> None:
+        self.func = func
+        self.life = life
+        self.note: Note | None = life.owner.cause(life, loop)
+
+    def __call__(self, *args: Any) -> None:
+        owner = self.life.owner
+        runner = owner.host.runner
+        runner.calling = self
+        runner.note_step(owner, self.note)
+        try:
+            result = self.func(*args)
+        finally:
+            runner.calling = None
+            runner.quiet()
+        wrong = None if result is None else unrun(result)
+        if wrong is not None:
+            owner.host.user_error(self.label, wrong)
+
+    @property
+    def label(self) -> str:
+        """The object and the function, for logs."""
+        name = getattr(self.func, "__qualname__", None) or type(self.func).__qualname__
+        return f"{self.life.owner.label} callback {name}"
+
+    def __repr__(self) -> str:
+        return repr(self.func)
+
+
+def _called(
+    life: Activation, callback: Callable[..., object], loop: asyncio.AbstractEventLoop
+) -> Callable[..., object]:
+    """*callback*, noted while it runs; but for asyncio's own (of ``sleep``, say), which end no process. Loops make one
+    way of setting timers out of the other, so that it may be known already."""
+    if type(callback) is Callback or str(getattr(callback, "__module__", "")).startswith("asyncio."):
+        return callback
+    return Callback(life, callback, loop)
 
 
 class _Calls:
@@ -69,7 +130,7 @@ class _Calls:
             if life is None:
                 return set_timer(time, callback, *args, context=context)
             life.check_thread()
-            timer = set_timer(time, callback, *args, context=context)
+            timer = set_timer(time, _called(life, callback, loop), *args, context=context)
             if life.stopped:
                 timer.cancel()
             elif hasattr(timer, "when"):  # some loops make a timer of no time a call of the next turn
@@ -99,6 +160,8 @@ class _Calls:
             life.check_thread()
             if life.stopped:
                 return loop.create_future()
+            if executor is None or isinstance(executor, ThreadPoolExecutor):
+                function = InThread(function)
             future = run_in_executor(executor, function, *args)
             self.on_future(life, future)
             return future
@@ -124,7 +187,7 @@ class _Calls:
             key = (add_name, what(watched))
             if life is not None and key[1] in _THE_SHARDS_SIGNALS and add_name == "add_signal_handler":
                 raise ApiError(f"{signal.Signals(watched).name} ends the shard: an object cannot handle it")
-            add(watched, callback, *args)
+            add(watched, callback if life is None else _called(life, callback, loop), *args)
             forget(key)
             if life is not None:
                 holders[key] = life

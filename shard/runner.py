@@ -33,6 +33,7 @@ from .tasks import shut
 if TYPE_CHECKING:
     from .activation import Activation
     from .hosted import HostedObject
+    from .loop_calls import Callback
     from .unfinished import Note
 
 
@@ -147,6 +148,7 @@ class Runner:
     Attributes:
         carrying: Handler after handler starts: ``on_pause`` will come before the loop goes on.
         running: The job whose code runs right now, ``None`` between; for the watchdog.
+        calling: What the loop calls right now for an object: of a timer, say; ``None`` between.
     """
 
     def __init__(
@@ -173,6 +175,7 @@ class Runner:
         # The runtime's own context: a carrier may be made while an object's code runs, and serves any object.
         self._context = contextvars.copy_context()
         self.running: Job | None = None
+        self.calling: Callback | None = None
         self.carrying = False
 
     def __bool__(self) -> bool:
@@ -210,6 +213,11 @@ class Runner:
             carrier.cancel()
         if idle:
             await asyncio.wait(idle)
+
+    def become_copy(self, ending: Any) -> None:
+        """This process was forked: the next note, of an object's code that gives up control, goes to *ending* (see
+        ``forked``)."""
+        self._words = self._last_words = ending
 
     def _note(self, job: Job) -> None:
         """The code of *job* is about to run."""
@@ -401,6 +409,7 @@ class Runner:
         except StopIteration as stop:
             result = stop.value
         except BaseException as raised:
+            self.quiet()
             error = raised
         if job.stopped:
             context.run(shut, coroutine)

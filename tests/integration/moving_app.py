@@ -96,6 +96,12 @@ class Killer(DurableObject):
             await asyncio.sleep(60)
         elif message == "task":
             self.left.append(asyncio.create_task(self.crash_later()))
+        elif message == "timer":
+            asyncio.get_running_loop().call_later(0.05, ctypes.string_at, 0)
+        elif message == "descriptor":
+            reading, writing = os.pipe()
+            asyncio.get_running_loop().add_reader(reading, ctypes.string_at, 0)
+            asyncio.get_running_loop().call_later(0.05, os.write, writing, b"x")
         elif message == "call_soon":
             asyncio.get_running_loop().call_soon(ctypes.string_at, 0)
         elif message == "wait_until":

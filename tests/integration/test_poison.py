@@ -87,6 +87,22 @@ async def test_an_object_whose_constructor_ends_shards_is_refused() -> None:
         assert cluster.processes["shard-1"].alive
 
 
+@pytest.mark.parametrize("message", ["timer", "descriptor"])
+async def test_an_object_whose_callbacks_end_shards_is_refused(message: str) -> None:
+    """Its messages are acknowledged before, so that each client brings a new one."""
+    with Cluster(APP, routers=1, shards=1) as cluster:
+        async with connect(cluster.ws("/killer/other")) as other:
+            for _ in range(3):
+                async with connect(cluster.ws("/killer/room")) as killer:
+                    await killer.send(message)
+                    await restart(cluster, cluster.processes["shard-1"])
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(cluster.ws("/killer/room"))
+            assert refused.value.response.status_code == 503
+            await other.send("hello")
+            assert json.loads(await within("an answer", other.recv()))["said"] == "hello"
+
+
 async def test_others_that_wait_while_a_thread_kills_are_not_closed() -> None:
     with Cluster(APP, routers=2, shards=1) as cluster:
         async with contextlib.AsyncExitStack() as stack:

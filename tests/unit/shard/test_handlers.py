@@ -80,6 +80,18 @@ def test_a_generator_is_refused(name: str) -> None:
             names_of(class_with(**{name: function}))
 
 
+def test_a_constructor_that_no_call_runs_is_refused() -> None:
+    async def asynchronous(self: Any, ctx: Any, env: Any) -> None:
+        """Would be a coroutine."""
+
+    def generator(self: Any, ctx: Any, env: Any) -> Any:
+        yield
+
+    for function in (asynchronous, generator):
+        with pytest.raises(AppError, match=r"__init__ of class Room is async, or holds `yield`"):
+            names_of(class_with(__init__=function))
+
+
 def test_a_handler_of_the_wrong_arguments_is_doubted() -> None:
     def fetch(self: Any) -> None: ...
     def web_socket_message(self: Any, message: str) -> None: ...

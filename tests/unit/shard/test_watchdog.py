@@ -20,7 +20,7 @@ LIMIT_S = 0.3
 
 def host(running: str = "", watching: str = "", last_words: LastWords | None = None) -> Any:
     return SimpleNamespace(
-        runner=SimpleNamespace(running=SimpleNamespace(label=running) if running else None),
+        runner=SimpleNamespace(running=SimpleNamespace(label=running) if running else None, calling=None),
         watching=watching,
         counters=ShardCounters(),
         last_words=last_words,
@@ -50,6 +50,11 @@ async def test_code_that_holds_the_loop_is_reported_once_by_name_and_place(caplo
         hold_the_loop(LIMIT_S + 3 * BEAT_S)
         assert "room/lobby __init__" in caplog.records[1].message
         assert held.counters.blocked_loops == 2
+        await asyncio.sleep(3 * BEAT_S)
+        held.watching, held.runner.running = "", None
+        held.runner.calling = SimpleNamespace(label="room/lobby callback Room.tick")
+        hold_the_loop(LIMIT_S + 3 * BEAT_S)
+        assert "room/lobby callback Room.tick has held" in caplog.records[2].message
     finally:
         watchdog.close()
 
