@@ -18,7 +18,6 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from roost.common.cluster_map import ClusterMap, balancing, moving, without
 from roost.common.counters import read_counters
 from roost.common.directory import FILE_NAME, SqliteDirectory, update
 from roost.common.ids import Incarnation, id_from_name, slot_of
+from tests.ports import free_port
 from tests.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -48,14 +48,6 @@ DEFECTS = re.compile(
 """What no log may say, whatever a test does to the cluster: traces of a defect of ours rather than of the user's."""
 ON_PURPOSE = "on purpose"
 """What a test's own error says, so that its traces are not taken for a defect."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def options(settings: Mapping[str, Any]) -> list[str]:

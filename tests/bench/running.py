@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 HERE = Path(__file__).parent
 START_TIMEOUT_S = 20.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,13 +39,6 @@ class Roost:
     port: int
     pids: dict[str, int]
     run: Path
-
-
-def free_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

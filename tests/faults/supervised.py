@@ -25,7 +25,8 @@ from roost.common.processes import python_words
 from roost.common.run_folder import run_folder
 from roost.deploy import client
 from roost.deploy.run_folder import live_members
-from tests.cluster import DEFECTS, ON_PURPOSE, REPOSITORY, free_port
+from tests.cluster import DEFECTS, ON_PURPOSE, REPOSITORY
+from tests.ports import free_port
 from tests.waiting import until
 
 APP = Path(__file__).with_name("app.py")

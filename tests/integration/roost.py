@@ -21,7 +21,8 @@ from roost.common.directory import FILE_NAME, SqliteDirectory
 from roost.common.processes import python_words
 from roost.common.run_folder import run_folder
 from roost.deploy import client
-from tests.cluster import REPOSITORY, free_port
+from tests.cluster import REPOSITORY
+from tests.ports import free_port
 
 DEADLINE_S = 30.0
 

@@ -23,7 +23,8 @@ from tests.bench.race.building import Unavailable, compiled
 from tests.bench.race.crowd import CLIENT, Crowd, CrowdFailed
 from tests.bench.race.peers import PEERS
 from tests.bench.race.rows import ROWS, Setting
-from tests.cluster import REPOSITORY, free_port
+from tests.cluster import REPOSITORY
+from tests.ports import free_port
 from tests.streams import serving
 
 PATIENCE_S = 1.0

@@ -20,9 +20,9 @@ import pytest
 from roost.common.directory import FILE_NAME, SqliteDirectory
 from roost.common.limits import SLOTS
 from roost.deploy.run_folder import SUPERVISOR, live_members
-from tests.cluster import free_port
 from tests.integration.roost import Roost, wait_for
 from tests.integration.talkers import talking
+from tests.ports import free_port
 
 APP = Path(__file__).with_name("app.py")
 
