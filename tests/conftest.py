@@ -40,6 +40,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(left_out)]
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Names of tests go between processes as UTF-8, also of those whose parameter is a lone surrogate."""
+    if isinstance(val, str) and not val.isascii():
+        return ascii(val)[1:-1]
+    return None
+
+
 def pytest_configure() -> None:
     """A run that is told to end takes its clusters with it, as one that is interrupted does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -145,6 +145,15 @@ def test_invalid_utf_8_fails_the_connection_with_1007(world: World) -> None:
         (close(999), 1002),
         (client_frame(Opcode.CLOSE, b"\x03\xe8\xff"), 1007),
     ],
+    ids=[
+        "unknown opcode",
+        "not masked",
+        "nothing to continue",
+        "too large",
+        "too large in fragments",
+        "a code that may not be sent",
+        "a reason that is no text",
+    ],
 )
 def test_broken_protocol_is_told_to_both_sides(world: World, data: bytes, code: int) -> None:
     connection, transport = world.connect(max_size=1000)
@@ -456,7 +465,9 @@ def test_a_matching_text_is_answered_here(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [text("pin"), text("pingx"), text("Ping"), text("ping "), text("ping\0"), binary(b"ping")]
+    "message",
+    [text("pin"), text("pingx"), text("Ping"), text("ping "), text("ping\0"), binary(b"ping")],
+    ids=["shorter", "longer", "in capitals", "with a space", "with a NUL", "binary"],
 )
 def test_everything_else_goes_to_the_object(world: World, message: bytes) -> None:
     connection, transport = world.connect()

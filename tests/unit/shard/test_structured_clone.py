@@ -27,7 +27,12 @@ def copy_of(value: Any, limit: int = LIMIT) -> Any:
 
 
 @pytest.mark.parametrize(
-    "value", [pytest.param(value, id=f"{row}: {value!r:.60}") for row, values in CARRIED.items() for value in values]
+    "value",
+    [
+        pytest.param(value, id=f"{row} {number}")
+        for row, values in CARRIED.items()
+        for number, value in enumerate(values)
+    ],
 )
 def test_a_value_comes_back_as_the_table_says(value: Any) -> None:
     assert_same(value, copy_of(value))
