@@ -19,15 +19,12 @@ machine are kept from the ``POST`` requests by a token in a file that only the o
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import json
 import re
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
-import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -270,22 +267,3 @@ class _ClusterCollector(Collector):
                 seated.add_metric([member.name, member.kind, member.seat], float(member.holds_seat))
         yield from (up, uptime, restarts, slots, seated, version, transit, changing)
         yield from families.values()
-
-
-class AdminServer(uvicorn.Server):
-    """A uvicorn that serves one socket within another program: signals stay that program's."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app, lifespan="off", log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1
-            )
-        )
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def run_on(self, listening: socket.socket) -> None:
-        """Serve until ``should_exit`` is set."""
-        await self.serve(sockets=[listening])

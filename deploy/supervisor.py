@@ -40,7 +40,8 @@ from ..common.startup import (
 )
 from ..common.upkeep import Upkeep
 from . import ports
-from .admin import AdminServer, make_app
+from .admin import make_app
+from .admin_server import AdminServer
 from .adoption import Adopted, adopt, in_map
 from .changes import Change, ChangeRefused, Outcome
 from .conductor import Conductor
