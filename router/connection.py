@@ -39,7 +39,7 @@ from .objects import ObjectEntry
 from .outlet import Outlet
 from .states import State, Trigger, after
 from .surroundings import Surroundings, Transport
-from .window import EVENT_BYTES, End, Window
+from .window import EVENT_BYTES, SHORT_TEXT, End, Window, memory_of
 from .work import Gate
 
 log = logging.getLogger("roost.router")
@@ -321,7 +321,7 @@ class Connection(Outlet):
                 answers += self._note_answer()
                 continue
             size = len(payload)
-            takes = size + EVENT_BYTES
+            takes = size + EVENT_BYTES if size <= SHORT_TEXT else memory_of(payload, binary)
             events = window.events
             if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + takes > room)):
                 stopped_at, gate = position, shared.gate(entry, room)
@@ -644,7 +644,7 @@ class Connection(Outlet):
         if isinstance(event, End):
             self.forget_events()
         else:
-            self._shared.counters.window_bytes -= len(event[0]) + EVENT_BYTES
+            self._shared.counters.window_bytes -= memory_of(event[0], event[1])
         self.close(INTERNAL_ERROR, reason)
         return True
 
