@@ -6,17 +6,29 @@
 Object and logger are said of users' records; roost's own messages name what they are about. Each further line of a
 record (a traceback, say) has the same beginning and is indented. What a message holds may be a client's: control
 characters, with which it could forge lines or speak to somebody's terminal, are shown as escapes.
+
+What clients do may have a line for each time they do it: an object's handler raises for each message that it cannot
+read, with a traceback of 2 kB. So roost's own messages are rationed, each kind for itself: beyond ``BURST_BYTES`` one
+kind has ``BYTES_A_SECOND``, and the others are counted, and the count is said. Users' own records are theirs to ration.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 OURS = "roost"
 """The logger above all of roost's own."""
+BURST_BYTES = 1 << 20
+"""Bytes of one kind of message that a process may write at once."""
+BYTES_A_SECOND = 16 << 10
+"""And for long: 1.4 GB a day."""
+SAY_EVERY_S = 10.0
+"""Seconds between two lines that say how much was left out."""
 
 _ESCAPED = {
     code: (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
@@ -54,7 +66,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines, without the last line break."""
         head = f"{self.time(record)} {record.levelname} {self._process} "
-        is_ours = record.name == OURS or record.name.startswith(f"{OURS}.")
+        is_ours = _is_ours(record.name)
         label = self._label() if self._label is not None and not is_ours else ""
         if label:
             head += f"{label} "
@@ -75,6 +87,92 @@ class LineFormatter(logging.Formatter):
         return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
 
 
+def _is_ours(name: str) -> bool:
+    return name == OURS or name.startswith(f"{OURS}.")
+
+
+class _Ration:
+    """What one kind of message may still write.
+
+    Attributes:
+        left: Bytes.
+        at: When that was so, monotonic seconds.
+        left_out: Records since that was last said.
+        since: When the first of them came.
+    """
+
+    __slots__ = ("at", "left", "left_out", "since")
+
+    def __init__(self, now: float) -> None:
+        self.left = float(BURST_BYTES)
+        self.at = self.since = now
+        self.left_out = 0
+
+    def allows(self, now: float) -> bool:
+        """Whether another record may be written."""
+        self.left = min(BURST_BYTES, self.left + (now - self.at) * BYTES_A_SECOND)
+        self.at = now
+        return self.left > 0
+
+
+class RationedHandler(logging.StreamHandler[TextIO]):
+    """Writes records, of roost's own so many bytes of each kind. A kind is a message without what is filled in.
+
+    Args:
+        stream: Where to.
+        now: Monotonic seconds.
+    """
+
+    def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
+        self._now = now
+        self._rations: dict[tuple[str, str], _Ration] = {}
+        self._short: dict[tuple[str, str], _Ration] = {}  # those of which something was left out
+        self._written = 0  # characters of the last record
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record*, or count it."""
+        if not _is_ours(record.name):
+            super().emit(record)
+            return
+        kind, now = (record.name, str(record.msg)), self._now()
+        ration = self._rations.get(kind)
+        if ration is None:
+            ration = self._rations[kind] = _Ration(now)
+        if ration.allows(now):
+            super().emit(record)
+            ration.left -= self._written
+        else:
+            if not ration.left_out:
+                ration.since = now
+                self._short[kind] = ration
+            ration.left_out += 1
+        if self._short:
+            self._say(now)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As the formatter has it."""
+        text = super().format(record)
+        self._written = len(text)
+        return text
+
+    def _say(self, now: float, *, at_once: bool = False) -> None:
+        """Say what was left out, of each kind once in a while."""
+        for kind, ration in list(self._short.items()):
+            if at_once or now - ration.since >= SAY_EVERY_S:
+                del self._short[kind]
+                left_out, ration.left_out = ration.left_out, 0
+                took_s = now - ration.since
+                text = f"{left_out} messages such as {kind[1]!r} were left out in {took_s:.0f} s: there were too many"
+                super().emit(logging.LogRecord(f"{OURS}.logs", logging.WARNING, "", 0, "%s", (text,), None))
+
+    def close(self) -> None:
+        """Say what was left out, and end."""
+        with self.lock or contextlib.nullcontext():
+            self._say(self._now(), at_once=True)
+        super().close()
+
+
 def install_logging(level: str, process: str, label: Callable[[], str] | None = None) -> None:
     """Write log records to stderr.
 
@@ -89,7 +187,7 @@ def install_logging(level: str, process: str, label: Callable[[], str] | None = 
 
 def install_handler(level: str, formatter: logging.Formatter, *, hosts: bool) -> None:
     """As ``install_logging``, with any formatter; *hosts*: the process runs users' code."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = RationedHandler(sys.stderr)
     handler.setFormatter(formatter)
     root, least = logging.getLogger(), logging.getLevelName(level.upper())
     root.handlers[:] = [handler]

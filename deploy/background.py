@@ -15,6 +15,7 @@ from ..common.processes import python_words
 from ..common.run_folder import make_data_folder
 from ..common.startup import holder_of
 from .config import UpConfig
+from .log_file import put_aside_path
 from .run_folder import SUPERVISOR
 
 LOG_FILE = "roost.log"
@@ -48,7 +49,7 @@ def start_in_background(config: UpConfig) -> int:
     make_data_folder(config.data)
     # Not under a cluster that runs: this start will be refused.
     if holder_of(config.run, SUPERVISOR) is None and log.exists() and log.stat().st_size > OLD_LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))
+        log.replace(put_aside_path(log))
     reading, writing = os.pipe()
     try:
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as output:

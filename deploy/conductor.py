@@ -28,6 +28,7 @@ from ..common.upkeep import Upkeep
 from .changes import Change, ChangeRefused, Outcome, Seen
 from .config import UpConfig
 from .crew import Crew
+from .log_file import LogFile
 from .observation import Observation
 from .post import Abort, GiveUp, Post, PostState
 from .reconciling import next_look, next_map, next_steps
@@ -56,6 +57,7 @@ class Conductor:
         directory: Where the map is.
         clock: The time.
         upkeep: Looks after the supervisor's own files in the run folder.
+        log_file: Puts the log aside when it is large; ``None`` where the log is no file of ours.
         announce: Takes each line that a person should see.
         on_lost: Called when a post cannot be staffed.
     """
@@ -68,6 +70,7 @@ class Conductor:
         clock: Clock,
         *,
         upkeep: Upkeep,
+        log_file: LogFile | None = None,
         announce: Callable[[str], None],
         on_lost: Callable[[Post, Abort | GiveUp], None],
     ) -> None:
@@ -97,6 +100,7 @@ class Conductor:
         self._failing: dict[str, set[tuple[str, str, int]]] = {}  # the errors of each part since it last went well
         self._closed = False
         self._upkeep = upkeep
+        self._log_file = log_file
 
     # --- turns --------------------------------------------------------------------------------------------------
 
@@ -149,6 +153,8 @@ class Conductor:
         if due:
             self._judge_at = now + TICK_S
             self._attempt("looking after the run folder", self._upkeep.look)
+            if self._log_file is not None:
+                self._attempt("looking after the log", self._log_file.look)
             self._attempt("looking after the directory", self._restore_directory)
             self._attempt("looking for strangers", self._look_for_strangers)
             self._attempt("judging the members", self._judge, now)

@@ -43,10 +43,12 @@ from . import ports
 from .admin import make_app
 from .admin_server import AdminServer
 from .adoption import Adopted, adopt, in_map
+from .background import log_path
 from .changes import Change, ChangeRefused, Outcome
 from .conductor import Conductor
 from .config import ADMIN_HOST, CHAT_EXAMPLE, UpConfig
 from .leftovers import end_everybody, end_leftovers
+from .log_file import LogFile
 from .members import LiveMember, find_members, is_router
 from .orders import told
 from .post import Abort, GiveUp, Post, PostState
@@ -139,6 +141,7 @@ class Supervisor:
                 directory,
                 self._clock,
                 upkeep=self._upkeep,
+                log_file=LogFile(log_path(config)),
                 announce=self._announce,
                 on_lost=self._lost,
             )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -104,3 +105,78 @@ def test_a_process_without_users_code_has_one_level(capsys: pytest.CaptureFixtur
 
 def test_a_line_without_a_logger() -> None:
     assert re.fullmatch(r"\S+Z INFO supervisor roost drains", logs.line("roost drains", "supervisor"))
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def handler(stream: io.StringIO, clock: Clock) -> logs.RationedHandler:
+    handler = logs.RationedHandler(stream, clock)
+    handler.setFormatter(logs.LineFormatter("shard-1", lambda: ""))
+    return handler
+
+
+def say(handler: logs.RationedHandler, text: str, *args: object, name: str = "roost.shard") -> None:
+    handler.handle(logging.LogRecord(name, logging.ERROR, "", 0, text, args, None))
+
+
+TRACE = "x" * 2000
+"""About as long as the traceback of a handler."""
+
+
+def test_one_kind_of_message_has_so_many_bytes(
+    handler: logs.RationedHandler, stream: io.StringIO, clock: Clock
+) -> None:
+    """A client may have a line for each of its messages: 29 MB of them were written in 8 s."""
+    for count in range(20_000):
+        say(handler, "%s raised\n%s", f"message {count}", TRACE)
+        clock.now += 0.001
+    size = len(stream.getvalue())
+    assert size < logs.BURST_BYTES + 21 * logs.BYTES_A_SECOND
+    told = re.findall(r"(\d+) messages such as '%s raised\\n%s' were left out in (\d+) s", stream.getvalue())
+    assert [int(seconds) for _, seconds in told] == [10]
+    clock.now += 1000
+    say(handler, "%s raised\n%s", "the last", TRACE)
+    assert "the last" in stream.getvalue()
+    told = re.findall(r"(\d+) messages such as", stream.getvalue())
+    shown = len(re.findall(r"message \d+ raised", stream.getvalue()))
+    assert sum(map(int, told)) + shown == 20_000
+
+
+def test_other_kinds_are_written_all_the_same(handler: logs.RationedHandler, stream: io.StringIO) -> None:
+    for _ in range(1000):
+        say(handler, "%s raised\n%s", "it", TRACE)
+    say(handler, "shard-1 is gone")
+    say(handler, "%s raised\n%s", "another logger", "", name="roost.router")
+    assert "shard-1 is gone" in stream.getvalue()
+    assert "another logger raised" in stream.getvalue()
+
+
+def test_what_users_log_is_theirs(handler: logs.RationedHandler, stream: io.StringIO) -> None:
+    for _ in range(1000):
+        say(handler, "%s", TRACE, name="chat")
+    assert stream.getvalue().count(TRACE) == 1000
+
+
+def test_what_was_left_out_is_told_at_the_end(handler: logs.RationedHandler, stream: io.StringIO) -> None:
+    for _ in range(1000):
+        say(handler, "%s", TRACE)
+    handler.close()
+    assert "messages such as '%s' were left out" in stream.getvalue()
