@@ -123,6 +123,8 @@ class Counters:
     longest_collection_us: int = high_water(
         "Microseconds that the longest full garbage collection took", unit="microseconds"
     )
+    trims: int = total("Times that freed memory was given back to the system")
+    longest_trim_us: int = high_water("Microseconds that the longest of those took", unit="microseconds")
 
     _declared: ClassVar[dict[type, dict[str, Figure]]] = {}
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from . import heap
 from .config import MemberConfig, parse
 from .errors import ConfigError, DataFolderInUse, RoostError, StartupError
 from .first_process import step_aside
@@ -63,6 +64,7 @@ def launch(
         The exit code.
     """
     step_aside()
+    heap.settle()
     ready_fd = _ready_fd_in(argv)
     try:
         if not _HELP.intersection(argv):

@@ -35,6 +35,7 @@ from ..common.counters import CounterFile
 from ..common.defects import is_defect
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import DescriptorsTooFew, Expelled
+from ..common.heap import Heap
 from ..common.ids import Incarnation
 from ..common.last_words import RunningEvent, last_words_path, read_last_words
 from ..common.link import Dialer, Link
@@ -136,6 +137,7 @@ class Router:
         self._second = 0
         self._drained = asyncio.Event()
         counters = self.counters
+        self._heap = Heap(counters, self._clock)
         self._collector = Collector(
             counters,
             self._clock,
@@ -334,6 +336,8 @@ class Router:
         counters.objects = len(self._shared.objects)
         counters.parked = self._forwarding.requests.parked
         counters.send_buffer_bytes = self._shared.send_buffers.total
+        held = counters.window_bytes + counters.unfinished_bytes + counters.body_bytes + counters.send_buffer_bytes
+        self._attempt("giving memory back", lambda: self._heap.look(held))
         if self._retiring and not self._stop.is_set():
             self._attempt("retiring", self._retire_further)
         if self._front.ending and not self._front.open and not len(self._shared.connections):

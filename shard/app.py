@@ -30,6 +30,7 @@ from ..common.collector import Collector
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import Expelled, LinkBroken
+from ..common.heap import Heap
 from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
 from ..common.link import Acceptor, Link
@@ -75,6 +76,7 @@ class Shard:
         self._expelled: Expelled | None = None
         self._broken: LinkBroken | None = None
         self._second: asyncio.TimerHandle | None = None
+        self._heap = Heap(self.counters, self._clock)
         self._upkeep = Upkeep()
 
     async def serve(self) -> None:
@@ -226,6 +228,7 @@ class Shard:
     def _on_second(self, collector: Collector) -> None:
         self._second = self._loop.call_later(1.0, self._on_second, collector)
         collector.on_second()
+        self._heap.look(self.counters.events_bytes + self.counters.held_bytes)
         self._upkeep.look()
 
     def _stop_seconds(self) -> None:

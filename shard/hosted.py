@@ -167,6 +167,7 @@ class HostedObject:
             self.host.release.wait_for(self)
         self.unfinished += 1
         self._unfinished_bytes += job.size
+        self.host.counters.events_bytes += job.size
         if not self.held and (self.unfinished > MAILBOX_EVENTS or self._unfinished_bytes > MAILBOX_BYTES):
             self._set_held(True)
         activation = self.activation
@@ -223,6 +224,7 @@ class HostedObject:
         """*job* has ended, in whatever way."""
         self.unfinished -= 1
         self._unfinished_bytes -= job.size
+        self.host.counters.events_bytes = self.host.counters.events_bytes - job.size
         if self.held and self.unfinished <= MAILBOX_EVENTS // 2 and self._unfinished_bytes <= MAILBOX_BYTES // 2:
             self._set_held(False)
 
