@@ -11,7 +11,8 @@ Somebody may remove that file under a cluster, or put another one in its place. 
 the old one, and whoever opened it by its path would see, or make, another. So a write looks first whether the file is
 still the one at the path, and fails with a sentence if it is not; nobody makes a directory while members live; and each
 process looks once a second (``restore``): one of the same cluster that is not older is followed, and the supervisor,
-who has the old one open, writes a missing one anew from that.
+who has the old one open, writes a missing one anew from that. The same holds for a file whose content was overwritten
+or cut off in its place (``directory_damage``): the supervisor puts it aside, and writes it anew from what it knows.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from . import cluster_map
 from .cluster_map import ClusterMap, Member, MemberKind
+from .directory_damage import Stamp, damage, sides_of, stamp_of
 from .errors import DirectoryBusy, DirectoryError
 from .ids import Incarnation
 from .preallocation import keep_room
@@ -53,6 +55,9 @@ MAX_INCARNATION = 0xFFFFFFFF
 
 _APPLICATION_ID = 0x726F6F73  # "roos": marks the file as ours
 _SCHEMA_VERSION = 1
+_LAST_INCARNATION, _VERSION, _MAP = 2, 4, 5  # columns, by number
+_SKIPPED = 1_000
+"""Incarnations that are left out when it is written anew from memory: some may have been given since that was read."""
 _SCHEMA = """
 CREATE TABLE cluster (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -79,6 +84,13 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _damaged(path: Path, how: str) -> str:
+    return (
+        f"the directory {path} cannot be used, {how}: have a supervisor running (`roost up`), which writes it anew for "
+        "a cluster that runs; when none runs, remove the file"
+    )
 
 
 def _strange(path: Path) -> str:
@@ -155,6 +167,9 @@ class SqliteDirectory:
         self._file = 0, 0
         self._seen: int | None = None
         self._wrote = False
+        self._known: tuple[Any, ...] = ()
+        self._stamp: Stamp = ()
+        self._sides: Stamp = ()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -191,10 +206,10 @@ class SqliteDirectory:
         try:
             with self._errors():
                 self._prepare()
-                row = self._db.execute("SELECT cluster_id FROM cluster").fetchone()
-                self._cluster_id = int(row[0])
+                self._cluster_id = int(self._read()[1])
             info = path.stat()
             self._file = info.st_dev, info.st_ino
+            self._sides = sides_of(path)
         except OSError as error:
             self._db.close()
             raise DirectoryError(_gone(path)) from error
@@ -208,6 +223,8 @@ class SqliteDirectory:
         application, version = self._pragma("application_id"), self._pragma("user_version")
         self._db.execute("COMMIT")
         if (application, version) == (0, 0):
+            if not self._creates:
+                raise DirectoryError(_damaged(self.path, "its content is gone"))
             self._create()
         elif application != _APPLICATION_ID:
             raise DirectoryError(f"{self.path} is a database of another program; move it away or use another --data")
@@ -264,6 +281,9 @@ class SqliteDirectory:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise DirectoryBusy(f"the directory {self.path} is locked by another process") from error
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise DirectoryError(_damaged(self.path, f"its content is damaged ({error})")) from error
             raise DirectoryError(f"the directory {self.path} cannot be used: {error}") from error
 
     @contextlib.contextmanager
@@ -325,8 +345,15 @@ class SqliteDirectory:
 
     def map(self) -> ClusterMap:
         with self._errors():
-            row = self._db.execute("SELECT map FROM cluster").fetchone()
-        return ClusterMap.from_json(row[0])
+            return ClusterMap.from_json(self._read()[_MAP])
+
+    def _read(self) -> tuple[Any, ...]:
+        """All that there is, which is kept for the case that it is lost."""
+        row: tuple[Any, ...] | None = self._db.execute("SELECT * FROM cluster").fetchone()
+        if row is None:
+            raise DirectoryError(_damaged(self.path, "it is empty"))
+        self._known = row
+        return row
 
     def propose(self, new: ClusterMap) -> bool:
         with self._errors(), self._write():
@@ -365,6 +392,26 @@ class SqliteDirectory:
         # One that is just being made has no file that could be another one.
         if self._file != (0, 0) and not self._is_there():
             raise DirectoryError(_gone(self.path) if not self.path.exists() else _strange(self.path))
+        found = self._damage()
+        if found:
+            raise DirectoryError(_damaged(self.path, found))
+
+    def _damage(self) -> str:
+        """What has become of the content, if it is not what is known here; see ``directory_damage``."""
+        if not self._known:
+            return ""
+        if sides_of(self.path) != self._sides:
+            return "its log, or the index of that, was removed or replaced"
+        stamp = stamp_of(self.path)
+        if stamp == self._stamp:
+            return ""
+        try:
+            found = damage(self.path, self._cluster_id, (self._known[_VERSION], self._known[_LAST_INCARNATION]))
+        except DirectoryBusy:
+            return ""  # another look comes
+        if not found:
+            self._stamp = stamp
+        return found
 
     def restore(self, *, rebuild: bool = False) -> str:
         """Look whether the file at the path is the one that is open here, and follow it if another one is.
@@ -380,11 +427,19 @@ class SqliteDirectory:
             DirectoryError: Something else is there, or nothing, and it stays so: no change of the cluster is possible.
         """
         if self._is_there():
-            return ""
+            found = self._damage()
+            if not found:
+                return ""
+            if not rebuild:
+                raise DirectoryError(_damaged(self.path, found))
+            aside = self.path.with_name(f"{self.path.name}.damaged")
+            self._rebuild(aside)
+            return f"{self.path}: {found}; it was written anew, as it was, and what was there is in {aside.name}"
         if self.path.exists():
             fresh = SqliteDirectory(self.path, create=False, cluster_id=self._cluster_id)
             if fresh._age() >= self._age():
                 old, self._db, self._file, self._seen = self._db, fresh._db, fresh._file, None
+                self._sides, self._known, self._stamp = fresh._sides, fresh._known, fresh._stamp
                 old.close()
                 self.wait_for_writers(self._wait_s)
                 return f"another copy of {self.path} was put in its place, and is used from now on"
@@ -404,23 +459,30 @@ class SqliteDirectory:
             row = self._db.execute("SELECT map_version, last_incarnation FROM cluster").fetchone()
         return int(row[0]), int(row[1])
 
-    def _rebuild(self) -> None:
-        """Write what is open here into a new file at the path, and go on with that."""
+    def _rebuild(self, aside: Path | None = None) -> None:
+        """Write what is open here into a new file at the path, and go on with that.
+
+        Args:
+            aside: Where the file goes that is there, and whose content is not to be relied on.
+        """
         fresh = self.path.with_name(f"{self.path.name}.new")
         with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")  # nobody writes into the old one from here on (``_check_file``)
+            with contextlib.suppress(sqlite3.Error) if aside else contextlib.nullcontext():
+                self._db.execute("BEGIN IMMEDIATE")  # nobody writes into the old one from here on (``_check_file``)
             try:
                 fresh.unlink(missing_ok=True)
                 with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as copy:
                     copy.execute("PRAGMA synchronous=FULL")
                     copy.execute("BEGIN IMMEDIATE")
                     copy.execute(_SCHEMA)
-                    row = self._db.execute("SELECT * FROM cluster").fetchone()
+                    row = self._known_now() if aside else self._read()
                     copy.execute(f"INSERT INTO cluster VALUES ({', '.join('?' * len(row))})", row)
                     copy.execute(f"PRAGMA application_id={_APPLICATION_ID}")
                     copy.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
                     copy.execute("COMMIT")
                     copy.execute("PRAGMA journal_mode=WAL")
+                if aside:
+                    self.path.replace(aside)
                 # A log of the old one, if it was left, would be played into the new one.
                 for suffix in ("-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -429,12 +491,20 @@ class SqliteDirectory:
             except OSError as error:
                 raise DirectoryError(f"the directory {self.path} cannot be written anew: {error.strerror}") from error
             finally:
-                self._db.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error) if aside else contextlib.nullcontext():
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
         old = self._db
         self._open()
         self._keep_room()
         self._seen = None
         old.close()
+
+    def _known_now(self) -> tuple[object, ...]:
+        """What was read last, with room for incarnations that may have been given since."""
+        row = list(self._known)
+        row[_LAST_INCARNATION] = min(self._known[_LAST_INCARNATION] + _SKIPPED, MAX_INCARNATION)
+        return tuple(row)
 
     def changed(self) -> bool:
         # data_version tells of other connections' commits only; _wrote of our own.

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from .startup import holder_of
+from .startup import is_holder
 
 KILL_DEADLINE_S = 5.0
 """Seconds for a killed process to be gone: the system frees its memory first."""
@@ -54,8 +54,9 @@ def kill_member(run: Path, name: str, pid: int, deadline_s: float = KILL_DEADLIN
     except ProcessLookupError:
         return True
     try:
-        # After opening: from here on the descriptor means the one process that holds the name now, or had it before.
-        if holder_of(run, name) != pid:
+        # After opening: from here on the descriptor means the one process that holds the name now, or had it before. It
+        # may live without its lock, which somebody has removed.
+        if not is_holder(run, name, pid):
             return True
         try:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)

@@ -39,6 +39,7 @@ DEFECT_EXIT_CODE = 79
 the rest."""
 _HELP = frozenset({"-h", "--help"})
 _PID_BYTES = 20
+_MAX_PATH = 4_096
 _LOCK_PATIENCE_S = 0.25
 """Seconds for which a held name is tried again: whoever asks for its holder locks it for a moment."""
 
@@ -194,7 +195,7 @@ class HeldName:
             os.close(fd)
             os.close(folder_fd)
             raise DataFolderInUse(f"process {holder or 'unknown'} holds {self.path} now") from None
-        _write_pid(fd)
+        _write_holder(fd, self.path.parent)
         # Under the old numbers, at once: a fork between two steps would keep what it does not know of.
         os.dup2(fd, self._fd, inheritable=False)
         os.dup2(folder_fd, self._folder_fd, inheritable=False)
@@ -248,15 +249,20 @@ def hold_name(run: Path, name: str) -> HeldName:
                 f"{name!r} is running already in this data folder (process {holder or 'unknown'}; lock {path})"
             ) from None
         if _is_at(path, fd):
-            _write_pid(fd)
+            _write_holder(fd, run)
             return HeldName(path, fd, folder_fd)
         os.close(fd)  # its last holder unlinked it between our open and our lock
         os.close(folder_fd)
 
 
-def _write_pid(fd: int) -> None:
-    """Over what another one has written there, which needs no room on the disk."""
-    os.pwrite(fd, str(os.getpid()).encode().ljust(_PID_BYTES), 0)
+def _write_holder(fd: int, run: Path) -> None:
+    """Process and run folder, over what another one has written there, which needs no room on the disk."""
+    os.pwrite(fd, str(os.getpid()).encode().ljust(_PID_BYTES) + _folder_of(run), 0)
+
+
+def _folder_of(run: Path) -> bytes:
+    """The run folder as locks have it: as it was called when they were taken, wherever it has been moved since."""
+    return os.fsencode(os.path.realpath(run))
 
 
 def _open_lock(path: Path) -> tuple[int, int]:
@@ -276,7 +282,8 @@ def is_holder(run: Path, name: str, pid: int) -> bool:
     """Whether the process *pid* lives and is the member *name*: it holds the name, whatever has become of the file.
 
     A lock that is missing, or that nobody holds, proves nothing: somebody may have tidied the folder, or put back a
-    copy. The process itself is asked then: it has the lock open as long as it lives, and no fork of it has.
+    copy. The process itself is asked then: it has the lock open as long as it lives, and no fork of it has. The number
+    may be another process's by now, be it of the same name in another cluster: the lock says of which folder it is.
     """
     holder = holder_of(run, name)
     if holder:
@@ -286,13 +293,22 @@ def is_holder(run: Path, name: str, pid: int) -> bool:
     except OSError:
         return False  # it has ended; or the number is another user's process now
     for number in links:
+        link = f"/proc/{pid}/fd/{number}"
         try:
-            target = os.readlink(f"/proc/{pid}/fd/{number}")
+            if os.path.basename(os.readlink(link)).removesuffix(" (deleted)") == f"{name}.lock":
+                return _lock_is_of(link, run)
         except OSError:
             continue  # closed meanwhile
-        if os.path.basename(target).removesuffix(" (deleted)") == f"{name}.lock":
-            return True
     return False
+
+
+def _lock_is_of(path: str, run: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        folder = os.pread(fd, _MAX_PATH, _PID_BYTES)
+    finally:
+        os.close(fd)
+    return folder in (b"", _folder_of(run))  # releases before this one did not write it
 
 
 def others_serve(run: Path) -> bool:

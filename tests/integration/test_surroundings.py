@@ -141,7 +141,7 @@ async def test_members_that_have_ended_leave_nothing_in_the_run_folder(roost: Ro
 # --- the directory --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["deleted", "replaced", "deleted but for its log"])
+@pytest.mark.parametrize("how", ["deleted", "replaced", "deleted but for its log", "cut off", "its log cut off"])
 async def test_the_directory_goes_under_a_cluster_that_is_scaled_and_loses_a_shard(roost: Roost, how: str) -> None:
     await asyncio.to_thread(roost.start, APP, "--shards", 2)
     before = pids(roost)
@@ -154,6 +154,9 @@ async def test_the_directory_goes_under_a_cluster_that_is_scaled_and_loses_a_sha
                 shutil.copy(path, copy)
                 path.unlink()
                 copy.rename(path)
+            elif how.endswith("cut off"):
+                if path.name == (FILE_NAME if how == "cut off" else f"{FILE_NAME}-wal"):
+                    os.truncate(path, 0)
             elif how == "deleted" or path.name == FILE_NAME:
                 path.unlink()
         os.kill(before["shard-1"], signal.SIGKILL)
@@ -167,7 +170,7 @@ async def test_the_directory_goes_under_a_cluster_that_is_scaled_and_loses_a_sha
     with contextlib.closing(SqliteDirectory(roost.data / FILE_NAME, create=False)) as opened:
         assert opened.cluster_id == cluster_id
     assert await asyncio.to_thread(roost.end) == 0
-    assert roost.left_behind() == []
+    assert roost.left_behind() == ([f"{FILE_NAME}.damaged"] if how.endswith("cut off") else [])
 
 
 async def test_the_directory_of_another_cluster_in_its_place_refuses_changes(roost: Roost, tmp_path: Path) -> None:

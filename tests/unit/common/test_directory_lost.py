@@ -156,3 +156,80 @@ def test_whoever_does_not_wait_is_told_that_another_one_writes(path: Path, super
             join(supervisors)
         other.execute("ROLLBACK")
     join(supervisors)
+
+
+# --- content that is overwritten in its place ---------------------------------------------------------------------
+
+
+def overwrite(path: Path, how: str, tmp_path: Path) -> None:
+    """Change the content of the file, or of its log, and keep the files."""
+    log = path.with_name(f"{path.name}-wal")
+    if how == "cut off":
+        os.truncate(path, 0)
+    elif how == "its log cut off":
+        os.truncate(log, 0)
+    elif how == "its log removed":
+        log.unlink()
+    elif how == "its index removed":
+        path.with_name(f"{path.name}-shm").unlink()
+    elif how == "garbage":
+        for each in (path, log):
+            each.write_bytes(b"nonsense" * 8_192)
+    elif how == "another cluster's":
+        with contextlib.closing(SqliteDirectory(tmp_path / "other" / FILE_NAME, initial_shards=1)):
+            pass
+        for suffix in ("", "-wal"):
+            there = path.with_name(path.name + suffix)
+            copy = (tmp_path / "other" / FILE_NAME).with_name(FILE_NAME + suffix)
+            there.write_bytes(copy.read_bytes() if copy.exists() else b"")
+    elif how == "an older copy":
+        for suffix in ("", "-wal"):
+            there = path.with_name(path.name + suffix)
+            there.write_bytes((tmp_path / "older" / there.name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "cut off",
+        "its log cut off",
+        "its log removed",
+        "its index removed",
+        "garbage",
+        "another cluster's",
+        "an older copy",
+    ],
+)
+def test_content_that_is_overwritten_in_its_place_is_written_anew(
+    path: Path, supervisors: SqliteDirectory, members: SqliteDirectory, tmp_path: Path, how: str
+) -> None:
+    older = tmp_path / "older"
+    older.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(path.with_name(path.name + suffix), older)
+    first = join(members)
+    supervisors.map(), members.map()  # as those who watch it have
+    assert supervisors.restore(rebuild=True) == ""
+    overwrite(path, how, tmp_path)
+    with pytest.raises(DirectoryError, match=r"cannot be used|is locked"):
+        join(members, "shard-2")
+    with pytest.raises(DirectoryError, match="have a supervisor running"):
+        members.restore()
+    assert "it was written anew, as it was, and what was there is in directory.sqlite.damaged" in supervisors.restore(
+        rebuild=True
+    )
+    assert supervisors.restore(rebuild=True) == ""
+    assert "is used from now on" in members.restore()
+    second = join(members, "shard-2")
+    assert second.incarnation > first.incarnation
+    with contextlib.closing(SqliteDirectory(path, create=False, cluster_id=supervisors.cluster_id)) as later:
+        assert set(later.map().members) == {first.incarnation, second.incarnation}
+    assert supervisors.restore(rebuild=True) == "", "what others write is no damage"
+    assert members.restore() == ""
+
+
+def test_a_damaged_directory_of_no_cluster_that_runs_is_refused_with_what_to_do(path: Path) -> None:
+    SqliteDirectory(path, initial_shards=1).close()
+    path.write_bytes(b"nonsense" * 8_192)
+    with pytest.raises(DirectoryError, match="when none runs, remove the file"):
+        SqliteDirectory(path)

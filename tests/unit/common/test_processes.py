@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from roost.common.processes import is_running, kill_member
+from roost.common.startup import is_holder
 
 HOLDS = """
 import sys, time
@@ -47,6 +48,33 @@ def test_a_process_that_does_not_hold_the_name_is_left_alone(tmp_path: Path) -> 
     with member(tmp_path / "run", "shard-2") as process:
         assert kill_member(tmp_path / "run", "shard-1", process.pid), "it is not that member"
         assert process.poll() is None
+
+
+def test_a_member_whose_lock_was_removed_is_killed_all_the_same(tmp_path: Path) -> None:
+    """It lives: to say that it is gone would have two owners of its slots."""
+    run = tmp_path / "run"
+    with member(run, "shard-1") as process:
+        (run / "shard-1.lock").unlink()
+        assert kill_member(run, "shard-1", process.pid)
+        assert process.wait(5) == -9
+    with member(run, "shard-1") as process:
+        run.rename(tmp_path / "moved")
+        assert kill_member(run, "shard-1", process.pid)
+        assert process.wait(5) == -9
+
+
+def test_a_number_that_is_a_strangers_by_now_is_left_alone(tmp_path: Path) -> None:
+    """Of the same name, in another cluster: the lock here was left by somebody who had that number before."""
+    run = tmp_path / "run"
+    with member(tmp_path / "other", "shard-1") as stranger:
+        run.mkdir()
+        (run / "shard-1.lock").write_text(f"{stranger.pid}")
+        assert not is_holder(run, "shard-1", stranger.pid)
+        assert is_holder(tmp_path / "other", "shard-1", stranger.pid)
+        assert kill_member(run, "shard-1", stranger.pid)
+        (run / "shard-1.lock").unlink()
+        assert kill_member(run, "shard-1", stranger.pid)
+        assert stranger.poll() is None
 
 
 def test_a_process_that_is_gone_is_gone(tmp_path: Path) -> None:
