@@ -27,7 +27,7 @@ OVER             this life is over: its code    its code has ended, or was   the
 ================ ============================== ============================ =======================================
 
 An activation is idle when no handler runs, no ``wait_until`` is pending, no task that its code started is alive,
-nothing is ``pending`` that it has left with the loop (timers, futures of executors, descriptors, signals), and no
+nothing is ``pending`` that it has left behind (timers, futures of executors, threads, descriptors, signals), and no
 socket that was accepted with ``accept()`` is open.
 
 Handlers and tasks of a life that is over may not end at once when they are cancelled: ``remains`` sees to them, and the

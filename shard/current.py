@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..common.errors import ApiError
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from .activation import Activation
     from .hosted import HostedObject
     from .jobs import Job
+
+T = TypeVar("T")
 
 current: ContextVar[Activation | None] = ContextVar("roost_life", default=None)
 """The life whose code runs; ``None`` in the runtime's own."""
@@ -26,6 +29,15 @@ def current_label() -> str:
     """The object whose code runs, for logs: ``namespace/name``; empty when it is none's."""
     life = current.get()
     return "" if life is None else life.owner.label
+
+
+def as_nobody(call: Callable[[], T]) -> T:
+    """What *call* gives, which sees no life in its context: what it sets off belongs to no object."""
+    token = current.set(None)
+    try:
+        return call()
+    finally:
+        current.reset(token)
 
 
 def current_object() -> HostedObject:

@@ -89,17 +89,17 @@ def _exit_code(error: SystemExit) -> int:
 
 
 class InThread:
-    """A function for a thread of an executor, which would go on as a worker of the copy's after a fork in it."""
+    """A function for another thread, which would go on as a worker of the copy's after a fork in it."""
 
     __slots__ = ("function",)
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **options: Any) -> Any:
         before = os.getpid()
         try:
-            result = self.function(*args)
+            result = self.function(*args, **options)
         except BaseException as error:
             if os.getpid() != before:
                 leave(error)

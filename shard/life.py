@@ -59,6 +59,11 @@ class Life:
         if get_ident() != self._loops_thread:
             raise WrongThreadError
 
+    @property
+    def is_on_its_thread(self) -> bool:
+        """Whether this is the loop's thread, which its code runs on."""
+        return get_ident() == self._loops_thread
+
     def refuse(self) -> NoReturn:
         """Say why nobody may act here. Raises as ``check`` does."""
         over = self.over

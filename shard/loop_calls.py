@@ -23,8 +23,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..common.errors import ApiError
-from .current import current
-from .forked import InThread
+from .current import as_nobody, current
+from .threads import carried
 from .unrun import unrun
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ class _Calls:
             if life.stopped:
                 return loop.create_future()
             if executor is None or isinstance(executor, ThreadPoolExecutor):
-                function = InThread(function)
-            future = run_in_executor(executor, function, *args)
+                function = carried(life, function)  # the others may run it in other processes
+            future = as_nobody(lambda: run_in_executor(executor, function, *args))
             self.on_future(life, future)
             return future
 
@@ -177,6 +177,8 @@ class _Calls:
             holder = holders.pop(key, None)
             if holder is not None:
                 holder.pending.let_go(key)
+                if holder.over is None:
+                    holder.owner.host.note_idle(holder.owner)
 
         def adding(watched: Any, callback: Callable[..., object], *args: Any) -> None:
             life = current.get()

@@ -1,4 +1,4 @@
-"""What an object's code has left with the loop and is no task: it keeps the object awake, and ends with its life.
+"""What an object's code has left behind and is no task: it keeps the object awake, and ends with its life.
 
 Timers need no bookkeeping when they fire or are cancelled: a look at the handles tells, and there is one whenever the
 object might fall asleep. So a timer costs its user an entry in a list. The list is tidied when it has doubled.
@@ -14,7 +14,8 @@ TIDY_AT = 64
 
 
 class Pending:
-    """Timers, futures, descriptors and signals of one life. Times are seconds of the loop's clock.
+    """Timers, futures (of executors and threads), descriptors and signals of one life. Times are seconds of the
+    loop's clock.
 
     Attributes:
         fired_at: When the last of the timers that have been tidied away fired; 0 if none has.

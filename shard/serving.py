@@ -17,6 +17,7 @@ import uvloop
 
 from .failures import in_full
 from .tasks import hide_tasks_of_others
+from .threads import note_threads
 
 log = logging.getLogger("roost.shard")
 
@@ -31,6 +32,7 @@ def run_through(main: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
     loop = loop or uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     hide_tasks_of_others(loop)
+    note_threads(loop)
     try:
         _complete(loop, main)
     finally:

@@ -28,6 +28,7 @@ def task_factory(adopt: Callable[[Activation, ObjectTask], None]) -> Callable[..
         life = current.get()
         if life is None or not asyncio.iscoroutine(coro):
             return asyncio.Task(coro, loop=loop, **options)
+        life.check_thread()
         if options.get("name") is None:
             options["name"] = f"{life.owner.label} task"
         task = ObjectTask(coro, life, life.owner.cause(life, loop), loop=loop, **options)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextvars
 import itertools
+import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 
 LIVES = itertools.count(1)
+POOL = ThreadPoolExecutor(2)
+WAIT_S = 1.0
+"""Seconds that pass before what ``Room.wait_for`` leaves behind comes; more than objects have until they sleep."""
 
 
 class Unprintable(Exception):
@@ -55,15 +61,6 @@ class Room(DurableObject):
     async def do_tell(self, request: Request) -> None:
         """Nothing more than what is known."""
 
-    async def do_timer(self, request: Request) -> None:
-        self.memory.append("set")
-        asyncio.get_running_loop().call_later(2.0, self.memory.append, "fired")
-
-    async def do_executor(self, request: Request) -> None:
-        self.memory.append("set")
-        future = asyncio.get_running_loop().run_in_executor(None, time.sleep, 2.0)
-        future.add_done_callback(lambda _: self.memory.append("fired"))
-
     async def do_settings(self, request: Request) -> None:
         self.ctx.set_web_socket_auto_response(WebSocketRequestResponsePair("ping", "pong"))
         self.ctx.set_hibernatable_web_socket_event_timeout(7000)
@@ -105,6 +102,33 @@ class Room(DurableObject):
         thread.start()
         thread.join()
 
+    def wait_for(self, what: str) -> None:
+        """Leave something of a second behind that is no task, and say so when it comes."""
+        loop = asyncio.get_running_loop()
+
+        def soon(*_: Any) -> None:
+            loop.call_soon_threadsafe(self.ctx.broadcast, f"life {self.life} goes on")
+
+        if what == "timer":
+            loop.call_later(WAIT_S, soon)
+        elif what == "executor":
+            loop.run_in_executor(None, time.sleep, WAIT_S).add_done_callback(soon)
+        elif what == "pool":
+            POOL.submit(time.sleep, WAIT_S).add_done_callback(soon)
+        elif what == "thread":
+            threading.Timer(WAIT_S, soon).start()
+        elif what == "descriptor":
+            reading, writing = socket.socketpair()
+
+            def came() -> None:
+                loop.remove_reader(reading)
+                reading.close()
+                loop.call_later(0, soon)  # the time begins anew with what is not watched any more
+
+            loop.add_reader(reading, came)
+            # In nobody's name: the descriptor alone keeps the object.
+            contextvars.Context().run(threading.Timer(WAIT_S, writing.close).start)
+
     def tick(self) -> None:
         self.ctx.broadcast(f"tick of life {self.life}")
         asyncio.get_running_loop().call_later(0.1, self.tick)
@@ -112,6 +136,9 @@ class Room(DurableObject):
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         if message == "tick":
             self.tick()
+        elif str(message).startswith("wait for a "):
+            ws.send(f"life {self.life}")
+            self.wait_for(str(message).split()[-1])
         elif message == "stay":
             while True:
                 try:

@@ -15,7 +15,7 @@ SHELLS = {
     "common": "addresses clock counters directory endpoint first_process link logs processes startup system",
     "router": "__main__ app death_watch development guard_watch half_open http_connection listener tcp",
     "shard": "activation app context handover host hosted loop_calls pairs release remains runner serving tasks "
-    "trial watchdog",
+    "threads trial watchdog",
     "deploy": "admin background client conductor crew leftovers ports process requirements source_watch supervisor "
     "trial loadtest/alarm loadtest/connection loadtest/coordinator loadtest/machine loadtest/running loadtest/seat "
     "loadtest/worker",
