@@ -9,7 +9,7 @@ from .app import run
 from .config import ShardConfig
 from .current import current_label
 from .development import is_called, prepare
-from .serving import run_through
+from .serving import leave_soon, run_through
 
 
 def serve(config: ShardConfig) -> None:
@@ -23,7 +23,9 @@ def serve(config: ShardConfig) -> None:
 
 def main() -> int:
     """The command's entry point."""
-    return launch(ShardConfig, sys.argv[1:], prog="roost shard", serve=serve, label=current_label)
+    code = launch(ShardConfig, sys.argv[1:], prog="roost shard", serve=serve, label=current_label)
+    leave_soon(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -4,13 +4,19 @@
 the loop's exception handler, and lets these two end the run. Users' code raises them without meaning the process
 (``argparse`` does for a bad option), from wherever it is called: a task, a timer, a callback of a future. They end what
 has raised them; the run goes on where it was. A signal never comes this way: a shard handles SIGINT and SIGTERM itself.
+
+The end of the process is the shard's, too: Python would wait for users' threads, which may never end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
+import threading
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import uvloop
@@ -18,6 +24,10 @@ import uvloop
 from .failures import in_full
 from .tasks import hide_tasks_of_others
 from .threads import note_threads
+
+LAST_THREADS_S = 2.0
+"""Seconds that users' threads have when the shard has ended: those of the loop's executor while there is a loop, and
+once more all that Python waits for."""
 
 log = logging.getLogger("roost.shard")
 
@@ -33,13 +43,15 @@ def run_through(main: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
     asyncio.set_event_loop(loop)
     hide_tasks_of_others(loop)
     note_threads(loop)
+    executor = ThreadPoolExecutor(thread_name_prefix="executor")
+    loop.set_default_executor(executor)
     try:
         _complete(loop, main)
     finally:
         try:
             _complete(loop, _end_tasks())
             _complete(loop, loop.shutdown_asyncgens())
-            _complete(loop, loop.shutdown_default_executor())
+            _complete(loop, _end_executor(executor))
         finally:
             asyncio.set_event_loop(None)
             loop.close()
@@ -66,3 +78,42 @@ async def _end_tasks() -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
+
+
+async def _end_executor(executor: ThreadPoolExecutor) -> None:
+    """Wait for what it runs, within reason; nothing else begins."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def wait() -> None:
+        executor.shutdown(cancel_futures=True)
+        try:
+            loop.call_soon_threadsafe(ended.set_result, None)
+        except RuntimeError:
+            pass  # it took too long, and the loop is closed
+
+    threading.Thread(target=wait, daemon=True).start()
+    await asyncio.wait([ended], timeout=LAST_THREADS_S)
+
+
+def leave_soon(code: int) -> None:
+    """The process is about to end, once Python has waited for all threads. Whatever these do, that is soon.
+
+    Args:
+        code: Its exit code.
+    """
+
+    def leave() -> None:
+        names = ", ".join(thread.name for thread in threading.enumerate() if not thread.daemon)
+        log.warning("threads of objects' code still run, and end with the process: %s", names)
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:
+                pass  # nobody reads it any more
+        os._exit(code)
+
+    timer = threading.Timer(LAST_THREADS_S, leave)
+    timer.daemon = True
+    timer.start()

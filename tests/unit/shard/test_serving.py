@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -134,3 +136,35 @@ def test_tasks_that_raise_at_the_end_do_not_change_how_it_ends(loop: asyncio.Abs
         await asyncio.sleep(0)
 
     run_through(main(), loop)
+
+
+LEAVES = """
+import asyncio, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from roost.shard import serving
+
+serving.LAST_THREADS_S = 0.2
+how = sys.argv[1]
+
+async def main():
+    if how == "executor":
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 1000)
+    elif how == "pool":
+        ThreadPoolExecutor(1).submit(time.sleep, 1000)
+    elif how == "thread":
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+    print("served")
+
+serving.run_through(main())
+serving.leave_soon(5)
+sys.exit(5)
+"""
+
+
+@pytest.mark.parametrize("how", ["none", "executor", "pool", "thread"])
+def test_a_thread_that_does_not_end_does_not_keep_the_process(how: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", LEAVES, how], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 5
+    assert ended.stdout == "served\n"
+    assert ("threads of objects' code still run" in ended.stderr) is (how != "none"), ended.stderr
+    assert "Traceback" not in ended.stderr
