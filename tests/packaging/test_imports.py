@@ -16,9 +16,9 @@ SHELLS = {
     "router": "__main__ app death_watch development guard_watch half_open http_connection listener tcp",
     "shard": "activation app context handover host hosted loop_calls pairs release remains runner serving tasks "
     "threads trial watchdog",
-    "deploy": "admin background client conductor crew leftovers ports process requirements source_watch supervisor "
-    "trial loadtest/alarm loadtest/connection loadtest/coordinator loadtest/machine loadtest/running loadtest/seat "
-    "loadtest/worker",
+    "deploy": "admin_server background client conductor crew leftovers ports process requirements source_watch "
+    "supervisor trial loadtest/alarm loadtest/connection loadtest/coordinator loadtest/machine loadtest/running "
+    "loadtest/seat loadtest/worker",
 }
 """Modules that act. All others decide and do nothing else: time, bytes and records come as arguments."""
 ACTING = {
