@@ -407,7 +407,7 @@ class SqliteDirectory:
             return ""
         try:
             found = damage(self.path, self._cluster_id, (self._known[_VERSION], self._known[_LAST_INCARNATION]))
-        except DirectoryBusy:
+        except DirectoryError:
             return ""  # another look comes
         if not found:
             self._stamp = stamp

@@ -14,12 +14,15 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import DirectoryBusy
+from .errors import DirectoryError
 
 Age = tuple[int, int]
 """Version of the map, and the last incarnation given."""
 Stamp = tuple[tuple[int, int] | None, ...]
 """Two numbers of each of some files; ``None`` for one that is not there."""
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR_SHORT_READ)
+"""What SQLite says of content that is not what it was: the third for a table that is missing."""
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -49,7 +52,7 @@ def damage(path: Path, cluster_id: int, age: Age) -> str:
         age: How old its content is at least.
 
     Raises:
-        DirectoryBusy: Another process writes: look again later.
+        DirectoryError: That cannot be told now: another process writes, no descriptor is left, the disk fails.
     """
     try:
         uri = f"{path.absolute().as_uri()}?mode=rw"
@@ -57,8 +60,8 @@ def damage(path: Path, cluster_id: int, age: Age) -> str:
             row = fresh.execute("SELECT cluster_id, map_version, last_incarnation FROM cluster").fetchone()
             state = fresh.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-            raise DirectoryBusy(f"the directory {path} is locked by another process") from error
+        if getattr(error, "sqlite_errorcode", 0) not in _DAMAGED:
+            raise DirectoryError(f"the directory {path} cannot be read: {error}") from error
         return f"its content is damaged ({error})"
     if row is None or state != "ok":
         return f"its content is damaged ({state if row else 'it is empty'})"

@@ -233,3 +233,15 @@ def test_a_damaged_directory_of_no_cluster_that_runs_is_refused_with_what_to_do(
     path.write_bytes(b"nonsense" * 8_192)
     with pytest.raises(DirectoryError, match="when none runs, remove the file"):
         SqliteDirectory(path)
+
+
+def test_a_file_that_cannot_be_opened_now_is_no_damaged_one(
+    path: Path, supervisors: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects' code, or clients, may have every descriptor."""
+    connect = sqlite3.connect
+    join(supervisors)
+    monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: connect(path.parent / "nowhere" / FILE_NAME))
+    assert supervisors.restore(rebuild=True) == ""
+    monkeypatch.undo()
+    assert not path.with_name(f"{FILE_NAME}.damaged").exists()
