@@ -25,8 +25,8 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, TypeVar
 
 from ..common.clock import SystemClock
 from ..common.cluster_map import ClusterMap, Member, MemberKind
@@ -69,6 +69,10 @@ from .urls import authority
 
 log = logging.getLogger("roost.router")
 
+T = TypeVar("T")
+
+A_TURN = 256
+"""Clients that are closed or looked at in a turn of the loop while the router ends: some 3 ms."""
 DRAIN_LOOK_S = 0.25
 """Seconds between two looks at who still makes progress."""
 OTHER_DESCRIPTORS = 128
@@ -292,7 +296,8 @@ class Router:
         self._expelled = Expelled(self._config.name, self._me, new.version)
         for link in self._receivers:
             link.close()
-        self._abort_clients()
+        for client in self._clients():
+            client.abort()
         self._stop.set()
 
     # --- time and output ---
@@ -322,6 +327,8 @@ class Router:
         self._note_turn(now - self._due if self._due else 0.0)
         self._due = now + TICK_S
         wheel.advance(now)
+        if wheel.is_behind:
+            self._shared.work.add_own(wheel)
         self._shared.on_tick()
         self._attempt("telling of automatic responses", self._shared.reports.flush)
         self._attempt("looking for clients that take nothing", lambda: self._shared.send_buffers.look(wheel.tick))
@@ -433,17 +440,17 @@ class Router:
         self._ends_at = self._ends_at or self._clock.now() + self._config.drain_limit_s
         listening_ends = self._stop_listening()
         self._front.drain(ending=True)
-        for count, connection in enumerate(shared.connections.all(), 1):
+        async for connection in _in_turns(shared.connections.all()):
             connection.close_or_break_off(GOING_AWAY, GONE)
-            if count % 256 == 0:
-                await asyncio.sleep(0)  # keeps the answers and the links going
         await asyncio.wait([listening_ends])  # it has deadlines of its own
         await self._wait_for_clients()
         if not self._drained.is_set():
             log.info("%d clients have not answered, or their objects not yet", len(shared.connections))
-        if self._front.give_up():
-            await asyncio.sleep(TICK_S)  # the answers leave
-        self._abort_clients()
+        async for unanswered in _in_turns([each for each in self._front.open if each.has_request]):
+            unanswered.give_up()
+        await asyncio.sleep(TICK_S)  # the answers leave
+        async for client in _in_turns(self._clients()):
+            client.abort()
         await asyncio.sleep(0)  # the links send what the objects have to hear of that
 
     async def _wait_for_clients(self) -> None:
@@ -451,20 +458,29 @@ class Router:
         patience = self._clock.now() + self._config.drain_timeout_s
         while not self._drained.is_set():
             now = self._clock.now()
-            end = patience if now < patience else self._ends_at if self._make_progress() else now
+            end = patience if now < patience else self._ends_at if await self._make_progress() else now
             if now >= end:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), min(DRAIN_LOOK_S, end - now))
 
-    def _make_progress(self) -> bool:
+    async def _make_progress(self) -> bool:
         """Whether somebody is worth waiting for: who gets an answer, or takes what was sent."""
-        return self._front.is_busy or any(connection.is_taking for connection in self._shared.connections.all())
+        async for client in _in_turns(self._clients()):
+            if client.is_taking or (isinstance(client, HttpConnection) and client.has_request):
+                return True
+        return False
 
-    def _abort_clients(self) -> None:
-        for connection in self._shared.connections.all():
-            connection.abort()
-        self._front.abort()
+    def _clients(self) -> list[Connection | HttpConnection]:
+        return [*self._shared.connections.all(), *self._front.open]
+
+
+async def _in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """*items*, some in each turn of the loop: links, answers and other clients go on meanwhile."""
+    for count, item in enumerate(items, 1):
+        yield item
+        if count % A_TURN == 0:
+            await asyncio.sleep(0)
 
 
 async def run(config: RouterConfig) -> None:

@@ -33,8 +33,10 @@ close): the passports must have it, so the slot is attached only behind it.
 A slot whose owner leaves the map in good order has been released before. So nothing is attached to such a link and
 nothing was sent on it that has no answer: closing it parks nothing, fails nothing.
 
-Attaching is work in proportion to connections and events. It is done in pieces of about ``PIECE``, between which the
-loop does other work; slots whose turn has not come stay parked. An owner whose link is blocked gets no piece for as
+Parking and attaching are work in proportion to connections and events. A slot is parked at once, so that nothing more
+goes to its old owner. What follows for its objects, its requests and its connections is done in steps (``work``); until
+then the slot is *unwinding*, and not attached. Attaching is done in pieces of about ``PIECE``, between which the loop
+does other work; slots whose turn has not come stay parked. An owner whose link is blocked gets no piece for as
 long: events sent again count against the link's bound as all others do. Slots with suspects may have to wait for their
 stage of a trial.
 
@@ -46,7 +48,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from ..common.cluster_map import ClusterMap, Member
@@ -65,11 +67,10 @@ from .requests import Asker, Request, Requests
 from .slots import Slots
 from .surroundings import Surroundings
 from .timers import TICK_S
+from .work import Errand
 
 log = logging.getLogger("roost.router")
 
-CLOSES_PER_TURN = 256
-"""Connections closed in one turn of the loop: some 3 ms."""
 PIECE = 512
 """Passports and events given to new owners in one turn of the loop: some 5 ms. An object is not divided."""
 REQUESTS_AT_ONCE = 64
@@ -111,7 +112,8 @@ class Forwarding:
         self._shards: dict[Incarnation, Member] = {}  # those of _links, also after the map has dropped them
         self._broken: set[Incarnation] = set()
         self._unconnected = False  # some shard of the map has no link
-        self._held: dict[ObjectId, OwnerLink] = {}
+        self._held: dict[Slot, set[ObjectId]] = {}  # objects whose mailboxes are full, as their owners say
+        self._unwinding: set[int] = set()  # parked slots whose former owner's part is not over here
         self._deaths = Deaths()
         self._attached_at: dict[Incarnation, float] = {}  # when shards were given their first slots
         # Parked slots to look at; and whether that is planned for the next turn of the loop.
@@ -123,8 +125,9 @@ class Forwarding:
         self._blocked = False
         # Objects behind whose output a look at their slot is queued.
         self._behind_output: set[ObjectId] = set()
-        # Connections that are to be closed, one piece a turn, with code and reason.
+        # Connections that are to be closed, with code and reason; and whether that is under way.
         self._closing: deque[tuple[Connection, int, str]] = deque()
+        self._closes = False
         # Slots and connections attached since that was last logged, by owner.
         self._tally: dict[Incarnation, list[int]] = {}
 
@@ -168,7 +171,7 @@ class Forwarding:
             entry = shared.objects.get(object_id)
             if entry is None:
                 attached = self._slots.links[slot_of(object_id)]
-                entry = ObjectEntry(object_id, namespace, name, attached, object_id in self._held)
+                entry = ObjectEntry(object_id, namespace, name, attached, self._is_held(object_id))
                 shared.objects.add(entry)
             connection = Connection(number, entry, shared, url)
         record = HttpRequest(
@@ -202,7 +205,7 @@ class Forwarding:
 
     def _may_go(self, request: Request) -> bool:
         link = self._slots.links[request.slot]
-        return link is not None and not link.blocked and request.record.object_id not in self._held
+        return link is not None and not link.blocked and not self._is_held(request.record.object_id)
 
     def _send(self, request: Request) -> None:
         link = self._slots.links[request.slot]
@@ -214,7 +217,7 @@ class Forwarding:
         if self.requests.parked:
             self._to_send.update(dict.fromkeys(slots))
             if self.work():
-                self._shared.work.add(self)
+                self._shared.work.add_own(self)
 
     def work(self) -> bool:
         """Send some of the requests that need not wait any longer; returns whether there are more."""
@@ -251,15 +254,22 @@ class Forwarding:
         if not self.speaks_for(link, object_id):
             self._shared.counters.stale_records += 1
             return
+        slot = slot_of(object_id)
         if held:
-            self._held[object_id] = link
+            self._held.setdefault(slot, set()).add(object_id)
         else:
-            self._held.pop(object_id, None)
+            of_slot = self._held.get(slot, set())
+            of_slot.discard(object_id)
+            if not of_slot:
+                self._held.pop(slot, None)
         entry = self._shared.objects.get(object_id)
         if entry is not None:
             entry.hold(held)
         if not held:
-            self._send_parked((slot_of(object_id),))
+            self._send_parked((slot,))
+
+    def _is_held(self, object_id: ObjectId) -> bool:
+        return bool(self._held) and object_id in self._held.get(slot_of(object_id), ())
 
     def speaks_for(self, link: OwnerLink, object_id: ObjectId) -> bool:
         """Whether the object's slot is attached to *link*."""
@@ -303,21 +313,55 @@ class Forwarding:
             shared.counters.stale_records += 1
             return
         shared.counters.slots_released += len(parked)
+        self._unattach(parked, link)
+        self._in_steps(self._unwind(parked, self._moved(parked, begun)))
+
+    def _moved(self, slots: list[int], begun: Mapping[int, Collection[int]]) -> Iterator[None]:
+        """What follows from the release of *slots*, which are parked."""
         again: list[Request] = []
-        for slot in parked:
-            for entry in shared.objects.in_slot(slot):
-                for connection in entry.connections.values():
+        for slot in slots:
+            for entry in self._shared.objects.in_slot(slot):
+                for connection in list(entry.connections.values()):
                     if connection.known:
                         connection.window.take_back(begun.get(connection.number, ()))
-                self._park(entry, link, "the object moves to another process", died=False)
+                    yield
+                yield from self._park(entry, "the object moves to another process", died=False)
             waiting = self.requests.sent_of(slot)
             for request in waiting:
-                request.parked_at = table.parked[slot]
+                request.parked_at = self._slots.parked[slot]
             again += waiting
-        self._drop_holds(link, set(parked))
+            yield
         self._wait_again(again)
-        self._candidates.update(dict.fromkeys(parked))
+
+    def _unattach(self, slots: Collection[int], link: OwnerLink) -> None:
+        """*slots*, which were attached to *link*, are parked: nothing more goes there."""
+        shared, has_reports = self._shared, link in self._shared.reports.pending
+        for slot in slots:
+            self._held.pop(Slot(slot), None)
+            for entry in shared.objects.of_slot(slot):
+                entry.belongs_to(None)
+                if has_reports:
+                    shared.reports.forget(link, entry.connections)  # the passports have the times
+        self._unwinding.update(slots)
+
+    def _unwind(self, slots: list[int], steps: Iterator[None]) -> Iterator[None]:
+        """Do *steps*, with which the part of the former owner of *slots* is over; then they may be attached."""
+        try:
+            yield from steps
+        except Exception as error:
+            self._shared.defects.note("what was parked goes on with what is known of it", error)
+        self._unwinding.difference_update(slots)
+        self._candidates.update(dict.fromkeys(slots))
         self._attach_candidates()
+
+    def _in_steps(self, steps: Iterator[None]) -> None:
+        """Have *steps* done in this and later turns of the loop."""
+        if self._soon is None:
+            _do_all(steps)
+        else:
+            self._shared.work.add_own(
+                Errand(steps, lambda error: self._shared.defects.note("what was parked may wait for long", error))
+            )
 
     def _wait_again(self, requests: list[Request]) -> None:
         """Requests that an owner had and did not begin."""
@@ -342,7 +386,9 @@ class Forwarding:
         process, and what is parked meanwhile has certainly not been delivered."""
         if self._links.get(link.remote) is link and not self._slots.of(link):
             # Every router counts the deaths of an object, also one that had not attached anything there yet.
-            self._read_last_words(self._shards[link.remote])
+            member = self._shards[link.remote]
+            death = self._last_words(member) if self._last_words is not None else None
+            self._in_steps(self._judge(member, death))
         self._give_up(link, died=True)
 
     def _give_up(self, link: OwnerLink, *, died: bool) -> None:
@@ -401,11 +447,17 @@ class Forwarding:
             log.info("%s has gone; none of its slots was attached", member.name)
             return
         log.warning("%s is gone: its %d slots are parked", member.name, len(slots))
-        tick = shared.wheel.tick
+        death = self._last_words(member) if died and self._last_words is not None else None
         for slot in slots:
-            self._slots.park(slot, tick)
-            for entry in shared.objects.in_slot(slot):
-                self._park(entry, link, "the object's process ended", died=True)
+            self._slots.park(slot, shared.wheel.tick)
+        self._unattach(slots, link)
+        self._in_steps(self._unwind(slots, self._ended(slots, member, died, death)))
+
+    def _ended(self, slots: list[int], member: Member, died: bool, death: Death | None) -> Iterator[None]:
+        """What follows from the end of the owner of *slots*, which are parked."""
+        for slot in slots:
+            for entry in self._shared.objects.in_slot(slot):
+                yield from self._park(entry, "the object's process ended", died=True)
             for request in self.requests.sent_of(slot):
                 self._fail(
                     request,
@@ -415,43 +467,36 @@ class Forwarding:
                         "before you send it again",
                     ),
                 )
-        self._drop_holds(link, set(slots))
-        self._candidates.update(dict.fromkeys(slots))
+                yield
+            yield
         if died:
-            self._read_last_words(member)
+            yield from self._judge(member, death)
 
-    def _park(self, entry: ObjectEntry, link: OwnerLink, reason: str, *, died: bool) -> None:
-        """An object of a slot that is parked, which was attached to *link*; its owner has *died*, or let go of it."""
-        entry.belongs_to(None)
-        self._shared.reports.forget(link, entry.connections)  # the passports have the times
+    def _park(self, entry: ObjectEntry, reason: str, *, died: bool) -> Iterator[None]:
+        """An object of a slot that is parked; its owner has *died*, or let go of it."""
         queue = entry.output
         if queue is None:
-            self._end_unmovable(entry, reason, died)
+            yield from self._end_unmovable(entry, reason, died)
         elif _has_actions(queue) or any(
             _is_standard(connection) or connection.owed for connection in entry.connections.values()
         ):
             # What it said before comes first: messages to them, perhaps a 101 that makes one more.
-            queue.append(partial(self._end_unmovable, entry, reason, died))
+            queue.append(lambda: _do_all(self._end_unmovable(entry, reason, died)))
 
-    def _end_unmovable(self, entry: ObjectEntry, reason: str, died: bool) -> None:
+    def _end_unmovable(self, entry: ObjectEntry, reason: str, died: bool) -> Iterator[None]:
         """Close what cannot go on at another owner: the object's sockets that were accepted with ``accept()``, and
         those for which output waited at an owner that has *died*, since what follows would have a gap before it."""
-        connections = entry.connections.values()
-        standard = [connection for connection in connections if _is_standard(connection)]
-        lost = [each for each in connections if died and each.owed and each.writable and not _is_standard(each)]
-        for connection in connections:
-            connection.owed = False
-        self._shared.counters.standard_closed += sum(connection.writable for connection in standard)
-        self._forget_and_close(standard, SERVICE_RESTART, reason)
-        self._shared.counters.output_lost += len(lost)
-        for connection in lost:
-            log.warning("connection %d is closed: output for it was lost, as %s", connection.number, reason)
-            connection.close(SERVICE_RESTART, OUTPUT_LOST)
-
-    def _drop_holds(self, link: OwnerLink, slots: Collection[int]) -> None:
-        gone = [key for key, by in self._held.items() if by is link and slot_of(key) in slots]
-        for object_id in gone:
-            del self._held[object_id]
+        counters = self._shared.counters
+        for connection in list(entry.connections.values()):
+            owed, connection.owed = connection.owed, False
+            if _is_standard(connection):
+                counters.standard_closed += connection.writable
+                self._forget_and_close(connection, SERVICE_RESTART, reason)
+            elif died and owed and connection.writable:
+                counters.output_lost += 1
+                log.warning("connection %d is closed: output for it was lost, as %s", connection.number, reason)
+                connection.close_or_break_off(SERVICE_RESTART, OUTPUT_LOST)
+            yield
 
     # --- attaching ---
 
@@ -478,7 +523,9 @@ class Forwarding:
         while candidates and left > 0:
             slot, _ = candidates.popitem(last=False)
             link = self._links.get(current.owners[slot])
-            if link is None or slot not in self._slots.parked or not self._slots.may_attach(slot, current, tick):
+            if link is None or slot not in self._slots.parked or slot in self._unwinding:
+                continue
+            if not self._slots.may_attach(slot, current, tick):
                 continue
             if link.blocked:
                 self._blocked = True
@@ -497,7 +544,7 @@ class Forwarding:
             attached[owner].append(slot)
             try:
                 for entry in entries:
-                    left -= self._restore(entry, link, poisoned[owner])
+                    left -= 1 + self._restore(entry, link, poisoned[owner])
                 for state in shared.objects.remembered.in_slot(Slot(slot)):
                     link.writer.object_state(state)
                     left -= 1
@@ -535,7 +582,7 @@ class Forwarding:
         """
         counters, writer = self._shared.counters, link.writer
         if self._deaths.refuses_any and self._deaths.refuses(entry.object_id, self._now()):
-            self._refuse(entry)
+            _do_all(self._refuse(entry))
         if poisoned:
             self._drop_poisoned(entry, poisoned)
         entry.belongs_to(link)
@@ -572,10 +619,9 @@ class Forwarding:
             return object_id.hex()
         return f"{entry.namespace}/{entry.name}"
 
-    def _read_last_words(self, member: Member) -> None:
+    def _judge(self, member: Member, death: Death | None) -> Iterator[None]:
         """A shard has died that had slots of ours, or objects that we may hear of: note what was at work."""
         lived_s = self._now() - self._attached_at.pop(member.incarnation, self._now())
-        death = self._last_words(member) if self._last_words is not None else None
         if death is None:
             return
         running = death.running
@@ -606,13 +652,15 @@ class Forwarding:
                 self._fail(request, Unavailable(REFUSED))
             entry = self._shared.objects.get(object_id)
             if entry is not None:
-                self._refuse(entry)
+                yield from self._refuse(entry)
 
-    def _refuse(self, entry: ObjectEntry) -> None:
+    def _refuse(self, entry: ObjectEntry) -> Iterator[None]:
         """Close the sockets of an object that ends shards. It does not hear of that, nor of what they sent: any of
         these events might do it again."""
-        known = [connection for connection in entry.connections.values() if connection.known]
-        self._forget_and_close(known, TRY_AGAIN_LATER, "the object is refused for a while")
+        for connection in list(entry.connections.values()):
+            if connection.known:
+                self._forget_and_close(connection, TRY_AGAIN_LATER, "the object is refused for a while")
+                yield
 
     def _drop_poisoned(self, entry: ObjectEntry, poisoned: Mapping[int, list[int]]) -> None:
         """Close the object's connections with events that must not be sent, and forget these events."""
@@ -630,30 +678,27 @@ class Forwarding:
 
     # --- closing many connections ---
 
-    def _forget_and_close(self, connections: Collection[Connection], code: int, reason: str) -> None:
-        """Close connections whose objects shall not hear of them any more: from now on nobody is given them."""
-        for connection in connections:
-            try:
-                connection.forget_events()
-            except Exception as error:
-                connection.break_off(error)
-        self._close_in_turn(connections, code, reason)
+    def _forget_and_close(self, connection: Connection, code: int, reason: str) -> None:
+        """Close a connection whose object shall not hear of it any more: from now on nobody is given it."""
+        try:
+            connection.forget_events()
+        except Exception as error:
+            connection.break_off(error)
+        self._close_in_turn((connection,), code, reason)
 
     def _close_in_turn(self, connections: Collection[Connection], code: int, reason: str) -> None:
-        """Close connections, some in each turn of the loop: an object may have 32,768, and each Close is a write."""
-        begins = not self._closing
+        """Close connections in steps: an object may have 32,768, and each Close is a write."""
         self._closing.extend((connection, code, reason) for connection in connections)
-        if begins and self._closing:
-            self._close_some()
+        if not self._closes:
+            self._closes = True
+            self._in_steps(self._close_them())
 
-    def _close_some(self) -> None:
-        left = CLOSES_PER_TURN if self._soon is not None else len(self._closing)
-        while self._closing and left > 0:
+    def _close_them(self) -> Iterator[None]:
+        while self._closing:
             connection, code, reason = self._closing.popleft()
-            left -= 1
             connection.close_or_break_off(code, reason)
-        if self._closing and self._soon is not None:
-            self._soon(self._close_some)
+            yield
+        self._closes = False
 
     # --- time ---
 
@@ -666,16 +711,13 @@ class Forwarding:
         self._tally.clear()
         # First who has waited too long: what is tried below may only be tried in vain once more.
         before = shared.wheel.tick - self._parked_ticks
-        for request in self.requests.parked_before(before):
-            self._fail(request, Unavailable("the object cannot be reached at present; try again later"))
-        for slot in [slot for slot, since in self._slots.parked.items() if since < before]:
+        if self.requests.parked:
+            self._in_steps(self._fail_parked(before))
+        late = [slot for slot, since in self._slots.parked.items() if since < before]
+        for slot in late:
             self._slots.parked[slot] = shared.wheel.tick
-            if self._deaths.tried(slot):
-                continue  # an owner is there, and its stage comes
-            for entry in shared.objects.in_slot(slot):
-                self._close_in_turn(
-                    entry.connections.values(), TRY_AGAIN_LATER, "the object cannot be reached at present"
-                )
+        if late:
+            self._in_steps(self._close_parked([slot for slot in late if not self._deaths.tried(slot)]))
         on_trial = self._deaths.look(self._now())
         self._candidates.update(dict.fromkeys(slot for slot in on_trial if slot in self._slots.parked))
         self._candidates.update(dict.fromkeys(self._slots.let_go))  # some may have been in transit for long
@@ -685,6 +727,22 @@ class Forwarding:
             self._candidates.update(dict.fromkeys(self._slots.parked))
             self._attach_candidates()
 
+    def _close_parked(self, slots: list[int]) -> Iterator[None]:
+        """Close connections whose objects have had no owner for too long; where a trial is on, there is one, and its
+        stage comes."""
+        for slot in slots:
+            for entry in self._shared.objects.in_slot(slot) if slot in self._slots.parked else ():
+                for connection in list(entry.connections.values()):
+                    connection.close_or_break_off(TRY_AGAIN_LATER, "the object cannot be reached at present")
+                    yield
+            yield
+
+    def _fail_parked(self, before: int) -> Iterator[None]:
+        """Answer requests that have waited for an owner since before that tick."""
+        for request in self.requests.parked_before(before):
+            self._fail(request, Unavailable("the object cannot be reached at present; try again later"))
+            yield
+
 
 def _is_standard(connection: Connection) -> bool:
     return connection.mode is AcceptMode.STANDARD and connection.known
@@ -693,3 +751,9 @@ def _is_standard(connection: Connection) -> bool:
 def _has_actions(queue: Collection[Broadcast | Callable[[], None]]) -> bool:
     """Whether an object's output queue holds more than messages to clients."""
     return not all(isinstance(item, Broadcast) for item in queue)
+
+
+def _do_all(steps: Iterator[None]) -> None:
+    """Do what is usually done in steps at once."""
+    for _ in steps:
+        pass

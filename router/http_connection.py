@@ -78,6 +78,7 @@ from .shares import Shares, share_of
 from .surroundings import Surroundings
 from .timers import TICK_S, ticks
 from .urls import Address, address, authority, path_of
+from .work import STEPS_AT_ONCE
 
 log = logging.getLogger("roost.router")
 
@@ -198,10 +199,8 @@ class Front:
         self.map = new
         self.namespaces = new.namespaces
         self.has_shards = bool(new.shards)
-        if self.has_shards:
-            waiting, self._waiting = self._waiting, {}
-            for connection in waiting:
-                connection.go_on()
+        if self.has_shards and self._waiting:
+            self.shared.work.add_own(self)
 
     def wait(self, connection: HttpConnection) -> None:
         """Have *connection* called when the first shard has entered the cluster.
@@ -212,6 +211,23 @@ class Front:
         if len(self._waiting) >= MAX_PARKED_REQUESTS:
             raise Unavailable("no shard has entered the cluster yet; try again later")
         self._waiting[connection] = None
+
+    def work(self) -> bool:
+        """The first shard has entered the cluster: let those go on that wait for it, a few at a time."""
+        for _ in range(STEPS_AT_ONCE):
+            if not self._waiting or not self.has_shards:
+                return False
+            connection = next(iter(self._waiting))
+            del self._waiting[connection]
+            try:
+                connection.go_on()
+            except Exception as error:
+                connection.break_off(error)
+        return True
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised by ``work``."""
+        self.shared.defects.note("requests that waited for the first shard wait longer", error)
 
     def make_room(self) -> bool:
         """One connection more comes than there may be: end another that matters less.
@@ -295,27 +311,6 @@ class Front:
             connection.go_on()
         for connection in list(self.open):
             connection.drain()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request comes or waits for its answer, or a client takes one."""
-        return any(connection.has_request or connection.is_taking for connection in self.open)
-
-    def give_up(self) -> int:
-        """Tell clients whose requests are not answered that the router ends before they are.
-
-        Returns:
-            How many there were.
-        """
-        unanswered = [connection for connection in self.open if connection.has_request]
-        for connection in unanswered:
-            connection.give_up()
-        return len(unanswered)
-
-    def abort(self) -> None:
-        """End all connections now."""
-        for connection in list(self.open):
-            connection.abort()
 
 
 class HttpConnection(asyncio.Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from ..common.ids import ObjectId, Slot, slot_of
@@ -137,6 +137,11 @@ class Objects:
             entry.gate = None  # it refers back to the entry: nobody should need the cycle collector
             if not entries:
                 del self._by_slot[entry.slot]
+
+    def of_slot(self, slot: int) -> Collection[ObjectEntry]:
+        """The entries of a slot, for as long as the table does not change."""
+        entries = self._by_slot.get(Slot(slot))
+        return () if entries is None else entries.values()
 
     def in_slot(self, slot: int) -> list[ObjectEntry]:
         """The entries of a slot, safe to change the table by."""

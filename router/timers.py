@@ -15,8 +15,10 @@ from typing import Protocol
 TICK_S = 0.05
 """Seconds between two ticks: how late an item may be called."""
 
-CALLS = 512
-"""Items that are called in one advance, or an eighth of those that are due: some 5 ms, if each writes a ping."""
+CALLS = 128
+"""Items that are called in one advance: some 1 ms, if each writes a ping."""
+CALLS_A_STEP = 16
+"""Items that are called in one step of those that are left over."""
 
 
 class Timed(Protocol):
@@ -37,7 +39,8 @@ def ticks(seconds: float) -> int:
 
 
 class Wheel:
-    """Calls items when their time has come. The shell calls ``advance`` every ``TICK_S``.
+    """Calls items when their time has come. The shell calls ``advance`` every ``TICK_S``; when the wheel ``is_behind``
+    then, a worker among others (``work``) calls the items that are left over.
 
     Args:
         now: Seconds, monotonic.
@@ -47,12 +50,13 @@ class Wheel:
         turns: How often ``advance`` was called. Between two calls there is a whole turn of the loop.
     """
 
-    __slots__ = ("_buckets", "_due", "_start", "tick", "turns")
+    __slots__ = ("_buckets", "_due", "_start", "_target", "tick", "turns")
 
     def __init__(self, now: float) -> None:
         self.tick = 1
         self.turns = 0
         self._start = now - TICK_S
+        self._target = 1
         self._buckets: dict[int, list[Timed]] = {}
         self._due: deque[Timed] = deque()
 
@@ -74,12 +78,29 @@ class Wheel:
     def advance(self, now: float) -> None:
         """Go on to the tick of *now* and call what is due. A late call catches up on all ticks between.
 
-        Of very many items that are due together, as the pings of clients that came together, some are called in the
-        next advances, and the ticks wait for them.
+        Of very many items that are due together, as the pings of clients that came together, some are left over, and
+        the ticks wait for them.
         """
         self.turns += 1
-        target, due = int((now - self._start) / TICK_S), self._due
-        left = max(CALLS, len(due) // 8)
+        self._target = int((now - self._start) / TICK_S)
+        self._call(CALLS)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether items are due that have not been called."""
+        return bool(self._due) or self.tick < self._target
+
+    def work(self) -> bool:
+        """Call the next few of those that are left over; returns whether there are more."""
+        self._call(CALLS_A_STEP)
+        return self.is_behind
+
+    def break_off(self, error: Exception) -> None:
+        """No call raises; what is due stays so."""
+        raise error
+
+    def _call(self, left: int) -> None:
+        due = self._due
         while True:
             while due and left > 0:
                 left -= 1
@@ -88,7 +109,7 @@ class Wheel:
                     item.on_tick(self.tick)
                 except Exception as error:
                     item.break_off(error)  # the others of this tick have their turn
-            if due or self.tick >= target:
+            if due or self.tick >= self._target:
                 break
             self.tick += 1
             due.extend(self._buckets.pop(self.tick, ()))

@@ -6,6 +6,10 @@ and stands in the one queue of all that have something left to do: each turn of 
 ``SLICE_S`` long. So whatever clients send, the loop comes round, and everybody else is served in between. A connection
 whose read holds little, which is nearly every one, never meets the queue.
 
+The router has work of its own that grows with what clients have: a shard's death is looked up for each of its
+connections, a bucket of the timer wheel may hold thousands of them. That is done in steps as well (``Errand``), in a
+queue and a slice beside the clients', so that neither waits for the other.
+
 Connections that cannot go on wait at a ``Gate`` for what they need: their object's mailbox, their shard's link, or the
 windows of all together. Nothing is tried while the gate is shut. When it opens, those who wait go through one after the
 other, as work like any other, until it shuts again: the cost is in proportion to what goes on.
@@ -14,11 +18,17 @@ other, as work like any other, until it shuts again: the cost is in proportion t
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-SLICE_S = 0.001
-"""Seconds of each turn of the loop in which work is done that was left over."""
+SLICE_S = 0.0003
+"""Seconds of each turn of the loop in which clients' work is done that was left over. Whoever sends little waits for
+two or three turns until the answer is back, so a turn should not be much longer than it takes to look at all sockets;
+a turn that does nothing takes a tenth of this."""
+OWN_SLICE_S = 0.001
+"""The same for the router's own work."""
+STEPS_AT_ONCE = 8
+"""Steps of an errand between two looks at the clock: of some 10 µs each."""
 
 
 class Worker(Protocol):
@@ -49,26 +59,34 @@ class Work:
         longest_turn: Seconds of the longest turn of the loop that was seen between two slices, the shell's to reset.
     """
 
-    __slots__ = ("_began", "_now", "_on_work", "_queue", "_queued", "longest_turn")
+    __slots__ = ("_began", "_clients", "_now", "_on_work", "_own", "_queued", "longest_turn")
 
     def __init__(self, on_work: Callable[[], None], now: Callable[[], float]) -> None:
         self._on_work = on_work
         self._now = now
-        self._queue: deque[Worker] = deque()
+        self._clients: deque[Worker] = deque()
+        self._own: deque[Worker] = deque()
         self._queued: set[Worker] = set()
         self._began = 0.0
         self.longest_turn = 0.0
 
     def __len__(self) -> int:
         """How many have work left over."""
-        return len(self._queue)
+        return len(self._queued)
 
     def add(self, worker: Worker) -> None:
-        """*worker* has work left over; fine if it was added before."""
+        """*worker* has work of clients left over; fine if it was added before."""
+        self._add(worker, self._clients)
+
+    def add_own(self, worker: Worker) -> None:
+        """*worker* has work left over that is the router's own; fine if it was added before."""
+        self._add(worker, self._own)
+
+    def _add(self, worker: Worker, queue: deque[Worker]) -> None:
         if worker not in self._queued:
             self._queued.add(worker)
-            self._queue.append(worker)
-            if len(self._queue) == 1:
+            queue.append(worker)
+            if len(self._queued) == 1:
                 self._began = 0.0  # the loop may sleep between the last slice and the next
                 self._on_work()
 
@@ -78,12 +96,20 @@ class Work:
         Returns:
             Whether there is more to do.
         """
-        queue, queued, now = self._queue, self._queued, self._now
-        began = now()
+        began = self._now()
         if self._began:
             self.longest_turn = max(self.longest_turn, began - self._began)
         self._began = began
-        until = began + SLICE_S
+        if self._own:
+            began = self._run(self._own, began + OWN_SLICE_S)
+        if self._clients:
+            self._run(self._clients, began + SLICE_S)
+        return bool(self._queued)
+
+    def _run(self, queue: deque[Worker], until: float) -> float:
+        """Serve the workers of *queue* in turn until the time is *until*; returns what it is then."""
+        queued, now = self._queued, self._now
+        at = until
         while queue:
             # It stays in the queue while it works: what adds it meanwhile is no second place.
             worker, more = queue[0], False
@@ -98,9 +124,33 @@ class Work:
                     queue.append(worker)
                 else:
                     queued.discard(worker)
-            if now() >= until:
+            if (at := now()) >= until:
                 break
-        return bool(queue)
+        return at
+
+
+class Errand:
+    """Work of the router's own that is done in steps, in later turns of the loop.
+
+    Args:
+        steps: Does a step, of some 10 µs, each time that it is asked for the next.
+        on_defect: Called with an error of ours that a step has raised. There are no more steps then.
+    """
+
+    __slots__ = ("_on_defect", "_steps")
+
+    def __init__(self, steps: Iterator[None], on_defect: Callable[[Exception], None]) -> None:
+        self._steps = steps
+        self._on_defect = on_defect
+
+    def work(self) -> bool:
+        """Do the next few steps."""
+        steps, end = self._steps, self
+        return all(next(steps, end) is not end for _ in range(STEPS_AT_ONCE))
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised by a step."""
+        self._on_defect(error)
 
 
 class Waiter(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from websockets.frames import Frame, Opcode
@@ -240,6 +240,7 @@ class World:
     def __init__(self, **bounds: int) -> None:
         self.now = 100.0
         self.exhausted = 0
+        self.on_work: Callable[[], None] = lambda: None
         self.counters = RouterCounters()
         self.wheel = Wheel(self.now)
         self.link = FakeLink()
@@ -256,7 +257,7 @@ class World:
             send_buffer_bytes=4 << 20,
             stall_timeout=600,
             output_of=lambda transport: (transport.confirmed, transport.in_system),
-            on_work=lambda: None,
+            on_work=lambda: self.on_work(),
             now=lambda: self.now,
             **bounds,
         )

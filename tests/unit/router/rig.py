@@ -43,7 +43,7 @@ class Rig:
     """A world whose slots belong to links that the test looks at.
 
     Attributes:
-        soon: What waits for the next turn of the loop, when made with ``turns``.
+        soon: What waits for the next turn of the loop, work that is left over included, when made with ``turns``.
         last_words: What a shard was running when it dies, by incarnation.
     """
 
@@ -60,6 +60,15 @@ class Rig:
             last_words=self._last_words,
         )
         self.output = Output(lambda: None)
+        if turns:
+            self.world.on_work = self._work_soon
+
+    def _work_soon(self) -> None:
+        self.soon.append(self._work)
+
+    def _work(self) -> None:
+        if self.world.shared.work.run():
+            self._work_soon()
 
     def _last_words(self, member: Member) -> Death | None:
         said = self.last_words.get(member.incarnation)

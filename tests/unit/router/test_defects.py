@@ -12,12 +12,10 @@ import pytest
 
 from roost.common.ids import id_from_name
 from roost.common.records import AcceptMode, HttpResponse
-from roost.router import forwarding as forwarding_module
 from roost.router.app import Router
 from roost.router.config import RouterConfig
 from roost.router.connection import Connection
 from roost.router.defects import Defects
-from roost.router.forwarding import CLOSES_PER_TURN
 from roost.router.frames import data_frame
 from roost.router.http_connection import protocol_factory
 from roost.router.request_parser import RequestParser
@@ -207,25 +205,6 @@ def test_a_router_that_retires_goes_on_past_one_that_fails(rig: Rig) -> None:
     assert [each.state for each, _ in (clients[0], clients[2])] == [State.CLOSED_BY_ROUTER] * 2
     assert retirement.step(2.0)
     is_ended(rig, victim, transport)
-
-
-def test_many_connections_are_closed_in_pieces() -> None:
-    rig = Rig(turns=True)
-    rig.take_map(cluster(1, shard(1)))
-    while rig.soon:
-        rig.soon.pop(0)()
-    count = 2 * CLOSES_PER_TURN + 5
-    clients = [rig.connect(mode=AcceptMode.STANDARD) for _ in range(count)]
-    rig.forwarding.shard_died(rig.links[1])
-    closed = []
-    while rig.soon:
-        closed.append(sum(each.state is State.CLOSED_BY_ROUTER for each, _ in clients))
-        rig.soon.pop(0)()
-    closed.append(sum(each.state is State.CLOSED_BY_ROUTER for each, _ in clients))
-    assert {after - before for before, after in zip([0, *closed], closed, strict=False)} <= {CLOSES_PER_TURN, 5, 0}
-    assert closed[-1] == count
-    assert not any(each.known or each.expects_events for each, _ in clients), "nobody is given them meanwhile"
-    assert forwarding_module.CLOSES_PER_TURN == 256
 
 
 def test_a_place_is_logged_with_its_traceback_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -381,7 +381,7 @@ def test_a_hold_of_the_old_owner_goes_with_it(rig: Rig) -> None:
     release(rig, "moved")
     rig.world.run()
     assert [record[0] for record in rig.links[2].take()] == ["restore", "restored", "message"]
-    assert list(rig.forwarding._held) == [id_from_name(NAMESPACE, "stayed")]
+    assert list(rig.forwarding._held.values()) == [{id_from_name(NAMESPACE, "stayed")}]
 
 
 # --- what still waits in output queues ---

@@ -1,0 +1,206 @@
+"""The router's own work that grows with what clients have: it is done in steps, some in each turn of the loop."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from roost.common.limits import SLOTS
+from roost.common.records import AcceptMode
+from roost.router.retirement import Retirement
+from roost.router.states import State
+from roost.router.timers import CALLS, CALLS_A_STEP, Wheel
+from roost.router.work import OWN_SLICE_S, STEPS_AT_ONCE, Errand, Work
+from tests.unit.router.fakes import World, text
+from tests.unit.router.rig import Rig, cluster, shard
+
+LOOK_S = OWN_SLICE_S / 4
+"""Seconds that pass between two looks at the clock."""
+A_TURN = 5 * STEPS_AT_ONCE
+"""Steps of an errand in a turn of such a clock, or a little more than there are."""
+COUNT = 3_000
+
+
+@pytest.fixture
+def rig() -> Rig:
+    """One whose turns are short; all slots are attached."""
+    rig = Rig(turns=True)
+    rig.take_map(cluster(1, shard(1)))
+    while rig.soon:
+        rig.soon.pop(0)()
+    clock = itertools.count()
+    rig.world.shared.work._now = lambda: LOOK_S * next(clock)
+    return rig
+
+
+def turns(rig: Rig, done: Callable[[], int]) -> list[int]:
+    """Let the loop turn until nothing is left to do; by how much *done* grew in each turn."""
+    figures = [done()]
+    while rig.soon:
+        calls, rig.soon[:] = list(rig.soon), []
+        for call in calls:
+            call()
+        figures.append(done())
+    return [after - before for before, after in itertools.pairwise(figures)]
+
+
+def in_state(rig: Rig, *states: State) -> int:
+    return sum(each.state in states for each in rig.world.shared.connections.all())
+
+
+@pytest.mark.parametrize("objects", [1, COUNT])
+def test_sockets_that_end_with_their_shard_are_closed_in_steps(rig: Rig, objects: int) -> None:
+    clients = [rig.connect(f"o{number % objects}", mode=AcceptMode.STANDARD)[0] for number in range(COUNT)]
+    rig.forwarding.shard_died(rig.links[1])
+    assert not any(each.entry.link for each in clients), "nothing more goes to a dead shard"
+    closed = turns(rig, lambda: in_state(rig, State.CLOSED_BY_ROUTER))
+    assert sum(closed) == COUNT
+    assert max(closed) <= A_TURN
+    assert rig.world.counters.standard_closed == COUNT
+
+
+@pytest.mark.parametrize("objects", [1, COUNT])
+def test_what_a_shard_lets_go_of_is_taken_back_in_steps_and_attached_only_then(rig: Rig, objects: int) -> None:
+    clients = [rig.connect(f"o{number % objects}")[0] for number in range(COUNT)]
+    for each in clients:
+        each.data_received(text("again"))
+    rig.take_map(cluster(2, shard(1), shard(2), owners=[2] * SLOTS))
+    rig.links[1].take()
+    rig.forwarding.released(rig.links[1], 2, list(range(SLOTS)))
+    assert not any(each.entry.link for each in clients), "nothing more goes to the old owner"
+    assert rig.links[2].take() == []
+
+    def taken_back() -> int:
+        return sum(event[2] == 0 for each in clients for event in each.window.events.values())
+
+    steps = []
+    while any(each.entry.link is None for each in clients):
+        before = taken_back()
+        calls, rig.soon[:] = list(rig.soon), []
+        for call in calls:
+            call()
+        given = [record[1].connection for record in rig.links[2].take() if record[0] == "restore"]
+        if not given:
+            steps.append(taken_back() - before)
+        else:
+            assert sum(steps) >= COUNT - A_TURN, "nobody is attached before all are taken back"
+    assert max(steps) <= A_TURN
+
+
+def test_requests_that_waited_for_too_long_are_answered_in_steps(rig: Rig) -> None:
+    rig.forwarding.shard_died(rig.links[1])
+    turns(rig, lambda: 0)
+    askers = [rig.ask(f"o{number}")[1] for number in range(1_000)]
+    rig.world.pass_time(31)
+    rig.forwarding.on_second()
+    answered = turns(rig, lambda: sum(len(each.got) for each in askers))
+    assert sum(answered) == len(askers)
+    assert max(answered) <= A_TURN
+
+
+@pytest.mark.parametrize("objects", [1, COUNT])
+def test_clients_whose_objects_cannot_be_reached_are_closed_in_steps(rig: Rig, objects: int) -> None:
+    for number in range(COUNT):
+        rig.connect(f"o{number % objects}")
+    rig.forwarding.shard_died(rig.links[1])
+    turns(rig, lambda: 0)
+    rig.world.shared.ping_after = 1 << 20
+    rig.world.wheel.tick += 10_000
+    rig.forwarding.on_second()
+    closed = turns(rig, lambda: in_state(rig, State.CLOSED_BY_ROUTER))
+    assert sum(closed) == COUNT
+    assert max(closed) <= A_TURN
+
+
+def test_an_error_in_a_step_keeps_nothing_parked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.connect()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(rig.forwarding, "_park", fail)
+    rig.take_map(cluster(2, shard(2)))
+    turns(rig, lambda: 0)
+    assert rig.world.counters.defects == 1
+    assert rig.forwarding.attached == SLOTS
+
+
+def test_items_of_the_wheel_that_are_left_over_are_called_in_steps() -> None:
+    called = []
+
+    class Item:
+        def on_tick(self, tick: int) -> None:
+            called.append(tick)
+
+        def break_off(self, error: Exception) -> None:
+            raise error
+
+    wheel = Wheel(0.0)
+    for _ in range(COUNT):
+        wheel.schedule(Item(), 1)
+    wheel.advance(5.0)
+    assert len(called) == CALLS
+    assert wheel.is_behind
+    steps = 0
+    while wheel.work():
+        steps += 1
+        assert len(called) == CALLS + steps * CALLS_A_STEP
+    assert len(called) == COUNT
+    assert wheel.tick == 100
+    assert not wheel.is_behind
+
+
+def test_a_router_that_retires_closes_no_more_in_a_step_whatever_its_rate() -> None:
+    world = World()
+    for _ in range(COUNT):
+        world.connect()
+    retirement = Retirement(world.shared.connections, 1e6, 0.0)
+    closed = [0]
+    for step in range(1, 100):
+        done = retirement.step(0.05 * step)
+        closed.append(sum(each.state is State.CLOSED_BY_ROUTER for each in world.shared.connections.all()))
+        if done:
+            break
+    assert closed[-1] == COUNT
+    assert max(after - before for before, after in itertools.pairwise(closed)) == 512
+
+
+def test_the_routers_own_work_and_that_of_clients_do_not_wait_for_each_other() -> None:
+    now, log = [0.0], []
+
+    class Worker:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def work(self) -> bool:
+            log.append(self.name)
+            now[0] += 1.0
+            return len(log) < 6
+
+        def break_off(self, error: Exception) -> None:
+            raise error
+
+    work = Work(lambda: None, lambda: now[0])
+    for name in "ab":
+        work.add(Worker(name))
+    work.add_own(Worker("own"))
+    assert len(work) == 3
+    while work.run():
+        pass
+    assert log[:6] == ["own", "a", "own", "b", "own", "a"]
+
+
+def test_an_errand_that_fails_is_over_and_says_so() -> None:
+    errors: list[Exception] = []
+    work = Work(lambda: None, lambda: 0.0)
+
+    def steps() -> Iterator[None]:
+        yield
+        raise RuntimeError("on purpose")
+
+    work.add_own(Errand(steps(), errors.append))
+    assert not work.run()
+    assert [str(error) for error in errors] == ["on purpose"]
+    assert len(work) == 0
