@@ -37,6 +37,8 @@ MAX_HEADER_FIELDS = 256
 """Header fields of a request: each takes memory and time beside its bytes (design)."""
 MAX_LIST_ELEMENTS = 256
 """Elements of the lists in a request's head that the router takes apart, all of them together (design)."""
+MAX_QUERY_FIELDS = 1_024
+"""Fields of a URL's query: objects' code decodes them all, in one turn of its shard (design)."""
 MAX_BODY_BYTES = 10 << 20
 """Bytes of a request's body (design)."""
 MAX_BODIES_IN_FLIGHT_BYTES = 256 << 20

@@ -18,6 +18,7 @@ class RouterCounters(Counters):
     window_bytes: int = gauge("Memory of clients' messages that are not acknowledged", unit="bytes")
     unfinished_bytes: int = gauge("Messages of clients that have begun to come, or wait for their window", unit="bytes")
     body_bytes: int = gauge("Bytes of request bodies held", unit="bytes")
+    ahead_bytes: int = gauge("Bytes that clients have sent ahead of answers", unit="bytes")
     stopped: int = gauge("Connections that are not read because of backpressure")
     send_buffer_bytes: int = gauge(
         "Bytes that wait for clients that do not take their output as fast as it comes", unit="bytes"

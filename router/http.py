@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from ..common import pages
 from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, RoostError
-from ..common.limits import MAX_LIST_ELEMENTS
+from ..common.limits import MAX_LIST_ELEMENTS, MAX_QUERY_FIELDS
 from ..common.records import Headers
 from .urls import check_host, split_target
 
@@ -132,6 +132,7 @@ def examine(
         BadRequest: The head contradicts itself or a rule of RFC 9112.
         BodyTooLarge: The declared body is larger than allowed.
         HeadTooLarge: Its lists have too many elements.
+        Refusal: Its query has too many fields.
         Refusal: An HTTP version, method, transfer coding or expectation that we do not do.
     """
     if version == "0.9":
@@ -140,6 +141,8 @@ def examine(
         raise Refusal(505, f"this server speaks HTTP/1.1 and HTTP/1.0, got HTTP/{version}")
     fields = [(name.lower(), value) for name, value in headers]
     _check_lists(fields)
+    if target.count(b"&") >= MAX_QUERY_FIELDS:
+        raise Refusal(414, f"a URL's query can have at most {MAX_QUERY_FIELDS} fields")
     hosts = _values(fields, b"host")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise BadRequest(f"a request must have one Host header, got {len(hosts)}")

@@ -21,9 +21,13 @@ A connection is always in one phase, and each phase has one deadline::
               is dropped
 
 A connection costs a client next to nothing, so there are bounds. Of ``MAX_HTTP_CONNECTIONS`` that are no WebSockets
-those go first that have nothing at stake (``_GO_FIRST``); of ``MAX_HANDSHAKES_IN_FLIGHT`` those whose head does not
-come, and only then those that an object works on, of an address that has twice as many as the one that comes. Of each
-kind it is the oldest of the address that has most (``shares``). Who has sent nothing takes no place from who has.
+those go first that have nothing at stake (``_GO_FIRST``), of ``MAX_HANDSHAKES_IN_FLIGHT`` those whose head does not
+come; and only then those that an object works on, of an address that has twice as many as the one that comes: objects
+may take as long as they like, and a client may ask as many of them as it likes. Of each kind it is the oldest of the
+address that has most (``shares``). Who has sent nothing takes no place from who has.
+
+What clients send ahead of an answer (behind a request, or behind an upgrade) waits as it came, and is counted:
+``MAX_BEHIND_BYTES`` of a connection, ``MAX_AHEAD_BYTES`` of all together.
 
 A router that drains loses no request. It answers what its clients have sent, says ``Connection: close`` with the last
 answer, and gives those without a request ``DRAIN_IDLE_S`` to send another one. A closed connection may always cross a
@@ -85,16 +89,18 @@ log = logging.getLogger("roost.router")
 MAX_BEHIND_BYTES = 64 << 10
 """Bytes that may wait behind a request that its object has: beyond that the connection ends with the answers to what is
 parsed, and what is not is dropped."""
+MAX_AHEAD_BYTES = 64 << 20
+"""Bytes that all clients together may have sent ahead of answers. For more there is no room: what is behind a request
+is dropped, as above, and an upgrade is refused. Hardly any client sends frames before its 101 (RFC 6455 4.1)."""
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
 DRAIN_IDLE_S = 1.0
 """Seconds that a connection without a request stays open at a router that drains."""
 ENDING = "this router is ending; try again, and another one answers"
-CUT_SHORT = (
-    "this router ended before the object answered: the request may have been carried out, so look before you send it "
-    "again"
-)
+MAY_HAVE_BEEN = "The request may have been carried out, so look before you send it again"
+CUT_SHORT = f"this router ended before the object answered. {MAY_HAVE_BEEN}"
+TOO_MANY_AT_WORK = "too many requests of your address are being answered at present, and others need the room"
 TOO_MANY_HANDSHAKES = f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"
 OWN_PATHS = ("/", "/healthz", "*")
 """Paths that the router answers itself; ``*`` is the server as a whole, about which OPTIONS can ask."""
@@ -115,13 +121,17 @@ class Phase(Enum):
     IDLE = auto()
     CLOGGED = auto()
     LINGERING = auto()
+    OVER = auto()
+    """Ended, or another protocol's: it counts and waits for nothing."""
 
 
 _COMING = frozenset((Phase.HEAD, Phase.BODY))
 _HANDSHAKES = frozenset((Phase.HEAD, Phase.UPGRADE))
 _GO_FIRST = (Phase.FRESH, Phase.LINGERING, Phase.IDLE, Phase.CLOGGED, Phase.HEAD, Phase.BODY)
 """Phases in which a connection may be ended for another that comes, in this order."""
-_SHARED = (*_GO_FIRST, Phase.UPGRADE)
+_AT_WORK = (Phase.WAITING, Phase.BUSY, Phase.UPGRADE)
+"""Phases in which it may be ended for another of an address that has less than half as many of them."""
+_SHARED = (*_GO_FIRST, *_AT_WORK)
 
 
 class Front:
@@ -181,6 +191,7 @@ class Front:
             Phase.IDLE: ticks(config.keep_alive_s),
             Phase.CLOGGED: 0,
             Phase.LINGERING: min(ticks(LINGER_S), shared.stall_timeout),
+            Phase.OVER: 0,
         }
         self._date = b""
         self._date_until = 0
@@ -229,15 +240,15 @@ class Front:
         """*error*, a defect of ours, was raised by ``work``."""
         self.shared.defects.note("requests that waited for the first shard wait longer", error)
 
-    def make_room(self) -> bool:
-        """One connection more comes than there may be: end another that matters less.
+    def make_room(self, address: str | bytes) -> bool:
+        """One connection more comes than there may be, from *address*: end another that matters less.
 
         Returns:
             Whether there was one.
         """
-        return self._make_room(_GO_FIRST)
+        return self._make_room(_GO_FIRST) or self._make_room_at_work(address)
 
-    def make_room_for_descriptor(self) -> bool:
+    def make_room_for_descriptor(self, address: str | bytes) -> bool:
         """Clients hold all descriptors that they may have: end a connection that matters less than the one that comes.
 
         Those that are being told why they are refused do not count for one: who came in their place would stay. But
@@ -248,7 +259,8 @@ class Front:
         """
         if len(self.shares[Phase.LINGERING]) >= TOLD:
             self._make_room((Phase.LINGERING,))
-        return self._make_room(tuple(phase for phase in _GO_FIRST if phase is not Phase.LINGERING))
+        first = tuple(phase for phase in _GO_FIRST if phase is not Phase.LINGERING)
+        return self._make_room(first) or self._make_room_at_work(address)
 
     def _make_room(self, phases: Collection[Phase]) -> bool:
         for phase in phases:
@@ -256,6 +268,14 @@ class Front:
             if victim is not None:
                 self.counters.http_evicted += 1
                 victim.make_room()
+                return True
+        return False
+
+    def _make_room_at_work(self, address: str | bytes) -> bool:
+        """End one that an object works on, of an address that has far more of them than the one that comes."""
+        for phase in _AT_WORK:
+            share = self.shares[phase]
+            if share.largest > 2 * share.size(address) and self._make_room((phase,)):
                 return True
         return False
 
@@ -318,6 +338,7 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_address",
+        "_ahead",
         "_body",
         "_deadline",
         "_delivery",
@@ -353,6 +374,7 @@ class HttpConnection(asyncio.Protocol):
         self._body: Progress | None = None
         self._delivery: Delivery | None = None
         self._ended = False
+        self._ahead = 0
 
     # --- the transport ---
 
@@ -362,11 +384,11 @@ class HttpConnection(asyncio.Protocol):
         counters.http_connections += 1
         front.open.add(self)
         self._address = share_of(transport.get_extra_info("peername"))
-        crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room()
+        crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room(self._address)
         full = counters.http_connections + counters.connections > front.descriptors.for_clients
         if full:
             front.descriptors.refused(front.now())
-            full = not front.make_room_for_descriptor()
+            full = not front.make_room_for_descriptor(self._address)
         self._enter(Phase.FRESH)
         if front.own_host is None:
             host, port = transport.get_extra_info("sockname")[:2]
@@ -423,11 +445,10 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         front.leave(self)
         front.counters.http_connections -= 1
-        self._enter(Phase.BUSY)  # counts and waits for nothing
+        self._enter(Phase.OVER)
         self._release()
-        self._parser.drop()
+        self._drop_input()
         self._parser = front.spent
-        self._rest.clear()
         self._incoming = self._request = self._handshake = None
 
     # --- requests, in turn ---
@@ -448,8 +469,13 @@ class HttpConnection(asyncio.Protocol):
             self._answer_expectation()
             if self._is_over():
                 return
-        if self._incoming is not None and parser.unparsed > MAX_BEHIND_BYTES:
-            parser.cut_behind(self._incoming)
+        if self._incoming is not None and self._phase is not Phase.UPGRADE:
+            too_much = not self._count_ahead(parser.unparsed)
+            if too_much or parser.unparsed > MAX_BEHIND_BYTES:
+                parser.cut_behind(self._incoming)
+                self._count_ahead(0)
+        else:
+            self._count_ahead(len(self._rest))
         self._pause(bool(parser.items) or parser.unparsed > 0 or self._slow is not None)
         if self._may_parse():
             self._front.shared.work.add(self)
@@ -730,17 +756,23 @@ class HttpConnection(asyncio.Protocol):
     def _linger(self) -> None:
         """End our side; drop what still comes until the client has ended its own."""
         assert self._transport is not None
-        self._parser.drop()
+        self._drop_input()
         self._enter(Phase.LINGERING)
         self._pause(False)
         self._transport.write_eof()
 
     def _close(self) -> None:
         assert self._transport is not None
-        self._parser.drop()
+        self._drop_input()
         self._enter(Phase.LINGERING)
         self._front.shares[Phase.LINGERING].remove(self)  # its end is under way
         self._transport.close()
+
+    def _drop_input(self) -> None:
+        """Nothing of what the client has sent will be looked at."""
+        self._parser.drop()
+        self._rest.clear()
+        self._count_ahead(0)
 
     def _close_idle(self) -> None:
         """Close, unless a request has arrived that we have not read yet: the loop may be late."""
@@ -755,6 +787,8 @@ class HttpConnection(asyncio.Protocol):
         phase = self._phase
         if phase is Phase.UPGRADE:
             self._give_up_upgrade(Unavailable(TOO_MANY_HANDSHAKES))
+        elif phase is Phase.WAITING or phase is Phase.BUSY:
+            self._give_up_request()
         elif phase is Phase.HEAD or phase is Phase.BODY:
             self._refuse(Unavailable("too many requests do not arrive whole at present; try again later"))
         elif phase is Phase.FRESH or phase is Phase.IDLE:
@@ -762,6 +796,18 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._front.shares[phase].remove(self)
             self.abort()
+
+    def _give_up_request(self) -> None:
+        """Answer the request that an object works on, and end the connection."""
+        request, incoming = self._request, self._incoming
+        assert incoming is not None
+        incoming.head.keep_alive = False
+        if request is None or request.link is None:
+            self.failed(Unavailable(TOO_MANY_AT_WORK))
+        else:
+            self.failed(Refusal(502, f"{TOO_MANY_AT_WORK}. {MAY_HAVE_BEEN}"))
+        if request is not None:
+            self._front.forwarding.abandon(request)
 
     def drain(self) -> None:
         """The router drains: without a request, wait a little for one."""
@@ -820,8 +866,17 @@ class HttpConnection(asyncio.Protocol):
     def _keep(self, data: bytes) -> None:
         """Keep what the client sends while its upgrade is not answered; not too much of it."""
         self._rest += data
-        if len(self._rest) > MAX_HEAD_BYTES:
+        if not self._count_ahead(len(self._rest)):
+            self._give_up_upgrade(Unavailable("too much was sent ahead of answers at present; try again later"))
+        elif len(self._rest) > MAX_HEAD_BYTES:
             self._pause(True)
+
+    def _count_ahead(self, size: int) -> bool:
+        """The client has sent *size* bytes ahead of an answer; returns whether there is room for those that are new."""
+        counters, more = self._front.counters, size - self._ahead
+        self._ahead = size
+        counters.ahead_bytes = counters.ahead_bytes + more
+        return more <= 0 or counters.ahead_bytes <= MAX_AHEAD_BYTES
 
     def _pause(self, pause: bool) -> None:
         if pause != self._paused and self._transport is not None and not self._transport.is_closing():

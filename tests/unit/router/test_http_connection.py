@@ -554,6 +554,66 @@ def test_when_all_are_at_work_one_more_is_refused(rig: Rig, monkeypatch: pytest.
     assert another.take() == b""
 
 
+def test_requests_of_an_address_that_has_most_are_given_up_for_others(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects may take as long as they like: 8,192 requests of one client locked everybody else out."""
+    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 4)
+    crowd = [rig.client() for _ in range(4)]
+    for client in crowd:
+        client.send(GET)
+    requests = rig.asked()
+    other = rig.client("10.0.0.1")
+    told = crowd[0].take()
+    assert status(told) == 502
+    assert b"may have been carried out" in body(told)
+    assert b"connection: close" in told
+    assert crowd[0].transport.closed
+    crowd[0].protocol.connection_lost(None)
+    assert other.send(GET) == b""
+    (request,) = rig.asked()
+    rig.answer(request)
+    assert status(other.take()) == 200
+    rig.answer(requests[0])  # which nobody waits for
+    rig.answer(requests[1])
+    assert status(crowd[1].take()) == 200
+    assert rig.counters.http_evicted == 1
+
+
+def test_they_are_for_an_address_that_has_far_fewer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 4)
+    busy = [rig.client(address) for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.3")]
+    for client in busy:
+        client.send(GET)
+    assert status(rig.client("10.0.0.1").take()) == 503
+    assert all(client.take() == b"" for client in busy)
+
+
+def test_what_all_send_ahead_of_answers_has_a_bound(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,500 upgrades with 300 kB behind each were 1 GB, which nothing counted."""
+    monkeypatch.setattr(http_connection, "MAX_AHEAD_BYTES", 100_000)
+    first, second, third, behind = (rig.client() for _ in range(4))
+    assert first.send(UPGRADE + bytes(60_000)) == b""
+    assert second.send(UPGRADE) == b""
+    assert second.send(bytes(39_000)) == b""
+    assert rig.counters.ahead_bytes == 99_000
+    third.send(UPGRADE)
+    assert status(third.send(bytes(2_000))) == 503
+    assert third.transport.eof
+    behind.send(GET + GET[:-2] + b"X: " + bytes(b"x" * 10_000))
+    assert rig.counters.ahead_bytes == 99_000, "it is dropped"
+    upgrades = rig.asked()
+    rig.answer(upgrades[-1])
+    assert b"connection: close" in behind.take()
+    rig.receiver.response(accepted(request=upgrades[0].request))
+    assert rig.counters.ahead_bytes == 39_000
+    second.protocol.connection_lost(None)
+    assert rig.counters.ahead_bytes == 0
+    for each in (third, behind):
+        each.protocol.connection_lost(None)
+    assert rig.counters.ahead_bytes == 0
+
+
 def test_a_crowd_from_one_address_goes_before_anybody_else(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 5)
     single = rig.client("10.0.0.1")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from roost.common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, Unavailable
-from roost.common.limits import MAX_HEADER_FIELDS, MAX_LIST_ELEMENTS
+from roost.common.limits import MAX_HEADER_FIELDS, MAX_LIST_ELEMENTS, MAX_QUERY_FIELDS
 from roost.router.bodies import Bodies
 from roost.router.counters import RouterCounters
 from roost.router.request_parser import PIECE_BYTES, PIECES, Incoming, RequestParser
@@ -415,6 +415,14 @@ def test_lists_in_a_head_have_so_many_elements(parser: RequestParser, name: byte
     refused = error(parser)
     assert isinstance(refused, HeadTooLarge)
     assert f"{MAX_LIST_ELEMENTS} list elements" in str(refused)
+
+
+def test_a_query_has_so_many_fields(parser: RequestParser) -> None:
+    """30,000 of them went in, and took 24 ms of a shard's turn when an object's code asked for one."""
+    parser.feed(b"GET /a?" + b"&".join([b"a=%61"] * MAX_QUERY_FIELDS) + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert len(requests(parser)) == 1
+    parser.feed(b"GET /a?" + b"&" * MAX_QUERY_FIELDS + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert error(parser).status == 414
 
 
 def test_a_list_may_be_in_as_many_lines_as_there_may_be_fields(parser: RequestParser) -> None:
