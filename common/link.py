@@ -17,6 +17,7 @@ What they carry, and when, is the business of ``endpoint`` and ``session``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from .endpoint import Endpoint, Link, W
 from .errors import ConfigError, StartupError
 from .ids import Incarnation
 from .records import EventWriter, OutputWriter
-from .run_folder import follow_folders, reachable
+from .run_folder import follow_folders, hidden_path, reachable
 from .session import MAX_MESSAGE_BYTES, sender_of
 from .upkeep import is_file
 
@@ -368,6 +369,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         """The address bound, with the port that the system chose if ``endpoint`` left it open."""
         self.path = Path(endpoint.removeprefix("ipc://"))
         self._socket = socket
+        self._hidden = False
         self._channel = _Channel(loop, socket, self._drain)
         self._strangers = 0  # connections accepted that have not shown to speak ZeroMQ
         self._monitor = _Channel(loop, monitor, self._drain_monitor) if monitor is not None else None
@@ -389,7 +391,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         Raises:
             OSError: It cannot be made now.
         """
-        if self._file is None or self._channel.closed or is_file(self.path, *self._file):
+        if self._file is None or self._channel.closed or self._hidden or is_file(self.path, *self._file):
             return False
         follow_folders()
         try:
@@ -399,6 +401,21 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             raise OSError(error.errno, f"cannot listen at {self.endpoint}: {error}") from error
         self._file = self._bound(self.endpoint)
         return True
+
+    def hide(self) -> None:
+        """Let nobody find the address, from any thread: whoever wants to connect tries again until ``show``. ZeroMQ
+        ends the process when it accepts a connection and no descriptor is left for it."""
+        if self._file is not None and not self._hidden:
+            self._hidden = True
+            with contextlib.suppress(OSError):  # somebody has removed it, which comes to the same
+                os.rename(self.path, hidden_path(self.path))
+
+    def show(self) -> None:
+        """Undo ``hide``."""
+        if self._hidden:
+            with contextlib.suppress(OSError):  # ``restore`` makes it anew
+                os.rename(hidden_path(self.path), self.path)
+            self._hidden = False
 
     def become_copy(self, ending: Callable[..., Any]) -> None:
         """This process was forked off the one whose sockets these are: *ending* is called instead of any use of them,

@@ -94,6 +94,11 @@ def socket_path(run: Path, name: str, incarnation: Incarnation) -> Path:
     return run / f"{name}-{incarnation}.sock"
 
 
+def hidden_path(path: Path) -> Path:
+    """Where a socket lies while nobody is to find it."""
+    return path.with_name(f"{path.name}.hidden")
+
+
 def ipc_endpoint(run: Path, name: str, incarnation: Incarnation) -> str:
     """The ZeroMQ endpoint of the member *name*, as the cluster map has it."""
     return f"ipc://{socket_path(run.resolve(), name, incarnation)}"
@@ -146,7 +151,7 @@ def remove_sockets(run: Path, name: str, keep: Incarnation | None = None) -> Non
 
     Only for whoever holds the name, or knows that nobody does.
     """
-    for path in run.glob(f"{name}-*.sock"):
-        incarnation = path.stem.removeprefix(f"{name}-")
+    for path in (*run.glob(f"{name}-*.sock"), *run.glob(f"{name}-*.sock.hidden")):
+        incarnation = path.name.partition(".sock")[0].removeprefix(f"{name}-")
         if incarnation.isdigit() and incarnation != str(keep):  # not that of one whose name only begins alike
             path.unlink(missing_ok=True)

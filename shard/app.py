@@ -21,6 +21,7 @@ import logging
 import os
 import signal
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,7 @@ from ..common.startup import DEFECT_EXIT_CODE, hold_name, others_serve, raise_de
 from ..common.upkeep import Upkeep
 from .config import ShardConfig
 from .counters import ShardCounters
+from .descriptors import Descriptors
 from .development import debugging, load_or_note
 from .events import LastEvents, RouterEvents
 from .forked import Ending
@@ -78,6 +80,7 @@ class Shard:
         self._second: asyncio.TimerHandle | None = None
         self._heap = Heap(self.counters, self._clock)
         self._upkeep = Upkeep()
+        self._descriptors: Descriptors | None = None
 
     async def serve(self) -> None:
         """Run until told to stop, then drain.
@@ -90,7 +93,7 @@ class Shard:
         config, counters = self._config, self.counters
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        raise_descriptor_limit()
+        descriptor_limit = raise_descriptor_limit()
         offer_to_be_killed()
         limit_memory(config.memory_limit_bytes)
         async with contextlib.AsyncExitStack() as closing:
@@ -116,7 +119,9 @@ class Shard:
             closing.callback(last_words.close)
             self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters, last_words)
             closing.push_async_callback(host.runner.aclose)
-            handover = Handover(config.data / FILE_NAME, directory.cluster_id, me.incarnation, self._handed_over)
+            handover = Handover(
+                config.data / FILE_NAME, directory.cluster_id, me.incarnation, self._handed_over, self._room
+            )
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
             host.on_defect = self._crash
@@ -133,6 +138,8 @@ class Shard:
             )
             acceptor.on_drained = host.runner.go
             closing.push_async_callback(acceptor.aclose)
+            self._descriptors = descriptors = Descriptors(descriptor_limit, acceptor)
+            closing.callback(descriptors.close)
             counter_file = CounterFile(config.run / f"{config.name}.counters", counters)
             closing.callback(counter_file.close)
             counter_file.stands_in = debugging.__bool__
@@ -148,7 +155,7 @@ class Shard:
             self._upkeep = Upkeep(held, counter_file, acceptor, directory=directory)
             self._on_second(collector)
             closing.callback(self._stop_seconds)
-            watchdog = Watchdog(host)
+            watchdog = Watchdog(host, look=descriptors.look)
             closing.callback(watchdog.close)
             enter(directory, me)
             closing.callback(leave, directory, me.incarnation)
@@ -229,7 +236,11 @@ class Shard:
         self._second = self._loop.call_later(1.0, self._on_second, collector)
         collector.on_second()
         self._heap.look(self.counters.events_bytes + self.counters.held_bytes)
-        self._upkeep.look()
+        with self._room():
+            self._upkeep.look()
+
+    def _room(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._descriptors is None else self._descriptors.room()
 
     def _stop_seconds(self) -> None:
         if self._second is not None:

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Handover:
         directory: The directory's file.
         cluster_id: The cluster whose directory it must be.
         incarnation: This shard's.
+        room: Entered for a proposal, which needs descriptors.
         on_done: Called with the slots and the version of the map that holds since.
     """
 
@@ -40,11 +42,13 @@ class Handover:
         cluster_id: int,
         incarnation: Incarnation,
         on_done: Callable[[Collection[Slot], int], None],
+        room: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._path = directory
         self._cluster_id = cluster_id
         self._incarnation = incarnation
         self._on_done = on_done
+        self._room = room
         self._slots: set[Slot] = set()
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
@@ -92,6 +96,10 @@ class Handover:
             return version
 
     def _propose(self, slots: Collection[Slot]) -> int:
+        with self._room():
+            return self._propose_now(slots)
+
+    def _propose_now(self, slots: Collection[Slot]) -> int:
         directory = SqliteDirectory(self._path, create=False, cluster_id=self._cluster_id)
         try:
             return update(directory, partial(handed_over, owner=self._incarnation, slots=slots)).version

@@ -11,7 +11,9 @@ import asyncio
 import logging
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 
 from ..common.limits import BLOCKED_LOOP_REPORT_S
 from .development import debugging
@@ -29,10 +31,14 @@ class Watchdog:
     Args:
         host: Knows what is running.
         limit_s: Seconds that the loop may stand still.
+        look: Called by the thread, ten times a second, with monotonic seconds.
     """
 
-    def __init__(self, host: Host, limit_s: float = BLOCKED_LOOP_REPORT_S) -> None:
+    def __init__(
+        self, host: Host, limit_s: float = BLOCKED_LOOP_REPORT_S, look: Callable[[float], None] | None = None
+    ) -> None:
         self._host = host
+        self._look = look
         self._limit_s = limit_s
         self._beats = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -59,6 +65,8 @@ class Watchdog:
         seen, stood_s, reported = self._beats, 0.0, False
         # Event.wait measures itself: if this thread was held up as well, a late look counts as one step only.
         while not self._ended.wait(BEAT_S):
+            if self._look is not None:
+                self._look(time.monotonic())
             if self._beats != seen or debugging:
                 seen, stood_s, reported = self._beats, 0.0, False
                 continue

@@ -293,6 +293,57 @@ async def test_clients_that_take_all_they_can_keep_no_router_from_its_shards(
     assert said.count("clients hold all 128 connections") == 1, "said once a minute"
 
 
+HOARDER = """
+import os
+HOARD = []
+class Hoarder(DurableObject):
+    async def fetch(self, request):
+        try:
+            while True:
+                HOARD.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            return Response(error.strerror)
+"""
+
+
+async def test_objects_code_that_opens_all_it_can_gets_errors_and_its_shard_goes_on(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeroMQ ends a process that accepts a connection and has no descriptor for it."""
+    app = roost.folder / "app.py"
+    app.write_text(APP.read_text() + HOARDER)
+    words = roost.words
+    monkeypatch.setattr(roost, "words", lambda *given: ["bash", "-c", 'ulimit -n 256; exec "$@"', "x", *words(*given)])
+    await asyncio.to_thread(roost.start, app, "--shards", 2, "--routers", 1)
+    before = pids(roost)
+    async with talking(roost.port, 20):
+        for number in range(8):  # on both shards
+            assert await asyncio.to_thread(roost.get, f"/hoarder/{number}") == 200
+        await asyncio.to_thread(
+            wait_for,
+            "both to say so",
+            lambda: (roost.folder / "stderr").read_text().count("objects' code has all") == 2,
+        )
+        # A router that comes now finds them, and so does one that comes back.
+        scaled = await asyncio.to_thread(roost.command, "scale", "--routers", 2)
+        assert scaled.returncode == 0, scaled.stderr
+        await asyncio.to_thread(
+            wait_for,
+            "its links",
+            lambda: roost.member("router-2")["counters"]["slots_attached"] == SLOTS,
+        )
+        now = pids(roost)
+        assert {name: now[name] for name in before} == before, "nobody has died of it"
+        (roost.run / "shard-1.lock").unlink()
+        await asyncio.to_thread(wait_for, "the lock", (roost.run / "shard-1.lock").exists)
+        # Slots can be handed over.
+        assert (await asyncio.to_thread(roost.command, "scale", "--shards", 3)).returncode == 0
+        assert (await asyncio.to_thread(roost.command, "reload")).returncode == 0
+        assert sum(roost.owned().values()) == SLOTS
+    assert await asyncio.to_thread(roost.end) == 0
+    assert roost.left_behind() == []
+
+
 # --- a full disk ----------------------------------------------------------------------------------------------------
 
 
