@@ -78,9 +78,9 @@ class ObservedConnection(HttpConnection):
             log.info("WebSocket %s opened, %.0f ms", target, 1_000 * (monotonic() - self._asked_at))
             transport.set_protocol(ObservedSocket(connection, target))
 
-    def _refuse(self, error: RequestError, *, head_only: bool = False) -> None:
+    def _refuse(self, error: RequestError) -> None:
         log.info("a request was refused, %d: %s", error.status, error)
-        super()._refuse(error, head_only=head_only)
+        super()._refuse(error)
 
     def _tell(self, status: int, size: int, why: str = "") -> None:
         incoming = self._incoming

@@ -104,6 +104,11 @@ class RequestHead:
     length: int = 0
 
     @property
+    def accept(self) -> list[bytes]:
+        """The values of the Accept headers."""
+        return _values(self.headers, b"accept")
+
+    @property
     def url(self) -> str:
         """The absolute URL as the client asked for it."""
         return f"http://{self.host}{self.target}"
@@ -157,7 +162,7 @@ def examine(
         authority, path = split_target(target.decode("latin-1"))
     if authority is not None and authority != host:
         # The target counts, and whoever handles the request is to see no other host (RFC 9112 3.2.2).
-        check_host(authority)
+        check_host(authority, "the host of the request target")
         host = authority
         fields = [(b"host", host.encode("latin-1")), *(field for field in fields if field[0] != b"host")]
     lengths = _values(fields, b"content-length")
@@ -283,7 +288,7 @@ def declared_length(headers: Headers) -> int | None:
 
 
 def refusal_bytes(
-    error: RequestError, *, date: bytes, keep_alive: bool, head_only: bool = False, head: RequestHead | None = None
+    error: RequestError, *, date: bytes, keep_alive: bool, head_only: bool = False, accept: Iterable[bytes] = ()
 ) -> bytes:
     """The response that tells a client, in a sentence, why its request is refused.
 
@@ -292,8 +297,8 @@ def refusal_bytes(
         date: The present time as HTTP writes it.
         keep_alive: Whether the connection stays open after it.
         head_only: The request was a HEAD.
-        head: The request's head where it is known: a browser gets a page instead of a line of text.
+        accept: The values of the request's Accept headers: a browser gets a page instead of a line of text.
     """
-    content_type, body = pages.refusal(error.status, str(error), _values(head.headers, b"accept") if head else ())
+    content_type, body = pages.refusal(error.status, str(error), accept)
     headers = [content_type, *getattr(error, "headers", ())]
     return response_bytes(error.status, headers, body, date=date, keep_alive=keep_alive, head_only=head_only)

@@ -629,7 +629,7 @@ class HttpConnection(asyncio.Protocol):
             if path_of(head.target) not in OWN_PATHS and self._front.has_shards:
                 self._front.address(head.target)
         except RequestError as error:
-            self._refuse(error, head_only=head.method == "HEAD")
+            self._refuse(error)
         else:
             self._transport.write(CONTINUE)
 
@@ -685,7 +685,7 @@ class HttpConnection(asyncio.Protocol):
         head_only = incoming.head.method == "HEAD"
         self._transport.write(
             refusal_bytes(
-                error, date=self._front.date(), keep_alive=keep_alive, head_only=head_only, head=incoming.head
+                error, date=self._front.date(), keep_alive=keep_alive, head_only=head_only, accept=incoming.head.accept
             )
         )
         waited = self._request is not None
@@ -745,10 +745,16 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._close()
 
-    def _refuse(self, error: RequestError, *, head_only: bool = False) -> None:
-        """Answer what is no whole request, and end the connection."""
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what is no whole request, and end the connection. What has come of it may tell that it is a browser's;
+        of bytes that are no request nothing is known, and the answer is a line of text."""
         assert self._transport is not None
-        self._transport.write(refusal_bytes(error, date=self._front.date(), keep_alive=False, head_only=head_only))
+        parser = self._parser
+        self._transport.write(
+            refusal_bytes(
+                error, date=self._front.date(), keep_alive=False, head_only=parser.is_head, accept=parser.accept
+            )
+        )
         self._linger()
 
     # --- ending ---
@@ -831,10 +837,11 @@ class HttpConnection(asyncio.Protocol):
     def give_up(self) -> None:
         """The router ends: there will be no answer to the request, nor to those that are pipelined behind it."""
         request = self._request
-        self._parser.drop()
         if self._incoming is None:
             self._refuse(Unavailable(ENDING))
-        elif request is None or request.link is None:
+            return
+        self._parser.drop()
+        if request is None or request.link is None:
             self.failed(Unavailable(ENDING))
         else:
             self.failed(Refusal(502, CUT_SHORT))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+from abc import ABC, abstractmethod
 
 from .frames import TRY_AGAIN_LATER, close_frame
 from .links import OwnerLink
@@ -33,8 +34,8 @@ DIRECTLY = -1
 """Instead of the time since when the transport may have something to send: it has nothing."""
 
 
-class Outlet:
-    """What a connection writes to.
+class Outlet(ABC):
+    """What a connection writes to. A connection says what is done when something comes to pass.
 
     Args:
         number: The connection's counter.
@@ -75,21 +76,21 @@ class Outlet:
         self._delivery: Delivery | None = None
         """What the client has to take before it can come to what a deadline is for."""
 
+    @abstractmethod
     def on_tick(self, tick: int) -> None:
         """A time that was waited for has come; among them the deadline, if there is one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def break_off(self, error: Exception) -> None:
         """*error*, a defect of ours, was met for this client: end it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self, code: int, reason: str) -> None:
         """Close for a reason of the router's own, and tell the object."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _link(self) -> OwnerLink | None:
         """The link to the shard that sends to this client."""
-        raise NotImplementedError
 
     def _open(self, transport: Transport) -> None:
         """*transport* leads to the client from now on; something may just have been given to it."""

@@ -109,6 +109,16 @@ class RequestParser:
         """Whether anything has come of another request than those taken."""
         return bool(self.items) or self.unparsed > 0 or self.head_open or self.body_open
 
+    @property
+    def is_head(self) -> bool:
+        """Whether the request that came last, whole or not, is a HEAD."""
+        return bool(self._target) and self._parser is not None and self._parser.get_method() == b"HEAD"
+
+    @property
+    def accept(self) -> list[bytes]:
+        """The values of its Accept headers, as far as they have come."""
+        return [value for name, value in self._headers if name.lower() == b"accept"]
+
     def feed(self, data: bytes) -> None:
         """Take bytes and parse a step of them; look at ``items`` and ``expecting`` afterwards."""
         if self.finished or self._parser is None:

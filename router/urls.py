@@ -51,20 +51,24 @@ def split_target(target: str) -> tuple[str | None, str]:
     return absolute["authority"], rest if rest.startswith("/") else "/" + rest
 
 
-def check_host(host: str) -> None:
+def check_host(host: str, where: str = "the Host header") -> None:
     """Refuse a host that no URL can have: it becomes a part of the URL that the object sees and parses.
 
     A host is a registered name, an IPv4 address or an IPv6 address in brackets, with or without a port (RFC 3986 3.2.2,
     3.2.3). User information has no place in it (RFC 9110 4.2.4), and of an IPv6 address the zone has none.
+
+    Args:
+        host: What the client has said.
+        where: Where it has, for the sentence.
 
     Raises:
         BadRequest: with the host.
     """
     parts = _HOST.fullmatch(host)
     if parts is None or (parts["ipv6"] is not None and not _is_ipv6(parts["ipv6"])):
-        raise BadRequest(f"the Host header must be a host name with an optional port, got {host[:80]!r}")
+        raise BadRequest(f"{where} must be a host name with an optional port, got {host[:80]!r}")
     if parts["port"] and int(parts["port"]) > _MAX_PORT:
-        raise BadRequest(f"the port of the Host header can be at most {_MAX_PORT}, got {host[:80]!r}")
+        raise BadRequest(f"the port of {where} can be at most {_MAX_PORT}, got {host[:80]!r}")
 
 
 def _is_ipv6(text: str) -> bool:

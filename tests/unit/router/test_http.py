@@ -41,7 +41,7 @@ def test_the_host_of_an_absolute_target_counts() -> None:
 
 @pytest.mark.parametrize("target", [b"http://me:secret@h/x", b"http:///x", b"ws://[::1/x", b"http://h:65536/x"])
 def test_an_absolute_target_without_a_proper_host_is_refused(target: bytes) -> None:
-    with pytest.raises(BadRequest, match="Host header"):
+    with pytest.raises(BadRequest, match="the host of the request target"):
         head(HOST, target=target)
 
 
@@ -211,7 +211,7 @@ def test_refusals_tell_why(error: RequestError) -> None:
 
 def test_a_browser_is_refused_with_a_page() -> None:
     browsers = head(HOST, (b"Accept", b"text/html,*/*;q=0.8"))
-    data = refusal_bytes(UnknownNamespace("<b>", ["a"]), date=b"D", keep_alive=False, head=browsers)
+    data = refusal_bytes(UnknownNamespace("<b>", ["a"]), date=b"D", keep_alive=False, accept=browsers.accept)
     assert b"content-type: text/html; charset=utf-8\r\n" in data
     assert b"&lt;b&gt;" in data
     assert b"<b>" not in data

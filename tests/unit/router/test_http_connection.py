@@ -208,6 +208,64 @@ def test_a_browser_is_told_on_a_page_what_is_wrong_and_a_program_in_a_line(rig: 
     assert b"There is no namespace" in data
 
 
+PAGE = b"Accept: text/html\r\n"
+REFUSED_EARLY = {
+    "a Host that is none": (b"GET / HTTP/1.1\r\nHost: a b\r\n" + PAGE + b"\r\n", 400),
+    "no Host": (b"GET / HTTP/1.1\r\n" + PAGE + b"\r\n", 400),
+    "what cannot be expected": (
+        b"GET /chat-room/x HTTP/1.1\r\nHost: h\r\nExpect: more\r\n" + PAGE + b"\r\n",
+        417,
+    ),
+    "a body that is too large": (
+        b"POST /chat-room/lobby HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n" + PAGE + b"\r\n",
+        413,
+    ),
+    "a chunk that is too large": (
+        b"POST /chat-room/lobby HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+        + PAGE
+        + b"\r\n3e9\r\n"
+        + b"x" * 1001,
+        413,
+    ),
+    "a body that is not wanted": (
+        b"POST /nowhere/x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n" + PAGE + b"\r\n",
+        404,
+    ),
+    "a head that is too large": (b"GET / HTTP/1.1\r\nHost: h\r\n" + PAGE + b"X: " + b"x" * 70_000, 431),
+    "a field that is none": (b"GET / HTTP/1.1\r\nHost: h\r\n" + PAGE + b"A: b\r\nc d: e\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED_EARLY)
+def test_a_browser_is_told_on_a_page_also_what_is_wrong_with_a_head(rig: Rig, what: str) -> None:
+    sent, expected = REFUSED_EARLY[what]
+    data = rig.client().send(sent)
+    assert status(data) == expected
+    assert body(data).startswith(b"<!doctype html>")
+    data = rig.client().send(sent.replace(PAGE, b""))
+    assert status(data) == expected
+    assert b"content-type: text/plain" in data
+    if sent.startswith(b"GET"):
+        data = rig.client().send(sent.replace(b"GET", b"HEAD"))
+        assert status(data) == expected
+        assert body(data) == b"", "the answer to a HEAD has no body"
+
+
+def test_what_is_no_request_is_answered_with_a_line(rig: Rig) -> None:
+    data = rig.client().send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\nAccept: text/html\r\n\r\n")
+    assert status(data) == 400
+    assert b"content-type: text/plain" in data
+
+
+def test_a_browser_whose_request_comes_too_slowly_is_told_so_on_a_page(rig: Rig) -> None:
+    client = rig.client()
+    client.send(b"GET / HTTP/1.1\r\nHost: h\r\n" + PAGE + b"X: ")
+    rig.world.pass_time(11)
+    data = client.take()
+    assert status(data) == 408
+    assert body(data).startswith(b"<!doctype html>")
+
+
 def test_a_client_that_leaves_is_not_answered(rig: Rig) -> None:
     client = rig.client()
     client.send(GET)
