@@ -7,6 +7,9 @@ handler's own task (``asyncio.timeout``, cancellation and task groups work as an
 jobs behind it. Thus the next event of an object starts as soon as the handler before it gives up control, and not
 earlier. Each handler runs in a copy of its object's context, every step of it.
 
+What a turn of the loop leaves over waits sorted by object (``crowd``): one object that is sent much does not keep the
+others waiting.
+
 Carriers without jobs **rest**, ready to be used again. Jobs that come from routers are gathered until all that has come
 is read; then carrier after carrier takes them at once, and what they have to say leaves when all have given up control:
 a message that comes alone is answered in the turn of the loop that has read it, and a hundred that came together leave
@@ -26,6 +29,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..common.last_words import EVENT, RUNS, SEQ, LastWords
+from .crowd import Crowd
 from .current import redelivered
 from .jobs import Job
 from .tasks import shut
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
 
 TURN_S = 0.002
 """Seconds after which the runner lets the loop do other work before the next job."""
+CROWDED_TURN_S = 0.001
+"""The same while some objects have more jobs than a turn takes: what others are sent is to be read soon."""
+LEFT_OVER = 32
+"""Jobs that a turn may leave over without their objects having to take turns."""
 MOST_RESTING = 256
 """Carriers that rest, at most: so many handlers that wait at a time need no new tasks. Each takes about 2 kB."""
 MADE_AT_ONCE = 16
@@ -167,6 +175,8 @@ class Runner:
         self._words = None if last_words is None else last_words.words
         self._noted: HostedObject | None = None
         self._queue: deque[Job] = deque()
+        self._crowd = Crowd()
+        self._crowded = self._crowd.jobs
         self._resting: list[_Rest] = []
         self._new: set[asyncio.Task[None]] = set()  # carriers that have not rested yet
         self._called = False  # _carry will be called in the loop's next turn
@@ -180,11 +190,12 @@ class Runner:
 
     def __bool__(self) -> bool:
         """Whether jobs are queued."""
-        return bool(self._queue)
+        return bool(self._queue or self._crowded)
 
     def start(self, job: Job) -> None:
         """Start *job*, behind those started before."""
-        self._queue.append(job)
+        if not self._crowded or not self._crowd.takes(job):
+            self._queue.append(job)
         if not self._called:
             self._call()
 
@@ -201,12 +212,13 @@ class Runner:
     def go(self) -> None:
         """Begin with the jobs that were gathered, now. Not while a task runs."""
         self._gathering = False
-        if self._queue:
+        if self:
             self._context.run(self._carry)
 
     async def aclose(self) -> None:
         """End the carriers that have no handler. No more jobs start, and no last words are noted."""
         self._queue.clear()
+        self._crowded.clear()
         self._last_words = self._words = None
         idle = {rest.carrier for rest in self._resting} | self._new
         for carrier in idle:
@@ -268,23 +280,25 @@ class Runner:
 
     def _carry(self) -> None:
         """Let carriers take the jobs, one carrier after the other: a handler that waits keeps its own."""
-        queue, resting, now = self._queue, self._resting, self._loop.time
+        queue, crowded, resting, now = self._queue, self._crowded, self._resting, self._loop.time
         self._called = False
         if not resting:
-            if queue and not self._new:
-                self._make_carriers(min(len(queue), MADE_AT_ONCE))
+            if self and not self._new:
+                self._make_carriers(min(len(queue) or 1, MADE_AT_ONCE))
             return  # the first of them that rests calls again
-        self._turn_ends = now() + TURN_S
+        self._turn_ends = now() + (CROWDED_TURN_S if crowded else TURN_S)
         self.carrying = True
         try:
-            while queue and resting:
+            while resting and (queue or (crowded and self._crowd.give(queue))):
                 resting.pop().end()
                 if now() >= self._turn_ends:
                     break
         finally:
             self.carrying = False
             self.quiet()
-            if queue:
+            if len(queue) > LEFT_OVER:
+                self._crowd.put(queue)
+            if self:
                 self._call()  # timers and batches have their turn before
             self._on_pause()
 
@@ -298,7 +312,7 @@ class Runner:
     def _gone(self, carrier: asyncio.Task[None]) -> None:
         """*carrier* has ended, before its first step perhaps: somebody may cancel every task that there is."""
         self._new.discard(carrier)
-        if self._queue:
+        if self:
             self._call()
 
     async def _life(self) -> None:
@@ -312,6 +326,7 @@ class Runner:
     @types.coroutine
     def _take_jobs(self) -> Generator[Any, Any, None]:
         queue, resting, on_ended, coroutine_type = self._queue, self._resting, self._on_ended, types.CoroutineType
+        crowded = self._crowded
         now = self._loop.time
         carrier = asyncio.current_task(self._loop)
         assert isinstance(carrier, _Carrier)
@@ -327,7 +342,7 @@ class Runner:
         while True:
             job = activation = context = result = error = None  # nothing is kept alive by a rest
             resting.append(rest)
-            if queue:
+            if queue or crowded:
                 self._call()
             yield rest.begin()
             ended = 0
