@@ -15,9 +15,19 @@ from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPa
 class Witness(DurableObject):
     """Does what it is told and describes its sockets."""
 
+    running = 0
+    """Handlers that wait as they were told."""
+
+    async def wait(self, seconds: str) -> None:
+        self.running += 1
+        await asyncio.sleep(float(seconds))
+        self.running -= 1
+
     async def fetch(self, request: Request) -> Response:
+        if "running" in request.query:
+            return Response.json(self.running)
         if "wait" in request.query:
-            await asyncio.sleep(float(request.query["wait"]))
+            await self.wait(request.query["wait"])
             return Response(f"{request.body.decode()} after {request.query['wait']} s")
         if request.headers.get("upgrade") is None:
             return Response.json(self.truth())
@@ -59,7 +69,7 @@ class Witness(DurableObject):
             ws.close(4000, argument)
             return
         elif command == "sleep":
-            await asyncio.sleep(float(argument))
+            await self.wait(argument)
         ws.send({"done": message, "again": ws.redelivered})
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.raw_client import CLOSE, TEXT, RawClient, frame, request
-from tests.waiting import within
+from tests.waiting import until, within
 
 APP = Path(__file__).with_name("lives_app.py")
 
@@ -111,7 +111,9 @@ async def test_calls_from_a_thread_are_refused(cluster: Cluster) -> None:
 async def test_settings_outlive_memory_sockets_and_shard(cluster: Cluster) -> None:
     (name,) = cluster.names_on("room", "shard-2", 1)
     await asked(cluster, name, "do=settings")
-    await asyncio.sleep(1.5)  # it has no socket, and is forgotten
+    await until(
+        "it to be forgotten, which has no socket", lambda: cluster.counters("shard-2")["settings_remembered"] > 0
+    )
     await asyncio.to_thread(cluster.kill, "shard-2")
     await asyncio.to_thread(cluster.start, "shard", "shard-2")
     assert await within("its answer", asked(cluster, name, "do=timeout"), 20) == ["7000"]

@@ -45,6 +45,12 @@ async def truth(cluster: Cluster, name: str) -> Any:
     return json.loads(answer.body)
 
 
+async def running(cluster: Cluster, name: str, count: int) -> None:
+    """So many handlers of the object wait as they were told."""
+    while json.loads((await request(cluster.port, "GET", f"/witness/{name}?running")).body) < count:
+        pass
+
+
 async def tell(client: ClientConnection, message: str) -> dict[str, Any]:
     """Have the object do something, and return what it says when it has."""
     await client.send(message)
@@ -114,9 +120,9 @@ async def test_handlers_and_requests_that_run_end_first(cluster: Cluster, name: 
     async with connect(cluster.ws(f"/witness/{name}")) as client:
         begun = asyncio.ensure_future(request(cluster.port, "POST", f"/witness/{name}?wait=0.6", body=b"begun"))
         message = asyncio.ensure_future(tell(client, "sleep 0.6"))
-        await asyncio.sleep(0.2)  # both handlers run by now; that they do is not announced
+        await running(cluster, name, 2)
         moved = asyncio.ensure_future(move(cluster, elsewhere(cluster, name)))
-        await asyncio.sleep(0.1)
+        await until("the move to begin", lambda: bool(cluster.map().next_owners))
         late = asyncio.ensure_future(request(cluster.port, "POST", f"/witness/{name}?wait=0.1", body=b"late"))
         assert not (await message)["again"]
         assert (await begun).body == b"begun after 0.6 s"
@@ -131,7 +137,7 @@ async def test_a_handler_that_takes_too_long_runs_again_and_is_told_so(name: str
     with Cluster(APP, routers=1, shards=2, shard=shard) as cluster:
         async with connect(cluster.ws(f"/witness/{name}")) as client:
             answer = asyncio.ensure_future(tell(client, "sleep 1"))
-            await asyncio.sleep(0.2)  # it runs by now
+            await running(cluster, name, 1)
             await move(cluster, elsewhere(cluster, name))
             assert (await answer)["again"]
 

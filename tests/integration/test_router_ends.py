@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 import urllib.request
 from collections import Counter
@@ -83,6 +84,11 @@ async def test_no_request_is_lost_with_a_router_that_ends(number: signal.Signals
         assert min(done["once 200"], done["kept 200"]) > 100
 
 
+def is_closed(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) != 0
+
+
 async def test_a_request_under_way_is_answered_by_a_router_that_retires() -> None:
     with Cluster(APP, routers=1) as cluster:
         router = cluster.processes["router-1"]
@@ -93,7 +99,7 @@ async def test_a_request_under_way_is_answered_by_a_router_that_retires() -> Non
             async with await RawClient.open(cluster.port) as other:
                 await other.request("GET", "/web/x")  # a connection that is kept
                 router.popen.send_signal(signal.SIGUSR1)
-                await asyncio.sleep(0.2)
+                await until("the port to be closed", lambda: is_closed(cluster.port))
                 reply = await other.request("GET", "/web/x?do=open")
                 assert (reply.status, reply.header("connection")) == (200, "close"), "there is no other router"
             assert (await asked).text.startswith("waited")

@@ -21,6 +21,7 @@ from roost.common.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.directory import MapWatch, SqliteDirectory, enter, leave, update
 from roost.common.errors import DirectoryError
 from roost.common.ids import Incarnation, Slot
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -317,7 +318,8 @@ async def test_a_watch_survives_a_directory_that_fails_for_a_while(
     await watch.start()
     whole = other.map().to_json()
     other._db.execute("UPDATE cluster SET map = 'torn'")
-    await asyncio.sleep(0.03)
+    await until("an error", lambda: bool(caplog.records))
+    await asyncio.sleep(0.03)  # it is said once, however often it is tried
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     other._db.execute("UPDATE cluster SET map = ?", (whole,))
     enter(other, join(other))

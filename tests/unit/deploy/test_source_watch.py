@@ -52,6 +52,19 @@ def test_the_folder_of_an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert source_folder("no_such_module_at_all") == tmp_path
 
 
+async def is_watched(folder: Path) -> None:
+    """The watch has told of itself before it is there: this process's inotify descriptors say when it is."""
+
+    def names_it() -> bool:
+        entries = []
+        for path in Path("/proc/self/fdinfo").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                entries.append(path.read_text())
+        return any("inotify wd:" in entry and f" ino:{folder.stat().st_ino:x} " in entry for entry in entries)
+
+    await until("the watch of the folder", names_it)
+
+
 @contextlib.asynccontextmanager
 async def watching(folder: Path, said: list[str], fails: list[Exception]) -> AsyncIterator[list[None]]:
     """Watch; yields the reloads so far."""
@@ -65,7 +78,7 @@ async def watching(folder: Path, said: list[str], fails: list[Exception]) -> Asy
     watch = SourceWatch(app=lambda: str(folder / "main.py"), reload=reload, announce=said.append)
     async with watch.running():
         await until("the watch", lambda: bool(said))
-        await asyncio.sleep(0.1)  # the watch has told of itself before it is there
+        await is_watched(folder)
         yield reloads
 
 
@@ -93,7 +106,7 @@ async def test_a_folder_that_is_replaced_is_watched_on(folder: Path) -> None:
         put_aside(folder)
         put_back(folder)
         await until("a reload", lambda: len(reloads) >= 1)
-        await asyncio.sleep(0.2)
+        await is_watched(folder)
         so_far = len(reloads)
         (folder / "main.py").write_text("3")
         await until("another one", lambda: len(reloads) > so_far)
@@ -105,7 +118,7 @@ async def test_a_folder_that_is_missing_for_a_while_is_waited_for(folder: Path) 
     async with watching(folder, said, []) as reloads:
         put_aside(folder)
         await until("a word", lambda: any("cannot be watched just now" in line for line in said))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # it is said once, however long that takes
         put_back(folder)
         await until("a reload", lambda: len(reloads) >= 1)
     assert len([line for line in said if "cannot be watched just now" in line]) == 1
@@ -117,7 +130,7 @@ async def test_a_reload_that_cannot_begin_is_not_the_end(folder: Path, caplog: p
         (folder / "main.py").write_text("2")
         await until("a word", lambda: "source files cannot be watched just now: not now" in said)
         await until("the next watch", lambda: said[-1].startswith("roost reloads when"))
-        await asyncio.sleep(0.1)
+        await is_watched(folder)
         (folder / "main.py").write_text("3")
         await until("a reload", lambda: len(reloads) >= 1)
 
@@ -140,7 +153,7 @@ async def test_what_is_saved_during_a_reload_overtakes_it_and_is_one_more(folder
     )
     async with watch.running():
         await until("the watch", lambda: bool(said))
-        await asyncio.sleep(0.1)
+        await is_watched(folder)
         (folder / "main.py").write_text("2")
         await until("a reload", lambda: log == ["begins"])
         for number in range(3):
