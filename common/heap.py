@@ -6,7 +6,7 @@ glibc's (elsewhere this module does nothing):
 
 * Buffers of ``MAPPED_BYTES`` and more get pages of their own, which go back in the moment in which they are freed. By
   default glibc moves that limit up to 32 MiB as it sees large buffers freed: then bodies of 10 MiB lie in the heap, and
-  stay (25 of them, given back: 519 MiB were kept, with this 22). The price is some 60 µs a megabyte.
+  stay. The price is some 60 µs a megabyte.
 * What lies in the heap between others goes back when told to (``malloc_trim``). That takes 0.4 to 1 ms for a megabyte,
   and holds everything up. So it is done in portions, soon after so much was freed, and for a tenth of the time at most.
 
@@ -20,8 +20,8 @@ import ctypes
 from .clock import Clock
 from .counters import Counters
 
-MAPPED_BYTES = 512 << 10
-"""Bytes from which on a buffer has pages of its own. Reads of sockets and batches are smaller."""
+MAPPED_BYTES = 256 << 10
+"""Bytes from which on a buffer has pages of its own: full batches and bodies have; what a read brings has not."""
 TOP_BYTES = 1 << 20
 """Bytes that may stay free at the heap's end."""
 ARENAS = 2

@@ -43,6 +43,8 @@ MAX_BODY_BYTES = 10 << 20
 """Bytes of a request's body (design)."""
 MAX_BODIES_IN_FLIGHT_BYTES = 256 << 20
 """Bytes of request bodies a router holds at once (design)."""
+MAX_HEADS_BYTES = 128 << 20
+"""Bytes that requests of a router take beside their bodies, until they are answered, and what came behind them."""
 MAX_HANDSHAKES_IN_FLIGHT = 4_096
 """Requests whose head has begun and is not complete, and upgrades not answered yet, at one router (design)."""
 MAX_HTTP_CONNECTIONS = 8_192

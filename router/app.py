@@ -344,6 +344,7 @@ class Router:
         counters.parked = self._forwarding.requests.parked
         counters.send_buffer_bytes = self._shared.send_buffers.total
         held = counters.window_bytes + counters.unfinished_bytes + counters.body_bytes + counters.send_buffer_bytes
+        held += counters.head_bytes
         self._attempt("giving memory back", lambda: self._heap.look(held))
         if self._retiring and not self._stop.is_set():
             self._attempt("retiring", self._retire_further)

@@ -27,6 +27,7 @@ itself, because a second object per connection between the two would cost memory
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from websockets.frames import Opcode
 
@@ -34,7 +35,7 @@ from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, HttpResponse, Passport
 from .client_frames import ClientError, ClientFrame, ClientFrames, close_of
 from .frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
-from .links import OwnerLink
+from .links import LARGE_BYTES, OwnerLink
 from .objects import ObjectEntry
 from .outlet import Outlet
 from .states import State, Trigger, after
@@ -212,6 +213,15 @@ class Connection(Outlet):
         if protocol.has_news:
             self._look_after(protocol)
 
+    @property
+    def get_buffer(self) -> Callable[[int], memoryview]:
+        """Where the transport reads into."""
+        return self._shared.reads.get_buffer
+
+    def buffer_updated(self, count: int) -> None:
+        """*count* bytes of the client are there."""
+        self.data_received(self._shared.reads.taken(count))
+
     def work(self) -> bool:
         """Take a step of what has come and is not parsed.
 
@@ -337,6 +347,9 @@ class Connection(Outlet):
                     shared.reports.before_event(link, self.number)
                 link.writer.message(self.number, seq, 0, payload, binary)
                 written = True
+                if size > SHORT_TEXT and link.writer.size >= LARGE_BYTES:
+                    link.flush()  # what comes behind meets the link's bounds
+                    shut = link.blocked
         if written:
             link.flush_message()  # type: ignore[union-attr]  # written only with a link
         if answers:
@@ -504,8 +517,10 @@ class Connection(Outlet):
         waits = self._backlog_bytes + protocol.unparsed
         if transport is None:
             self._shared.unfinished.update(self, 0, 0, waits)  # a ghost begins nothing
+            self._shared.fit_reads()
             return
         fits = self._shared.unfinished.update(self, protocol.held, protocol.left, waits)
+        self._shared.fit_reads()
         if not fits and not self._is_crowded:
             self._set_crowded(True)
             transport.pause_reading()

@@ -19,6 +19,9 @@ class RouterCounters(Counters):
     unfinished_bytes: int = gauge("Messages of clients that have begun to come, or wait for their window", unit="bytes")
     body_bytes: int = gauge("Bytes of request bodies held", unit="bytes")
     ahead_bytes: int = gauge("Bytes that clients have sent ahead of answers", unit="bytes")
+    head_bytes: int = gauge(
+        "Memory of requests beside their bodies, and of what has come and is not parsed", unit="bytes"
+    )
     stopped: int = gauge("Connections that are not read because of backpressure")
     send_buffer_bytes: int = gauge(
         "Bytes that wait for clients that do not take their output as fast as it comes", unit="bytes"

@@ -50,6 +50,7 @@ from ..common.errors import BadRequest, RequestError, Unavailable
 from ..common.limits import (
     MAX_HANDSHAKES_IN_FLIGHT,
     MAX_HEAD_BYTES,
+    MAX_HEADS_BYTES,
     MAX_HTTP_CONNECTIONS,
     MAX_PARKED_REQUESTS,
     SLOTS,
@@ -101,6 +102,7 @@ ENDING = "this router is ending; try again, and another one answers"
 MAY_HAVE_BEEN = "The request may have been carried out, so look before you send it again"
 CUT_SHORT = f"this router ended before the object answered. {MAY_HAVE_BEEN}"
 TOO_MANY_AT_WORK = "too many requests of your address are being answered at present, and others need the room"
+TOO_MUCH = "requests take too much of this router's memory at present; try again later"
 TOO_MANY_HANDSHAKES = f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"
 OWN_PATHS = ("/", "/healthz", "*")
 """Paths that the router answers itself; ``*`` is the server as a whole, about which OPTIONS can ask."""
@@ -246,7 +248,7 @@ class Front:
         Returns:
             Whether there was one.
         """
-        return self._make_room(_GO_FIRST) or self._make_room_at_work(address)
+        return self._make_room(_GO_FIRST) or self.make_room_at_work(address)
 
     def make_room_for_descriptor(self, address: str | bytes) -> bool:
         """Clients hold all descriptors that they may have: end a connection that matters less than the one that comes.
@@ -260,7 +262,7 @@ class Front:
         if len(self.shares[Phase.LINGERING]) >= TOLD:
             self._make_room((Phase.LINGERING,))
         first = tuple(phase for phase in _GO_FIRST if phase is not Phase.LINGERING)
-        return self._make_room(first) or self._make_room_at_work(address)
+        return self._make_room(first) or self.make_room_at_work(address)
 
     def _make_room(self, phases: Collection[Phase]) -> bool:
         for phase in phases:
@@ -271,8 +273,12 @@ class Front:
                 return True
         return False
 
-    def _make_room_at_work(self, address: str | bytes) -> bool:
-        """End one that an object works on, of an address that has far more of them than the one that comes."""
+    def make_room_at_work(self, address: str | bytes) -> bool:
+        """End one that an object works on, of an address that has far more of them than the one that comes.
+
+        Returns:
+            Whether there was one.
+        """
         for phase in _AT_WORK:
             share = self.shares[phase]
             if share.largest > 2 * share.size(address) and self._make_room((phase,)):
@@ -295,6 +301,13 @@ class Front:
             raise Unavailable(TOO_MANY_HANDSHAKES)
         self.counters.http_evicted += 1
         victim.make_room()
+
+    def relieve(self, latest: HttpConnection) -> None:
+        """Requests take too much memory: heads that do not come whole go first, then what *latest* has sent."""
+        while self.counters.head_bytes > MAX_HEADS_BYTES:
+            if not (self._make_room((Phase.HEAD,)) or self.make_room_at_work(latest.address)):
+                latest.give_way()
+                return
 
     def leave(self, connection: HttpConnection) -> None:
         """*connection* has ended or become a WebSocket."""
@@ -333,11 +346,14 @@ class Front:
             connection.drain()
 
 
-class HttpConnection(asyncio.Protocol):
-    """One client's HTTP. Made by the listener for each TCP connection."""
+class HttpConnection(asyncio.BufferedProtocol):
+    """One client's HTTP. Made by the listener for each TCP connection.
+
+    Attributes:
+        address: What it counts for among those that there may be too many of (``shares``).
+    """
 
     __slots__ = (
-        "_address",
         "_ahead",
         "_body",
         "_deadline",
@@ -347,6 +363,7 @@ class HttpConnection(asyncio.Protocol):
         "_front",
         "_handshake",
         "_incoming",
+        "_memory",
         "_parser",
         "_paused",
         "_phase",
@@ -354,11 +371,12 @@ class HttpConnection(asyncio.Protocol):
         "_rest",
         "_slow",
         "_transport",
+        "address",
     )
 
     def __init__(self, front: Front) -> None:
         self._front = front
-        self._address: str | bytes = ""
+        self.address: str | bytes = ""
         self._transport: asyncio.Transport | None = None
         self._parser = front.new_parser()
         self._parser.on_evicted = self._evicted
@@ -375,6 +393,7 @@ class HttpConnection(asyncio.Protocol):
         self._delivery: Delivery | None = None
         self._ended = False
         self._ahead = 0
+        self._memory = 0
 
     # --- the transport ---
 
@@ -383,12 +402,12 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are like it, but do not inherit from it
         counters.http_connections += 1
         front.open.add(self)
-        self._address = share_of(transport.get_extra_info("peername"))
-        crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room(self._address)
+        self.address = share_of(transport.get_extra_info("peername"))
+        crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room(self.address)
         full = counters.http_connections + counters.connections > front.descriptors.for_clients
         if full:
             front.descriptors.refused(front.now())
-            full = not front.make_room_for_descriptor(self._address)
+            full = not front.make_room_for_descriptor(self.address)
         self._enter(Phase.FRESH)
         if front.own_host is None:
             host, port = transport.get_extra_info("sockname")[:2]
@@ -399,14 +418,24 @@ class HttpConnection(asyncio.Protocol):
         elif crowded:
             self._refuse(Unavailable(f"{MAX_HTTP_CONNECTIONS} requests are being answered already; try again later"))
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._front.shared.reads.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._front.shared.reads.taken(nbytes))
+
     def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
         if self._phase is Phase.LINGERING:
             return
         if self._phase is Phase.UPGRADE:
             self._keep(data)
-            return
-        self._parser.feed(data)
-        self._serve()
+        else:
+            self._parser.feed(data)
+            self._serve()
+        self._count()
+        if self._front.counters.head_bytes > MAX_HEADS_BYTES:
+            self._front.relieve(self)
 
     def eof_received(self) -> bool:
         if self._incoming is not None and self._phase is not Phase.UPGRADE:
@@ -450,6 +479,7 @@ class HttpConnection(asyncio.Protocol):
         self._drop_input()
         self._parser = front.spent
         self._incoming = self._request = self._handshake = None
+        self._count()
 
     # --- requests, in turn ---
 
@@ -494,7 +524,37 @@ class HttpConnection(asyncio.Protocol):
             return False
         self._parser.go_on()
         self._serve()
+        self._count()
+        if self._front.counters.head_bytes > MAX_HEADS_BYTES:
+            self._front.relieve(self)
         return self._may_parse()
+
+    def _count(self) -> None:
+        """Count what it holds beside bodies."""
+        memory = 0
+        if self._transport is not None:
+            incoming = self._incoming
+            memory = self._parser.memory + (0 if incoming is None else incoming.memory)
+            if self._ahead and not self._rest:
+                memory -= self._ahead  # of its parser's: it has a bound of its own
+        if memory != self._memory:
+            counters = self._front.counters
+            counters.head_bytes = counters.head_bytes + memory - self._memory
+            self._memory = memory
+            self._front.shared.fit_reads()
+
+    def give_way(self) -> None:
+        """Requests take too much memory, and nobody else can make room: take no more of this client."""
+        if self._transport is None or self._is_over():
+            return
+        if self._phase is Phase.UPGRADE:
+            self._give_up_upgrade(Unavailable(TOO_MUCH))
+        elif self._incoming is None:
+            self._refuse(Unavailable(TOO_MUCH))
+        else:
+            self._parser.cut_behind(self._incoming)
+            self._count_ahead(0)
+            self._count()
 
     def _is_over(self) -> bool:
         return self._phase is Phase.LINGERING
@@ -518,7 +578,7 @@ class HttpConnection(asyncio.Protocol):
         """A head has begun and is not complete."""
         if self._phase is not Phase.HEAD:
             try:
-                self._front.make_room_for_handshake(self._address)
+                self._front.make_room_for_handshake(self.address)
             except Unavailable as error:
                 self._refuse(error)
             else:
@@ -562,6 +622,8 @@ class HttpConnection(asyncio.Protocol):
                 self._enter(Phase.WAITING)
                 return
             target = front.address(head.target)
+            if front.counters.head_bytes > MAX_HEADS_BYTES and not front.make_room_at_work(self.address):
+                raise Unavailable(TOO_MUCH)
             if head.wants_websocket:
                 self._handshake = handshake.begin(
                     head,
@@ -570,7 +632,7 @@ class HttpConnection(asyncio.Protocol):
                     compression=front.config.compression,
                 )
                 if self._phase is not Phase.HEAD:
-                    front.make_room_for_handshake(self._address)
+                    front.make_room_for_handshake(self.address)
             self._request = front.forwarding.ask(
                 self,
                 namespace=target.namespace,
@@ -905,8 +967,9 @@ class HttpConnection(asyncio.Protocol):
         if self._phase in shares:
             shares[self._phase].remove(self)
         if phase in shares:
-            shares[phase].add(self, self._address)
+            shares[phase].add(self, self.address)
         self._phase = phase
+        self._count()
         if phase is Phase.BODY:
             self._body = Progress(self._parser.body_size, front.shared.wheel.tick)
         elif phase is Phase.LINGERING:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..common.ids import Incarnation
+from ..common.limits import MAX_BATCH_BYTES
 from ..common.records import EventWriter
+
+LARGE_BYTES = 4 * MAX_BATCH_BYTES
+"""Bytes of a link's writer from which on nobody waits for the end of the turn: ``flush``."""
 
 
 class OwnerLink(Protocol):
@@ -28,6 +32,10 @@ class OwnerLink(Protocol):
 
     def flush_soon(self) -> None:
         """Send what was written at the end of this loop turn."""
+        ...
+
+    def flush(self) -> None:
+        """Send what was written now. For what is large: what comes behind meets the link's bounds then."""
         ...
 
     def flush_message(self) -> None:

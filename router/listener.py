@@ -78,7 +78,7 @@ class Listener:
         """Whether it listens at addresses that its host does not name."""
         return any(bound.getsockname()[0] in (ANY_IPV4, ANY_IPV6) for bound in self._sockets)
 
-    async def start(self, protocol_factory: Callable[[], asyncio.Protocol]) -> None:
+    async def start(self, protocol_factory: Callable[[], asyncio.BaseProtocol]) -> None:
         """Accept connections from now on.
 
         Raises:

@@ -16,7 +16,7 @@ from ..common.errors import RequestError, Unavailable
 from ..common.ids import ObjectId, Slot, slot_of
 from ..common.limits import MAX_PARKED_REQUESTS
 from ..common.records import HttpRequest, HttpResponse
-from .links import OwnerLink
+from .links import LARGE_BYTES, OwnerLink
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -120,7 +120,10 @@ class Requests:
         self._sent_of_slot.setdefault(request.slot, {})[number] = request
         request.link = link
         link.writer.request(request.record)
-        link.flush_soon()
+        if link.writer.size >= LARGE_BYTES:
+            link.flush()  # or a hundred bodies might be there three times before anybody notices that it is too much
+        else:
+            link.flush_soon()
 
     def take(self, number: int, link: OwnerLink) -> Request | None:
         """The request that a response from *link* answers, which is then forgotten; ``None`` if it sent none such."""

@@ -13,6 +13,7 @@ from .connections import Connections
 from .counters import RouterCounters
 from .defects import Defects
 from .objects import Objects
+from .reads import Reads
 from .send_buffers import SendBuffers
 from .tcp import output_of
 from .timers import TICK_S, Wheel
@@ -64,6 +65,7 @@ class Surroundings:
     Attributes:
         defects: Where errors of our own code are counted and logged.
         least_progress: Bytes that a client must take, or send of a body, in *stall_timeout*.
+        reads: How much one read of a client's socket may bring.
         send_buffers: What waits for slow clients.
         unfinished: Messages that have begun to come.
         are_full: The bound of all windows has stopped somebody, who is to go on.
@@ -87,6 +89,7 @@ class Surroundings:
         "output_of",
         "ping_after",
         "ping_timeout",
+        "reads",
         "reports",
         "send_buffers",
         "stall_timeout",
@@ -139,6 +142,7 @@ class Surroundings:
             output_of=output_of,
         )
         self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)
+        self.reads = Reads(all_windows_bytes // 32)
         self._windows_bound = bound = all_windows_bytes - all_windows_bytes // 4
         self.windows_half = half = bound // 2
         self.are_full = False
@@ -160,6 +164,14 @@ class Surroundings:
             self.are_full = True
             return 0
         return max(1, min(WINDOW_BYTES, self.windows_half // (counters.connections or 1)))
+
+    def fit_reads(self) -> None:
+        """What was read and waits has changed."""
+        counters = self.counters
+        self.reads.fit(
+            counters.unfinished_bytes + counters.head_bytes + counters.ahead_bytes,
+            counters.connections + counters.http_connections,
+        )
 
     def relieved(self) -> None:
         """Windows have got room. If their bound had stopped everybody, and half of it is free, all may go on."""

@@ -85,8 +85,8 @@ class Unfinished:
 
     @property
     def small_bytes(self) -> int:
-        """What each client may hold in any case: all together half as much as the bound."""
-        return min(SMALL_BYTES, self._limit // 2 // (self._counters.connections or 1))
+        """What each client may hold in any case: all together a quarter of the bound."""
+        return min(SMALL_BYTES, self._limit // 4 // (self._counters.connections or 1))
 
     def update(self, holder: Holder, held: int, left: int, queued: int = 0) -> bool:
         """What *holder* has of its message.

@@ -139,7 +139,7 @@ class FakeLink:
         assert not self.closed
         self.flushes += 1
 
-    flush_message = flush_soon
+    flush = flush_message = flush_soon
 
     def close(self) -> None:
         self.closed = True

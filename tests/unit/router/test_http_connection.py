@@ -1209,3 +1209,42 @@ def test_who_says_nothing_goes_for_who_comes_when_descriptors_are_few(rig: Rig) 
     assert status(late.take()) == 200
     assert not silent[1].transport.closed
     assert rig.counters.turned_away == 0
+
+
+# --- what requests take beside their bodies ---
+
+FIELDS = b"".join(b"x%d: %s\r\n" % (number, b"v" * 40) for number in range(100))
+
+
+def test_heads_that_do_not_come_whole_go_when_all_take_too_much(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HEADS_BYTES", 400_000)
+    honest = rig.client("192.0.2.1")
+    honest.send(GET[:20])
+    crowd = [rig.client("192.0.2.2") for _ in range(20)]
+    for client in crowd:
+        client.send(GET[:-2] + FIELDS)
+        assert rig.counters.head_bytes <= 400_000
+    gone = [client for client in crowd if client.transport.eof]
+    assert 10 < len(gone) < 20
+    assert gone == crowd[: len(gone)], "the oldest of the address that has most"
+    assert rig.counters.http_evicted == len(gone)
+    honest.send(GET[20:])
+    assert len(rig.asked()) == 1
+    for client in (honest, *crowd):
+        client.protocol.connection_lost(None)
+    assert rig.counters.head_bytes == 0
+
+
+def test_requests_that_objects_work_on_count_until_they_are_answered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MAX_HEADS_BYTES", 400_000)
+    answers = [rig.client().send(GET[:-2] + FIELDS + b"\r\n") for _ in range(12)]
+    asked = rig.asked()
+    assert 5 < len(asked) < 12
+    assert [status(answer) for answer in answers if answer] == [503] * (12 - len(asked))
+    other = rig.client("192.0.2.3")
+    assert other.send(GET) == b"", "an address that has far fewer is served in place of one that has most"
+    (request,) = rig.asked()
+    for each in (*asked, request):
+        rig.answer(each)
+    assert status(other.take()) == 200
+    assert rig.counters.head_bytes == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
+import tracemalloc
 
 import pytest
 
@@ -439,3 +441,24 @@ def test_who_only_talks_of_other_protocols_is_served(parser: RequestParser, size
     for at in range(0, len(data), size):
         parser.feed(data[at : at + size])
     assert [made.head.target for made in requests(parser)] == ["/RTSP/1.0", "/a"]
+
+
+def test_a_request_takes_no_more_than_it_counts_with() -> None:
+    """Here; at its shard it takes about as much again."""
+    head = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"".join(b"x%d: v%d\r\n" % (n, n) for n in range(200))
+    for data in (head, head + b"\r\n", head + b"\r\n" + head):
+        gc.collect()
+        tracemalloc.start()
+        try:
+            parsers = []
+            for _ in range(50):
+                parser = large_parser()
+                parser.feed(data)
+                while parser.unparsed and not parser.items:
+                    parser.go_on()
+                parsers.append(parser)
+            took, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        counted = sum(parser.memory for parser in parsers)
+        assert took < counted < 4 * took

@@ -143,11 +143,12 @@ def test_a_little_is_everybodys() -> None:
     rig = Rig()
     for _ in range(4):
         rig.client().send(150_000)
-    small = rig.client(SMALL_BYTES)
-    small.send(SMALL_BYTES - 1)
+    little = rig.account.small_bytes
+    small = rig.client(little)
+    small.send(little - 1)
     assert small.reads
     crowd = Rig(connections=10_000)
-    assert crowd.account.small_bytes == 50
+    assert crowd.account.small_bytes == 25
     assert Rig(connections=0).account.small_bytes == SMALL_BYTES
 
 
