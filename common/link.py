@@ -200,6 +200,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
         counters: Where batches and garbage are counted.
         on_failed: Called soon after a link was given up, with the reason. The link is closed already.
+        has_room: Whether batches may be received now; asked before each, and again in the next turn when not.
     """
 
     waits_for_maps = False
@@ -214,6 +215,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         on_group: Callable[[Link[EventWriter], bytes], None],
         counters: Counters,
         on_failed: Callable[[Link[EventWriter], Exception], None] | None = None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(
             loop=loop,
@@ -224,6 +226,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
             counters=counters,
             on_failed=on_failed,
         )
+        self._has_room = has_room
         self._channels: dict[Link[EventWriter], _Channel] = {}
 
     def connect(self, remote: Incarnation, endpoint: str) -> Link[EventWriter]:
@@ -277,6 +280,8 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         more = True
         try:
             for _ in range(DRAIN_BATCHES):
+                if not self._has_room():
+                    break
                 self._deliver(link, recv(_NOBLOCK), now)
                 if channel.closed:
                     return False

@@ -180,6 +180,7 @@ class Router:
                 on_group=self._group,
                 counters=self.counters,
                 on_failed=self._link_failed,
+                has_room=lambda: not self._output.is_full,
             )
             closing.push_async_callback(self._dialer.aclose)
             closing.callback(self._deaths.close)

@@ -27,7 +27,10 @@ class ObjectEntry:
         name: Its name.
         slot: Its slot.
         link: The link to its owner; ``None`` while it is parked.
-        held: Its mailbox is full: nothing new is sent to it.
+        is_full: Its mailbox is full.
+        is_behind: Much of its output waits to be written here: until some of that is, its clients may not cause more.
+        held: Nothing new is sent to it: it is one of both.
+        pending_writes: Writes of its output that wait.
         connections: Its connections at this router by counter, ghosts and handshakes included.
         state: What it has set for all its sockets, as last told.
         auto_request: Request of its automatic response, ``None`` without one.
@@ -42,11 +45,14 @@ class ObjectEntry:
         "connections",
         "gate",
         "held",
+        "is_behind",
+        "is_full",
         "link",
         "name",
         "namespace",
         "object_id",
         "output",
+        "pending_writes",
         "slot",
         "state",
     )
@@ -59,7 +65,9 @@ class ObjectEntry:
         self.name = name
         self.slot: Slot = slot_of(object_id)
         self.link = link
-        self.held = held
+        self.held = self.is_full = held
+        self.is_behind = False
+        self.pending_writes = 0
         self.connections: dict[int, Connection] = {}
         self.state: ObjectState | None = None
         self.auto_request: bytes | None = None
@@ -68,18 +76,26 @@ class ObjectEntry:
         self.gate: Gate | None = None
 
     def is_shut(self) -> bool:
-        """Whether nothing new is sent to it now: its mailbox is full, or the link to its owner."""
+        """Whether nothing new is sent to it now, because of itself or of the link to its owner."""
         return self.held or (self.link is not None and self.link.blocked)
 
     def belongs_to(self, link: OwnerLink | None) -> None:
         """It has another owner, or (``None``) is parked. What its connections waited for may have passed."""
-        self.link, self.held = link, False
-        if self.gate is not None:
-            self.gate.open()
+        self.link = link
+        self.hold(False)
 
     def hold(self, held: bool) -> None:
         """Its mailbox is full, or half empty again."""
-        self.held = held
+        self.is_full = held
+        self._look()
+
+    def fall_behind(self, is_behind: bool) -> None:
+        """Much of its output waits, or not so much any more."""
+        self.is_behind = is_behind
+        self._look()
+
+    def _look(self) -> None:
+        self.held = self.is_full or self.is_behind
         if self.gate is not None:
             self.gate.open()
 

@@ -5,6 +5,13 @@ system takes for all of it, about 10 µs a connection, so it is written in piece
 other work. While an object has such work pending, everything else of it queues behind (further messages, closes,
 answers to handshakes), so that nothing overtakes; other objects write past it and take turns with it.
 
+A room of 1,500 makes 1,500 writes of each message that one of its clients sends, and they all may talk: 15 ms of work
+for 20 bytes. So what waits is bounded where it comes from. An object that has ``OBJECT_WRITES`` waiting takes no more
+of its clients' messages until half of that is written (``ObjectEntry.fall_behind``). What its shard has had before, and
+what clients at other routers send, still comes: it waits as a record, in which a target has four bytes. When all
+objects have ``MAX_PENDING_BYTES`` of these, the links are not read until there is room (``is_full``); their other ends
+then run into bounds of their own. Nothing is written out of turn to make room: that held the loop for half a minute.
+
 ``Output`` is driven by its shell: ``on_work`` asks for a call of ``run`` in the next loop turn.
 """
 
@@ -30,8 +37,13 @@ WRITES_PER_TURN = 192
 """Writes before the loop gets its turn: about 2 ms (10 µs each)."""
 BYTES_PER_WRITE = 16 << 10
 """A larger frame counts as several writes, one for each of these."""
-MAX_PENDING_WRITES = 1 << 18
-"""Writes that may wait, of all objects together: 2 or 3 seconds' work, and with it the memory of the queues."""
+OBJECT_WRITES = 1 << 14
+"""Writes of one object that may wait until its clients here are not read: 0.2 seconds' work."""
+MAX_PENDING_BYTES = 64 << 20
+"""Memory of what waits, of all objects together."""
+BROADCAST_BYTES = 512
+"""What a broadcast takes beside its message and its targets."""
+TARGET_BYTES = 4
 
 
 class Frames:
@@ -64,9 +76,14 @@ class Broadcast:
         targets: The connections' counters.
         lookup: Finds a connection that is still there.
         counters: Where what is written is counted: a target that is gone, or closed, is not.
+
+    Attributes:
+        cost: Writes that one of its writes counts for.
+        writes_left: Writes that are still to be done, each counted at its cost.
+        memory: Bytes that it takes until then.
     """
 
-    __slots__ = ("_counters", "_frames", "_left", "_lookup", "cost", "writes_left")
+    __slots__ = ("_counters", "_frames", "_left", "_lookup", "cost", "memory", "writes_left")
 
     def __init__(
         self,
@@ -81,6 +98,7 @@ class Broadcast:
         self._lookup = lookup
         self.cost = 1 + len(frames.plain) // BYTES_PER_WRITE
         self.writes_left = len(targets) * self.cost
+        self.memory = BROADCAST_BYTES + len(frames.plain) + TARGET_BYTES * len(targets)
 
     def write(self, budget: int) -> int:
         """Write to the next targets; to at least one.
@@ -115,26 +133,28 @@ class Output:
             and again as long as that returns true.
 
     Attributes:
-        pending_writes: Writes that wait, all objects together.
+        pending_bytes: Memory of what waits, all objects together.
     """
 
-    __slots__ = ("_active", "_on_work", "pending_writes")
+    __slots__ = ("_active", "_on_work", "pending_bytes")
 
     def __init__(self, on_work: Callable[[], None]) -> None:
         self._active: deque[ObjectEntry] = deque()
         self._on_work = on_work
-        self.pending_writes = 0
+        self.pending_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should come at present."""
+        return self.pending_bytes >= MAX_PENDING_BYTES
 
     def broadcast(self, entry: ObjectEntry, broadcast: Broadcast) -> None:
-        """Write a message to many of the object's connections, after all that it has pending.
-
-        When too much waits, some of it is written before this returns: the link is not read meanwhile, so its other
-        end runs into its own bounds and makes the object that sends so much wait.
-        """
-        self.pending_writes += broadcast.writes_left
+        """Write a message to many of the object's connections, after all that it has pending."""
+        self.pending_bytes += broadcast.memory
+        entry.pending_writes += broadcast.writes_left
+        if not entry.is_behind and entry.pending_writes > OBJECT_WRITES:
+            entry.fall_behind(True)
         self._enqueue(entry, broadcast)
-        while self.pending_writes > MAX_PENDING_WRITES:
-            self._serve_next(PIECE)
 
     def behind(self, entry: ObjectEntry, action: Callable[[], None]) -> None:
         """Run *action* once all that the object has pending is written: it must not overtake it."""
@@ -170,11 +190,12 @@ class Output:
             while queue and used < budget:
                 item = queue[0]
                 if isinstance(item, Broadcast):
-                    done = item.write(budget - used)
-                    used += done
-                    self.pending_writes -= done
+                    left = item.writes_left
+                    used += item.write(budget - used)
+                    entry.pending_writes -= left - item.writes_left
                     if item.writes_left == 0:
                         queue.popleft()
+                        self.pending_bytes -= item.memory
                 else:
                     # The queue stays while it runs: what it causes queues behind it, not past it.
                     queue.popleft()
@@ -186,4 +207,6 @@ class Output:
                 self._active.append(entry)
             else:
                 entry.output = None
+            if entry.is_behind and entry.pending_writes <= OBJECT_WRITES // 2:
+                entry.fall_behind(False)
         return max(1, used)

@@ -23,11 +23,13 @@ class Stage:
         self.asked = 0
         self.output = Output(self._on_work)
         self.log: list[tuple[str, int]] = []
+        self.names: list[str] = []
 
     def _on_work(self) -> None:
         self.asked += 1
 
     def crowd(self, name: str, count: int) -> tuple[ObjectEntry, list[FakeTransport], list[int]]:
+        self.names.append(name)
         made = [self.world.connect(name) for _ in range(count)]
         return self.world.entry(name), [transport for _, transport in made], [c.number for c, _ in made]
 
@@ -35,7 +37,7 @@ class Stage:
         return Broadcast(Frames(payload, False), numbers, self.world.shared.connections.get, self.world.counters)
 
     def note(self, what: str) -> Callable[[], None]:
-        return lambda: self.log.append((what, self.output.pending_writes))
+        return lambda: self.log.append((what, sum(self.world.entry(name).pending_writes for name in self.names)))
 
     def run_all(self) -> int:
         turns = 1
@@ -53,12 +55,13 @@ def test_a_broadcast_reaches_everybody_once_in_pieces(stage: Stage) -> None:
     entry, transports, numbers = stage.crowd("a", 1000)
     stage.output.broadcast(entry, stage.message(b"x", numbers))
     assert stage.asked == 1
-    assert stage.output.pending_writes == 1000
+    assert entry.pending_writes == 1000
+    assert stage.output.pending_bytes > 4000
     assert stage.output.run()
     assert sum(bool(transport.written) for transport in transports) == WRITES_PER_TURN
     assert stage.run_all() == -(-1000 // WRITES_PER_TURN) - 1
     assert {transport.take() for transport in transports} == {data_frame(b"x", False)}
-    assert stage.output.pending_writes == 0
+    assert (entry.pending_writes, stage.output.pending_bytes) == (0, 0)
     assert entry.output is None
 
 
@@ -116,7 +119,7 @@ def test_large_messages_come_in_smaller_pieces(stage: Stage) -> None:
     assert sum(bool(transport.written) for transport in transports) == pytest.approx(WRITES_PER_TURN / 10, abs=2)
     stage.run_all()
     assert all(len(transport.written) == 1 for transport in transports)
-    assert stage.output.pending_writes == 0
+    assert (entry.pending_writes, stage.output.pending_bytes) == (0, 0)
 
 
 def test_a_message_larger_than_a_turn_still_goes_out(stage: Stage) -> None:
@@ -160,14 +163,53 @@ def test_compressed_frames_are_made_once_for_each_window(stage: Stage) -> None:
     assert frames[1] is frames[2]
 
 
-def test_when_too_much_waits_the_caller_does_the_work(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "MAX_PENDING_WRITES", 500)
+def test_however_much_comes_a_turn_writes_its_share(stage: Stage) -> None:
+    """It used to be written out of turn, so that no more than 2^18 writes waited: 28 s of one turn."""
     entry, transports, numbers = stage.crowd("a", 400)
-    for _ in range(10):
+    for _ in range(1000):
         stage.output.broadcast(entry, stage.message(b"x", numbers))
-        assert stage.output.pending_writes <= 500
+    assert not any(transport.written for transport in transports)
+    assert entry.pending_writes == 400_000
+    stage.output.run()
+    assert sum(len(transport.written) for transport in transports) == WRITES_PER_TURN
     stage.run_all()
-    assert all(len(transport.written) == 10 for transport in transports)
+    assert all(len(transport.written) == 1000 for transport in transports)
+    assert (entry.pending_writes, stage.output.pending_bytes) == (0, 0)
+
+
+def test_an_object_with_much_to_write_takes_nothing_new_of_its_clients(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "OBJECT_WRITES", 1000)
+    entry, _, numbers = stage.crowd("a", 400)
+    other, transports, others = stage.crowd("b", 1)
+    for count, behind in enumerate((False, False, True), 1):
+        stage.output.broadcast(entry, stage.message(b"x", numbers))
+        assert (entry.is_behind, entry.is_shut()) == (behind, behind), count
+    entry.hold(True)
+    entry.hold(False)
+    assert entry.is_shut(), "its mailbox is another matter"
+    stage.output.broadcast(other, stage.message(b"y", others))
+    assert not other.is_shut()
+    turns = 0
+    while entry.is_shut():
+        assert entry.pending_writes > 500
+        stage.output.run()
+        turns += 1
+    assert turns > 1
+    assert transports[0].written, "others are written in turn"
+    assert entry.pending_writes <= 500
+
+
+def test_all_together_have_so_much_memory(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "MAX_PENDING_BYTES", 20_000)
+    entry, _, numbers = stage.crowd("a", 100)
+    stage.output.broadcast(entry, stage.message(b"x" * 18_000, numbers))
+    assert not stage.output.is_full
+    stage.output.broadcast(entry, stage.message(b"x" * 2_000, numbers))
+    assert stage.output.is_full
+    stage.run_all()
+    assert not stage.output.is_full
 
 
 def test_work_is_asked_for_again_after_a_rest(stage: Stage) -> None:
