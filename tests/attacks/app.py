@@ -23,3 +23,11 @@ class Echo(DurableObject):
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         ws.send(message)
+
+
+class Room(Echo):
+    """Sends each message to all."""
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        for each in self.ctx.get_web_sockets():
+            each.send(message)

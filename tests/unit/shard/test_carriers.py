@@ -17,9 +17,9 @@ import pytest
 
 from roost.common.last_words import LastWords
 from roost.shard.jobs import Job
-from roost.shard.runner import MOST_RESTING
+from roost.shard.runner import MOST_RESTING, TURN_S
 from tests.unit.shard.harness import on_virtual_time, turns
-from tests.unit.shard.runner_bench import Bench, apart_from_tasks, gather, some_rest
+from tests.unit.shard.runner_bench import Bench, Owner, apart_from_tasks, gather, some_rest
 
 
 @on_virtual_time
@@ -548,3 +548,82 @@ async def test_a_handler_that_outlives_the_runner_hears_that_it_is_cancelled(tmp
     await turns()
     assert heard == ["cancelled"]
     assert [ended for ended, _, _ in bench.ended] == [job]
+
+
+# --- objects take turns ---
+
+
+def burning(ran: list[Any], what: Any) -> Callable[[], None]:
+    """A handler that takes an eighth of a turn."""
+    loop: Any = asyncio.get_running_loop()
+
+    def burn() -> None:
+        loop._jumping.now += TURN_S / 8
+        ran.append(what)
+
+    return burn
+
+
+def of(owner: Owner, bench: Bench, handler: Callable[[], Any]) -> Job:
+    job = bench.job(handler)
+    job.owner = owner  # type: ignore[assignment]
+    return job
+
+
+async def until_ran(ran: list[Any], count: int) -> None:
+    for _ in range(1000):
+        if len(ran) >= count:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError(f"{len(ran)} have run, not {count}")
+
+
+@on_virtual_time
+async def test_an_object_with_many_jobs_makes_another_wait_for_a_turn() -> None:
+    """A room of 1,500 whose clients all talk has jobs of a millisecond: others waited for all of them."""
+    bench, crowd, other = Bench(), Owner(), Owner()
+    ran: list[Any] = []
+    await some_rest(bench)
+    for number in range(400):
+        bench.runner.start(of(crowd, bench, burning(ran, number)))
+    await until_ran(ran, 1)
+    at_first = len(ran)
+    assert at_first < 50
+    for what in ("first", "second"):
+        bench.runner.start(of(other, bench, burning(ran, what)))
+    await until_ran(ran, at_first + 42)
+    assert ran.index("first") - at_first < 40
+    bench.runner.start(of(crowd, bench, burning(ran, 400)))
+    await until_ran(ran, 403)
+    assert ran.index("second") - at_first <= 40, "a turn and what it may leave over"
+    assert [what for what in ran if isinstance(what, int)] == list(range(401)), "each object's are in order"
+    assert not bench.runner
+
+
+@on_virtual_time
+async def test_objects_that_are_late_take_turns() -> None:
+    bench, owners = Bench(), [Owner() for _ in range(3)]
+    ran: list[Any] = []
+    await some_rest(bench)
+    for owner in owners:
+        for count in range(100):
+            bench.runner.start(of(owner, bench, burning(ran, (owner, count))))
+    await until_ran(ran, 300)
+    for owner in owners:
+        assert [count for each, count in ran if each is owner] == list(range(100))
+        assert max(at for at, (each, _) in enumerate(ran) if each is owner) > 200, "none is through before the others"
+
+
+@on_virtual_time
+async def test_jobs_that_had_to_wait_go_before_late_ones_of_their_object() -> None:
+    bench, owner = Bench(), Owner()
+    ran: list[Any] = []
+    await some_rest(bench)
+    for count in range(100):
+        bench.runner.start(of(owner, bench, burning(ran, count)))
+    await until_ran(ran, 1)
+    at_first = len(ran)
+    bench.runner.start_first([of(owner, bench, burning(ran, what)) for what in ("waited", "waited, too")])
+    await until_ran(ran, 102)
+    assert ran[at_first : at_first + 2] == ["waited", "waited, too"]
+    assert [what for what in ran if isinstance(what, int)] == list(range(100))
