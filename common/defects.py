@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from collections.abc import Callable
 from types import TracebackType
 
 from .errors import ApiError
@@ -42,10 +43,11 @@ _LIBRARIES = tuple({os.path.dirname(os.__file__), *(sysconfig.get_path(name) for
 
 def is_defect(error: BaseException | None) -> bool:
     """Whether *error*, which the loop's exception handler was given, is one of our own code."""
-    if error is None or isinstance(error, ApiError) or not isinstance(error, Exception):
+    # Not ``isinstance``, nor the error's own attributes: an error of the user's answers for itself, and may raise.
+    if error is None or issubclass(type(error), ApiError) or not issubclass(type(error), Exception):
         return False
     entered = False
-    trace: TracebackType | None = error.__traceback__
+    trace: TracebackType | None = _traceback(error)
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__", "")
         path = trace.tb_frame.f_code.co_filename
@@ -61,6 +63,9 @@ def is_defect(error: BaseException | None) -> bool:
         else:
             return False
     return entered
+
+
+_traceback: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
 
 
 def origin_of(error: BaseException) -> tuple[str, str, int]:

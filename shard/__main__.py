@@ -9,7 +9,7 @@ from .app import run
 from .config import ShardConfig
 from .current import current_label
 from .development import is_called, prepare
-from .serving import leave_soon, run_through
+from .serving import end_at_last, leave_soon, run_through
 
 
 def serve(config: ShardConfig) -> None:
@@ -18,7 +18,7 @@ def serve(config: ShardConfig) -> None:
         return
     if config.development:
         prepare(config.name, current_label)
-    run_through(run(config))
+    run_through(run(config), on_end=end_at_last)
 
 
 def main() -> int:

@@ -49,6 +49,7 @@ from .jobs import Job, JobKind
 from .life import Life
 from .misuse import Mistake
 from .request import Headers, Request
+from .tasks import cancel
 from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class Activation(Life):
         Whoever has waited for long enough cancels again what resists."""
         for task in self.tasks - self._asked_to_end:
             self._asked_to_end.add(task)
-            task.cancel()
+            cancel(task)
 
     def close(self, over: LifeOver) -> None:
         """This life is over: the object is reset, falls asleep, or moves."""
@@ -204,7 +205,7 @@ class Activation(Life):
         self.promises.clear()
         tasks, self.tasks = self.tasks, set()
         for task in tasks:
-            task.cancel()  # what it waits for goes on with something that ends at once
+            cancel(task)  # what it waits for goes on with something that ends at once
         # The instance, its ``ctx`` and the context refer back to this: nobody should need the cycle collector.
         self.instance = self._on_message = self._on_close = self._on_error = self._on_fetch = None
         self.context = contextvars.Context()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..common.records import OutputWriter
+from .stack import enough_stack
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -106,6 +107,7 @@ class Backlog:
         """
         if self.dead:
             return
+        enough_stack()
         data, cost = self._outbox.hold(payload, behind_others=self._flow is not None)
         self._took(data, not isinstance(payload, str), cost)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong, OutboxFull
 from ..common.limits import MAX_AUTO_RESPONSE_CHARS, MAX_EVENT_TIMEOUT_MS
+from . import exact
 from . import tags as tag_rules
 from .namespaces import DurableObjectId
 from .spellings import also_named
@@ -35,8 +36,8 @@ class WebSocketRequestResponsePair:
         for part, text in (("request", request), ("response", response)):
             if not isinstance(text, str):
                 raise TypeError(f"the {part} of an auto-response is a str, got {text!r:.80}")
-        self._request = request
-        self._response = response
+        self._request = exact.text(request)
+        self._response = exact.text(response)
 
     def get_request(self) -> str:
         """The text that is answered; only a whole, equal text message is."""
@@ -159,9 +160,10 @@ class DurableObjectState:
             ApiError, ValueError, UnicodeEncodeError: As for ``WebSocket.send``.
         """
         handles = self.get_web_sockets(tag)
-        left_out = frozenset((exclude,) if isinstance(exclude, WebSocket) else exclude)
-        for each in left_out:
+        left_out = {
             check_web_socket(each, "the exclude of broadcast()")
+            for each in ((exclude,) if isinstance(exclude, WebSocket) else exclude)
+        }
         payload, told = payload_of(message), 0
         full: OutboxFull | None = None
         for handle in handles:
@@ -218,11 +220,12 @@ class DurableObjectState:
             return
         if not isinstance(pair, WebSocketRequestResponsePair):
             raise TypeError(f"set_web_socket_auto_response() takes a WebSocketRequestResponsePair, got {pair!r:.80}")
-        for part, text in (("request", pair.request), ("response", pair.response)):
+        request, response = exact.text(pair.request), exact.text(pair.response)
+        for part, text in (("request", request), ("response", response)):
             if len(text) > MAX_AUTO_RESPONSE_CHARS:
                 raise AutoResponseTooLong(part, len(text), MAX_AUTO_RESPONSE_CHARS)
             text.encode()
-        owner.set_auto_response((pair.request, pair.response))
+        owner.set_auto_response((request, response))
 
     def get_web_socket_auto_response(self) -> WebSocketRequestResponsePair | None:
         """The pair that is set, ``None`` if there is none."""
@@ -265,6 +268,7 @@ class DurableObjectState:
             return
         if not isinstance(timeout_ms, int | float) or isinstance(timeout_ms, bool):
             raise TypeError(f"an event timeout is a number of milliseconds, got {timeout_ms!r:.80}")
+        timeout_ms = exact.number(timeout_ms)
         if not timeout_ms >= 0:
             raise ValueError(f"an event timeout cannot be negative, got {timeout_ms}")
         if timeout_ms > MAX_EVENT_TIMEOUT_MS:

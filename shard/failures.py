@@ -17,6 +17,7 @@ from typing import Any
 
 from ..common.errors import LifeOver
 from ..common.limits import MAX_CLOSE_REASON_BYTES
+from . import exact
 
 log = logging.getLogger("roost.shard")
 
@@ -58,17 +59,36 @@ def _cut(reason: str) -> str:
     return reason.encode(errors="replace")[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
 
 
-# Exceptions of users' code are users' objects: to ask one for its text calls code that may raise anything itself.
+# Exceptions of users' code are users' objects: to ask one for its text calls code that may raise anything itself, and
+# the text may be as long as what a client has sent (``self.members[message]``), each time that it sends it.
+
+TOLD_CHARS = 16_000
+"""Characters of a traceback that are told: of a longer one its beginning and its end."""
+TOLD_IN_SHORT_CHARS = 1_000
+"""Characters of an error's own words that are told."""
 
 
 def in_short(error: BaseException) -> str:
     """``ValueError: what it says``."""
-    return _told(lambda: f"{type(error).__name__}: {error}", error)
+    return shortened(_told(lambda: f"{type(error).__name__}: {error}", error), TOLD_IN_SHORT_CHARS)
 
 
 def in_full(error: BaseException) -> str:
     """Its traceback, with those of what caused it."""
-    return _told(lambda: "".join(traceback.format_exception(error)), error)
+    return shortened(_told(lambda: "".join(traceback.format_exception(error)), error), TOLD_CHARS)
+
+
+def in_words(value: object) -> str:
+    """What an object says of itself as text."""
+    return shortened(_told(lambda: exact.text(str(value)), value), TOLD_IN_SHORT_CHARS)
+
+
+def shortened(text: str, limit: int) -> str:
+    """*text*, or its beginning and its end with the number of characters between that are left out."""
+    if len(text) <= limit:
+        return text
+    end = limit // 4
+    return f"{text[: limit - end]}… ({len(text) - limit:,} characters) …{text[-end:]}"
 
 
 def safe_repr(value: object) -> str:
@@ -89,7 +109,7 @@ def _name(value: object) -> str:
 
 def log_unseen(loop: object, context: dict[str, Any]) -> None:
     """The loop's exception handler where nothing else is known to do: log it, as asyncio does."""
-    lines = [str(context.get("message") or "an exception that nobody has caught")]
+    lines = [in_words(context.get("message") or "an exception that nobody has caught")]
     lines += [f"{key}: {safe_repr(value)}" for key, value in context.items() if key not in ("message", "exception")]
     error = context.get("exception")
     if error is not None:
@@ -97,8 +117,26 @@ def log_unseen(loop: object, context: dict[str, Any]) -> None:
     log.error("%s", "\n".join(lines))
 
 
+def is_a(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """``isinstance``, which asks the error itself as well: for its ``__class__``."""
+    return issubclass(type(error), kind)
+
+
 def is_end_of_life(error: BaseException | None) -> bool:
     """Whether *error* only says that the life of its code is over: nobody need hear of that."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(is_end_of_life(each) for each in error.exceptions)
-    return isinstance(error, LifeOver)
+    if error is None:
+        return False
+    left, seen = [error], {id(error)}  # no recursion: groups can be nested as deeply as memory goes, and share members
+    while left:
+        each = left.pop()
+        if is_a(each, BaseExceptionGroup):
+            for member in _members(each):
+                if id(member) not in seen:
+                    seen.add(id(member))
+                    left.append(member)
+        elif not is_a(each, LifeOver):
+            return False
+    return True
+
+
+_members: Callable[[BaseException], tuple[BaseException, ...]] = vars(BaseExceptionGroup)["exceptions"].__get__

@@ -29,7 +29,7 @@ from .activation import Activation
 from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
-from .failures import Failure, in_full, in_short, is_end_of_life, log_unseen
+from .failures import Failure, in_full, in_short, is_a, is_end_of_life, log_unseen
 from .flow import Flow
 from .forked import Ending, leave
 from .hosted import RESET_CODE, VANISHED, HostedObject
@@ -48,7 +48,7 @@ from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket
-from .tasks import ObjectTask, task_factory
+from .tasks import ObjectTask, cancel, task_factory
 from .unfinished import Unfinished, note_of
 from .unrun import unrun
 from .web_socket import WebSocket
@@ -414,7 +414,7 @@ class Host:
         """Cancel the handler of *job*, unless it is what runs right now."""
         if job.task is not None and job is not self.runner.running:
             job.cancelled_for = job.cancelled_for or reason
-            job.task.cancel()
+            cancel(job.task)
 
     def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
         """A handler has ended."""
@@ -432,7 +432,7 @@ class Host:
             if job.timer is not None:
                 job.timer.cancel()
         job.has_ended = True
-        was_ended = is_end_of_life(error) or (bool(job.cancelled_for) and isinstance(error, asyncio.CancelledError))
+        was_ended = is_end_of_life(error) or (bool(job.cancelled_for) and is_a(error, asyncio.CancelledError))
         if socket is None:
             self._answer(job, activation, result, error, was_ended)
         else:
@@ -493,7 +493,7 @@ class Host:
         activation.jobs.discard(job)
         self.unfinished.release(note_of(job))
         job.stopped = True
-        job.task.cancel()
+        cancel(job.task)
         if job.timer is not None:
             job.timer.cancel()
         job.has_ended = True
@@ -536,8 +536,8 @@ class Host:
 
     def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A task has raised and nobody has looked, or a callback has: log it; objects' tasks are called after them."""
-        error = context.get("exception")
-        if isinstance(error, Exception) and is_defect(error) and not isinstance(context.get("future"), ObjectTask):
+        error: Any = context.get("exception")
+        if is_defect(error) and type(context.get("future")) is not ObjectTask:
             self.on_defect(error)
         elif not is_end_of_life(error):  # that is how tasks of a reset object end
             self.counters.errors += 1
@@ -719,7 +719,7 @@ class Host:
                     for job in life.jobs:
                         job.stopped = True
                         assert job.task is not None
-                        job.task.cancel()
+                        cancel(job.task)
                     life.stop()
         self.unfinished.close()
         self.output.flush()

@@ -21,7 +21,7 @@ from .activation import RESET, Activation, ActivationState
 from .backlog import Backlog, Close
 from .context import DurableObjectState
 from .current import request_job
-from .failures import Failure, is_end_of_life
+from .failures import Failure, in_words, is_end_of_life
 from .jobs import Job, JobKind
 from .mailbox import Mailbox
 from .misuse import Mistake
@@ -29,7 +29,8 @@ from .outbox import Outbox
 from .peers import Peer
 from .retry import Retry
 from .sockets import Socket, Sockets
-from .tasks import ObjectTask
+from .stack import enough_stack
+from .tasks import ObjectTask, cancel
 from .unfinished import Note, note_of
 from .unrun import unrun
 from .web_socket import WebSocket
@@ -463,7 +464,7 @@ class HostedObject:
             for job in list(activation.jobs):
                 self.host.cancel(job, reason)
             for task in activation.tasks | activation.promises:
-                task.cancel()
+                cancel(task)
 
     def give_up(self, reason: str) -> None:
         """What still runs, or waits, does not count any more: this life is over. A close that comes after this (of a
@@ -506,6 +507,7 @@ class HostedObject:
     def accept_hibernatable(self, handle: WebSocket, tags: tuple[str, ...]) -> None:
         """Accept the server end of a pair for hibernation."""
         self._check_room(len(self.sockets), "hibernatable")
+        enough_stack()
         socket = self._accept(handle, hibernatable=True, tags=tags)
         self.sockets.add(socket)
         if handle.has_listeners:
@@ -518,6 +520,7 @@ class HostedObject:
     def accept_standard(self, handle: WebSocket) -> None:
         """Accept the server end of a pair for this life of the instance."""
         handle.check_acceptable(hibernatable=False)
+        enough_stack()
         if self.standard is None:
             self.standard = set()
         self._check_room(len(self.standard), "non-hibernatable")
@@ -580,12 +583,14 @@ class HostedObject:
     def set_auto_response(self, pair: tuple[str, str] | None) -> None:
         """Set or unset the auto-response."""
         if pair != self.auto_response:
+            enough_stack()
             self.auto_response = pair
             self._state_changed()
 
     def set_event_timeout(self, timeout_ms: int) -> None:
         """Set the event timeout, 0 for none."""
         if timeout_ms != self.event_timeout_ms:
+            enough_stack()
             self.event_timeout_ms = timeout_ms
             self._state_changed()
 
@@ -593,7 +598,10 @@ class HostedObject:
         """Stay awake until *awaitable* has ended."""
         life = self.activation
         assert life is not None  # ``ctx`` has looked
-        future = asyncio.ensure_future(awaitable)
+        enough_stack()
+        if not asyncio.iscoroutine(awaitable) and type(awaitable) not in _FUTURES:
+            awaitable = _awaited(awaitable)
+        future = asyncio.ensure_future(awaitable, loop=asyncio.get_running_loop())
         life.tasks.add(future)
         life.promises.add(future)
         future.add_done_callback(partial(self._waited_until, life), context=self.host.context)
@@ -662,8 +670,9 @@ class HostedObject:
         """Run *callback* while no event starts."""
         activation = self.activation
         assert activation is not None  # ``ctx`` has looked
-        activation.block()
+        enough_stack()
         task = asyncio.ensure_future(self._blocking(activation, callback))
+        activation.block()  # now that it will be unblocked
         task.add_done_callback(_seen)
         return task
 
@@ -696,7 +705,8 @@ class HostedObject:
 
     def abort(self, reason: str | None) -> NoReturn:
         """Reset the object and end the handler that asks for it."""
-        text = str(reason) if reason is not None else "the object called abort()"
+        enough_stack()
+        text = in_words(reason) if reason is not None else "the object called abort()"
         failure = Failure.of(RESET, text, development=self.host.config.development)
         log.warning("%s reset itself: %s (error id %s)", self.label, text, failure.id)
         self.host.as_runtime(self.reset, failure)
@@ -780,6 +790,14 @@ class HostedObject:
         # To all, also those without a socket of it: what one router remembers outlives this process.
         for peer in self.host.output.peers:
             self.inform(peer)
+
+
+_FUTURES = (asyncio.Future, asyncio.Task, ObjectTask)
+"""Those whose methods are known to do what they should. Other awaitables are awaited by a task of ours."""
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -16,6 +16,7 @@ Some methods would take the loop away from all objects of the shard. In objects'
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..common.errors import ApiError
 from .current import as_nobody, current
+from .stack import enough_stack
 from .threads import carried
 from .unrun import unrun
 
@@ -106,7 +108,8 @@ def _called(
 class _Calls:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.on_future: Callable[[Activation, asyncio.Future[Any]], None] = lambda life, future: None
-        self._holders: dict[object, Activation] = {}
+        self._holders: dict[object, Activation | None] = {}
+        """Who watches what; ``None``: the runtime itself."""
         self._replace_timers(loop)
         self._replace_executor(loop)
         for kind in ("reader", "writer"):
@@ -160,6 +163,7 @@ class _Calls:
             life.check_thread()
             if life.stopped:
                 return loop.create_future()
+            enough_stack()
             if executor is None or isinstance(executor, ThreadPoolExecutor):
                 function = carried(life, function)  # the others may run it in other processes
             future = as_nobody(lambda: run_in_executor(executor, function, *args))
@@ -186,18 +190,32 @@ class _Calls:
                 life.check_thread()
                 if life.stopped:
                     return
+                enough_stack()
             key = (add_name, what(watched))
             if life is not None and key[1] in _THE_SHARDS_SIGNALS and add_name == "add_signal_handler":
                 raise ApiError(f"{signal.Signals(watched).name} ends the shard: an object cannot handle it")
+            if life is not None and holders.get(key, life) is None:
+                raise ApiError(f"{key[1]} is watched by the shard itself: an object cannot take it over")
             add(watched, callback if life is None else _called(life, callback, loop), *args)
             forget(key)
+            holders[key] = life
             if life is not None:
-                holders[key] = life
-                life.pending.hold(key, lambda: removing(key[1]))
+                life.pending.hold(key, lambda: end(key))
 
         def removing(watched: Any) -> Any:
-            forget((add_name, what(watched)))
+            life, key = current.get(), (add_name, what(watched))
+            if life is not None:
+                life.check_thread()
+                if holders.get(key) is None:
+                    return False  # what the shard itself watches is not for objects to end
+            forget(key)
             return remove(watched)
+
+        def end(key: tuple[str, Any]) -> None:
+            forget(key)
+            # Whose descriptor was closed and has another owner now is refused by the loop.
+            with contextlib.suppress(Exception):
+                remove(key[1])
 
         setattr(loop, add_name, adding)
         setattr(loop, remove_name, removing)

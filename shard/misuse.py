@@ -11,6 +11,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from .failures import in_words
 from .namespaces import DurableObjectNamespace
 from .web_socket import DONE, WebSocket
 
@@ -111,23 +112,27 @@ def add_hint(error: BaseException) -> None:
     if type(error) not in (TypeError, AttributeError):
         return  # also one of a class of the user's, to ask which could raise anything
     hint = _hint(error)
-    if hint is not None and hint not in getattr(error, "__notes__", ()):
-        error.add_note(hint)
+    if hint is not None:
+        notes = getattr(error, "__notes__", [])
+        if type(notes) is list and not any(type(note) is str and note == hint for note in notes):
+            error.add_note(hint)
 
 
 def _hint(error: BaseException) -> str | None:
     if type(error) is TypeError:
-        found = _NOT_AWAITABLE.search(str(error))
+        words = in_words(error)
+        found = _NOT_AWAITABLE.search(words)
         if found:
             return (
                 f"hint: what was awaited had its result, a {found[1]}, already. request.json(), request.text() and the "
                 "calls of ctx give theirs at once: take the `await` away"
             )
-        if str(error) == f"a coroutine was expected, got {DONE!r}":
+        if words == f"a coroutine was expected, got {DONE!r}":
             return "hint: send(), close() and their like have acted already when they return: they need no task"
     if type(error) is AttributeError:
-        if isinstance(error.obj, WebSocket) and error.name in _ELSEWHERE:
+        of = type(error.obj)
+        if of is WebSocket and type(error.name) is str and error.name in _ELSEWHERE:
             return f"hint: a WebSocket of roost has no {error.name}: {_ELSEWHERE[error.name]}"
-        if isinstance(error.obj, DurableObjectNamespace):
+        if of is DurableObjectNamespace:
             return "hint: a namespace makes ids: id_from_name(name), id_from_string(text), new_unique_id()"
     return None

@@ -168,9 +168,9 @@ class Outbox:
         ):
             if self.size >= self._limit:
                 raise OutboxFull(self.size, self._limit)
-            self.size += _TARGET_BYTES
             assert self._last is not None
             self._last.add(peer, counter)
+            self.size += _TARGET_BYTES
         else:
             self._begin(peer, counter, payload)
 
@@ -195,19 +195,25 @@ class Outbox:
             if size > self._limit and self.size:
                 raise OutboxFull(self.size, self._limit)
             table[payload] = data
-        self.size = size
-        self._last = entry = _Send(data, binary, peer, counter)
-        self._last_payload = payload
+        entry = _Send(data, binary, peer, counter)
         self._append(entry)
+        self.size = size
+        self._last = entry
+        self._last_payload = payload
+
+    # Objects' code sends, perhaps with no stack left: what can fail comes first, and then changes nothing.
 
     def _append(self, entry: _Send | _Record) -> None:
         entries = self._entries
         if entries is None:
-            self._entries = [entry]
-            self.planned = True
-            self._plan(self)
+            self._begin_plan([entry])
         else:
             entries.append(entry)
+
+    def _begin_plan(self, entries: list[_Send | _Record]) -> None:
+        self._plan(self)
+        self._entries = entries
+        self.planned = True
 
     def record(self, peer: Peer, write: Callable[[OutputWriter], None], size: int = 0, *, behind: int = 0) -> None:
         """Any other record. Never refused.
@@ -218,9 +224,9 @@ class Outbox:
             size: What it counts with, beside a little for itself.
             behind: The connection whose messages it must not overtake; 0 if there is none.
         """
+        self._append((peer, behind, write))
         self._last = self._last_payload = None
         self.size += size + _ENTRY_BYTES
-        self._append((peer, behind, write))
 
     def note(self, peer: Peer, write: Callable[[OutputWriter], None]) -> None:
         """A record about a connection's output, which leaves behind all entries and so does not end a fold."""
@@ -229,9 +235,7 @@ class Outbox:
             self._notes = []
         self._notes.append((peer, 0, write))
         if self._entries is None:
-            self._entries = []
-            self.planned = True
-            self._plan(self)
+            self._begin_plan([])
 
     def respond(self, peer: Peer, response: HttpResponse) -> None:
         """An answer to a request."""

@@ -71,15 +71,15 @@ class Output:
         self._released: list[EndedEvent] = []
 
     def _plan_outbox(self, outbox: Outbox) -> None:
-        self._dirty.append(outbox)
         if not self.planned:
             self.plan()
+        self._dirty.append(outbox)
 
     def plan(self) -> None:
         """Flush at the end of this turn."""
         if not self.planned:
-            self.planned = True
             self._at_turns_end()
+            self.planned = True
 
     def note_ended(self, outbox: Outbox, peer: Peer, counter: int, seq: int) -> bool:
         """An event has ended: it is to be acknowledged behind what it has said.

@@ -22,6 +22,7 @@ from ..common.errors import OutboxFull
 from ..common.limits import CLOSE_TIMEOUT_S, OUTBOX_BYTES
 from .backlog import Close
 from .jobs import Job, JobKind
+from .stack import enough_stack
 
 if TYPE_CHECKING:
     from .hosted import HostedObject
@@ -52,6 +53,7 @@ def pass_message(socket: Socket, message: str | bytes) -> None:
         OutboxFull: 64 MiB of events of the object have not ended.
     """
     owner = socket.owner
+    enough_stack()
     waiting = owner.unfinished_bytes + owner.unfinished * JOB_COST + len(message)
     if waiting > OUTBOX_BYTES and owner.unfinished:
         raise OutboxFull(waiting, OUTBOX_BYTES)
@@ -76,6 +78,7 @@ def pass_close(socket: Socket, code: int, reason: str) -> None:
     mate = socket.mate
     if mate is None:
         return
+    enough_stack()
     if not mate.ending and not mate.gone:
         mate.ending = True
         owner = mate.owner

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .activation import RESET, Activation
 from .release import LAST_STEPS_S
+from .tasks import cancel
 
 if TYPE_CHECKING:
     from .host import Host
@@ -67,7 +68,7 @@ class Remains:
         for job in list(life.jobs):
             self._host.cancel(job, RESET)
         for task in life.tasks:
-            task.cancel()
+            cancel(task)
         self._timers[life] = self._host.call_later(AGAIN_S, partial(self._end, life))
 
     def _end(self, life: Activation) -> None:

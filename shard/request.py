@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ..common.errors import InvalidResponse
 from ..common.limits import MAX_HEAD_BYTES
-from . import json_text
+from . import exact, json_text
 from .outbox import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Response:
         web_socket: WebSocket | None = None,
         webSocket: WebSocket | None = None,  # noqa: N803
     ) -> None:
-        from .web_socket import WebSocket
+        from .web_socket import check_web_socket
 
         if webSocket is not None:
             if web_socket is not None:
@@ -189,9 +189,9 @@ class Response:
             web_socket = webSocket
         if not isinstance(status, int) or isinstance(status, bool):
             raise TypeError(f"a response's status must be an int, got {status!r:.80}")
+        status = exact.integer(status)
         if web_socket is not None:
-            if not isinstance(web_socket, WebSocket):
-                raise TypeError(f"web_socket must be a WebSocket, got {web_socket!r:.80}")
+            check_web_socket(web_socket, "the web_socket of a Response")
             if status != HTTPStatus.SWITCHING_PROTOCOLS:
                 raise InvalidResponse(f"a response with a WebSocket must have status 101, got {status}")
             if body:
@@ -201,19 +201,16 @@ class Response:
         if body is None:
             data = b""
         elif isinstance(body, str):
-            data = body.encode()
+            data = exact.text(body).encode()
         elif isinstance(body, bytes | bytearray | memoryview):
-            data = bytes(body)
+            data = exact.octets(body)
         else:
             instead = "; use Response.json(value)" if isinstance(body, dict | list | tuple) else ""
             raise TypeError(f"a response's body must be str, bytes or None, got {type(body).__name__}{instead}")
         if data and status in (204, 205, 304):
             raise InvalidResponse(f"a response with status {status} has no body")
-        pairs = _pairs(headers)
-        size = 0
-        for name, value in pairs:
-            _check_header(name, value)
-            size += len(name) + len(value) + 4  # ": " and the line's end
+        pairs = [_checked_header(name, value) for name, value in _pairs(headers)]
+        size = sum(len(name) + len(value) + 4 for name, value in pairs)  # ": " and the line's end
         if len(data) > MAX_PAYLOAD_BYTES:
             raise InvalidResponse(f"a response's body can have at most {MAX_PAYLOAD_BYTES} bytes, got {len(data)}")
         if size > MAX_HEAD_BYTES:
@@ -284,9 +281,10 @@ def _pairs(headers: HeaderFields | None) -> list[tuple[str, str]]:
     return [(name, value) for name, value in headers]
 
 
-def _check_header(name: object, value: object) -> None:
+def _checked_header(name: object, value: object) -> tuple[str, str]:
     if not isinstance(name, str) or not isinstance(value, str):
         raise TypeError(f"header names and values are strings, got {name!r:.80}: {value!r:.80}")
+    name, value = exact.text(name), exact.text(value)
     if not name or not _TOKEN_CHARS.issuperset(name):
         raise InvalidResponse(f"{name!r:.80} is no header name (RFC 9110 5.1)")
     if any(char in "\r\n\0" or (char < " " and char != "\t") or char == "\x7f" for char in value):
@@ -295,3 +293,4 @@ def _check_header(name: object, value: object) -> None:
         value.encode("latin-1")
     except UnicodeEncodeError:
         raise InvalidResponse(f"the value of header {name!r} is not Latin-1 text: {value!r:.80}") from None
+    return name, value

@@ -5,39 +5,49 @@ the loop's exception handler, and lets these two end the run. Users' code raises
 (``argparse`` does for a bad option), from wherever it is called: a task, a timer, a callback of a future. They end what
 has raised them; the run goes on where it was. A signal never comes this way: a shard handles SIGINT and SIGTERM itself.
 
-The end of the process is the shard's, too: Python would wait for users' threads, which may never end.
+The end of the process is the shard's, too: what objects' code has left (a task or a generator that catches everything,
+a thread) may never end, and has its time only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import uvloop
 
 from .failures import in_full
-from .tasks import hide_tasks_of_others
+from .release import LAST_STEPS_S
+from .tasks import cancel, hide_tasks_of_others
 from .threads import note_threads
 
 LAST_THREADS_S = 2.0
 """Seconds that users' threads have when the shard has ended: those of the loop's executor while there is a loop, and
 once more all that Python waits for."""
+ENDING_S = 2 * LAST_STEPS_S + 2 * LAST_THREADS_S + 2
+"""Seconds that a process has to end once its shard has: tasks, generators and threads have had theirs by then."""
 
 log = logging.getLogger("roost.shard")
 
 
-def run_through(main: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None = None) -> None:
+def run_through(
+    main: Coroutine[Any, Any, None],
+    loop: asyncio.AbstractEventLoop | None = None,
+    on_end: Callable[[], None] = lambda: None,
+) -> None:
     """Run *main* on a loop of its own until it has ended. Raises what it raises.
 
     Args:
         main: The shard's main coroutine.
         loop: A new loop to run it on; uvloop's by default.
+        on_end: Called when *main* has ended.
     """
     loop = loop or uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -49,8 +59,9 @@ def run_through(main: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
         _complete(loop, main)
     finally:
         try:
+            on_end()
             _complete(loop, _end_tasks())
-            _complete(loop, loop.shutdown_asyncgens())
+            _complete(loop, _within_reason(loop.shutdown_asyncgens()))
             _complete(loop, _end_executor(executor))
         finally:
             asyncio.set_event_loop(None)
@@ -75,9 +86,14 @@ async def _end_tasks() -> None:
     """Cancel what is left: nobody will run it."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
-        task.cancel()
+        cancel(task)
     if tasks:
-        await asyncio.wait(tasks)
+        await asyncio.wait(tasks, timeout=LAST_STEPS_S)
+
+
+async def _within_reason(what: Coroutine[Any, Any, None]) -> None:
+    # Not a timeout, which waits for what it has cancelled.
+    await asyncio.wait({asyncio.ensure_future(what)}, timeout=LAST_STEPS_S)
 
 
 async def _end_executor(executor: ThreadPoolExecutor) -> None:
@@ -117,3 +133,9 @@ def leave_soon(code: int) -> None:
     timer = threading.Timer(LAST_THREADS_S, leave)
     timer.daemon = True
     timer.start()
+
+
+def end_at_last(within_s: float = ENDING_S) -> None:
+    """Have the process end within that, however: code that never gives the interpreter back cannot be told. Where it
+    stood is written to stderr."""
+    faulthandler.dump_traceback_later(within_s, exit=True, file=2)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ..common.errors import TagTooLong, TooManyTags
 from ..common.limits import MAX_TAG_CHARS, MAX_TAGS
+from . import exact
 
 
 def checked(tags: Iterable[str] | None) -> tuple[str, ...]:
@@ -25,11 +26,11 @@ def checked(tags: Iterable[str] | None) -> tuple[str, ...]:
         return ()
     if isinstance(tags, str | bytes | Mapping) or not isinstance(tags, Iterable):
         raise TypeError(f"tags must be a list of strings, got {tags!r:.80}")
-    tags = list(tags)
+    distinct: dict[str, None] = {}
     for tag in tags:
         if not isinstance(tag, str):
             raise TypeError(f"a tag must be a string, got {tag!r:.80}")
-    distinct = dict.fromkeys(tags)
+        distinct[exact.text(tag)] = None
     for tag in distinct:
         tag.encode()
         if len(tag) > MAX_TAG_CHARS:

@@ -15,10 +15,15 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from .current import current
+from .stack import enough_stack
 
 if TYPE_CHECKING:
     from .activation import Activation
     from .unfinished import Note
+
+
+_ADOPTION = 12
+"""Calls that the making of a task and its adoption are deep."""
 
 
 def task_factory(adopt: Callable[[Activation, ObjectTask], None]) -> Callable[..., asyncio.Task[Any]]:
@@ -29,12 +34,13 @@ def task_factory(adopt: Callable[[Activation, ObjectTask], None]) -> Callable[..
         if life is None or not asyncio.iscoroutine(coro):
             return asyncio.Task(coro, loop=loop, **options)
         life.check_thread()
+        enough_stack(_ADOPTION)
         if options.get("name") is None:
             options["name"] = f"{life.owner.label} task"
         task = ObjectTask(coro, life, life.owner.cause(life, loop), loop=loop, **options)
         adopt(life, task)
         if life.stopped:
-            task.cancel()  # before its first step
+            cancel(task)  # before its first step
         return task
 
     return make
@@ -124,6 +130,15 @@ def _steps(coroutine: Any, life: Activation, note: Note | None) -> Generator[Any
     finally:
         runner.quiet()
         thrown = None  # its traceback refers to this frame
+
+
+def cancel(future: asyncio.Future[Any]) -> None:
+    """Cancel a handler or a task. What it waits for may be of a class of the user's, whose ``cancel`` raises: then it
+    waits on, and is stopped like one that catches its cancellation."""
+    try:
+        future.cancel()
+    except BaseException:
+        pass
 
 
 def shut(coroutine: Any) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
 from ..common.limits import MAX_CLOSE_REASON_BYTES
-from . import attachments, json_text, pairs
+from . import attachments, exact, json_text, pairs
 from .current import current, current_object, redelivered
 from .life import Life
 from .listeners import Listener, Listeners
@@ -291,11 +291,11 @@ class WebSocket:
         socket = self._socket
         if socket is None:
             raise NotAccepted(f"accept the WebSocket before closing: {self._how_to_accept()}")
-        _check_close(code, reason)
+        number, text = _checked_close(code, reason)
         if socket.closed_by_object or socket.gone:
             return DONE
+        socket.owner.record_close(socket, number, text)
         socket.closed_by_object = True
-        socket.owner.record_close(socket, NO_CODE if code is None else code, reason or "")
         return DONE
 
     def drain(self) -> Coroutine[Any, Any, None]:
@@ -531,7 +531,7 @@ class WebSocketPair:
 def payload_of(message: Any) -> str | bytes:
     """What goes out for *message*: see ``WebSocket.send``, whose errors it raises."""
     if isinstance(message, str):
-        return str.__str__(message)  # a subclass: only its text goes out, whatever else it can do
+        return exact.text(message)  # of a subclass only its text goes out, whatever else it can do
     if message is None:
         return "null"
     if isinstance(message, bool):
@@ -560,25 +560,29 @@ def _check_event(event: object) -> None:
         raise ValueError(f"a WebSocket has the events message, close and error, not {event!r:.80}")
 
 
-def _check_close(code: object, reason: object) -> None:
+def _checked_close(code: object, reason: object) -> tuple[int, str]:
+    number, text = NO_CODE, ""
     if code is not None:
         if not isinstance(code, int) or isinstance(code, bool):
             raise TypeError(f"a close code is an int, got {code!r:.80}")
-        if not 1000 <= code <= 4999 or code in _UNSENDABLE_CODES:
-            raise InvalidCloseCode(code)
+        number = exact.integer(code)
+        if not 1000 <= number <= 4999 or number in _UNSENDABLE_CODES:
+            raise InvalidCloseCode(number)
     if reason is not None:
         if not isinstance(reason, str):
             raise TypeError(f"a close reason is a str, got {reason!r:.80}")
+        text = exact.text(reason)
         if code is None:
-            raise InvalidCloseReason(f"a close reason needs a code beside it, got only {reason!r:.80}")
+            raise InvalidCloseReason(f"a close reason needs a code beside it, got only {text!r:.80}")
         try:
-            size = len(reason.encode())
+            size = len(text.encode())
         except UnicodeEncodeError as error:
-            raise InvalidCloseReason(f"a close reason must be UTF-8 text, got {reason!r:.80}") from error
+            raise InvalidCloseReason(f"a close reason must be UTF-8 text, got {text!r:.80}") from error
         if size > MAX_CLOSE_REASON_BYTES:
             raise InvalidCloseReason(
                 f"a close reason can have at most {MAX_CLOSE_REASON_BYTES} UTF-8 bytes, got {size}"
             )
+    return number, text
 
 
 def check_web_socket(value: object, what: str) -> WebSocket:
@@ -587,7 +591,7 @@ def check_web_socket(value: object, what: str) -> WebSocket:
     Raises:
         TypeError: It is none.
     """
-    if not isinstance(value, WebSocket):
+    if type(value) is not WebSocket:  # the runtime makes them all: nothing else is one, whatever it says of itself
         raise TypeError(f"{what} takes a WebSocket, got {value!r:.80}")
     return value
 

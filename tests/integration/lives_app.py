@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
+import contextlib
 import contextvars
 import itertools
 import socket
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -60,6 +63,22 @@ class Room(DurableObject):
 
     async def do_tell(self, request: Request) -> None:
         """Nothing more than what is known."""
+
+    async def do_leave(self, request: Request) -> None:
+        """Leave something that does not end."""
+        if request.query["what"] == "generator":
+            self.kept = self.generate()
+            await self.kept.__anext__()
+        else:
+            atexit.register(time.sleep, 1000)
+
+    async def generate(self) -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1000)
 
     async def do_settings(self, request: Request) -> None:
         self.ctx.set_web_socket_auto_response(WebSocketRequestResponsePair("ping", "pong"))

@@ -121,3 +121,11 @@ async def test_settings_outlive_memory_sockets_and_shard(cluster: Cluster) -> No
         await client.handshake(f"/room/{name}")
         await client.send(frame(TEXT, "ping"))
         assert await text(client) == "pong"
+
+
+async def test_a_shard_ends_though_what_objects_have_left_does_not() -> None:
+    with Cluster(APP) as own:
+        for what in ("generator", "atexit"):
+            assert await asked(own, what, f"do=leave&what={what}") == []
+        shard = own.processes["shard-1"]
+        assert await asyncio.to_thread(shard.stop) == 0

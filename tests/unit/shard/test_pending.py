@@ -332,6 +332,38 @@ async def test_a_signal_may_be_handled_for_a_life_but_not_those_that_end_the_sha
     assert world.instance() is None
 
 
+def test_what_the_shard_watches_is_not_for_objects_to_end_or_take_over(
+    pipe: tuple[socket.socket, socket.socket],
+) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        reading, writing = pipe
+        heard: list[bytes] = []
+        results: list[Any] = []
+
+        def step(room: Any) -> None:
+            results.append(loop().remove_reader(reading))
+            results.append(outcome_of(lambda: loop().add_reader(reading, print)))
+            results.append(loop().remove_signal_handler(signal.SIGTERM))
+
+        world, _, _ = await asked(lambda room: None)
+        loop().add_reader(reading, lambda: heard.append(reading.recv(100)))  # as the runtime does it
+        loop().add_signal_handler(signal.SIGTERM, heard.append, b"term")
+        world.object().activation.context.copy().run(step, None)
+        assert results[::2] == [False, False]
+        assert isinstance(results[1], ApiError)
+        writing.send(b"x")
+        await turns()
+        assert heard == [b"x"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        await turns()
+        assert heard == [b"x", b"term"]
+        loop().remove_reader(reading)
+        loop().remove_signal_handler(signal.SIGTERM)
+
+    scenario()
+
+
 @pytest.mark.parametrize("name", ["stop", "close", "set_task_factory", "set_exception_handler"])
 def test_the_loop_belongs_to_all_objects(name: str) -> None:
     @on_virtual_time

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import uvloop
 
 from roost.common.errors import ConfigError
+from roost.shard import serving
 from roost.shard.serving import run_through
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [uvloop.new_event_loop, asyncio.SelectorEventLoop]
@@ -168,3 +169,52 @@ def test_a_thread_that_does_not_end_does_not_keep_the_process(how: str) -> None:
     assert ended.stdout == "served\n"
     assert ("threads of objects' code still run" in ended.stderr) is (how != "none"), ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+class Stubborn(asyncio.Future[None]):
+    def cancel(self, msg: Any = None) -> bool:
+        raise KeyError("cancel")
+
+
+async def _resist(future: asyncio.Future[None]) -> None:
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            pass
+
+
+async def _odd() -> None:
+    await Stubborn()
+
+
+async def _generate(future: asyncio.Future[None]) -> AsyncIterator[int]:
+    try:
+        yield 1
+    finally:
+        await _resist(future)
+
+
+@pytest.mark.parametrize("what", ["a task", "a future", "a generator"])
+def test_what_does_not_end_holds_up_the_end_for_a_while_only(
+    loop: asyncio.AbstractEventLoop, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "LAST_STEPS_S", 0.05)
+    kept: list[Any] = []
+
+    async def main() -> None:
+        future = asyncio.get_running_loop().create_future()
+        kept.append(future)
+        if what == "a task":
+            kept.append(asyncio.create_task(_resist(future)))
+        elif what == "a future":
+            kept.append(asyncio.create_task(_odd()))
+        else:
+            kept.append(_generate(future))
+            await kept[-1].__anext__()
+        await asyncio.sleep(0)
+
+    ended: list[str] = []
+    run_through(main(), loop, lambda: ended.append(what))
+    assert ended == [what]
+    assert loop.is_closed()
