@@ -1,20 +1,24 @@
-"""When the garbage collector looks at everything.
+"""When the garbage collector looks at everything, and at how much.
 
-A full collection stops the loop for as long as it takes to visit each object, 70 ms and more with tens of thousands
-of connections, and finds next to nothing: the code here breaks its reference cycles by hand. So full collections are
-taken from CPython's hands: they run when what the process holds has doubled since the last one, or after a second
-without traffic, and never more often than ``PAUSE_S`` apart. The younger generations go on as usual.
+A full collection stops the loop for as long as it takes to visit each object, and finds next to nothing: the code here
+breaks its reference cycles by hand. With 100,000 sockets and 10,000 objects awake that is a quarter of a second. So
+full collections are taken from CPython's hands, and cut in two. The younger generations go on as usual.
 
-Users' code makes cycles as it likes (``self.handlers = {"x": self.on_x}``), and an instance in one is not freed when
-its object sleeps. A shard that always has some traffic must not wait for a second without: there, they also run by
-time, so far apart that they take a ``SHARE`` of it at most.
+* **What is new** is collected by itself, and what survives that is *frozen*: later collections need not look at it.
+  This happens whenever the process holds a ``PORTION`` more than before, and, where users' code runs, by time: users
+  make cycles as they like (``self.handlers = {"x": self.on_x}``), and an instance in one is not freed when its object
+  sleeps.
+* **Everything** is collected after a second without traffic. During traffic only where users' code runs, and only once
+  ``SUSPECTS`` lives of objects have ended that had begun before the last freezing: the instances of those may be frozen
+  garbage. Whatever else is frozen ends by its references alone.
+
+Both are so far apart during traffic that they take a ``SHARE`` of the time at most.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-import math
 from collections.abc import Callable
 
 from .clock import Clock
@@ -23,13 +27,17 @@ from .counters import Counters
 log = logging.getLogger("roost.collector")
 
 PAUSE_S = 60.0
-"""Seconds between two full collections, unless what is held has doubled."""
+"""Seconds between two collections of everything without traffic."""
 BUSY_PAUSE_S = 15.0
-"""The same while there is traffic, at least."""
+"""Seconds between two collections while there is traffic, at least."""
 SHARE = 1 / 1000
-"""Of the time, what full collections may take while there is traffic."""
-FEW = 1_000
-"""Connections or objects that make no difference."""
+"""Of the time, what each kind may take while there is traffic."""
+PORTION = 2_000
+"""Connections or objects more than were frozen, after which what is new is collected and frozen."""
+LONG_S = 0.01
+"""Seconds that a collection of what is new may take without its survivors being frozen."""
+SUSPECTS = 256
+"""Lives of objects that may have left garbage among what is frozen, after which everything is collected."""
 _NEVER = 1 << 30
 
 
@@ -41,7 +49,8 @@ class Collector:
         clock: For their length.
         held: How many things the process holds (connections, objects).
         traffic: A figure that grows with each message.
-        by_time: Collect during traffic as well: users' code runs here.
+        lives: Where users' code runs: how many lives of it there are, and how many have ended so far. Collections go on
+            during traffic then.
     """
 
     def __init__(
@@ -50,18 +59,19 @@ class Collector:
         clock: Clock,
         held: Callable[[], int],
         traffic: Callable[[], int],
-        *,
-        by_time: bool = False,
+        lives: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         self._counters = counters
         self._clock = clock
         self._held = held
         self._traffic = traffic
-        self._at = clock.now()
-        self._busy_pause_s = BUSY_PAUSE_S if by_time else math.inf
-        self._by_time = by_time
-        self._held_then = 0
+        self._lives = lives
         self._traffic_then = 0
+        self._frozen = 0
+        self._frozen_lives = self._ended_then = self._suspects = 0
+        now = clock.now()
+        self._new_at = self._all_at = now
+        self._new_pause_s = self._all_pause_s = BUSY_PAUSE_S
 
     def start(self) -> None:
         """Set aside what the process began with: it stays, and later collections need not look at it."""
@@ -72,23 +82,53 @@ class Collector:
 
     def on_second(self) -> None:
         """Collect if the time is right. Call it about once a second."""
-        traffic = self._traffic()
+        traffic, held, now = self._traffic(), self._held(), self._clock.now()
         idle, self._traffic_then = traffic == self._traffic_then, traffic
-        doubled = self._held() > 2 * max(self._held_then, FEW)
-        if doubled or self._clock.now() - self._at >= (
-            min(PAUSE_S, self._busy_pause_s) if idle else self._busy_pause_s
-        ):
-            self._collect()
+        self._frozen = min(self._frozen, held)
+        if self._may_collect_all(idle, now):
+            self._collect_all()
+        elif held - self._frozen >= PORTION or (self._lives is not None and now - self._new_at >= self._new_pause_s):
+            self._collect_new(grown=held - self._frozen >= PORTION)
 
-    def _collect(self) -> None:
+    def _may_collect_all(self, idle: bool, now: float) -> bool:
+        if idle and now - self._all_at >= PAUSE_S:
+            return True
+        return now - self._all_at >= self._all_pause_s and self._suspected() >= SUSPECTS
+
+    def _suspected(self) -> int:
+        """How many lives have ended, at most, that something frozen may belong to."""
+        if self._lives is None:
+            return 0
+        _, ended = self._lives()
+        return self._suspects + min(self._frozen_lives, ended - self._ended_then)
+
+    def _freeze(self, suspects: int) -> None:
+        gc.freeze()
+        self._frozen, self._suspects = self._held(), suspects
+        if self._lives is not None:
+            self._frozen_lives, self._ended_then = self._lives()
+
+    def _collect_new(self, *, grown: bool) -> None:
+        took = self._collect()
+        self._new_at = self._clock.now()
+        self._new_pause_s = max(BUSY_PAUSE_S, took / SHARE)
+        if grown or took > LONG_S:
+            self._freeze(self._suspected())
+
+    def _collect_all(self) -> None:
+        gc.unfreeze()
+        took = self._collect()
+        self._freeze(0)
+        self._new_at = self._all_at = self._clock.now()
+        self._all_pause_s = max(BUSY_PAUSE_S, took / SHARE)
+
+    def _collect(self) -> float:
+        """Collect what is not frozen; returns the seconds that it took."""
         before = self._clock.now()
         gc.collect()
-        self._at = self._clock.now()
-        self._held_then = self._held()
-        if self._by_time:
-            self._busy_pause_s = max(BUSY_PAUSE_S, (self._at - before) / SHARE)
-        took_us = int((self._at - before) * 1e6)
+        took = self._clock.now() - before
         counters = self._counters
         counters.collections += 1
-        counters.longest_collection_us = max(counters.longest_collection_us, took_us)
-        log.debug("a full collection took %d µs", took_us)
+        counters.longest_collection_us = max(counters.longest_collection_us, int(took * 1e6))
+        log.debug("a full collection took %.0f µs", took * 1e6)
+        return took

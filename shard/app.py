@@ -150,7 +150,7 @@ class Shard:
                 self._clock,
                 held=lambda: counters.sockets + counters.objects_awake,
                 traffic=lambda: counters.events + counters.sends,
-                by_time=True,
+                lives=lambda: (counters.objects_awake, counters.lives_ended),
             )
             self._upkeep = Upkeep(held, counter_file, acceptor, directory=directory)
             self._on_second(collector)

@@ -34,5 +34,6 @@ class ShardCounters(Counters):
     responses_refused: int = total("Responses of objects that were too much, and answered with 503 in their place")
     resets: int = total("Objects reset")
     settings_forgotten: int = total("Objects without sockets whose settings were forgotten because there were too many")
+    lives_ended: int = total("Instances that have left memory, for whatever reason")
     hibernations: int = total("Instances dropped because they were idle")
     blocked_loops: int = total("Times that users' code has held the loop for more than a second")

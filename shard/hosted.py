@@ -318,6 +318,7 @@ class HostedObject:
         activation, self.activation = self.activation, None
         if activation is not None:
             self.host.counters.objects_awake -= 1
+            self.host.counters.lives_ended += 1
             self.sockets.sleep()  # the next life has handles of its own
             activation.close(over)
             self.host.remains.add(activation)

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from roost.common.collector import BUSY_PAUSE_S, PAUSE_S, SHARE, Collector
+from roost.common.collector import BUSY_PAUSE_S, LONG_S, PAUSE_S, PORTION, SHARE, SUSPECTS, Collector
 from roost.router.counters import RouterCounters
 
 
@@ -44,40 +44,129 @@ def test_it_waits_for_a_quiet_second(counted: tuple[Collector, RouterCounters, F
     assert counters.collections == 1
 
 
-def test_twice_the_connections_do_not_wait(counted: tuple[Collector, RouterCounters, FakeClock]) -> None:
+def test_a_portion_more_connections_do_not_wait_and_are_frozen(
+    counted: tuple[Collector, RouterCounters, FakeClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
     collector, counters, _ = counted
-    for connections, collections in ((2000, 0), (2001, 1), (4002, 1), (4003, 2)):
+    frozen: list[int] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(counters.connections))
+    for connections, collections in ((PORTION - 1, 0), (PORTION, 1), (2 * PORTION - 1, 1), (2 * PORTION, 2)):
         counters.connections = connections
         counters.messages_in += 1
         collector.on_second()
         assert counters.collections == collections
+    assert frozen == [PORTION, 2 * PORTION]
+    for connections in (0, PORTION):  # they have gone, and others have come
+        counters.connections = connections
+        counters.messages_in += 1
+        collector.on_second()
+    assert counters.collections == 3
+
+
+class Shard:
+    """A collector where users' code runs, and something happens in each second."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, took_s: float) -> None:
+        self.counters, self.clock = RouterCounters(), FakeClock()
+        self.awake = self.ended = 0
+        self.done: list[str] = []
+        self.took_s = took_s
+        monkeypatch.setattr(gc, "collect", self._collect)
+        monkeypatch.setattr(gc, "freeze", lambda: self.done.append("freeze"))
+        monkeypatch.setattr(gc, "unfreeze", lambda: self.done.append("unfreeze"))
+        counters = self.counters
+        self.collector = Collector(
+            counters, self.clock, lambda: 0, lambda: counters.messages_in, lambda: (self.awake, self.ended)
+        )
+
+    def _collect(self) -> int:
+        self.clock.time += self.took_s
+        self.done.append("collect")
+        return 0
+
+    def busy(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.clock.time += 1
+            self.counters.messages_in += 1
+            self.collector.on_second()
 
 
 def test_where_users_code_runs_it_does_not_wait_for_ever_and_takes_a_small_share_of_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    counters, clock = RouterCounters(), FakeClock()
-    took_s = 0.2
-
-    def collect() -> int:
-        clock.time += took_s
-        return 0
-
-    monkeypatch.setattr(gc, "collect", collect)
-    collector = Collector(counters, clock, lambda: 0, lambda: counters.messages_in, by_time=True)
-
-    def busy_second() -> None:
-        clock.time += 1
-        counters.messages_in += 1
-        collector.on_second()
-
-    for _ in range(int(BUSY_PAUSE_S) + 1):
-        busy_second()
+    shard = Shard(monkeypatch, took_s=0.2)
+    shard.busy(int(BUSY_PAUSE_S) + 1)
+    counters = shard.counters
     assert counters.collections == 1
-    for _ in range(1000):
-        busy_second()
-    assert counters.collections - 1 in (1000 * SHARE // took_s - 1, 1000 * SHARE // took_s)
+    shard.busy(1000)
+    assert counters.collections - 1 in (1000 * SHARE // 0.2 - 1, 1000 * SHARE // 0.2)
     assert counters.longest_collection_us in range(199_999, 200_002)
+
+
+def test_what_a_short_collection_leaves_is_not_frozen_and_what_a_long_one_leaves_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shard = Shard(monkeypatch, took_s=LONG_S / 2)
+    shard.busy(100)
+    assert set(shard.done) == {"collect"}
+    shard.took_s = 2 * LONG_S
+    shard.done.clear()
+    shard.busy(100)
+    assert shard.done[:2] == ["collect", "freeze"]
+    assert "unfreeze" not in shard.done, "no life has ended that something frozen may belong to"
+
+
+def test_everything_is_collected_once_enough_lives_have_ended_that_may_be_frozen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shard = Shard(monkeypatch, took_s=2 * LONG_S)
+    shard.awake = SUSPECTS // 2
+    shard.busy(100)
+    assert shard.done[:2] == ["collect", "freeze"]
+    for _ in range(3):
+        assert "unfreeze" not in shard.done
+        shard.ended += SUSPECTS // 2 - 1
+        shard.busy(100)
+    assert shard.done.count("unfreeze") == 1
+    assert shard.done[shard.done.index("unfreeze") :][:3] == ["unfreeze", "collect", "freeze"]
+
+
+class Life:
+    """An instance that refers to itself, as users' do."""
+
+    ended = 0
+
+    def __init__(self) -> None:
+        self.handlers = {"x": self.__init__}  # type: ignore[misc]
+
+    def __del__(self) -> None:
+        Life.ended += 1
+
+
+def test_an_instance_that_refers_to_itself_is_freed_although_it_was_frozen() -> None:
+    before = gc.get_threshold()
+    counters, clock = RouterCounters(), FakeClock()
+    Life.ended = 0
+    ended, lives = 0, [Life() for _ in range(SUSPECTS)]
+    collector = Collector(
+        counters, clock, lambda: counters.connections, lambda: counters.messages_in, lambda: (len(lives), ended)
+    )
+    try:
+        collector.start()
+        counters.connections = counters.messages_in = PORTION
+        collector.on_second()
+        assert counters.collections == 1
+        ended = len(lives)
+        lives.clear()
+        assert Life.ended == 0
+        for _ in range(40):
+            clock.time += 1
+            counters.messages_in += 1
+            collector.on_second()
+        assert Life.ended == SUSPECTS
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 def test_full_collections_are_taken_from_the_interpreter() -> None:
