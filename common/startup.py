@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from . import heap
+from . import heap, standard_streams
 from .config import MemberConfig, parse
 from .errors import ConfigError, DataFolderInUse, RoostError, StartupError
 from .first_process import step_aside
@@ -64,8 +64,10 @@ def launch(
     Returns:
         The exit code.
     """
+    standard_streams.open_descriptors()
     step_aside()
     heap.settle()
+    standard_streams.settle(never_fails=True)
     ready_fd = _ready_fd_in(argv)
     try:
         if not _HELP.intersection(argv):

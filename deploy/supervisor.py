@@ -31,6 +31,7 @@ from ..common.ids import Incarnation
 from ..common.logs import install_logging, line
 from ..common.processes import kill_member
 from ..common.run_folder import make_data_folder
+from ..common.standard_streams import settle
 from ..common.startup import (
     UNEXPECTED_EXIT_CODE,
     hold_name,
@@ -537,6 +538,7 @@ def serve(config: UpConfig, *, announce: Callable[[str], None] = print) -> int:
     Returns:
         The exit code.
     """
+    settle(never_fails=False)
     install_logging(config.log_level, SUPERVISOR)
     try:
         asyncio.run(Supervisor(config, announce=announce).run())

@@ -344,6 +344,41 @@ async def test_objects_code_that_opens_all_it_can_gets_errors_and_its_shard_goes
     assert roost.left_behind() == []
 
 
+# --- output that nobody takes ----------------------------------------------------------------------------------------
+
+TALKATIVE = """
+class Talkative(DurableObject):
+    async def fetch(self, request):
+        print("x" * 1_000)
+        return Response("said")
+"""
+
+
+@pytest.mark.parametrize("reader", ["has stopped reading", "has ended"])
+async def test_who_reads_the_output_holds_nobody_up(roost: Roost, reader: str) -> None:
+    app = roost.folder / "app.py"
+    app.write_text(APP.read_text() + TALKATIVE)
+    await asyncio.to_thread(roost.start, app, "--shards", 1, "--routers", 1, "--stall-kill", 2)
+    before = pids(roost)
+    assert roost.up is not None
+    assert roost.up.stdout is not None
+    if reader == "has ended":
+        roost.up.stdout.close()
+    async with talking(roost.port, 10):
+        for _ in range(150):  # a pipe takes 64 KiB
+            assert await asyncio.to_thread(roost.get, "/talkative/room") == 200
+        assert (await asyncio.to_thread(roost.command, "scale", "--shards", 2)).returncode == 0
+        now = pids(roost)
+        assert {name: now[name] for name in before} == before
+    if reader == "has ended":
+        roost.up.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(roost.up.wait, 30) == 0
+        roost.up = None
+    else:
+        assert await asyncio.to_thread(roost.end) == 0
+        assert any("bytes were left out, which nobody took" in line for line in roost.said)
+
+
 # --- a full disk ----------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,9 @@ def main() -> None:
     """The console script."""
     _forget_empty_entries()
     from .common.first_process import step_aside
+    from .common.standard_streams import open_descriptors
 
+    open_descriptors()
     step_aside()  # before anything is imported that process 1 of a container would only carry around
     from .deploy.cli import main
 
