@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +22,11 @@ LIVES = itertools.count(1)
 POOL = ThreadPoolExecutor(2)
 WAIT_S = 1.0
 """Seconds that pass before what ``Room.wait_for`` leaves behind comes; more than objects have until they sleep."""
+
+
+def in_nobodys_name(seconds: float, call: Callable[[], Any]) -> None:
+    """Call it later, which no object is kept awake for."""
+    contextvars.Context().run(threading.Timer(seconds, call).start)
 
 
 class Unprintable(Exception):
@@ -142,11 +147,10 @@ class Room(DurableObject):
             def came() -> None:
                 loop.remove_reader(reading)
                 reading.close()
-                loop.call_later(0, soon)  # the time begins anew with what is not watched any more
+                in_nobodys_name(0.2, soon)  # the time begins anew with what is not watched any more
 
             loop.add_reader(reading, came)
-            # In nobody's name: the descriptor alone keeps the object.
-            contextvars.Context().run(threading.Timer(WAIT_S, writing.close).start)
+            in_nobodys_name(WAIT_S, writing.close)  # the descriptor alone keeps the object
 
     def tick(self) -> None:
         self.ctx.broadcast(f"tick of life {self.life}")

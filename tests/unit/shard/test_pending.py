@@ -276,13 +276,15 @@ def test_a_descriptor_that_is_watched_keeps_its_object(pipe: tuple[socket.socket
         reading, writing = pipe
         heard: list[bytes] = []
         world, _, _ = await asked(lambda room: loop().add_reader(reading, lambda: heard.append(reading.recv(100))))
-        await asyncio.sleep(60)
+        await asyncio.sleep(55)
         assert world.instance() is not None
         writing.send(b"x")
         await turns()
         assert heard == [b"x"]
         world.object().activation.context.copy().run(loop().remove_reader, reading.fileno())
-        await asyncio.sleep(25)
+        await asyncio.sleep(9)
+        assert world.instance() is not None, "less than 10 s after it"
+        await asyncio.sleep(2)
         assert world.instance() is None
 
     scenario()
@@ -325,10 +327,12 @@ async def test_a_signal_may_be_handled_for_a_life_but_not_those_that_end_the_sha
     os.kill(os.getpid(), signal.SIGUSR2)
     await turns()
     assert heard == ["usr2"]
-    await asyncio.sleep(60)
+    await asyncio.sleep(55)
     assert world.instance() is not None
     world.object().activation.context.copy().run(loop().remove_signal_handler, signal.SIGUSR2)
-    await asyncio.sleep(25)
+    await asyncio.sleep(9)
+    assert world.instance() is not None, "less than 10 s after it"
+    await asyncio.sleep(2)
     assert world.instance() is None
 
 
