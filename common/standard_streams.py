@@ -18,7 +18,6 @@ import select
 import sys
 from typing import Any, TextIO
 
-
 PATIENCE_S = 0.1
 """Seconds that a write may wait."""
 PIECE = select.PIPE_BUF

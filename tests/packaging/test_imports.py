@@ -15,8 +15,8 @@ SHELLS = {
     "common": "addresses clock counters directory directory_damage endpoint first_process link logs processes "
     "standard_streams startup system",
     "router": "__main__ app death_watch development guard_watch half_open http_connection listener tcp",
-    "shard": "activation app context descriptors handover host hosted loop_calls pairs release remains runner serving tasks "
-    "threads trial watchdog",
+    "shard": "activation app context descriptors handover host hosted loop_calls pairs release remains runner serving "
+    "tasks threads trial watchdog",
     "deploy": "admin_server background client conductor crew leftovers ports process requirements source_watch "
     "supervisor trial loadtest/alarm loadtest/connection loadtest/coordinator loadtest/machine loadtest/running "
     "loadtest/seat loadtest/worker",
