@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import httptools
 
 from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError
-from ..common.limits import MAX_HEAD_BYTES, MAX_HEADER_FIELDS
+from ..common.limits import MAX_HEAD_BYTES, MAX_HEADER_FIELDS, MAX_TARGET_BYTES
 from .bodies import Bodies
 from .counters import RouterCounters
 from .http import Refusal, RequestHead, examine
@@ -281,6 +281,8 @@ class RequestParser:
     def on_url(self, url: bytes) -> None:
         self._target += url
         self._count_head(len(url))
+        if len(self._target) > MAX_TARGET_BYTES:
+            raise self._faulty(Refusal(414, f"a request's target can have at most {MAX_TARGET_BYTES:,} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value) + 4)
