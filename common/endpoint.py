@@ -32,7 +32,7 @@ from .clock import Clock
 from .counters import Counters
 from .errors import WireError
 from .ids import Incarnation
-from .records import RecordWriter
+from .records import Parts, RecordWriter
 from .session import Session
 
 W = TypeVar("W", bound=RecordWriter)
@@ -62,6 +62,7 @@ class Link(Generic[W]):
         remote: The other end's incarnation.
         name: What the other end is called in logs.
         session: Numbers of what was sent and confirmed; do not call its methods.
+        parts: What has come of payloads that go ahead of their records.
         on_confirmed: Called with the link after ``session.confirmed`` has grown, once for a run of batches.
         on_unblocked: Called with the link when ``blocked`` has become false again.
         closed: The link is closed, or was given up; writing to it has no effect.
@@ -77,6 +78,7 @@ class Link(Generic[W]):
         "name",
         "on_confirmed",
         "on_unblocked",
+        "parts",
         "remote",
         "session",
         "writer",
@@ -87,6 +89,7 @@ class Link(Generic[W]):
         self.remote = remote
         self.name = f"incarnation {remote}"
         self.session = session
+        self.parts = Parts()
         self.on_confirmed: Callable[[Link[W]], None] | None = None
         self.on_unblocked: Callable[[Link[W]], None] | None = None
         self.closed = False

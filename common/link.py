@@ -6,7 +6,8 @@ What they carry, and when, is the business of ``endpoint`` and ``session``.
 * Each socket's descriptor is watched by the loop. It signals *changes* only, and any call on the socket may use the
   signal up. So a drain receives until ``EVENTS`` says that there is nothing left (receiving in vain tells the same at
   twice the cost), and ``EVENTS`` is asked again after sending: once per flush, or once after a drain that led to some.
-* A drain ends after ``DRAIN_BATCHES`` batches and goes on in the next turn: timers and clients get theirs between.
+* A drain ends after ``DRAIN_BATCHES`` batches or ``DRAIN_BYTES`` and goes on in the next turn: timers and clients get
+  theirs between.
 * Nothing blocks, and no queue of ZeroMQ has a bound: the sessions' bounds hold. A batch that ZeroMQ refuses (nobody
   is there) or loses without a word is the session's to send again.
 * A DEALER calls itself by its router's incarnation, so that a shard can address a router before having heard from it.
@@ -41,6 +42,8 @@ __all__ = ["Acceptor", "Dialer", "Link"]
 
 DRAIN_BATCHES = 64
 """Batches received in one turn of the loop."""
+DRAIN_BYTES = 1 << 20
+"""Bytes of them, and a batch more."""
 RECONNECT_S = 0.02
 """Seconds before a broken connection is tried again; doubling up to RECONNECT_AT_MOST_S."""
 RECONNECT_AT_MOST_S = 0.2
@@ -277,16 +280,20 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         channel = self._channels[link]
         recv, has_input = channel.recv, channel.has_input
         now = self._now()
-        more = True
+        more, left = True, DRAIN_BYTES
         try:
             for _ in range(DRAIN_BATCHES):
                 if not self._has_room():
                     break
-                self._deliver(link, recv(_NOBLOCK), now)
+                batch = recv(_NOBLOCK)
+                self._deliver(link, batch, now)
                 if channel.closed:
                     return False
                 if not has_input():
                     more = False
+                    break
+                left -= len(batch)
+                if left <= 0:
                     break
         except zmq.Again:
             more = False  # the descriptor had signalled something else
@@ -463,7 +470,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         recv, has_input = channel.recv, channel.has_input
         now = self._now()
         touched: dict[Link[OutputWriter], None] = {}
-        more = True
+        more, left = True, DRAIN_BYTES
         try:
             for _ in range(DRAIN_BATCHES):
                 name = recv(_NOBLOCK)
@@ -481,6 +488,9 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
                         return False
                 if not has_input():
                     more = False
+                    break
+                left -= len(batch)
+                if left <= 0:
                     break
         except zmq.Again:
             more = False  # the descriptor had signalled something else

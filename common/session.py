@@ -14,7 +14,8 @@ What travels is *groups* of records (bytes that mean nothing here). A group is c
 
 * The sender keeps each batch until the other end has **confirmed** it. Every batch carries the highest number that
   its sender has received without a gap, so traffic in both directions confirms itself. Without reverse traffic a
-  batch that is nothing but a confirmation goes out, after ``CONFIRM_EVERY`` batches or ``CONFIRM_AFTER_S``.
+  batch that is nothing but a confirmation goes out, after ``CONFIRM_EVERY`` batches or ``CONFIRM_AFTER_S``, or a
+  large batch.
 * The receiver takes batches in order. It drops what it has and what comes behind a gap, and answers a gap with a
   **resend** request, once, and again after ``ASK_AGAIN_S``: with so few losses a buffer of later batches would save
   nothing worth its states.
@@ -95,6 +96,8 @@ CONFIRM_AFTER_S = 0.004
 """Seconds that a confirmation waits for a batch of this side to ride on."""
 CONFIRM_EVERY = 16
 """Batches after which it waits no longer; less than the window, so that resending never waits for the clock."""
+CONFIRM_AT_ONCE_BYTES = MAX_BATCH_BYTES // 2
+"""A batch of that size is confirmed at once: its sender may have more, and keeps little under way (``shipping``)."""
 PROBE_AFTER_S = 0.1
 """Seconds without progress after which the sender asks what has arrived."""
 PROBE_AT_MOST_S = 0.5
@@ -106,7 +109,7 @@ RESEND_WINDOW = 64
 MAX_GROUP_BYTES = 1 << 29
 """Bytes of a group: far above one flush of any setting, so that only a broken member gets here."""
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"rst\xb7"
 
 _ADDRESS = struct.Struct("<4sHHIIQ")
@@ -264,11 +267,12 @@ class Session:
         if len(group) > MAX_GROUP_BYTES:
             raise ValueError(f"a group can have at most {MAX_GROUP_BYTES} bytes, got {len(group)}")
         last = (len(group) - 1) // MAX_BATCH_BYTES * MAX_BATCH_BYTES
+        view = memoryview(group)
         for start in range(0, last, MAX_BATCH_BYTES):
-            self._send_batch(group[start : start + MAX_BATCH_BYTES], map_version, _MORE, now)
-        self._send_batch(group[last:], map_version, 0, now)
+            self._send_batch(view[start : start + MAX_BATCH_BYTES], map_version, _MORE, now)
+        self._send_batch(view[last:], map_version, 0, now)
 
-    def _send_batch(self, body: bytes, map_version: int, flags: int, now: float) -> None:
+    def _send_batch(self, body: bytes | memoryview, map_version: int, flags: int, now: float) -> None:
         number = self.sent + 1
         batch = b"".join((self._to, _COURSE.pack(number, self.received, map_version, flags), body))
         unconfirmed = self._unconfirmed
@@ -385,7 +389,7 @@ class Session:
         if received > self.confirmed:
             self._confirm(received, now)
         if number == self.received + 1 and self._plain and not flags and needs <= map_version:
-            self._took(number, now)
+            self._took(number, len(batch), now)
             return [batch[_BODY_AT:]]
         return self._receive_other(batch, number, received, needs, flags, map_version, now)
 
@@ -419,16 +423,18 @@ class Session:
         elif needs > map_version or self._held:
             self._hold(number, needs, flags, batch[_BODY_AT:], now)
         else:
-            self._took(number, now)
+            self._took(number, len(batch), now)
             self._join(flags, batch[_BODY_AT:], groups)
         if self._next <= self.sent:
             self._emit()
         return groups
 
-    def _took(self, number: int, now: float) -> None:
+    def _took(self, number: int, size: int, now: float) -> None:
         self.received = number
         told = self._told
-        if told == number - 1:
+        if size >= CONFIRM_AT_ONCE_BYTES:
+            self._control(_CONFIRM)
+        elif told == number - 1:
             self._owed_since = now
         elif number - told >= CONFIRM_EVERY:
             self._control(_CONFIRM)
@@ -455,7 +461,7 @@ class Session:
             # Not received, so the other end keeps it. It is asked for when there is room.
             self._overflowed = True
             return
-        self._took(number, now)
+        self._took(number, len(body), now)
         self._held.append((needs, flags, body))
         self.held_bytes += len(body)
         self._plain = False

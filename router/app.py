@@ -263,7 +263,7 @@ class Router:
         return link
 
     def _group(self, link: Link[EventWriter], group: bytes) -> None:
-        read_output(group, self._receivers[link])
+        read_output(group, self._receivers[link], link.parts)
 
     def _shard_died(self, link: Link[EventWriter]) -> None:
         if not link.closed:

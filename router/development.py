@@ -11,7 +11,7 @@ from time import monotonic
 
 from ..common import broken_code
 from ..common.errors import RequestError
-from ..common.records import HttpResponse
+from ..common.records import HttpResponse, Pieces
 from .connection import Connection
 from .http import Refusal
 from .http_connection import OWN_PATHS, Front, HttpConnection, Phase
@@ -58,7 +58,7 @@ class ObservedConnection(HttpConnection):
             asyncio.get_running_loop().call_later(LOOK_S, self.go_on)
 
     def _respond(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, declared: int | None = None
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes | Pieces, declared: int | None = None
     ) -> None:
         self._tell(status, len(body))
         super()._respond(status, headers, body, declared)

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from ..common import pages
 from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, RoostError
 from ..common.limits import MAX_LIST_ELEMENTS, MAX_QUERY_FIELDS
-from ..common.records import Headers
+from ..common.records import Headers, Pieces
 from .urls import check_host, split_target
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -245,14 +245,14 @@ def checked_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
 def response_bytes(
     status: int,
     headers: Headers,
-    body: bytes,
+    body: bytes | Pieces,
     *,
     date: bytes,
     keep_alive: bool,
     head_only: bool = False,
     declared_length: int | None = None,
-) -> bytes:
-    """A whole response.
+) -> list[bytes | memoryview]:
+    """A whole response, in one piece; or in several that are not copied, where the body is.
 
     Args:
         status: 200 to 599.
@@ -274,9 +274,12 @@ def response_bytes(
             length = declared_length
         parts.append(b"content-length: %d\r\n" % length)
     parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-    if not head_only:
-        parts.append(body)
-    return b"".join(parts)
+    if head_only:
+        body = b""
+    if isinstance(body, Pieces):
+        return [b"".join(parts), *body.parts]
+    parts.append(body)
+    return [b"".join(parts)]
 
 
 def declared_length(headers: Headers) -> int | None:
@@ -301,4 +304,5 @@ def refusal_bytes(
     """
     content_type, body = pages.refusal(error.status, str(error), accept)
     headers = [content_type, *getattr(error, "headers", ())]
-    return response_bytes(error.status, headers, body, date=date, keep_alive=keep_alive, head_only=head_only)
+    (data,) = response_bytes(error.status, headers, body, date=date, keep_alive=keep_alive, head_only=head_only)
+    return bytes(data)

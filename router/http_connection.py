@@ -55,7 +55,7 @@ from ..common.limits import (
     MAX_PARKED_REQUESTS,
     SLOTS,
 )
-from ..common.records import HttpResponse
+from ..common.records import HttpResponse, Pieces
 from . import handshake, page
 from .bodies import Bodies
 from .config import RouterConfig
@@ -74,6 +74,7 @@ from .http import (
     refusal_bytes,
     response_bytes,
 )
+from .outlet import write_all
 from .progress import Delivery, Progress
 from .request_parser import Incoming, RequestParser
 from .requests import Request
@@ -93,6 +94,8 @@ parsed, and what is not is dropped."""
 MAX_AHEAD_BYTES = 64 << 20
 """Bytes that all clients together may have sent ahead of answers. For more there is no room: what is behind a request
 is dropped, as above, and an upgrade is refused. Hardly any client sends frames before its 101 (RFC 6455 4.1)."""
+HTTP_HIGH_WATER = 64 << 10
+"""Bytes that may wait for a client before it is slow, as transports have them by themselves."""
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
 might never see the answer."""
@@ -762,13 +765,14 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.failed(Refusal(500, "the object's response has a header that cannot be sent; see the router's log"))
 
     def _respond(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, declared: int | None = None
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes | Pieces, declared: int | None = None
     ) -> None:
         incoming = self._incoming
         assert incoming is not None
-        assert self._transport is not None
+        transport = self._transport
+        assert transport is not None
         keep_alive = self._may_keep_alive(incoming)
-        data = response_bytes(
+        pieces = response_bytes(
             status,
             headers,
             body,
@@ -777,9 +781,10 @@ class HttpConnection(asyncio.BufferedProtocol):
             head_only=incoming.head.method == "HEAD",
             declared_length=declared,
         )
-        self._transport.write(data)
-        if self._slow is not None:
-            self._front.shared.send_buffers.note(self._slow, data)
+        write_all(transport, pieces, is_slow=self._slow is not None, high=HTTP_HIGH_WATER)
+        for piece in pieces if self._slow is not None else ():
+            if self._slow is not None:  # else it was cut: all clients together had too much waiting
+                self._front.shared.send_buffers.note(self._slow, piece)
         self._finish(keep_alive)
 
     def _may_keep_alive(self, incoming: Incoming) -> bool:

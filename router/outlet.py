@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from .frames import TRY_AGAIN_LATER, close_frame
 from .links import OwnerLink
@@ -30,8 +31,36 @@ log = logging.getLogger("roost.router")
 
 SLOW_CONSUMER = "slow consumer"
 """The reason with which a client is closed that does not take its output, and its object told."""
+_NO_PAUSE = 1 << 30
+"""More than any frame has: the transport takes it without asking for a pause."""
 DIRECTLY = -1
 """Instead of the time since when the transport may have something to send: it has nothing."""
+
+
+def write_all(
+    transport: Transport, pieces: Sequence[bytes | memoryview], *, is_slow: bool, high: int = HIGH_WATER
+) -> None:
+    """Write what is in pieces, with one system call at most.
+
+    A transport that holds nothing tries to send each piece as it is given one. To a client that reads fast that would
+    send a large frame whole, in one turn of the loop.
+
+    Args:
+        transport: Where to.
+        pieces: What to write, in order.
+        is_slow: The transport has asked for a pause, and sends nothing now.
+        high: Bytes from which on the transport asks for a pause.
+    """
+    if is_slow or len(pieces) == 1:
+        for piece in pieces:
+            transport.write(piece)
+        return
+    transport.set_write_buffer_limits(_NO_PAUSE)
+    try:
+        for piece in pieces:
+            transport.write(piece)
+    finally:
+        transport.set_write_buffer_limits(high)  # which asks for a pause if there is more
 
 
 class Outlet(ABC):
@@ -124,6 +153,30 @@ class Outlet(ABC):
         transport.write(rest)
         slow = self._slow  # this frame may just have made it slow
         if slow is not None and self._shared.send_buffers.note(slow, frame) and not self.full:
+            self._fill()
+            self._tell_room(0)
+
+    def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Write a large frame that is in pieces; the caller has checked ``writable``.
+
+        All of it goes to the transport at once, which copies nothing. So the frame is never half written while anything
+        else is: what comes next is behind it.
+
+        Args:
+            pieces: A whole frame.
+        """
+        transport = self._transport
+        assert transport is not None
+        self._queued_at = self._shared.wheel.turns
+        write_all(transport, pieces, is_slow=self._slow is not None)
+        slow, send_buffers, is_over = self._slow, self._shared.send_buffers, False
+        if slow is None:
+            return
+        for piece in pieces:
+            is_over = send_buffers.note(slow, piece)
+            if not self.writable:
+                return  # cut: all clients together had too much waiting
+        if is_over and not self.full:
             self._fill()
             self._tell_room(0)
 

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .frames import data_frame, deflated_frame
+from ..common.records import Pieces
+from .frames import Deflating, data_frame, deflated_frame, frame_in_pieces
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -104,7 +105,7 @@ class Broadcast:
         """Write to the next targets; to at least one.
 
         Returns:
-            How many writes that was, each counted at its cost.
+            How many writes that was, each counted at its cost: ``writes_left`` is so many less.
         """
         lookup, frames, left = self._lookup, self._frames, self._left
         plain = frames.plain
@@ -123,6 +124,72 @@ class Broadcast:
         done = min(count * self.cost, self.writes_left)
         self.writes_left -= done
         return done
+
+
+class LargeBroadcast(Broadcast):
+    """A message that has come in pieces, on its way to one connection or more.
+
+    Its pieces are given to the transports as they are: what a client does not take at once waits there once for all.
+    For clients that agreed to compression it is compressed first, a step at a time, each of which is a turn's worth of
+    work; the object's further output waits behind that, as behind any broadcast.
+
+    Args:
+        message: The message.
+        binary: Binary or text.
+        targets: The connections' counters.
+        lookup: Finds a connection that is still there.
+        counters: Where what is written is counted.
+    """
+
+    __slots__ = ("_binary", "_compressed", "_message", "_plain", "_targets")
+
+    def __init__(
+        self,
+        message: Pieces,
+        binary: bool,
+        targets: Sequence[int],
+        lookup: Callable[[int], Connection | None],
+        counters: RouterCounters,
+    ) -> None:
+        self._message = message
+        self._binary = binary
+        self._plain = frame_in_pieces(message.parts, message.size, binary)
+        self._compressed: dict[int, Deflating] = {}
+        self._targets = deque(targets)
+        self._lookup = lookup
+        self._counters = counters
+        self.cost = min(1 + message.size // BYTES_PER_WRITE, WRITES_PER_TURN)
+        self.writes_left = len(targets) * self.cost
+        # Not its payload, which has its bound where it comes from: links would not be read while it is compressed.
+        self.memory = BROADCAST_BYTES + TARGET_BYTES * len(targets)
+
+    def write(self, budget: int) -> int:
+        """Write to the next target, or go on with compressing what it gets.
+
+        Returns:
+            As before; compressing counts as what a turn may do, and leaves the writes as they are.
+        """
+        connection = self._lookup(self._targets[0])
+        if connection is not None and connection.writable:
+            frame = self._plain
+            try:
+                if connection.window_bits:
+                    compressed = self._compressed.get(connection.window_bits)
+                    if compressed is None:
+                        compressed = Deflating(self._message.parts, self._binary, connection.window_bits)
+                        self._compressed[connection.window_bits] = compressed
+                    if not compressed.step():
+                        return WRITES_PER_TURN
+                    frame = compressed.frame
+                connection.write_pieces(frame)
+            except Exception as error:
+                connection.break_off(error)
+            else:
+                self._counters.messages_out += 1
+                self._counters.bytes_out += self._message.size
+        self._targets.popleft()
+        self.writes_left -= self.cost
+        return self.cost
 
 
 class Output:

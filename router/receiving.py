@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..common.ids import ObjectId
-from ..common.records import AcceptMode, HttpResponse, ObjectState
+from ..common.records import AcceptMode, HttpResponse, ObjectState, Pieces
 from .connection import Connection
 from .forwarding import Forwarding
 from .frames import data_frame
 from .http import Refusal
 from .links import OwnerLink
 from .objects import ObjectEntry
-from .output import AT_ONCE, Broadcast, Frames, Output
+from .output import AT_ONCE, Broadcast, Frames, LargeBroadcast, Output
 from .requests import Request
 from .states import State
 from .surroundings import Surroundings
@@ -54,6 +54,14 @@ class Receiver:
             return None
         return connection.entry
 
+    def _entry_of_first(self, connections: Sequence[int]) -> ObjectEntry | None:
+        """The object of some connections: all belong to one, and the first that is still there says which."""
+        for number in connections:
+            connection = self._get(number)
+            if connection is not None:
+                return self._entry_of(connection)
+        return None
+
     def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
         """A message of an object to some of its connections."""
         if len(connections) != 1:
@@ -72,14 +80,14 @@ class Receiver:
                 except Exception as error:
                     connection.break_off(error)
 
+    def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None:
+        """The same for a large message, which has come in pieces."""
+        entry = self._entry_of_first(connections)
+        if entry is not None:
+            self._output.broadcast(entry, LargeBroadcast(data, binary, connections, self._get, self._counters))
+
     def _send_to_many(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
-        # All targets of a record belong to one object: the first that is still there says which.
-        entry = None
-        for number in connections:
-            connection = self._get(number)
-            if connection is not None:
-                entry = self._entry_of(connection)
-                break
+        entry = self._entry_of_first(connections)
         if entry is None:
             return
         broadcast = Broadcast(Frames(data, binary), connections, self._get, self._counters)

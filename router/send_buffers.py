@@ -72,7 +72,7 @@ class SlowClient:
         self.buffer = buffer
         self.progress = progress
         self.has_stalled = False
-        self.frames: deque[bytes] = deque()
+        self.frames: deque[bytes | memoryview] = deque()
         self.size = 0
 
 
@@ -130,8 +130,9 @@ class SendBuffers:
             del self._clients[client]
             self._forget(client, 0)
 
-    def note(self, client: SlowClient, frame: bytes) -> bool:
-        """A frame has been written to a slow client. Clients are cut if this was too much, maybe this one too.
+    def note(self, client: SlowClient, frame: bytes | memoryview) -> bool:
+        """A frame, or a piece of a large one, has been written to a slow client. Clients are cut if this was too much,
+        maybe this one too.
 
         Returns:
             Whether more waits for the client than its share.

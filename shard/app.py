@@ -218,7 +218,7 @@ class Shard:
     def _group(self, link: Link[OutputWriter], group: bytes) -> None:
         assert self._host is not None
         self._host.runner.gather()
-        read_events(group, self._sinks[link])
+        read_events(group, self._sinks[link], link.parts)
 
     @staticmethod
     def _crash(error: Exception) -> None:

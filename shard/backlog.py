@@ -9,6 +9,9 @@ What is in it, and leaves in this order: messages; closes, which must not overta
 connection's own events, so that a client that talks without listening runs into its own window, and so that the router
 does not echo a Close before the last words of the close handler. Everything else (attachments, acknowledgements of
 others' events) concerns no client and passes by.
+
+A **large** message at the front is shipped: its bytes go ahead in pieces, and all that is behind waits until the last
+of them is written (see ``flow``).
 """
 
 from __future__ import annotations
@@ -19,16 +22,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..common.records import OutputWriter
+from .outbox import LARGE_BYTES, Payload
 from .stack import enough_stack
 
 if TYPE_CHECKING:
-    from .flow import Flow
+    from .flow import Flow, Shared
     from .outbox import Outbox
     from .peers import Peer
     from .sockets import Socket
 
 _Write = Callable[[OutputWriter], None]
-_Item = tuple[int, bytes | _Write | int, bool]
+_Item = tuple[int, Payload | _Write | int, bool]
 """Its place in all that the object holds; a message, any other record, or the number of an event to acknowledge;
 whether the message is binary."""
 
@@ -68,10 +72,25 @@ class Backlog:
         owed: The router knows that something waits here.
         room: Bytes that the router has said it has room for.
         dead: The connection was cut: it gets nothing any more.
+        shipment: The message at the front is on its way.
         waiters: Called once when nothing waits any more.
     """
 
-    __slots__ = ("_flow", "_items", "_outbox", "counter", "dead", "owed", "peer", "room", "size", "socket", "waiters")
+    __slots__ = (
+        "_flow",
+        "_inserting",
+        "_items",
+        "_outbox",
+        "counter",
+        "dead",
+        "owed",
+        "peer",
+        "room",
+        "shipment",
+        "size",
+        "socket",
+        "waiters",
+    )
 
     def __init__(
         self,
@@ -91,6 +110,8 @@ class Backlog:
         self._outbox = outbox
         self._flow = flow
         self._items: deque[_Item] = deque()
+        self._inserting: deque[_Item] | None = None
+        self.shipment: Shared | None = None
 
     def __len__(self) -> int:
         """How many things wait."""
@@ -111,17 +132,29 @@ class Backlog:
         data, cost = self._outbox.hold(payload, behind_others=self._flow is not None)
         self._took(data, not isinstance(payload, str), cost)
 
-    def keep(self, data: bytes, binary: bool) -> None:
+    def keep(self, data: Payload, binary: bool) -> None:
         """Keep a message that the object's outbox has already taken and gives back."""
         self._took(data, binary, self._outbox.keep(data))
 
-    def _took(self, data: bytes, binary: bool, cost: int) -> None:
-        self._items.append((self._outbox.next_place(), data, binary))
+    def _took(self, data: Payload, binary: bool, cost: int) -> None:
+        items = self._items if self._inserting is None else self._inserting
+        items.append((self._outbox.next_place(), data, binary))
         self.size += len(data)
         if self._flow is not None:
             if not self.owed:
                 self.tell_owed()
             self._flow.grown(cost)
+
+    def insert(self) -> None:
+        """What is kept or recorded from now on was put out before all that waits here, until ``inserted``."""
+        self._inserting = deque()
+
+    def inserted(self) -> None:
+        """The end of ``insert``."""
+        before, self._inserting = self._inserting, None
+        if before:
+            self._stop_shipping()
+            self._items.extendleft(reversed(before))
 
     def tell_owed(self) -> None:
         """Tell the router that something waits, now or still."""
@@ -132,7 +165,9 @@ class Backlog:
 
     def record(self, write: _Write) -> None:
         """A record that must not overtake the messages."""
-        if self._items or self.peer is None:
+        if self._inserting is not None:
+            self._inserting.append((self._outbox.next_place(), write, False))
+        elif self._items or self.peer is None:
             self._items.append((self._outbox.next_place(), write, False))
         else:
             self._outbox.record(self.peer, write)
@@ -167,11 +202,18 @@ class Backlog:
             Bytes of those that do.
         """
         items, released = self._items, 0
+        if self.shipment is not None:
+            return 0
         while items:
             what = items[0][1]
-            if isinstance(what, bytes):
+            if isinstance(what, (bytes, str)):
                 if released and released + len(what) > room:
                     break
+                if len(what) >= LARGE_BYTES:
+                    assert self._flow is not None
+                    self.room -= released
+                    self.shipment = self._flow.ship(self, what, items[0][2])
+                    return released
                 released += len(what)
             self.hand_over(items.popleft())
         if items:
@@ -180,26 +222,47 @@ class Backlog:
             self.end()
         return released
 
+    def shipped(self) -> None:
+        """The message at the front has left."""
+        what = self._items.popleft()[1]
+        assert isinstance(what, (bytes, str))
+        assert self._flow is not None
+        self.shipment = None
+        self.room -= len(what)
+        self._let_go(what)
+        if not self._items:
+            self.end()
+        elif self.room > 0:
+            self._flow.go_on(self)
+        else:
+            self.tell_owed()
+
+    def _stop_shipping(self) -> None:
+        shipment, self.shipment = self.shipment, None
+        if shipment is not None:
+            shipment.leave(self)
+
     def unpack(self) -> list[str | bytes | Close]:
         """The messages and closes, which go another way; nothing of them waits or counts here any more."""
         unpacked: list[str | bytes | Close] = []
         for _, what, binary in self.take():
-            if isinstance(what, bytes):
+            if isinstance(what, (bytes, str)):
                 self._let_go(what)
-                unpacked.append(what if binary else what.decode())
+                unpacked.append(what if binary or isinstance(what, str) else what.decode())
             elif isinstance(what, Close):
                 unpacked.append(what)
         return unpacked
 
     def take(self) -> deque[_Item]:
         """Everything, for who hands it over; ``end`` comes behind that."""
+        self._stop_shipping()
         items, self._items = self._items, deque()
         return items
 
     def hand_over(self, item: _Item) -> None:
         """Give something that has waited here to the outbox."""
         _, what, binary = item
-        if isinstance(what, bytes):
+        if isinstance(what, (bytes, str)):
             assert self.peer is not None
             cost = self._let_go(what)
             self._outbox.send_again(self.peer, self.counter, what, binary, cost)
@@ -209,7 +272,7 @@ class Backlog:
     def drop_messages(self) -> None:
         """The client gets nothing any more. What its router has to hear leaves all the same."""
         for _, what, _ in self.take():
-            if isinstance(what, bytes):
+            if isinstance(what, (bytes, str)):
                 self._let_go(what)
             else:
                 self._pass(what)
@@ -217,13 +280,14 @@ class Backlog:
     def discard(self) -> None:
         """Nobody is left to hear of any of it: there will be no 101, or the router has gone."""
         for _, what, _ in self.take():
-            if isinstance(what, bytes):
+            if isinstance(what, (bytes, str)):
                 self._let_go(what)
         self.owed = False
         self.end()
 
     def end(self) -> None:
         """Nothing waits any more, and what the object puts out from now on leaves as usual."""
+        self._stop_shipping()
         if self.owed:
             assert self.peer is not None
             counter = self.counter
@@ -242,11 +306,16 @@ class Backlog:
             waiter()
 
     @property
+    def has_large(self) -> bool:
+        """Whether something here leaves in pieces, and so not at once."""
+        return any(isinstance(what, (bytes, str)) and len(what) >= LARGE_BYTES for _, what, _ in self._items)
+
+    @property
     def outbox(self) -> Outbox:
         """The object's outbox."""
         return self._outbox
 
-    def _let_go(self, data: bytes) -> int:
+    def _let_go(self, data: Payload) -> int:
         self.size -= len(data)
         cost = self._outbox.let_go(data)
         if self._flow is not None:
@@ -259,4 +328,4 @@ class Backlog:
             assert self._flow is not None
             self._flow.acknowledge(self._outbox, self.peer, self.counter, item)
         else:
-            self._outbox.record(self.peer, item)
+            self._outbox.record(self.peer, item, behind=self.counter)

@@ -12,6 +12,11 @@ by itself: of what one turn has for a connection, no more than a share leaves at
 OWED also answers the question what becomes of held output when its shard dies, which an acknowledged event may have
 made: the router knows that some is lost, and closes the connection rather than go on with a gap.
 
+**In pieces.** A large message waits in a backlog too, also when there is room for it: its bytes go ahead in pieces, and
+meanwhile what else its object sends to that client waits behind it. Connections that get the same one share its bytes.
+When the last piece is written, the message leaves: a record like any other, so acknowledgements, deaths and moves know
+nothing of pieces. Bodies of responses go the same way (``large_responses``).
+
 **All together**: when more than ``limit`` bytes are held, those that hold most are cut (CUT: the router closes with
 1013) until a sixteenth is free.
 """
@@ -19,25 +24,74 @@ made: the router knows that some is lost, and closes the connection rather than 
 from __future__ import annotations
 
 import logging
+import sys
+from array import array
 from collections.abc import Callable
 from heapq import merge
 from typing import TYPE_CHECKING
 
+from ..common.limits import SEND_BUFFER_BYTES
+from ..common.records import Ahead
+from ..common.shipping import Shipment
 from .backlog import Backlog
 from .counters import ShardCounters
 from .large_responses import LargeResponses
+from .outbox import Payload
 
 if TYPE_CHECKING:
     from .outbox import Outbox
     from .peers import Peer
 
-RELEASE_BYTES = 8 << 20
+RELEASE_BYTES = 2 << 20
 """Bytes of held output that leave in one turn, for all connections together: a payload that is held once for many goes
 out for each of them."""
 RELIEF = 16
 """The part of the bound, one of so many, that is free after a cut."""
 
 log = logging.getLogger("roost.shard")
+
+
+class Shared:
+    """A large message on its way to those connections of one router whose backlogs have it at the front.
+
+    Args:
+        flow: The shard's.
+        peer: The router.
+        outbox: The object's.
+        data: The message.
+        binary: Binary or text.
+    """
+
+    __slots__ = ("_backlogs", "_binary", "_data", "_flow", "_outbox", "_peer", "_shipment")
+
+    def __init__(self, flow: Flow, peer: Peer, outbox: Outbox, data: Payload, binary: bool) -> None:
+        self._flow = flow
+        self._peer = peer
+        self._outbox = outbox
+        self._data = data
+        self._binary = binary
+        self._backlogs: dict[Backlog, None] = {}
+        self._shipment = flow.ship_ahead(peer, outbox, data, self._shipped)
+
+    def join(self, backlog: Backlog) -> None:
+        """One connection more gets it."""
+        self._backlogs[backlog] = None
+
+    def leave(self, backlog: Backlog) -> None:
+        """A connection does not get it any more; if none does, it does not leave."""
+        del self._backlogs[backlog]
+        if not self._backlogs:
+            self._flow.forget(self._peer, self._outbox, self._data, self._binary)
+            self._flow.cancel(self._peer, self._shipment)
+
+    def _shipped(self, ahead: Ahead) -> None:
+        self._flow.forget(self._peer, self._outbox, self._data, self._binary)
+        backlogs, binary = list(self._backlogs), self._binary
+        targets = array("I", [backlog.counter for backlog in backlogs])
+        self._outbox.record(self._peer, lambda writer: writer.send_ahead(targets, ahead, binary))
+        self._flow.counters.sends += len(targets)
+        for backlog in backlogs:
+            backlog.shipped()
 
 
 class Flow:
@@ -53,10 +107,23 @@ class Flow:
         backlogs: Those of all connections that are full.
         ready: Those of them whose router has room.
         responses: Large responses that wait for their turn.
+        shipping: Routers to which something goes ahead.
+        counters: See above.
         total: Bytes held.
     """
 
-    __slots__ = ("_counters", "_limit", "_plan", "acknowledge", "backlogs", "ready", "responses", "total")
+    __slots__ = (
+        "_limit",
+        "_plan",
+        "_shared",
+        "acknowledge",
+        "backlogs",
+        "counters",
+        "ready",
+        "responses",
+        "shipping",
+        "total",
+    )
 
     def __init__(
         self,
@@ -69,18 +136,20 @@ class Flow:
         self._plan = plan
         self.ready: dict[Backlog, None] = {}
         self.total = 0
-        self._counters = counters
+        self.counters = counters
         self._limit = limit
         self.backlogs: dict[Backlog, None] = {}
-        self.responses = LargeResponses(lambda: self._limit - self.total, plan)
+        self.shipping: dict[Peer, None] = {}
+        self._shared: dict[tuple[Peer, Outbox, int, bool], Shared] = {}
+        self.responses = LargeResponses(lambda: self._limit - self.total, self.ship_ahead)
 
     @property
     def waiting(self) -> int:
         """Connections for which something is held."""
         return sum(1 for backlog in self.backlogs if len(backlog))
 
-    def begin(self, outbox: Outbox, peer: Peer, counter: int) -> Backlog:
-        """A connection is full from now on."""
+    def begin(self, outbox: Outbox, peer: Peer, counter: int, *, at_once: bool = False) -> Backlog:
+        """A connection is full from now on; or (*at_once*) is not, but what it gets takes more than this turn."""
         socket = peer.sockets.get(counter)
         backlog = Backlog(outbox, self, peer, counter, socket)
         if socket is not None:
@@ -90,7 +159,15 @@ class Flow:
             outbox.backlogs = {}
         outbox.backlogs[backlog] = None
         self.backlogs[backlog] = None
+        if at_once or outbox.unheld:
+            backlog.room = sys.maxsize if outbox.unheld else SEND_BUFFER_BYTES
+            self.go_on(backlog)
         return backlog
+
+    def go_on(self, backlog: Backlog) -> None:
+        """Its router has room: what waits leaves in the next turns."""
+        self.ready[backlog] = None
+        self._plan()
 
     def ended(self, backlog: Backlog) -> None:
         """A connection is not full any more, or over."""
@@ -114,8 +191,7 @@ class Flow:
         if backlog is not None:
             if size and not backlog.dead:
                 backlog.room = size
-                self.ready[backlog] = None
-                self._plan()
+                self.go_on(backlog)
         elif not size:
             socket = peer.sockets.get(counter)
             if socket is not None and not socket.gone and not socket.owner.outbox.unheld:
@@ -133,6 +209,8 @@ class Flow:
         for backlog in list(peer.held.values()):
             backlog.discard()
         self.responses.lose(peer)
+        peer.shipping.clear()
+        self.shipping.pop(peer, None)
 
     def release(self) -> bool:
         """Hand over to the outboxes, for this turn, what routers have room for and their links as well.
@@ -152,22 +230,66 @@ class Flow:
             left -= backlog.release(min(backlog.room, left))
         return False
 
+    # --- what goes in pieces ---
+
+    def ship(self, backlog: Backlog, data: Payload, binary: bool) -> Shared:
+        """A large message at the front of *backlog* may leave."""
+        peer, outbox = backlog.peer, backlog.outbox
+        assert peer is not None
+        shared = self._shared.get((peer, outbox, id(data), binary))
+        if shared is None:
+            shared = self._shared[peer, outbox, id(data), binary] = Shared(self, peer, outbox, data, binary)
+        shared.join(backlog)
+        return shared
+
+    def forget(self, peer: Peer, outbox: Outbox, data: Payload, binary: bool) -> None:
+        """No connection can join a large message any more."""
+        del self._shared[peer, outbox, id(data), binary]
+
+    def ship_ahead(self, peer: Peer, outbox: Outbox, data: Payload, on_shipped: Callable[[Ahead], None]) -> Shipment:
+        """Send a payload ahead to a router, in turn with those of other objects."""
+        self.shipping[peer] = None
+        self._plan()
+        return peer.shipping.ship(data, outbox, on_shipped)
+
+    def cancel(self, peer: Peer, shipment: Shipment) -> None:
+        """Nobody wants a payload any more that goes ahead."""
+        peer.shipping.cancel(shipment)
+        self._plan()  # its router is to forget what has come
+
+    def ship_on(self) -> None:
+        """Write what may be under way now of what goes ahead."""
+        for peer in list(self.shipping):
+            peer.shipping.work()
+            if not len(peer.shipping):
+                del self.shipping[peer]
+
+    def keeps(self, outbox: Outbox) -> bool:
+        """Whether something of an object that moves has not left yet."""
+        return bool(outbox.backlogs) or self.responses.has(outbox)
+
     # --- what becomes of objects ---
 
     def let_go(self, outbox: Outbox) -> None:
         """The object moves, or its shard ends: all that is held leaves now, and nothing is held any more. Its routers
         keep what they get, and tell the next owner which connections are full.
 
-        It leaves in the order in which the object made it, so that what was one record to many is one again.
+        It leaves in the order in which the object made it, so that what was one record to many is one again. Where
+        something goes in pieces, that and what is behind it leaves as fast as it can (``keeps`` tells whether it has).
         """
         outbox.unheld = True
-        backlogs = list(outbox.backlogs or ())
+        backlogs = []
+        for backlog in list(outbox.backlogs or ()):
+            if backlog.has_large:
+                backlog.room = sys.maxsize
+                self.go_on(backlog)
+            else:
+                backlogs.append(backlog)
         held = [[(item, backlog) for item in backlog.take()] for backlog in backlogs]
         for item, backlog in merge(*held, key=_place_of):
             backlog.hand_over(item)
         for backlog in backlogs:
             backlog.end()
-        self.responses.let_go(outbox)
 
     # --- the bound ---
 
@@ -192,7 +314,7 @@ class Flow:
     def _cut(self, backlog: Backlog) -> None:
         peer, counter = backlog.peer, backlog.counter
         assert peer is not None
-        self._counters.sockets_cut += 1
+        self.counters.sockets_cut += 1
         log.warning(
             "connection %d of router %d is cut: of the output that clients do not take it has most, %d bytes",
             counter,

@@ -638,7 +638,7 @@ class Host:
         peer, outbox, responses = job.peer, job.owner.outbox, self.flow.responses
         if peer is None or peer.closed:
             return
-        if not responses.takes(outbox, response):
+        if not responses.takes(response):
             outbox.respond(peer, response)
         elif not responses.put(outbox, peer, response):
             self.counters.responses_refused += 1
@@ -749,7 +749,7 @@ class Host:
         self.output.on_progress = progress.set
         try:
             async with asyncio.timeout(timeout_s):
-                while not self.output.confirmed:
+                while self.flow.shipping or not self.output.confirmed:
                     progress.clear()
                     await progress.wait()
         except TimeoutError:

@@ -1,10 +1,9 @@
-"""Responses of some size, on their way to routers: one after the other, so that nobody else's output stands behind all
-of them.
+"""Responses of some size, on their way to routers: their bodies go ahead in pieces, and together they have a bound.
 
 A request of 50 bytes can make a response of many megabytes, and sixty of them in one turn would be two gigabytes in a
-link, in front of what everybody else's object says. So a large response waits here until its link has little under
-way; then the next one leaves, of the objects in turn. What a response overtakes by waiting are only messages to other
-clients. Small ones, upgrades, and all of an object that moves leave with its outbox as ever.
+link, in front of what everybody else's object says. So the body of a large response goes ahead (see ``shipping``), in
+turn with those of other objects, and the response behind it. What a response overtakes by waiting are only messages to
+other clients. Small ones and upgrades leave with the object's outbox as ever.
 
 **The bound** is shared with held output (``all_held_bytes``). What is free of it is also what one object may have: so
 the first that makes much gets half of it, and there is room for others. A response beyond that is answered with 503.
@@ -12,11 +11,11 @@ the first that makes much gets half of it, and there is room for others. A respo
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from ..common.records import AcceptMode, HttpResponse
+from ..common.records import AcceptMode, Ahead, HttpResponse
+from ..common.shipping import Shipment
 
 if TYPE_CHECKING:
     from .outbox import Outbox
@@ -24,8 +23,12 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 64 << 10
 """Bytes of a body from which on a response waits for its turn."""
-UNDER_WAY_BYTES = 1 << 20
-"""Bytes that a link may have under way, not confirmed, when another large response leaves."""
+
+
+class ShipAhead(Protocol):
+    """Sends a payload ahead to a router, in turn with those of other objects."""
+
+    def __call__(self, peer: Peer, outbox: Outbox, data: bytes, on_shipped: Callable[[Ahead], None]) -> Shipment: ...
 
 
 class LargeResponses:
@@ -33,32 +36,34 @@ class LargeResponses:
 
     Args:
         free: Bytes that are free of the bound, these responses not counted.
-        plan: Sees to it that ``release`` is called at the end of this turn.
+        ship: Sends a body ahead.
 
     Attributes:
         size: Bytes of all that wait.
     """
 
-    __slots__ = ("_free", "_of_outbox", "_plan", "_queues", "size")
+    __slots__ = ("_free", "_of_outbox", "_ship", "_waiting", "size")
 
-    def __init__(self, free: Callable[[], int], plan: Callable[[], None]) -> None:
+    def __init__(self, free: Callable[[], int], ship: ShipAhead) -> None:
         self._free = free
-        self._plan = plan
-        self._queues: dict[Peer, OrderedDict[Outbox, deque[HttpResponse]]] = {}
+        self._ship = ship
+        self._waiting: dict[int, tuple[Peer, Outbox, HttpResponse]] = {}
+        """By the identity of the response."""
         self._of_outbox: dict[Outbox, int] = {}
         self.size = 0
 
     def __bool__(self) -> bool:
         """Whether some wait."""
-        return bool(self._queues)
+        return bool(self._waiting)
 
     def has(self, outbox: Outbox) -> bool:
         """Whether some of this object wait."""
         return outbox in self._of_outbox
 
-    def takes(self, outbox: Outbox, response: HttpResponse) -> bool:
+    @staticmethod
+    def takes(response: HttpResponse) -> bool:
         """Whether *response* is one that waits for its turn."""
-        return len(response.body) >= LARGE_BYTES and response.mode is AcceptMode.PLAIN and not outbox.unheld
+        return len(_body(response)) >= LARGE_BYTES and response.mode is AcceptMode.PLAIN
 
     def put(self, outbox: Outbox, peer: Peer, response: HttpResponse) -> bool:
         """Let *response* wait for its turn.
@@ -66,42 +71,27 @@ class LargeResponses:
         Returns:
             Whether there is room for it. One response of any size has room when nothing else waits.
         """
-        size, own = len(response.body), self._of_outbox.get(outbox, 0)
-        if self._queues and own + size > self._free() - self.size:
+        body = _body(response)
+        size, own = len(body), self._of_outbox.get(outbox, 0)
+        if self._waiting and own + size > self._free() - self.size:
             return False
-        self._queues.setdefault(peer, OrderedDict()).setdefault(outbox, deque()).append(response)
+        self._waiting[id(response)] = peer, outbox, response
         self._count(outbox, size)
-        self._plan()
+
+        def shipped(ahead: Ahead) -> None:
+            if self._waiting.pop(id(response), None) is not None:
+                self._count(outbox, -size)
+                outbox.respond(peer, response, ahead)
+
+        self._ship(peer, outbox, body, shipped)
         return True
-
-    def release(self) -> None:
-        """Hand over to the outboxes what may leave in this turn."""
-        for peer in list(self._queues):
-            under_way = peer.link.session.unconfirmed_bytes
-            while peer in self._queues and under_way < UNDER_WAY_BYTES and not peer.link.blocked:
-                outbox, waiting = self._queues[peer].popitem(last=False)
-                response = waiting.popleft()
-                if waiting:
-                    self._queues[peer][outbox] = waiting  # behind those of other objects
-                elif not self._queues[peer]:
-                    del self._queues[peer]
-                self._count(outbox, -len(response.body))
-                under_way += len(response.body)
-                outbox.respond(peer, response)
-
-    def let_go(self, outbox: Outbox) -> None:
-        """The object moves, or its shard ends: all of its responses leave now."""
-        for peer, queue in list(self._queues.items()):
-            for response in queue.pop(outbox, ()):
-                self._count(outbox, -len(response.body))
-                outbox.respond(peer, response)
-            if not queue:
-                del self._queues[peer]
 
     def lose(self, peer: Peer) -> None:
         """The router has gone."""
-        for outbox, waiting in self._queues.pop(peer, {}).items():
-            self._count(outbox, -sum(len(response.body) for response in waiting))
+        for key, (router, outbox, response) in list(self._waiting.items()):
+            if router is peer:
+                del self._waiting[key]
+                self._count(outbox, -len(_body(response)))
 
     def _count(self, outbox: Outbox, change: int) -> None:
         self.size += change
@@ -110,3 +100,9 @@ class LargeResponses:
             self._of_outbox[outbox] = left
         else:
             del self._of_outbox[outbox]
+
+
+def _body(response: HttpResponse) -> bytes:
+    body = response.body
+    assert isinstance(body, bytes)  # of a response that an object has just made
+    return body

@@ -8,19 +8,24 @@ an entry of any other kind (a close, an attachment, a response, object state) en
 
 What may not leave because its connection is full, or has no 101 yet, is kept in backlogs (see ``flow``). It counts
 here, a payload that several connections wait for once. Held output leaves a part of the bound to all others.
+
+A **large** payload goes through a backlog as well, because it goes ahead in pieces (see ``shipping``), which takes some
+turns. It is known by its identity only: hashing 200 MB takes longer than sending them. ASCII text of that size is
+encoded piece by piece as it leaves.
 """
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..common.errors import ApiError, OutboxFull
-from ..common.limits import OUTBOX_BYTES, SEND_BUFFER_BYTES
+from ..common.limits import MAX_BATCH_BYTES, OUTBOX_BYTES, SEND_BUFFER_BYTES
 
 if TYPE_CHECKING:
-    from ..common.records import HttpResponse, OutputWriter
+    from ..common.records import Ahead, HttpResponse, OutputWriter
     from .backlog import Backlog
     from .flow import Flow
     from .peers import Peer
@@ -32,10 +37,19 @@ _TARGET_BYTES = 4
 _RESERVE = 32
 """The part of the bound, one of so many, that held output leaves to all others."""
 _PORTION = SEND_BUFFER_BYTES
-"""Bytes of payloads of its own that leave for one connection in one turn, or one message of any size."""
+"""Bytes of payloads of its own that leave for one connection in one turn, or one message of any size; and for all
+connections together, broadcasts aside."""
+LARGE_BYTES = MAX_BATCH_BYTES
+"""Bytes of a payload from which on it goes ahead in pieces."""
+_WEIGHT = 3, 4
+"""The part of the bound that one message counts with at most: the object may go on with others beside."""
 
 MAX_PAYLOAD_BYTES = 256 << 20
 """Bytes of one message or body that an object puts out: half of what a group on the wire can have."""
+
+
+Payload = bytes | str
+"""A payload as it goes out: encoded, or large ASCII text as it is."""
 
 
 class _Send:
@@ -43,7 +57,7 @@ class _Send:
 
     __slots__ = ("binary", "counter", "data", "more", "peer")
 
-    def __init__(self, data: bytes, binary: bool, peer: Peer, counter: int) -> None:
+    def __init__(self, data: Payload, binary: bool, peer: Peer, counter: int) -> None:
         self.data = data
         self.binary = binary
         self.peer = peer
@@ -83,6 +97,12 @@ class _Send:
         return times
 
 
+class _SentAgain(_Send):
+    """One that a backlog has kept and its router has room for: it leaves, whatever else does."""
+
+    __slots__ = ()
+
+
 _Record = tuple["Peer", int, "Callable[[OutputWriter], None]"]
 """Any other record: its router, the connection whose messages it must not overtake (0: none), what writes it."""
 
@@ -104,6 +124,7 @@ class Outbox:
         "_counted",
         "_entries",
         "_flow",
+        "_has_large",
         "_held_last",
         "_held_size",
         "_holders",
@@ -142,7 +163,8 @@ class Outbox:
         self._held_size = 0
         self._holders: dict[int, int] | None = None
         """Identity of a payload in backlogs → how many have it."""
-        self._held_last: tuple[str | bytes, bytes] | None = None
+        self._held_last: tuple[str | bytes, Payload] | None = None
+        self._has_large = False
         self._place = 0
         self._notes: list[_Record] | None = None
         self._tally: dict[tuple[Peer, int], int] | None = None
@@ -176,6 +198,9 @@ class Outbox:
 
     def _begin(self, peer: Peer, counter: int, payload: str | bytes) -> None:
         binary = not isinstance(payload, str)
+        if len(payload) >= LARGE_BYTES:
+            self._begin_large(peer, counter, payload, binary)
+            return
         table = self._binaries if binary else self._texts
         if table is None:
             table = {}
@@ -190,10 +215,11 @@ class Outbox:
                 raise OutboxFull(self.size, self._limit)
         else:
             data = payload.encode() if isinstance(payload, str) else payload
-            _check_length(data)
             size += len(data)
             if size > self._limit and self.size:
                 raise OutboxFull(self.size, self._limit)
+            if len(data) >= LARGE_BYTES:
+                self._has_large = True
             table[payload] = data
         entry = _Send(data, binary, peer, counter)
         self._append(entry)
@@ -202,6 +228,17 @@ class Outbox:
         self._last_payload = payload
 
     # Objects' code sends, perhaps with no stack left: what can fail comes first, and then changes nothing.
+
+    def _begin_large(self, peer: Peer, counter: int, payload: str | bytes, binary: bool) -> None:
+        data = _encoded(payload)
+        size = self.size + _ENTRY_BYTES + len(data)
+        if size > self._limit and self.size:
+            raise OutboxFull(self.size, self._limit)
+        self.size = size
+        self._has_large = True
+        self._last = entry = _Send(data, binary, peer, counter)
+        self._last_payload = payload
+        self._append(entry)
 
     def _append(self, entry: _Send | _Record) -> None:
         entries = self._entries
@@ -237,9 +274,10 @@ class Outbox:
         if self._entries is None:
             self._begin_plan([])
 
-    def respond(self, peer: Peer, response: HttpResponse) -> None:
-        """An answer to a request."""
-        self.record(peer, lambda writer: writer.response(response), len(response.body))
+    def respond(self, peer: Peer, response: HttpResponse, body: Ahead | None = None) -> None:
+        """An answer to a request; *body* if that has gone ahead."""
+        size = len(response.body) if body is None else 0
+        self.record(peer, lambda writer: writer.response(response, body), size)
 
     def check_room(self, size: int) -> None:
         """Raises:
@@ -250,7 +288,7 @@ class Outbox:
 
     # --- what backlogs hold ---
 
-    def hold(self, payload: str | bytes, *, behind_others: bool) -> tuple[bytes, int]:
+    def hold(self, payload: str | bytes, *, behind_others: bool) -> tuple[Payload, int]:
         """Count a message that a backlog keeps, until ``let_go``.
 
         Args:
@@ -271,67 +309,73 @@ class Outbox:
         self._held_last = payload, data
         return data, self.keep(data)
 
-    def _encoded(self, payload: str | bytes) -> bytes:
+    def _encoded(self, payload: str | bytes) -> Payload:
         """One encoding of a payload for all that it is sent to in a row, since what they share counts once."""
         table = self._texts if isinstance(payload, str) else self._binaries
-        data = None if table is None else table.get(payload)
+        data: Payload | None = None if table is None or len(payload) >= LARGE_BYTES else table.get(payload)
         if data is None and self._held_last is not None:
             last, encoded = self._held_last
             if type(last) is type(payload) and len(last) == len(payload) and last == payload:
                 data = encoded
-        if data is None:
-            data = payload.encode() if isinstance(payload, str) else payload
-            _check_length(data)
-        return data
+        return _encoded(payload) if data is None else data
+
+    def _weight(self, data: Payload) -> int:
+        """What a payload that is held counts with in this outbox."""
+        part, of = _WEIGHT
+        return min(len(data), self._limit * part // of)
 
     def next_place(self) -> int:
         """A number for something that is held: those of all backlogs show the order in which the object made it."""
         self._place += 1
         return self._place
 
-    def keep(self, data: bytes) -> int:
+    def keep(self, data: Payload) -> int:
         """The same for a message that this outbox has taken before: it is not refused."""
         if self._holders is None:
             self._holders = {}
         holders = self._holders.get(id(data), 0)
         self._holders[id(data)] = holders + 1
-        cost = _ENTRY_BYTES if holders else _ENTRY_BYTES + len(data)
-        self._held_size += cost
-        self.size += cost
-        return cost
+        weight = _ENTRY_BYTES if holders else _ENTRY_BYTES + self._weight(data)
+        self._held_size += weight
+        self.size += weight
+        return _ENTRY_BYTES if holders else _ENTRY_BYTES + len(data)
 
-    def let_go(self, data: bytes) -> int:
+    def let_go(self, data: Payload) -> int:
         """A backlog does not keep the message any more; returns the bytes that it counted with."""
         assert self._holders is not None
         holders = self._holders[id(data)] - 1
-        cost = _ENTRY_BYTES
+        cost = weight = _ENTRY_BYTES
         if holders:
             self._holders[id(data)] = holders
         else:
             del self._holders[id(data)]
             cost += len(data)
+            weight += self._weight(data)
             if not self._holders:
                 self._holders = self._held_last = None
-        self._held_size -= cost
-        self.size -= cost
+        self._held_size -= weight
+        self.size -= weight
         return cost
 
-    def send_again(self, peer: Peer, counter: int, data: bytes, binary: bool, cost: int) -> None:
+    def send_again(self, peer: Peer, counter: int, data: Payload, binary: bool, cost: int) -> None:
         """Send a message that a backlog kept. It has been taken before, so it is not refused; and it goes on counting
         with what it counted there (*cost*), so that others are not refused for it."""
         self.size += cost
+        if len(data) >= LARGE_BYTES:
+            self._has_large = True
         last = self._last
         if last is not None and last.data is data and last.binary == binary:
             last.add(peer, counter)
         else:
-            self._last = entry = _Send(data, binary, peer, counter)
+            self._last = entry = _SentAgain(data, binary, peer, counter)
             self._last_payload = None
             self._append(entry)
 
     @property
     def sends_much(self) -> bool:
-        """Whether there is more than may leave for one connection in one turn."""
-        return self.size - self._held_size > _PORTION
+        """Whether there is more than may leave for one connection in one turn, or what leaves in pieces: some of it is
+        going to be held."""
+        return self._has_large or self.size - self._held_size > _PORTION
 
     @property
     def holds(self) -> bool:
@@ -381,10 +425,13 @@ class Outbox:
         entries, self._entries = self._entries or [], None
         self._last = self._last_payload = None
         self._texts = self._binaries = None
-        much = self.sends_much
+        much, has_large = self.sends_much, self._has_large
         self.size = self._held_size
-        self.planned = False
-        if much and self._flow is not None and not self.unheld:
+        self.planned = self._has_large = False
+        if self._flow is None:
+            if has_large:
+                _encode_all(entries)
+        elif has_large or (much and not self.unheld):
             entries = self._portions(entries, self._flow)
         if self._notes is not None:
             entries += self._notes
@@ -402,13 +449,13 @@ class Outbox:
             elif entry.more is None:
                 peer = entry.peer
                 if not peer.closed:
-                    peer.writer.send_one(entry.counter, entry.data, entry.binary)
+                    peer.writer.send_one(entry.counter, entry.data, entry.binary)  # type: ignore[arg-type]  # not large
                     written.add(peer)
                     messages += 1
             else:
                 for peer, targets in entry.more.items():
                     if targets and not peer.closed:
-                        peer.writer.send(targets, entry.data, entry.binary)
+                        peer.writer.send(targets, entry.data, entry.binary)  # type: ignore[arg-type]  # the same
                         written.add(peer)
                         messages += len(targets)
         if self.waiters is not None:
@@ -418,14 +465,30 @@ class Outbox:
         return written, messages
 
     def _portions(self, entries: list[_Send | _Record], flow: Flow) -> list[_Send | _Record]:
-        """Leave no more than a portion for each connection among *entries*; the rest goes into its backlog.
+        """Leave no more than a portion for each connection among *entries*, and for all together; the rest goes into
+        backlogs, and so does what is large.
 
-        A payload that several connections get is at the router once, however many they are, and leaves unless a
-        connection has had its portion of others before.
+        A payload that several connections get is at the router once, however many they are. Unless it is large it
+        leaves, but not for a connection that has had its portion of others before.
         """
+        portion = sys.maxsize if self.unheld else _PORTION
+        total = 0
         sent: dict[tuple[Peer, int], int] = {}
         held: dict[tuple[Peer, int], Backlog] = {}
         leaving: list[_Send | _Record] = []
+
+        def backlog_of(target: tuple[Peer, int], *, at_once: bool) -> Backlog:
+            backlog = held.get(target)
+            if backlog is None:
+                backlog = target[0].held.get(target[1])
+                if backlog is not None:
+                    # What was put out before its router had no more room stays ahead of what was put out after.
+                    backlog.insert()
+                else:
+                    backlog = flow.begin(self, *target, at_once=at_once)
+                held[target] = backlog
+            return backlog
+
         for entry in entries:
             if isinstance(entry, tuple):
                 peer, counter, write = entry
@@ -434,28 +497,36 @@ class Outbox:
                     leaving.append(entry)
                 else:
                     backlog.record(write)
+            elif len(entry.data) >= LARGE_BYTES:
+                for peer, targets in entry.targets():
+                    if not peer.closed:
+                        for counter in targets:
+                            target = peer, counter
+                            # As a message of any size leaves for who has room.
+                            backlog = backlog_of(target, at_once=sent.get(target, 0) < _PORTION)
+                            backlog.keep(entry.data, entry.binary)
             elif entry.more is None:
                 target, size = (entry.peer, entry.counter), len(entry.data)
-                backlog = held.get(target)
                 before = sent.get(target, 0)
-                if backlog is None and (
-                    not before
+                if target not in held and (
+                    (total + size <= portion and before + size <= portion)
+                    or isinstance(entry, _SentAgain)
                     or entry.peer.closed
-                    or before + size <= _PORTION
-                    # What was put out before its router had no more room stays ahead of what was put out after.
                     or target[1] in target[0].held
+                    or not total
                 ):
                     sent[target] = before + size
+                    total += size
                     leaving.append(entry)
-                    continue
-                if backlog is None:
-                    held[target] = backlog = flow.begin(self, *target)
-                backlog.keep(entry.data, entry.binary)
+                else:
+                    backlog_of(target, at_once=not before).keep(entry.data, entry.binary)
             else:
                 for target, backlog in held.items():
                     for _ in range(entry.remove(*target)):
                         backlog.keep(entry.data, entry.binary)
                 leaving.append(entry)
+        for backlog in held.values():
+            backlog.inserted()
         return leaving
 
     def mark(self, written: set[Peer]) -> None:
@@ -487,7 +558,28 @@ class Outbox:
         return waits
 
 
-def _check_length(data: bytes) -> None:
+def _encoded(payload: str | bytes) -> Payload:
+    """The payload as it goes out.
+
+    Raises:
+        ApiError: It has more than ``MAX_PAYLOAD_BYTES``.
+        UnicodeEncodeError: It is text with a lone surrogate.
+    """
+    data: Payload = payload
+    if isinstance(payload, str) and (len(payload) < LARGE_BYTES or not payload.isascii()):
+        data = payload.encode()
+    _check_length(data)
+    return data
+
+
+def _encode_all(entries: list[_Send | _Record]) -> None:
+    """Nothing takes large payloads in pieces: encode them."""
+    for entry in entries:
+        if isinstance(entry, _Send) and isinstance(entry.data, str):
+            entry.data = entry.data.encode()
+
+
+def _check_length(data: Payload) -> None:
     if len(data) > MAX_PAYLOAD_BYTES:
         # The wire could not carry it, and the link would break.
         raise ApiError(f"a message can have at most {MAX_PAYLOAD_BYTES} bytes, got {len(data)}")

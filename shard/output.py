@@ -150,11 +150,11 @@ class Output:
             self.ended = self._stalled_events + self.ended
             self._stalled, self._stalled_events = [], []
             self.plan()
-        if self.flow is not None and (self.flow.ready or self.flow.responses):
+        if self.flow is not None and (self.flow.ready or self.flow.shipping):
             self.plan()
 
     def _confirmed(self, peer: Peer) -> None:
-        if peer.confirmed() or (self.flow is not None and self.flow.responses):
+        if peer.confirmed() or (self.flow is not None and self.flow.shipping):
             self.plan()
         if self.on_progress is not None:
             self.on_progress()
@@ -176,12 +176,14 @@ class Output:
 
     def flush(self) -> None:
         """Write what has gathered."""
-        flow = self.flow
-        more = flow is not None and bool(flow.ready) and flow.release()
-        if flow is not None and flow.responses:
-            flow.responses.release()
+        flow, more = self.flow, False
         self.planned = False
         self.early_at = FIRST_EARLY
+        if flow is not None:
+            if flow.ready:
+                more = flow.release()
+            if flow.shipping:
+                flow.ship_on()
         peers = self.peers
         blocked = {peer for peer in peers if peer.link.blocked}
         dirty, self._dirty = self._dirty, []

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ..common.ids import Incarnation
 from ..common.link import Link
 from ..common.records import OutputWriter
+from ..common.shipping import Shipping
 
 if TYPE_CHECKING:
     from .backlog import Backlog
@@ -63,6 +64,7 @@ class Peer:
         objects: How many connections of each object it has; the router knows what an object has set while that is
             not 0.
         held: The backlogs of its connections that are full, by counter.
+        shipping: What goes ahead to it in pieces.
         sent_unmarked: The last batch that may carry output for which no outbox has a mark.
         closed: The router has left the map; nothing goes there any more.
     """
@@ -76,6 +78,7 @@ class Peer:
         "link",
         "objects",
         "sent_unmarked",
+        "shipping",
         "sockets",
         "writer",
     )
@@ -87,6 +90,7 @@ class Peer:
         self.sockets: dict[int, Socket] = {}
         self.objects: dict[HostedObject, int] = {}
         self.held: dict[int, Backlog] = {}
+        self.shipping = Shipping(link)
         self.sent_unmarked = 0
         self.closed = False
         self._acks = _Acks()

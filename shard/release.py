@@ -9,10 +9,10 @@ For each slot that the map sends away:
    that nobody waits for are cancelled after them. What has not ended within ``handlers_s`` is cancelled, what does not
    let itself be cancelled is given up ``LAST_STEPS_S`` later: such events are not acknowledged, come again at the next
    owner, and RELEASED names them.
-3. Outboxes leave, and the acknowledgements of all that has ended are written. With several routers these may have to
-   wait until others have confirmed (``peers``), so the release waits for that. It waits for a confirmation of every
-   router in any case, as a sign of life: should one be dead without anybody's knowing yet, the closes of its
-   connections have to be delivered here, and after the release nobody would know of them.
+3. Outboxes leave, what goes in pieces piece by piece, and the acknowledgements of all that has ended are written. With
+   several routers these may have to wait until others have confirmed (``peers``), so the release waits for that. It
+   waits for a confirmation of every router in any case, as a sign of life: should one be dead without anybody's knowing
+   yet, the closes of its connections have to be delivered here, and after the release nobody would know of them.
 4. RELEASED goes out on every link, behind all that; the objects are forgotten; and the next map is proposed.
 
 Each slot goes as soon as it can, together with those that can at the same moment: an idle object does not wait for a
@@ -179,7 +179,11 @@ class Release:
         host = self._host
         output = host.output
         output.flush()
-        stalled = {slot for slot in self._ended if any(owner.outbox.planned for owner in host.objects.in_slot(slot))}
+        stalled = {
+            slot
+            for slot in self._ended
+            if any(owner.outbox.planned or host.flow.keeps(owner.outbox) for owner in host.objects.in_slot(slot))
+        }
         ended = [slot for slot in self._ended if slot not in stalled]
         self._ended = list(stalled)  # tried again when routers have confirmed something
         if ended:

@@ -7,6 +7,7 @@ message. A group that does not parse raises ``WireError`` at the bad record.
 from .layout import NO_ATTACHMENT
 from .model import (
     AcceptMode,
+    Ahead,
     EventSink,
     Headers,
     HttpRequest,
@@ -14,13 +15,16 @@ from .model import (
     ObjectState,
     OutputSink,
     Passport,
+    Pieces,
 )
+from .parts import Parts
 from .reading import read_events, read_output
 from .writing import EventWriter, OutputWriter, RecordWriter
 
 __all__ = [
     "NO_ATTACHMENT",
     "AcceptMode",
+    "Ahead",
     "EventSink",
     "EventWriter",
     "Headers",
@@ -29,7 +33,9 @@ __all__ = [
     "ObjectState",
     "OutputSink",
     "OutputWriter",
+    "Parts",
     "Passport",
+    "Pieces",
     "RecordWriter",
     "read_events",
     "read_output",

@@ -13,6 +13,39 @@ Headers = Sequence[tuple[bytes, bytes]]
 """HTTP header fields in their order, as bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """For writers: a payload that has gone ahead of its record in PARTs, on the same link.
+
+    Attributes:
+        stream: The number that they had.
+    """
+
+    stream: int
+
+
+class Pieces:
+    """For readers: a payload that has come in PARTs. It is not joined unless somebody needs it whole.
+
+    Attributes:
+        parts: Its bytes, in order.
+        size: How many.
+    """
+
+    __slots__ = ("parts", "size")
+
+    def __init__(self, parts: list[memoryview], size: int) -> None:
+        self.parts = parts
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def join(self) -> bytes:
+        """All of it, in one piece."""
+        return b"".join(self.parts)
+
+
 class AcceptMode(IntEnum):
     """What a RESPONSE says of the connection that it answers."""
 
@@ -62,7 +95,7 @@ class HttpResponse:
         status: HTTP status, 101 when ``mode`` is not PLAIN.
         mode: What has become of the connection.
         headers: Header fields in order.
-        body: The whole body; empty with a 101.
+        body: The whole body, as bytes where the response is made; empty with a 101.
         ordinal: Place of the connection in the object's order of accepts.
         tags: Tags of the connection.
         attachment: Its serialised attachment, ``None`` when never set.
@@ -72,7 +105,7 @@ class HttpResponse:
     status: int
     mode: AcceptMode
     headers: Headers
-    body: bytes = b""
+    body: bytes | Pieces = b""
     ordinal: int = 0
     tags: tuple[str, ...] = ()
     attachment: bytes | None = None
@@ -148,6 +181,7 @@ class OutputSink(Protocol):
     """What a router does with each record of a shard, in the order sent."""
 
     def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None: ...
+    def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None: ...
     def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None: ...
     def close(self, connection: int, code: int, reason: str, final: bool) -> None: ...
     def attachment(self, connection: int, attachment: bytes) -> None: ...

@@ -10,6 +10,7 @@ from ..errors import WireError
 from ..ids import OBJECT_ID_BYTES, ObjectId
 from .layout import (
     ACK,
+    AHEAD,
     ATTACHMENT,
     ATTACHMENT_HEAD,
     AUTO_TIMES,
@@ -23,11 +24,14 @@ from .layout import (
     FAILED,
     HOLD,
     MESSAGE,
+    MESSAGE_AHEAD,
     MESSAGE_HEAD,
     NO_ATTACHMENT,
     OBJECT_STATE,
     OWED,
     OWED_HEAD,
+    PART,
+    PART_HEAD,
     RELEASED,
     REQUEST,
     REQUEST_HEAD,
@@ -41,6 +45,7 @@ from .layout import (
     SEND,
     SEND_AGAIN,
     SEND_AGAIN_HEAD,
+    SEND_AHEAD,
     SEND_HEAD,
     SLOTS_HEAD,
     STATE_HEAD,
@@ -48,13 +53,19 @@ from .layout import (
     U32,
     U64,
 )
-from .model import AcceptMode, EventSink, HttpRequest, HttpResponse, ObjectState, OutputSink, Passport
+from .model import AcceptMode, EventSink, HttpRequest, HttpResponse, ObjectState, OutputSink, Passport, Pieces
+from .parts import Parts
 
 _MODES = frozenset(AcceptMode)
 
 
-def read_events(group: bytes, sink: EventSink) -> None:
+def read_events(group: bytes, sink: EventSink, parts: Parts | None = None) -> None:
     """Hand each record of a router's *group* to *sink*.
+
+    Args:
+        group: Its records.
+        sink: What takes them.
+        parts: What has come on this link of payloads that go ahead; ``None`` if nothing can have.
 
     Raises:
         WireError: The group ends inside a record, or holds a record that no router sends. What stood before it has
@@ -74,7 +85,7 @@ def read_events(group: bytes, sink: EventSink) -> None:
                 on_message(connection, seq, deliveries, data if binary else data.decode())
             else:
                 cursor = _Cursor(group, position)
-                _read_event(cursor, sink)
+                _read_event(cursor, sink, Parts() if parts is None else parts)
                 position = cursor.position
     except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
         if not _is_ours(error):
@@ -91,7 +102,7 @@ def _is_ours(error: Exception) -> bool:
     return trace.tb_frame.f_code.co_filename == __file__
 
 
-def _read_event(cursor: _Cursor, sink: EventSink) -> None:
+def _read_event(cursor: _Cursor, sink: EventSink, parts: Parts) -> None:
     kind = cursor.group[cursor.position]
     if kind in (CLOSED, FAILED):
         _, clean, deliveries, connection, seq, code, length = cursor.unpack(END_HEAD)
@@ -112,7 +123,7 @@ def _read_event(cursor: _Cursor, sink: EventSink) -> None:
                 method=cursor.text16(),
                 url=cursor.s32().decode(),
                 headers=cursor.headers(),
-                body=cursor.s32(),
+                body=_joined(cursor.body(parts)),
             )
         )
     elif kind == AUTO_TIMES:
@@ -143,14 +154,25 @@ def _read_event(cursor: _Cursor, sink: EventSink) -> None:
     elif kind == ROOM:
         _, _, connection, size = cursor.unpack(ROOM_HEAD)
         sink.room(connection, size)
+    elif kind == PART:
+        cursor.part(parts)
+    elif kind == MESSAGE_AHEAD:
+        _, binary, deliveries, connection, seq, stream = cursor.unpack(MESSAGE_HEAD)
+        data = parts.take(stream).join()
+        sink.message(connection, seq, deliveries, data if binary else data.decode())
     elif kind == OBJECT_STATE:
         sink.object_state(cursor.object_state())
     else:
         raise WireError(f"no router sends a record of type {kind:#04x}")
 
 
-def read_output(group: bytes, sink: OutputSink) -> None:
+def read_output(group: bytes, sink: OutputSink, parts: Parts | None = None) -> None:
     """Hand each record of a shard's *group* to *sink*.
+
+    Args:
+        group: Its records.
+        sink: What takes them.
+        parts: As for ``read_events``.
 
     Raises:
         WireError: As for ``read_events``.
@@ -181,7 +203,7 @@ def read_output(group: bytes, sink: OutputSink) -> None:
                     _, index, count = cursor.unpack(SEND_AGAIN_HEAD)
                     on_send(cursor.numbers("I", count), *payloads[index])
                 else:
-                    _read_output(cursor, sink)
+                    _read_output(cursor, sink, Parts() if parts is None else parts)
                 position = cursor.position
     except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
         if not _is_ours(error):
@@ -189,7 +211,7 @@ def read_output(group: bytes, sink: OutputSink) -> None:
         raise WireError(f"bad record in a shard's group at byte {position} of {end}: {error}") from error
 
 
-def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
+def _read_output(cursor: _Cursor, sink: OutputSink, parts: Parts) -> None:
     kind = cursor.group[cursor.position]
     if kind == ACK:
         _, count = cursor.unpack(COUNT_HEAD)
@@ -202,7 +224,7 @@ def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
         sink.attachment(connection, cursor.take(length))
     elif kind == RESPONSE:
         _, request, status, mode = cursor.unpack(RESPONSE_HEAD)
-        headers, body = cursor.headers(), cursor.s32()
+        headers, body = cursor.headers(), cursor.body(parts)
         if mode not in _MODES:
             raise WireError(f"a response has no mode {mode}")
         if mode == AcceptMode.PLAIN:
@@ -221,6 +243,11 @@ def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
                     cursor.attachment(),
                 )
             )
+    elif kind == PART:
+        cursor.part(parts)
+    elif kind == SEND_AHEAD:
+        _, binary, count, stream = cursor.unpack(SEND_HEAD)
+        sink.send_pieces(cursor.numbers("I", count), parts.take(stream), bool(binary))
     elif kind == HOLD:
         cursor.position += 2
         sink.hold(held=bool(cursor.group[cursor.position - 1]), object_id=cursor.object_id())
@@ -242,6 +269,10 @@ def _read_output(cursor: _Cursor, sink: OutputSink) -> None:
         sink.auto_response_times(cursor.numbers("I", count), cursor.numbers("d", count))
     else:
         raise WireError(f"no shard sends a record of type {kind:#04x}")
+
+
+def _joined(body: bytes | Pieces) -> bytes:
+    return body.join() if isinstance(body, Pieces) else body
 
 
 class _Cursor:
@@ -267,6 +298,18 @@ class _Cursor:
 
     def s32(self) -> bytes:
         return self.take(self.unpack(U32)[0])
+
+    def body(self, parts: Parts) -> bytes | Pieces:
+        (length,) = self.unpack(U32)
+        return parts.take(self.unpack(U32)[0]) if length == AHEAD else self.take(length)
+
+    def part(self, parts: Parts) -> None:
+        _, stream, length = self.unpack(PART_HEAD)
+        start = self.position
+        self.position = start + length
+        if self.position > len(self.group):
+            raise WireError(f"a part of {length} bytes at byte {start} ends behind its group of {len(self.group)}")
+        parts.add(stream, memoryview(self.group)[start : self.position])  # no copy: most groups with a part are one
 
     def text16(self) -> str:
         return self.take(self.unpack(U16)[0]).decode()

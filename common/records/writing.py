@@ -9,6 +9,7 @@ from ..ids import ObjectId
 from ..limits import MAX_BATCH_BYTES
 from .layout import (
     ACK,
+    AHEAD,
     ATTACHMENT,
     ATTACHMENT_HEAD,
     AUTO_TIMES,
@@ -22,11 +23,14 @@ from .layout import (
     FAILED,
     HOLD,
     MESSAGE,
+    MESSAGE_AHEAD,
     MESSAGE_HEAD,
     NO_ATTACHMENT,
     OBJECT_STATE,
     OWED,
     OWED_HEAD,
+    PART,
+    PART_HEAD,
     RELEASED,
     REQUEST,
     REQUEST_HEAD,
@@ -40,6 +44,7 @@ from .layout import (
     SEND,
     SEND_AGAIN,
     SEND_AGAIN_HEAD,
+    SEND_AHEAD,
     SEND_HEAD,
     SLOTS_HEAD,
     STATE_HEAD,
@@ -47,7 +52,10 @@ from .layout import (
     U32,
     U64,
 )
-from .model import AcceptMode, Headers, HttpRequest, HttpResponse, ObjectState, Passport
+from .model import AcceptMode, Ahead, Headers, HttpRequest, HttpResponse, ObjectState, Passport, Pieces
+
+PIECE_BYTES = MAX_BATCH_BYTES - PART_HEAD.size
+"""Bytes of a PART that is a batch by itself."""
 
 
 class RecordWriter:
@@ -60,7 +68,7 @@ class RecordWriter:
     __slots__ = ("_groups", "_parts", "_sealed_size", "_size")
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._size = 0
         self._groups: list[bytes] = []
         self._sealed_size = 0
@@ -95,6 +103,17 @@ class RecordWriter:
         if self._size >= MAX_BATCH_BYTES:
             self._seal()
 
+    def part(self, stream: int, data: bytes | memoryview) -> None:
+        """More of a payload that goes ahead as *stream*, at most ``PIECE_BYTES``; none: it does not come.
+
+        It is a group, and so a batch, by itself: nothing is joined at the other end.
+        """
+        if self._parts:
+            self._seal()
+        self._parts += (PART_HEAD.pack(PART, stream, len(data)), data)
+        self._size = PART_HEAD.size + len(data)
+        self._seal()
+
     def object_state(self, state: ObjectState) -> None:
         """Tell what the object has set for its sockets."""
         request, response = state.auto_response or ("", "")
@@ -126,6 +145,10 @@ class EventWriter(RecordWriter):
         if self._size >= MAX_BATCH_BYTES:
             self._seal()
 
+    def message_ahead(self, connection: int, seq: int, deliveries: int, payload: Ahead, binary: bool) -> None:
+        """The same for a message whose payload has gone ahead."""
+        self._add(MESSAGE_HEAD.pack(MESSAGE_AHEAD, binary, deliveries, connection, seq, payload.stream))
+
     def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
         """The client has closed (*clean*), or is gone."""
         text = reason.encode()
@@ -136,8 +159,8 @@ class EventWriter(RecordWriter):
         text = description.encode()
         self._add(END_HEAD.pack(FAILED, 0, deliveries, connection, seq, code, len(text)) + text)
 
-    def request(self, request: HttpRequest) -> None:
-        """An HTTP request or a WebSocket handshake."""
+    def request(self, request: HttpRequest, body: Ahead | None = None) -> None:
+        """An HTTP request or a WebSocket handshake; *body* if that has gone ahead."""
         self._add(
             b"".join(
                 (
@@ -148,7 +171,7 @@ class EventWriter(RecordWriter):
                     _s16(request.method.encode()),
                     _s32(request.url.encode()),
                     _headers(request.headers),
-                    _s32(request.body),
+                    _body(request.body, body),
                 )
             )
         )
@@ -214,6 +237,10 @@ class OutputWriter(RecordWriter):
         """The same for a single connection."""
         self._send(1, U32.pack(connection), data, binary)
 
+    def send_ahead(self, connections: array[int], payload: Ahead, binary: bool) -> None:
+        """One message, whose payload has gone ahead, to each of *connections*."""
+        self._add(SEND_HEAD.pack(SEND_AHEAD, binary, len(connections), payload.stream) + _le_bytes(connections))
+
     def _send(self, count: int, targets: bytes, data: bytes, binary: bool) -> None:
         payloads = self._binary if binary else self._text
         index = payloads.get(data)
@@ -244,12 +271,12 @@ class OutputWriter(RecordWriter):
         """The connection's attachment, serialised, at most 16,384 bytes."""
         self._add(ATTACHMENT_HEAD.pack(ATTACHMENT, connection, len(attachment)) + attachment)
 
-    def response(self, response: HttpResponse) -> None:
-        """The answer to a request."""
+    def response(self, response: HttpResponse, body: Ahead | None = None) -> None:
+        """The answer to a request; *body* if that has gone ahead."""
         parts = [
             RESPONSE_HEAD.pack(RESPONSE, response.request, response.status, response.mode),
             _headers(response.headers),
-            _s32(response.body),
+            _body(response.body, body),
         ]
         if response.mode is not AcceptMode.PLAIN:
             parts += (U64.pack(response.ordinal), _tags(response.tags), _attachment(response.attachment))
@@ -304,6 +331,12 @@ def _s16(data: bytes) -> bytes:
 
 def _s32(data: bytes) -> bytes:
     return U32.pack(len(data)) + data
+
+
+def _body(body: bytes | Pieces, ahead: Ahead | None) -> bytes:
+    if ahead is not None:
+        return U32.pack(AHEAD) + U32.pack(ahead.stream)
+    return _s32(body.join() if isinstance(body, Pieces) else body)
 
 
 def _headers(headers: Headers) -> bytes:

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roost.common import shipping
 from roost.common.errors import OutboxFull
+from roost.shard import backlog as backlog_module
 from roost.shard import outbox as outbox_module
 from roost.shard.counters import ShardCounters
 from roost.shard.flow import Flow
@@ -22,8 +24,9 @@ from tests.unit.shard.harness import FakeLink, peer_of
 
 ROUTERS, CONNECTIONS = 2, 3
 PORTION, LIMIT, ALL = 100, 2_000, 10_000
+LARGE, PIECE, UNDER_WAY = 240, 70, 200
 TARGETS = st.tuples(st.integers(0, ROUTERS - 1), st.integers(1, CONNECTIONS))
-PAYLOADS = st.sampled_from(["a", b"a", "b" * 30, "c" * 70, b"d" * 250, "e" * 99])
+PAYLOADS = st.sampled_from(["a", b"a", "b" * 30, "c" * 70, b"d" * 250, "e" * 99, b"f" * 400, "g" * 300, "ü" * 120])
 STEPS = st.one_of(
     st.tuples(st.just("send"), TARGETS, PAYLOADS),
     st.tuples(st.just("send"), TARGETS, PAYLOADS),
@@ -42,12 +45,14 @@ class Router:
 
     def __init__(self, number: int) -> None:
         self.link = FakeLink(number + 1)
+        self.link.takes_pieces = False
         self.peer: Peer = peer_of(self.link)
         self.got: dict[int, list[Any]] = defaultdict(list)
         self.owed: dict[int, bool] = {}
         self.cut: set[int] = set()
 
     def read(self) -> None:
+        self.link.take_pieces()
         self.link.confirm()
         for record in self.link.take():
             if record[0] == "send":
@@ -167,6 +172,10 @@ def split(items: list[Any]) -> tuple[list[Any], list[Any]]:
 def small_portions() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outbox_module, "_PORTION", PORTION)
+        patch.setattr(outbox_module, "LARGE_BYTES", LARGE)
+        patch.setattr(backlog_module, "LARGE_BYTES", LARGE)
+        patch.setattr(shipping, "PIECE_BYTES", PIECE)
+        patch.setattr(shipping, "UNDER_WAY_BYTES", UNDER_WAY)
         yield
 
 
@@ -183,6 +192,7 @@ def check(shard: Shard) -> None:
             assert not router.owed.get(counter, False)
     assert (shard.box.size, shard.flow.total, shard.flow.waiting) == (0, 0, 0)
     assert not any(router.peer.held for router in shard.routers)
+    assert not shard.flow.shipping
 
 
 @given(st.lists(STEPS, max_size=60))
@@ -209,6 +219,10 @@ def test_what_an_object_holds_when_it_moves_leaves_at_once(
         if step[0] not in ("room", "block"):
             shard.do(*step)
     shard.turn()
+    for _ in range(LIMIT):
+        if not shard.flow.keeps(shard.box):
+            break
+        shard.turn()  # what goes in pieces, which waits for nobody's room
     shard.turn()
     check(shard)
 
@@ -227,3 +241,4 @@ def test_of_a_connection_that_goes_nothing_is_left_and_others_lose_nothing(
     assert acks == [item for item in expected if isinstance(item, tuple) and item[0] == "ack"]
     shard.seqs.pop(gone, None)
     check(shard)
+    assert not any(len(router.link.parts) for router in shard.routers), "nor is half a payload left at a router"

@@ -14,12 +14,15 @@ from roost.common.errors import WireError
 from roost.common.ids import OBJECT_ID_BYTES, ObjectId
 from roost.common.records import (
     AcceptMode,
+    Ahead,
     EventWriter,
     HttpRequest,
     HttpResponse,
     ObjectState,
     OutputWriter,
+    Parts,
     Passport,
+    Pieces,
     RecordWriter,
     read_events,
     read_output,
@@ -263,9 +266,56 @@ def test_any_type_with_any_bytes_ends_in_a_reading_or_a_wire_error(
 @pytest.mark.parametrize("kind", range(256))
 def test_a_side_refuses_the_other_sides_records(kind: int) -> None:
     group = bytes((kind,)) + bytes(200)
-    if not 0x01 <= kind <= 0x07 and kind != 0x60:
+    if not 0x01 <= kind <= 0x09 and kind not in (0x60, 0x62):
         with pytest.raises(WireError):
             read_events(group, Recorder())
-    if not 0x41 <= kind <= 0x48 and kind != 0x60:
+    if not 0x41 <= kind <= 0x4B and kind not in (0x60, 0x62):
         with pytest.raises(WireError):
             read_output(group, Recorder())
+
+
+@pytest.mark.parametrize("writer", [EventWriter, OutputWriter])
+@given(data=st.data())
+def test_payloads_that_go_ahead_come_together_whatever_travels_between(
+    writer: type[EventWriter | OutputWriter], data: st.DataObject
+) -> None:
+    """Several at a time, in parts of any size, some of them given up; their records in any order."""
+    payloads = data.draw(st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=5))
+    given_up = data.draw(st.sets(st.sampled_from(range(len(payloads)))))
+    pending = dict(enumerate(payloads, 1))
+    out, expected, kept = writer(), [], 0
+    while pending:
+        stream = data.draw(st.sampled_from(sorted(pending)))
+        if isinstance(out, OutputWriter) and data.draw(st.booleans()):
+            out.cut(stream)
+        if pending[stream]:
+            size = data.draw(st.integers(1, 60))
+            out.part(stream, pending[stream][:size])
+            pending[stream] = pending[stream][size:]
+        elif stream - 1 in given_up:
+            out.part(stream, b"")
+            del pending[stream]
+        else:
+            payload = payloads[stream - 1]
+            if isinstance(out, OutputWriter):
+                out.send_ahead(array("I", [stream]), Ahead(stream), True)
+            else:
+                out.message_ahead(stream, 1, 0, Ahead(stream), True)
+            expected.append((stream, payload))
+            del pending[stream]
+    parts, seen = Parts(), []
+
+    class Sink(Recorder):
+        def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None:
+            seen.append((connections[0], data.join()))
+
+        def message(self, connection: int, seq: int, deliveries: int, data: bytes) -> None:
+            seen.append((connection, data))
+
+    sink: Any = Sink()
+    for group in out.take():
+        (read_output if isinstance(out, OutputWriter) else read_events)(group, sink, parts)
+        kept = max(kept, len(parts))
+    assert seen == expected
+    assert kept <= len(payloads)
+    assert (len(parts), parts.size) == (0, 0)

@@ -199,9 +199,10 @@ def _output_lost_at(cluster: Cluster, client: Client, ends: list[Execution]) -> 
 
 
 def _was_owed(cluster: Cluster, client: Client) -> bool:
-    """Whether output may have waited for it at a shard: it was slow, or one turn had more for it than its share."""
+    """Whether output may have waited for it at a shard: it was slow, one turn had more for it than its share,
+    or a message went in pieces."""
     return client.was_slow or any(
-        each.data == "flood" and any(target == client.number for target, _ in each.sends)
+        each.data in ("flood", "large") and any(target == client.number for target, _ in each.sends)
         for each in cluster.history.executions
     )
 

@@ -8,6 +8,7 @@ what arrived.
 from __future__ import annotations
 
 import random
+import re
 from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -455,7 +456,7 @@ class Caller:
         answers: How many came.
     """
 
-    def __init__(self, cluster: Cluster, number: int, room: str, wait: str = "") -> None:
+    def __init__(self, cluster: Cluster, number: int, room: str, wait: str = "", size: int = 0) -> None:
         self.number = number
         self.room = room
         self.status = 0
@@ -465,6 +466,7 @@ class Caller:
         self.stage = Stage.NEW
         self._cluster = cluster
         self._wait = wait
+        self._size = size
         self._buffer = b""
 
     def call(self, router: Process) -> None:
@@ -480,12 +482,17 @@ class Caller:
             return
         tcp = Tcp(self.router, self)  # type: ignore[arg-type]
         query = f"c={self.number}" + (f"&wait={self._wait}" if self._wait else "")
+        query += f"&size={self._size}" if self._size else ""
         tcp.feed(f"GET /room/{self.room}?{query} HTTP/1.1\r\nhost: roost\r\n\r\n".encode(), None, 0.001)
 
     def received(self, data: bytes) -> None:
         self._buffer += data
-        if b"\r\n\r\n" in self._buffer:
-            self.status = int(self._buffer.split()[1])
+        head, _, body = self._buffer.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        if length is not None and len(body) == int(length[1]):
+            self.status = int(head.split()[1])
+            if self.status == 200 and len(body) < self._size:
+                self._cluster.history.fault(f"the answer to request {self.number} lacks bytes: it has {len(body)}")
             self.answers += 1
             self.stage = Stage.OVER
             self._buffer = b""

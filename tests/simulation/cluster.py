@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from roost.common import shipping
 from roost.common.cluster_map import NOBODY, ClusterMap, MemberKind
 from roost.common.errors import RoostError
 from roost.common.ids import Incarnation
 from roost.router.app import Router
 from roost.router.config import RouterConfig
+from roost.shard import backlog, large_responses, outbox
 from roost.shard.app import Shard
 from roost.shard.config import ShardConfig
 from roost.shard.loader import HostedClass
@@ -31,6 +33,15 @@ from .room import Room
 
 SHARE_BYTES = 64 << 10
 """What a router keeps for one client: little, so that clients are full."""
+LARGE_BYTES = 5_000
+"""From that size on payloads go ahead in pieces."""
+PIECE_BYTES = 1_000
+"""A piece."""
+for _module in (outbox, backlog, large_responses):
+    _module.LARGE_BYTES = LARGE_BYTES  # type: ignore[attr-defined]
+shipping.PIECE_BYTES = PIECE_BYTES
+shipping.UNDER_WAY_BYTES = 4 * PIECE_BYTES
+shipping.BEGUN_BYTES = 8 * LARGE_BYTES
 NOWHERE = Path("simulated")
 """Stands for data and run folder: nothing is ever written there."""
 

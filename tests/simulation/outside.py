@@ -23,6 +23,7 @@ from roost.common.directory import MapWatch
 from roost.common.errors import DirectoryError, StartupError
 from roost.common.ids import Incarnation, Slot
 from roost.common.last_words import BYTES, LastWords, Said
+from roost.common.records import Pieces
 from roost.router import app as router_app
 from roost.router import guard_watch as router_guard
 from roost.router import output as router_output
@@ -329,7 +330,8 @@ def _wall() -> float:
     return WALL_S + asyncio.get_running_loop().time()
 
 
-def _dialer(*, loop: SimLoop, **options: Any) -> SimDialer:
+def _dialer(*, loop: SimLoop, has_room: Callable[[], bool], **options: Any) -> SimDialer:
+    # Clients of a run take what comes for them, or it waits at its shard: there is always room.
     made = SimDialer(loop.process.cluster.network, loop.process, loop=loop, **options)
     made.network.register(made)
     return made
@@ -352,6 +354,7 @@ class _Os(ModuleType):
     def __init__(self) -> None:
         super().__init__("os")
         self.getpid = _getpid
+        self.register_at_fork = lambda **hooks: None  # nothing forks
         self._exit = lambda code: current_cluster().kill(current_process())
 
 
@@ -378,6 +381,10 @@ class NotingReceiver(Receiver):
     def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
         self._history.accepted(self._router, data)
         super().send(connections, data, binary)
+
+    def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None:
+        self._history.accepted(self._router, data.join())
+        super().send_pieces(connections, data, binary)
 
     def released(self, *record: Any) -> None:
         self._history.releases += 1

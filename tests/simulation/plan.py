@@ -88,6 +88,7 @@ THEMES = {
     "crashes": ("crash_shard", "lose_shard", "cut_link", "slow_down"),
     "defects": ("defect", "defect", "move", "reload", "crash_router", "join_router"),
     "slow": ("crash_shard", "move", "move", "reload", "crash_mover"),
+    "large": ("crash_shard", "move", "move", "reload", "crash_mover", "crash_router", "lose_batches", "join_router"),
     "maps": ("defect_in_map", "defect_in_map", "move", "reload", "crash_shard"),
     "scaling": ("grow", "shrink", "reload", "fill_disk", "lose_supervisor", "crash_shard"),
 }
@@ -137,7 +138,7 @@ def draw(seed: int, theme: str = "") -> Plan:
     for _ in range(rng.randint(0, 3)):
         steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
     if not theme and rng.random() < 0.3:
-        theme = rng.choice([each for each in THEMES if each not in ("slow", "maps")])
+        theme = rng.choice([each for each in THEMES if each not in ("slow", "large", "maps")])
     faults = {what: float(THEMES[theme].count(what)) for what in THEMES[theme]} if theme else FAULTS
     count = rng.randint(3, 7) if theme else rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))
     for _ in range(count):
@@ -146,6 +147,7 @@ def draw(seed: int, theme: str = "") -> Plan:
             at = max(QUIET_S, rng.choice(steps).at + rng.uniform(-0.02, 0.02))  # close beside something else
         steps.append(Step(at, weighted(rng, faults), rng.random(), rng.random()))
     _add_slow_clients(plan, random.Random(f"{seed} slow"), theme)
+    _add_large_output(plan, random.Random(f"{seed} large"), theme)
     steps.sort(key=lambda step: step.at)
     return plan
 
@@ -160,3 +162,15 @@ def _add_slow_clients(plan: Plan, rng: random.Random, theme: str) -> None:
         if others and rng.random() < 0.7:
             at = max(0.5, rng.choice(others) - rng.uniform(0.0, 0.3))
         plan.steps.append(Step(at, "numb", rng.random(), rng.random()))
+
+
+def _add_large_output(plan: Plan, rng: random.Random, theme: str) -> None:
+    """Messages and responses that go in pieces, in a part of all runs; beside the faults more often than not."""
+    if theme != "large" and rng.random() < 0.6:
+        return
+    others = [step.at for step in plan.steps if step.what in FAULTS or step.what == "numb"]
+    for _ in range(rng.randint(4, 12) if theme == "large" else rng.randint(1, 5)):
+        at = rng.uniform(0.5, plan.lasts_s)
+        if others and rng.random() < 0.7:
+            at = max(0.5, rng.choice(others) + rng.uniform(-0.1, 0.02))
+        plan.steps.append(Step(at, rng.choice(("say_large", "say_large", "call")), rng.random(), rng.random()))

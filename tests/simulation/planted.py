@@ -15,7 +15,7 @@ from unittest import mock
 from roost.common.directory import MapWatch
 from roost.common.endpoint import Link
 from roost.common.ids import Incarnation, Slot
-from roost.common.records import EventWriter
+from roost.common.records import Ahead, EventWriter, OutputWriter
 from roost.common.session import HEADER_BYTES, Flag, Session
 from roost.router.connection import Connection
 from roost.router.receiving import Receiver
@@ -294,6 +294,41 @@ def room_not_told() -> Planting:
     return mock.patch.object(Connection, "_tell_room", lambda self, size: None if size else tell(self, size))
 
 
+@contextlib.contextmanager
+def large_output_overtaken() -> Iterator[None]:
+    """What an object sends to a client while a large message for it is on its way in pieces leaves at once."""
+    send = Backlog.send
+
+    def overtaking(self: Backlog, payload: str | bytes) -> None:
+        if self.shipment is not None and self.peer is not None:
+            self.outbox.send(self.peer, self.counter, payload)
+        else:
+            send(self, payload)
+
+    with mock.patch.object(Backlog, "send", overtaking):
+        yield
+
+
+def large_output_left_behind() -> Planting:
+    """A slot is let go of while output of its objects is on its way in pieces."""
+    return mock.patch.object(Flow, "keeps", return_value=False)
+
+
+@contextlib.contextmanager
+def pieces_mixed_up() -> Iterator[None]:
+    """Payloads that go ahead at the same time have the same stream."""
+    part, send_ahead = OutputWriter.part, OutputWriter.send_ahead
+
+    def one_part(self: OutputWriter, stream: int, data: bytes | memoryview) -> None:
+        part(self, 1, data)
+
+    def one_send(self: OutputWriter, connections: Any, payload: Ahead, binary: bool) -> None:
+        send_ahead(self, connections, Ahead(1), binary)
+
+    with mock.patch.object(OutputWriter, "part", one_part), mock.patch.object(OutputWriter, "send_ahead", one_send):
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Plant:
     """A defect that can be planted.
@@ -336,5 +371,8 @@ PLANTS: dict[str, Plant] = {
         (held_output_forgotten, 100, "slow"),
         (lost_output_unsaid, 200, "slow"),
         (room_not_told, 50, "slow"),
+        (large_output_overtaken, 100, "large"),
+        (large_output_left_behind, 200, "large"),
+        (pieces_mixed_up, 50, "large"),
     )
 }

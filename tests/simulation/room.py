@@ -71,7 +71,7 @@ class Room(DurableObject):
                 await self._noted(run, asyncio.sleep(float(request.query.get("wait", "0"))))
             else:
                 current_cluster().history.ended(run)
-            return Response(f"{client}")
+            return Response(f"{client} " + "." * int(request.query.get("size", "0")))
         mine, server = WebSocketPair()
         tag = request.query.get("tag", "")
         self.ctx.accept_web_socket(server, [tag] if tag else [])
@@ -141,6 +141,14 @@ class Room(DurableObject):
         for number in range(24):
             self._say(run, self.ctx.get_web_sockets() if number % 3 == 0 else [ws], f"flood{what * 4_000}")
         self._attach(run, ws)
+
+    def do_large(self, run: Execution, ws: WebSocket, size: str) -> None:
+        """Messages that go in pieces, among others that do not."""
+        self._say(run, self.ctx.get_web_sockets(), "before")
+        self._say(run, [ws], f"one{'l' * int(size)}")
+        self._say(run, self.ctx.get_web_sockets(), f"all{'l' * int(size)}")
+        self._attach(run, ws)
+        self._say(run, [ws], "after")
 
     def do_keep(self, run: Execution, ws: WebSocket) -> None:
         self._attach(run, ws)

@@ -162,7 +162,11 @@ class Run:
         routers = [each for each in self.cluster.living(MemberKind.ROUTER) if each.process.loop.factory is not None]
         if routers:
             room = self.plan.rooms[int(who * 997) % len(self.plan.rooms)]
-            caller = Caller(self.cluster, 1000 + len(self.callers), room, f"{value * 0.2:.3f}" if value > 0.5 else "")
+            wait, size = (
+                f"{value * 0.2:.3f}" if value > 0.5 else "",
+                int(40_000 * (value * 17 % 1)) if value < 0.7 else 0,
+            )
+            caller = Caller(self.cluster, 1000 + len(self.callers), room, wait, size)
             self.callers.append(caller)
             self.cluster.clients.append(caller)
             caller.call(_one_of(routers, value).process)
@@ -177,6 +181,7 @@ class Run:
             "stubborn": f"{3 + 5 * value:.3f}",
             "auto": "on" if value < 0.7 else "off",
             "limit": str((0, 20_000, 60_000)[int(3 * value)]),
+            "large": str(int(4_000 + 30_000 * value**2)),
             "bye": str(4000 + int(100 * value)),
         }.get(verb, "")
         _one_of(clients, who).say(verb, argument)

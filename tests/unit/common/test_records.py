@@ -13,15 +13,19 @@ from roost.common.ids import ObjectId
 from roost.common.limits import MAX_BATCH_BYTES
 from roost.common.records import (
     AcceptMode,
+    Ahead,
     EventWriter,
     HttpRequest,
     HttpResponse,
     ObjectState,
     OutputWriter,
+    Parts,
     Passport,
+    Pieces,
     read_events,
     read_output,
 )
+from roost.common.records import parts as parts_module
 
 ID = ObjectId(bytes(range(32)))
 
@@ -34,6 +38,9 @@ class Sends:
 
     def send(self, connections: Any, data: bytes, binary: bool) -> None:
         self.seen.append((list(connections), data, binary))
+
+    def send_pieces(self, connections: Any, data: Pieces, binary: bool) -> None:
+        self.send(connections, data.join(), binary)
 
 
 class Messages:
@@ -90,6 +97,92 @@ def test_the_layout_of_room() -> None:
     assert writer.take() == [
         b"\x08\0" + struct.pack("<II", 7, 9) + b"\x08\0" + struct.pack("<II", 7, 0xFFFFFFFF),
     ]
+
+
+def test_the_layout_of_what_goes_ahead() -> None:
+    output = OutputWriter()
+    output.cut(4)
+    output.part(7, memoryview(b"-ab-")[1:3])
+    output.part(7, b"")
+    output.send_ahead(array("I", [1, 2]), Ahead(7), True)
+    output.response(HttpResponse(1, 200, AcceptMode.PLAIN, [], b"not this"), Ahead(8))
+    events = EventWriter()
+    events.message_ahead(7, 9, 2, Ahead(5), False)
+    events.request(HttpRequest(5, 6, ID, "", "", "", "", [], b"not this"), Ahead(9))
+    assert output.take() == [
+        b"\x4a\0" + struct.pack("<I", 4),
+        b"\x62" + struct.pack("<II", 7, 2) + b"ab",
+        b"\x62" + struct.pack("<II", 7, 0),
+        b"\x4b\x01" + struct.pack("<IIII", 2, 7, 1, 2) + b"\x46" + struct.pack("<IHBHII", 1, 200, 0, 0, 0xFFFFFFFF, 8),
+    ]
+    assert events.take() == [
+        b"\x09\0\x02"
+        + struct.pack("<IQI", 7, 9, 5)
+        + b"\x04"
+        + struct.pack("<II", 5, 6)
+        + ID
+        + bytes(6 + 4 + 2)
+        + struct.pack("<II", 0xFFFFFFFF, 9)
+    ]
+
+
+def test_a_payload_that_has_come_ahead_is_whole_in_its_record() -> None:
+    class Sink(Messages):
+        def send_pieces(self, connections: Any, data: Pieces, binary: bool) -> None:
+            self.seen.append((list(connections), len(data), data.join(), binary))  # type: ignore[arg-type]
+
+        def request(self, request: HttpRequest) -> None:
+            self.seen.append(request.body)  # type: ignore[arg-type]
+
+        def response(self, response: HttpResponse) -> None:
+            assert isinstance(response.body, Pieces)
+            self.seen.append(response.body.join())  # type: ignore[arg-type]
+
+        send = None
+
+    parts, sink = Parts(), Sink()
+    events, output = EventWriter(), OutputWriter()
+    for stream, data in ((1, "grüß".encode()), (2, b"body"), (3, b"binary")):
+        for at in range(len(data)):  # also inside a character
+            events.part(stream, data[at : at + 1])
+            output.part(stream, data[at : at + 1])
+    events.message_ahead(7, 9, 2, Ahead(1), False)
+    events.message_ahead(7, 10, 0, Ahead(3), True)
+    events.request(HttpRequest(5, 0, ID, "", "", "", "", [], b""), Ahead(2))
+    for group in events.take():
+        read_events(group, sink, parts)  # type: ignore[arg-type]
+    assert sink.seen == [(7, 9, 2, "grüß"), (7, 10, 0, b"binary"), b"body"]
+    assert (len(parts), parts.size) == (0, 0)
+    sink.seen.clear()
+    output.send_ahead(array("I", [1, 2]), Ahead(3), True)
+    output.response(HttpResponse(5, 200, AcceptMode.PLAIN, []), Ahead(2))
+    output.part(1, b"")
+    for group in output.take():
+        read_output(group, sink, parts)  # type: ignore[arg-type]
+    assert sink.seen == [([1, 2], 6, b"binary", True), b"body"]
+    assert (len(parts), parts.size) == (0, 0)
+
+
+def test_a_record_whose_payload_has_not_come_is_a_wire_error() -> None:
+    output, events = OutputWriter(), EventWriter()
+    output.send_ahead(array("I", [1]), Ahead(3), True)
+    events.message_ahead(1, 1, 0, Ahead(3), True)
+    with pytest.raises(WireError, match="stream 3"):
+        read_output(output.take()[0], Sends())  # type: ignore[arg-type]
+    with pytest.raises(WireError, match="stream 3"):
+        read_events(events.take()[0], Messages(), Parts())  # type: ignore[arg-type]
+
+
+def test_payloads_whose_records_do_not_come_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts_module, "MAX_PARTS_BYTES", 10)
+    parts = Parts()
+    parts.add(1, memoryview(bytes(6)))
+    parts.add(2, memoryview(bytes(4)))
+    parts.add(1, memoryview(b""))
+    parts.add(9, memoryview(b""))
+    parts.add(2, memoryview(bytes(6)))
+    with pytest.raises(WireError, match="11 bytes"):
+        parts.add(3, memoryview(b"x"))
 
 
 def test_the_layout_of_output() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roost.common.errors import BadRequest, BodyTooLarge, RequestError, UnknownNamespace
+from roost.common.records import Pieces
 from roost.router.http import (
     BadResponseHeader,
     Refusal,
@@ -174,7 +175,21 @@ def test_a_header_name_is_a_token(name: bytes) -> None:
 
 
 def respond(status: int, body: bytes = b"body", **options: object) -> bytes:
-    return response_bytes(status, [(b"x", b"y")], body, date=b"D", **{"keep_alive": True, **options})  # type: ignore[arg-type]
+    (data,) = response_bytes(status, [(b"x", b"y")], body, date=b"D", **{"keep_alive": True, **options})  # type: ignore[arg-type]
+    assert isinstance(data, bytes)
+    return data
+
+
+def test_a_body_in_pieces_stays_so() -> None:
+    parts = [memoryview(b"one"), memoryview(b"four")]
+    body = Pieces(parts, 7)
+    head, *rest = response_bytes(200, [], body, date=b"D", keep_alive=True)
+    assert bytes(head) == b"HTTP/1.1 200 OK\r\ndate: D\r\ncontent-length: 7\r\n\r\n"
+    assert all(one is other for one, other in zip(rest, parts, strict=True))
+    (head,) = response_bytes(200, [], body, date=b"D", keep_alive=True, head_only=True)
+    assert bytes(head).endswith(b"content-length: 7\r\n\r\n")
+    (head,) = response_bytes(204, [], body, date=b"D", keep_alive=True)
+    assert bytes(head).endswith(b"date: D\r\n\r\n")
 
 
 def test_response_bytes() -> None:

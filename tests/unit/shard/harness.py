@@ -12,6 +12,7 @@ import contextvars
 import functools
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ParamSpec
 
@@ -19,7 +20,17 @@ from roost.common.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
 from roost.common.last_words import LastWords
 from roost.common.limits import SLOTS
-from roost.common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport, read_output
+from roost.common.records import (
+    HttpRequest,
+    HttpResponse,
+    ObjectState,
+    OutputWriter,
+    Parts,
+    Passport,
+    Pieces,
+    read_output,
+)
+from roost.common.records.layout import PART
 from roost.shard import DurableObject, Request, Response, WebSocketPair
 from roost.shard.config import ShardConfig
 from roost.shard.counters import ShardCounters
@@ -143,6 +154,9 @@ class Recorder:
     def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
         self.records.append(("send", list(connections), data if binary else data.decode()))
 
+    def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None:
+        self.send(connections, data.join(), binary)
+
     def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None:
         if connections:  # else it is only to be confirmed
             self.records.append(("ack", sorted(zip(connections, firsts, lasts, strict=True))))
@@ -154,6 +168,8 @@ class Recorder:
         self.records.append(("attachment", connection, attachment))
 
     def response(self, response: HttpResponse) -> None:
+        if isinstance(response.body, Pieces):
+            response = replace(response, body=response.body.join())
         self.records.append(("response", response))
 
     def hold(self, object_id: ObjectId, held: bool) -> None:
@@ -176,7 +192,8 @@ class Recorder:
 
 
 class FakeLink:
-    """A link whose other end confirms when the test says so."""
+    """A link whose other end confirms when the test says so. What goes ahead in pieces it takes as fast as that comes,
+    unless ``takes_pieces`` is false."""
 
     def __init__(self, remote: int = 1) -> None:
         self.remote = Incarnation(remote)
@@ -188,16 +205,34 @@ class FakeLink:
         self.on_confirmed: Callable[[Any], None] | None = None
         self.on_unblocked: Callable[[Any], None] | None = None
         self.groups: list[bytes] = []
+        self.parts = Parts()
+        self.takes_pieces = True
+        self.pieces = 0  # parts that have come, altogether
 
     def flush(self) -> None:
         groups = self.writer.take()
         if not self.closed:
             self.session.sent += len(groups)
             self.groups += groups
+            pieces = sum(len(group) for group in groups if group[0] == PART)
+            self.pieces += sum(group[0] == PART for group in groups)
+            if not self.takes_pieces:
+                self.session.unconfirmed_bytes += pieces
+            elif pieces and self.on_confirmed is not None:
+                asyncio.get_running_loop().call_soon(self._took_pieces)
             if self.prompt and groups:
                 asyncio.get_running_loop().call_soon(self.confirm)
 
     flush_soon = flush
+
+    def _took_pieces(self) -> None:
+        if self.on_confirmed is not None:
+            self.on_confirmed(self)
+
+    def take_pieces(self) -> None:
+        """The router has confirmed the pieces that have come."""
+        self.session.unconfirmed_bytes = 0
+        self._took_pieces()
 
     def close(self) -> None:
         self.closed = True
@@ -206,7 +241,7 @@ class FakeLink:
         """The records that have left since the last call."""
         recorder = Recorder()
         for group in self.groups:
-            read_output(group, recorder)
+            read_output(group, recorder, self.parts)
         self.groups.clear()
         return recorder.records
 

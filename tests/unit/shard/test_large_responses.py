@@ -1,28 +1,31 @@
-"""Large responses: in turn, one at a time on a link, and bounded."""
+"""Large responses: their bodies go ahead, of objects in turn, and all of them have a bound."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from roost.common import shipping
 from roost.common.records import AcceptMode, HttpResponse
+from roost.shard import large_responses
 from roost.shard.counters import ShardCounters
 from roost.shard.flow import Flow
-from roost.shard.large_responses import LARGE_BYTES, UNDER_WAY_BYTES, LargeResponses
 from roost.shard.outbox import Outbox
 from roost.shard.peers import Peer
 from tests.unit.shard.harness import FakeLink, outbox, peer_of
 
+LARGE_BYTES, PIECE_BYTES = 1_000, 250
+"""In place of the real ones."""
 LIMIT = 100 * LARGE_BYTES
 
 
 class Rig:
     def __init__(self) -> None:
-        self.held = self.plans = 0
+        self.plans = 0
+        self.flow = Flow(LIMIT, lambda *ended: None, self._plan, ShardCounters())
+        self.responses = self.flow.responses
         self.link = FakeLink()
+        self.link.takes_pieces = False
         self.peer = peer_of(self.link)
-        self.responses = LargeResponses(lambda: LIMIT - self.held, self._plan)
         self._number = 0
 
     def _plan(self) -> None:
@@ -32,55 +35,70 @@ class Rig:
         self._number += 1
         return self.responses.put(box, peer or self.peer, response(self._number, size))
 
-    def left(self, *boxes: Outbox) -> list[int]:
-        """The numbers of the responses that have gone into these outboxes."""
+    def turn(self, *boxes: Outbox) -> list[int]:
+        """A turn: the numbers of the responses that have come whole, of these outboxes."""
+        self.flow.ship_on()
         for box in boxes:
             box.drain()
         self.link.flush()
-        return [record[1].request for record in self.link.take() if record[0] == "response"]
+        self.link.take_pieces()
+        records = [record[1] for record in self.link.take() if record[0] == "response"]
+        assert all(each == response(each.request, len(each.body)) for each in records)
+        return [each.request for each in records]
+
+    def all_of(self, *boxes: Outbox) -> list[int]:
+        came = []
+        while self.flow.shipping:
+            came += self.turn(*boxes)
+        return came
 
 
 def response(number: int, size: int, mode: AcceptMode = AcceptMode.PLAIN) -> HttpResponse:
-    return HttpResponse(number, 200, mode, [], bytes(size))
+    return HttpResponse(number, 200, mode, [], bytes([number % 256]) * size)
 
 
 @pytest.fixture
-def rig() -> Rig:
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr(large_responses, "LARGE_BYTES", LARGE_BYTES)
+    monkeypatch.setattr(shipping, "PIECE_BYTES", PIECE_BYTES)
+    monkeypatch.setattr(shipping, "UNDER_WAY_BYTES", 4 * PIECE_BYTES)
     return Rig()
 
 
-def test_only_large_plain_responses_wait(rig: Rig) -> None:
-    box, takes = outbox(), rig.responses.takes
-    assert takes(box, response(1, LARGE_BYTES))
-    assert not takes(box, response(1, LARGE_BYTES - 1))
-    assert not takes(box, response(1, LARGE_BYTES, AcceptMode.HIBERNATABLE))
-    box.unheld = True
-    assert not takes(box, response(1, LARGE_BYTES))
+def test_only_large_plain_responses_go_ahead(rig: Rig) -> None:
+    takes = rig.responses.takes
+    assert takes(response(1, LARGE_BYTES))
+    assert not takes(response(1, LARGE_BYTES - 1))
+    assert not takes(response(1, LARGE_BYTES, AcceptMode.HIBERNATABLE))
 
 
-def test_they_leave_of_objects_in_turn_while_little_is_under_way(rig: Rig) -> None:
+def test_objects_take_turns_a_piece_each(rig: Rig) -> None:
     first, second = outbox(), outbox()
-    for box in (first, first, first, second):
+    for box in (first, first, second):
         assert rig.put(box, 20 * LARGE_BYTES)
-    assert rig.plans == 4
-    order: list[Any] = []
-    for _ in range(4):
-        rig.responses.release()
-        order += rig.left(first, second)
-        rig.link.session.unconfirmed_bytes = UNDER_WAY_BYTES
-        rig.responses.release()
-        assert rig.left(first, second) == [], "the link has much under way"
-        rig.link.session.unconfirmed_bytes = 0
-    assert order == [1, 4, 2, 3]
+    assert rig.plans == 3
+    assert rig.put(second, LARGE_BYTES)
+    assert rig.turn(first, second) == []
+    assert rig.link.pieces == 4
+    assert sorted(rig.all_of(first, second)) == [1, 2, 3, 4]
+    assert rig.link.pieces == 61 * LARGE_BYTES // PIECE_BYTES
     assert (rig.responses.size, bool(rig.responses), rig.responses.has(first)) == (0, False, False)
 
 
-def test_several_that_are_not_so_large_leave_together(rig: Rig) -> None:
+def test_a_small_one_does_not_wait_for_a_large_one_of_another_object(rig: Rig) -> None:
+    first, second = outbox(), outbox()
+    rig.put(first, 50 * LARGE_BYTES)
+    rig.put(second)
+    assert rig.all_of(first, second) == [2, 1]
+
+
+def test_nothing_goes_ahead_while_the_link_has_much_under_way(rig: Rig) -> None:
     box = outbox()
-    for _ in range(20):
-        rig.put(box)
-    rig.responses.release()
-    assert rig.left(box) == list(range(1, 17)), "1 MiB"
+    rig.put(box)
+    rig.link.session.unconfirmed_bytes = 4 * PIECE_BYTES
+    assert rig.turn(box) == []
+    assert rig.link.pieces == 0
+    assert rig.all_of(box) == [1]
 
 
 def test_what_is_free_is_also_what_one_object_may_have(rig: Rig) -> None:
@@ -88,11 +106,9 @@ def test_what_is_free_is_also_what_one_object_may_have(rig: Rig) -> None:
     taken = sum(rig.put(greedy) for _ in range(200))
     assert taken == 50
     assert sum(rig.put(other) for _ in range(200)) == 25
-    rig.held = LIMIT
+    rig.flow.grown(LIMIT)
     assert not rig.put(other)
-    rig.responses.let_go(other)
-    assert rig.left(other) == list(range(201, 226))
-    assert rig.responses.size == 50 * LARGE_BYTES
+    assert sorted(rig.all_of(greedy, other)) == [*range(1, 51), *range(201, 226)]
 
 
 def test_a_response_of_any_size_has_room_when_nothing_else_waits(rig: Rig) -> None:
@@ -105,22 +121,20 @@ def test_those_for_a_router_that_has_gone_are_forgotten(rig: Rig) -> None:
     box, other = outbox(), peer_of(FakeLink(2))
     rig.put(box)
     rig.put(box, peer=other)
-    rig.responses.lose(rig.peer)
-    rig.responses.lose(rig.peer)
+    rig.flow.lose(rig.peer)
+    rig.flow.lose(rig.peer)
     assert rig.responses.size == LARGE_BYTES
-    rig.responses.lose(other)
-    assert (rig.responses.size, rig.responses.has(box)) == (0, False)
+    rig.flow.lose(other)
+    assert (rig.responses.size, rig.responses.has(box), rig.flow.shipping) == (0, False, {})
+    assert rig.turn(box) == []
 
 
-def test_what_an_object_has_leaves_when_it_moves(rig: Rig) -> None:
-    """And what it answers from then on leaves at once: its slot is let go of behind all of that."""
-    flow = Flow(LIMIT, lambda *ended: None, lambda: None, ShardCounters())
+def test_an_object_that_moves_keeps_its_slot_until_they_have_left(rig: Rig) -> None:
     box, other = outbox(), outbox()
-    for number, each in enumerate((box, other, box)):
-        assert flow.responses.put(each, rig.peer, response(number, 15 * LARGE_BYTES))
-    flow.let_go(box)
-    assert rig.left(box) == [0, 2]
-    assert not flow.responses.takes(box, response(3, LARGE_BYTES))
-    assert flow.responses.has(other)
-    flow.lose(rig.peer)
-    assert not flow.responses
+    for each in (box, other, box):
+        assert rig.put(each, 15 * LARGE_BYTES)
+    rig.flow.let_go(box)
+    assert rig.flow.keeps(box)
+    came = rig.all_of(box, other)
+    assert sorted(came) == [1, 2, 3]
+    assert not rig.flow.keeps(box)

@@ -1,0 +1,198 @@
+"""Large payloads on their way over a link: in pieces, ahead of the records that they belong to.
+
+Theory of operation
+===================
+
+A payload of 200 MB in a record of its own is a turn of the loop at both ends, and everybody else's record behind it
+waits. So it goes **ahead**: as PARTs of a batch each, of which a link has ``UNDER_WAY_BYTES`` under way at most. What
+others say travels between them. When the last part is written, whoever ships the payload is called and writes the
+record that names it. So there are no half messages: the record is small, stands where its order wants it, and counts
+when it comes; before that the other end has only bytes that belong to nothing, and forgets them with the link. What
+must not overtake the record is its owner's to hold back.
+
+=========== ================================================ ========================================================
+a shipment  event                                            becomes
+=========== ================================================ ========================================================
+WAITING     there is room among those that have begun        BEGUN
+            ``cancel``, the link ends                        forgotten
+BEGUN       little is under way, and it is its turn          BEGUN; a part is written
+            the last part is written                         shipped: its record is written; forgotten
+            ``cancel``                                       forgotten at both ends (an empty PART)
+            the link ends                                    forgotten at both ends
+=========== ================================================ ========================================================
+
+Owners take turns, a part each, and so do the shipments of one owner. What has begun is kept at the other end: beside
+the largest no more than ``BEGUN_BYTES`` begin, so that small ones do not wait for a large one, and yet not everything
+lies there half.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from .records.model import Ahead
+from .records.writing import PIECE_BYTES
+
+if TYPE_CHECKING:
+    from .records import RecordWriter
+
+UNDER_WAY_BYTES = 1 << 20
+"""Bytes that a link may have under way, not confirmed, when another part leaves: what others' records wait behind."""
+BEGUN_BYTES = 64 << 20
+"""Bytes of payloads that have begun beside the largest."""
+LOOK_AHEAD = 32
+"""Owners among those that wait who are looked at when a shipment has ended."""
+
+
+class _Session(Protocol):
+    @property
+    def unconfirmed_bytes(self) -> int: ...
+
+
+class Carrier(Protocol):
+    """What shipping needs of a link."""
+
+    @property
+    def writer(self) -> RecordWriter: ...
+    @property
+    def session(self) -> _Session: ...
+    @property
+    def closed(self) -> bool: ...
+
+
+class Shipment:
+    """One payload on its way. Made by ``Shipping.ship``."""
+
+    __slots__ = ("_at", "_on_shipped", "_view", "owner", "size", "stream")
+
+    def __init__(self, data: bytes | str, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> None:
+        self.owner = owner
+        self.size = len(data)
+        self.stream = 0
+        """Its number once it has begun; 0 before."""
+        self._view: memoryview | str = data if isinstance(data, str) else memoryview(data)
+        self._at = 0
+        self._on_shipped = on_shipped
+
+    def next_piece(self) -> bytes | memoryview:
+        """What goes next."""
+        piece = self._view[self._at : self._at + PIECE_BYTES]
+        self._at += len(piece)
+        return piece.encode("ascii") if isinstance(piece, str) else piece
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has gone."""
+        return self._at >= self.size
+
+    def shipped(self) -> None:
+        """All of it has gone: its record may."""
+        self._on_shipped(Ahead(self.stream))
+
+
+class Shipping:
+    """What one end of a link ships.
+
+    Args:
+        link: The link. Its other end has to be flushed after ``work``.
+    """
+
+    __slots__ = ("_begun", "_begun_bytes", "_largest", "_last", "_link", "_waiting")
+
+    def __init__(self, link: Carrier) -> None:
+        self._link = link
+        self._last = 0
+        self._begun: OrderedDict[Hashable, deque[Shipment]] = OrderedDict()
+        """By owner, all in the order of their turns."""
+        self._begun_bytes = 0
+        self._largest = 0
+        self._waiting: OrderedDict[Hashable, deque[Shipment]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many owners have something on its way."""
+        return len(self._begun | self._waiting) if self._waiting else len(self._begun)
+
+    def ship(self, data: bytes | str, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
+        """Send a payload ahead, when its turn comes.
+
+        Args:
+            data: The payload, not empty; text only if it is ASCII.
+            owner: Who takes turns with others.
+            on_shipped: Called by ``work`` when all of it is written. Writes the record, which must not be forgotten: it
+                is what frees the stream. May ship and cancel.
+        """
+        shipment = Shipment(data, owner, on_shipped)
+        self._waiting.setdefault(owner, deque()).append(shipment)
+        self._begin(owner)
+        return shipment
+
+    def cancel(self, shipment: Shipment) -> None:
+        """Nobody wants it any more; nothing happens if it has been shipped."""
+        owner = shipment.owner
+        if shipment in self._begun.get(owner, ()):
+            if shipment.stream and not self._link.closed:
+                self._link.writer.part(shipment.stream, b"")
+            self._ended(shipment)
+        elif shipment in self._waiting.get(owner, ()):
+            self._waiting[owner].remove(shipment)
+            if not self._waiting[owner]:
+                del self._waiting[owner]
+
+    def clear(self) -> None:
+        """The link has ended."""
+        self._begun.clear()
+        self._waiting.clear()
+        self._begun_bytes = self._largest = 0
+
+    def work(self) -> bool:
+        """Write what may be under way now.
+
+        Returns:
+            Whether something was written.
+        """
+        link, begun = self._link, self._begun
+        writer, before = link.writer, link.session.unconfirmed_bytes
+        left, wrote = UNDER_WAY_BYTES - before - writer.size, False
+        while left > 0 and begun:
+            owner, own = begun.popitem(last=False)
+            begun[owner] = own  # behind the others
+            shipment = own[0]
+            own.rotate(-1)
+            if not shipment.stream:
+                shipment.stream = self._last = self._last % 0xFFFFFFFF + 1
+            piece = shipment.next_piece()
+            writer.part(shipment.stream, piece)
+            left -= len(piece)
+            wrote = True
+            if shipment.is_whole:
+                self._ended(shipment)
+                shipment.shipped()
+        return wrote
+
+    def _ended(self, shipment: Shipment) -> None:
+        own = self._begun[shipment.owner]
+        own.remove(shipment)
+        if not own:
+            del self._begun[shipment.owner]
+        self._begun_bytes -= shipment.size
+        if shipment.size == self._largest:
+            self._largest = max((each.size for own in self._begun.values() for each in own), default=0)
+        for owner in list(islice(self._waiting, LOOK_AHEAD)):
+            self._begin(owner)
+
+    def _begin(self, owner: Hashable) -> None:
+        """Let the next one of *owner* begin, if there is room."""
+        waiting = self._waiting[owner]
+        size = waiting[0].size
+        if self._begun_bytes + size - max(size, self._largest) > BEGUN_BYTES:
+            return
+        self._begun.setdefault(owner, deque()).append(waiting.popleft())
+        self._begun_bytes += size
+        self._largest = max(self._largest, size)
+        if waiting:
+            self._waiting.move_to_end(owner)
+        else:
+            del self._waiting[owner]
