@@ -87,7 +87,7 @@ def _become_an_ordinary_process() -> None:
     """In a process that users' code has forked: signals are its own again. The event loop's handlers would write to a
     pipe that it shares with the member, and so tell the member to end."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import weakref
@@ -18,6 +19,14 @@ from .config import UpConfig
 from .post import Abort, Done, GiveUp, Post, Restart
 from .process import AdoptedProcess, MemberProcess, Process
 from .staffing import Staff
+
+_LIMITS = {
+    errno.EAGAIN: "no further process is allowed here (pids.max of the cgroup, ulimit -u)",
+    errno.EMFILE: "the supervisor has no descriptor left (ulimit -n)",
+    errno.ENFILE: "the system has no descriptor left",
+    errno.ENOMEM: "the system has no memory left",
+}
+"""What keeps a process from being started, where the system's own words do not help."""
 
 log = logging.getLogger("roost.supervisor")
 
@@ -65,7 +74,8 @@ class Crew:
         except OSError as error:
             # No processes or memory left just now. A later start is tried again like after a death.
             post.started(0, now)
-            self._judge(post, 1, f"cannot be started: {error.strerror}")
+            why = _LIMITS.get(error.errno or 0, error.strerror)
+            self._judge(post, 1, f"cannot be started: {why}")
             return
         self._processes[post.name] = process
         post.started(process.pid, now, self._config.start_timeout)

@@ -20,6 +20,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..common.clock import Clock, SystemClock
@@ -27,6 +28,7 @@ from ..common.cluster_map import Member, MemberKind
 from ..common.config import parse
 from ..common.directory import FILE_NAME, SqliteDirectory
 from ..common.errors import AppError, DataFolderInUse, DirectoryError, RoostError, StartupError
+from ..common.hangup import listen_to_hangup
 from ..common.ids import Incarnation
 from ..common.logs import install_logging, line
 from ..common.processes import kill_member
@@ -312,8 +314,9 @@ class Supervisor:
     # --- signals ------------------------------------------------------------------------------------------------
 
     def _listen_to_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
+        listen_to_hangup(self._loop, partial(self._on_signal, signal.SIGHUP))
 
     def _on_signal(self, number: int) -> None:
         if self._end.done():

@@ -35,6 +35,7 @@ from ..common.counters import CounterFile
 from ..common.defects import is_defect
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import DescriptorsTooFew, Expelled
+from ..common.hangup import listen_to_hangup
 from ..common.heap import Heap
 from ..common.ids import Incarnation
 from ..common.last_words import RunningEvent, last_words_path, read_last_words
@@ -160,6 +161,7 @@ class Router:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         self._loop.add_signal_handler(signal.SIGUSR1, self._retire)
+        listen_to_hangup(self._loop, self._stop.set)
         self._log_unseen = self._loop.get_exception_handler() or type(self._loop).default_exception_handler
         self._loop.set_exception_handler(self._unseen_error)
         descriptors = self._front.descriptors = self._reserve_descriptors()

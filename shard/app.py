@@ -31,6 +31,7 @@ from ..common.collector import Collector
 from ..common.counters import CounterFile
 from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import Expelled, LinkBroken
+from ..common.hangup import listen_to_hangup
 from ..common.heap import Heap
 from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
@@ -93,6 +94,7 @@ class Shard:
         config, counters = self._config, self.counters
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
+        listen_to_hangup(self._loop, self._stop.set)
         descriptor_limit = raise_descriptor_limit()
         offer_to_be_killed()
         limit_memory(config.memory_limit_bytes)

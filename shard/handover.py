@@ -85,7 +85,7 @@ class Handover:
         while True:
             try:
                 version = await loop.run_in_executor(None, self._propose, slots)
-            except DirectoryError as error:
+            except (DirectoryError, RuntimeError) as error:  # the latter: no thread is allowed now
                 if not failing:
                     log.error("%d slots wait to be handed over: %s", len(slots), error)
                 failing = True

@@ -148,7 +148,7 @@ def test_the_commands_of_one_process_show_all_its_settings(kind: str) -> None:
     assert "--ready-fd N" in done.stdout
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains_it(roost: Roost, signum: int) -> None:
     await asyncio.to_thread(roost.start, "--shards", 1)
     pids = processes_of(roost.data)
@@ -161,6 +161,29 @@ async def test_a_signal_drains_it(roost: Roost, signum: int) -> None:
         assert await ending == 0
     assert roost.left_behind() == []
     assert not any(lives(pid) for pid in pids)
+
+
+async def test_without_a_terminal_sighup_ends_nobody(roost: Roost) -> None:
+    """Other servers read their settings again; a router that ended would take its clients along."""
+    found = await asyncio.to_thread(roost.command, *roost.up_words("--shards", 1), "-d")
+    assert found.returncode == 0, found.stderr
+    try:
+        pids = processes_of(roost.data)
+        assert len(pids) == 3
+        async with connect(f"ws://127.0.0.1:{roost.port}/chat-room/lobby?name=a") as client:
+            await within("the greeting", client.recv())
+            for pid in pids:
+                os.kill(pid, signal.SIGHUP)
+            log = roost.data / "roost.log"
+            await asyncio.to_thread(
+                wait_for, "all to answer", lambda: log.read_text().count("SIGHUP changes nothing") == len(pids)
+            )
+            await client.send("hello")
+            await within("an answer", client.recv())
+            assert sorted(processes_of(roost.data)) == sorted(pids)
+    finally:
+        assert (await asyncio.to_thread(roost.command, "down")).returncode == 0
+    assert roost.left_behind() == []
 
 
 def test_a_cluster_that_nobody_can_hear_goes_on(roost: Roost) -> None:

@@ -78,6 +78,31 @@ async def test_a_directory_in_trouble_is_asked_again(
     await proposing.aclose()
 
 
+async def test_without_a_thread_it_is_tried_again(
+    directory: SqliteDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Objects' code may have as many processes and threads as are allowed."""
+    monkeypatch.setattr(handover, "AGAIN_AFTER_S", 0.01)
+    loop = asyncio.get_running_loop()
+    given: list[None] = []
+    real = loop.run_in_executor
+
+    def run_in_executor(*args: Any) -> Any:
+        given.append(None)
+        if len(given) < 3:
+            raise RuntimeError("can't start new thread")
+        return real(*args)
+
+    monkeypatch.setattr(loop, "run_in_executor", run_in_executor, raising=False)
+    done = asyncio.Event()
+    proposing = Handover(directory.path, directory.cluster_id, A, lambda *_: done.set())
+    proposing.add(SLOTS)
+    async with asyncio.timeout(5):
+        await done.wait()
+    assert "wait to be handed over: can't start new thread" in caplog.text
+    await proposing.aclose()
+
+
 async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory: SqliteDirectory) -> None:
     """Else it would be cancelled with the object's tasks when that one leaves as well."""
     adopted: list[asyncio.Task[Any]] = []
