@@ -434,7 +434,7 @@ async def slow_clients(size: Size) -> Row:
             client.close()
         await until("them to be gone", lambda: up.counters("router-1")["connections"] == now.before, DEADLINE_S)
         return await now.row(
-            f"{FLOODED} clients that read nothing of 16 MiB each",
+            f"{FLOODED} clients that are sent 16 MiB each and read nothing, half of them for a while",
             f"{len(late)} got all when they read on, the others were closed with 1013; "
             f"the router grew by {memory.grown / 2**20:.0f} MiB",
         )
