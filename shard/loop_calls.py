@@ -112,6 +112,7 @@ class _Calls:
         """Who watches what; ``None``: the runtime itself."""
         self._replace_timers(loop)
         self._replace_executor(loop)
+        self._replace_calls_of_threads(loop)
         for kind in ("reader", "writer"):
             self._replace_watching(loop, f"add_{kind}", f"remove_{kind}", _descriptor)
         self._replace_watching(loop, "add_signal_handler", "remove_signal_handler", _signal)
@@ -171,6 +172,20 @@ class _Calls:
             return future
 
         loop.run_in_executor = replacement  # type: ignore[method-assign, assignment]
+
+    @staticmethod
+    def _replace_calls_of_threads(loop: asyncio.AbstractEventLoop) -> None:
+        """A thread may outlive the life that has started it, and serve others: a library's, that was first used by one
+        of many objects. What it says then is nobody's; as a stopped life's it would never come."""
+        call_soon_threadsafe = loop.call_soon_threadsafe
+
+        def replacement(callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+            life = current.get()
+            if context is None and life is not None and life.over is not None and not life.is_on_its_thread:
+                context = Context()
+            return call_soon_threadsafe(callback, *args, context=context)
+
+        loop.call_soon_threadsafe = replacement  # type: ignore[method-assign, assignment]
 
     def _replace_watching(
         self, loop: asyncio.AbstractEventLoop, add_name: str, remove_name: str, what: Callable[[Any], object]

@@ -294,6 +294,33 @@ def test_a_thread_that_outlives_its_life_is_refused(gate: threading.Event) -> No
     scenario()
 
 
+def test_a_thread_that_outlives_its_life_may_serve_others(gate: threading.Event) -> None:
+    @on_virtual_time
+    async def scenario() -> None:
+        loop, came = asyncio.get_running_loop(), []
+
+        async def serve() -> None:
+            await asyncio.sleep(1)
+            came.append(current.get())
+
+        def work() -> None:
+            gate.wait(PATIENCE_S)
+            asyncio.run_coroutine_threadsafe(serve(), loop)
+            loop.call_soon_threadsafe(loop.call_later, 1, lambda: came.append(current.get()))
+
+        thread = threading.Thread(target=work)
+        world = await done(lambda room: thread.start())
+        world.send_away("lobby")
+        await asyncio.sleep(1)
+        assert world.released
+        gate.set()
+        await ended(thread)
+        await asyncio.sleep(2)
+        assert came == [None, None], "as nobody"
+
+    scenario()
+
+
 @on_virtual_time
 async def test_a_thread_that_cannot_start_keeps_nobody() -> None:
     errors: list[Any] = []
