@@ -51,6 +51,7 @@ class Collector:
         traffic: A figure that grows with each message.
         lives: Where users' code runs: how many lives of it there are, and how many have ended so far. Collections go on
             during traffic then.
+        after_all: Called when everything was collected and there is no traffic: there is time for more.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Collector:
         held: Callable[[], int],
         traffic: Callable[[], int],
         lives: Callable[[], tuple[int, int]] | None = None,
+        after_all: Callable[[], object] = lambda: None,
     ) -> None:
         self._counters = counters
         self._clock = clock
         self._held = held
         self._traffic = traffic
         self._lives = lives
+        self._after_all = after_all
         self._traffic_then = 0
         self._frozen = 0
         self._frozen_lives = self._ended_then = self._suspects = 0
@@ -87,6 +90,8 @@ class Collector:
         self._frozen = min(self._frozen, held)
         if self._may_collect_all(idle, now):
             self._collect_all()
+            if idle:
+                self._after_all()
         elif held - self._frozen >= PORTION or (self._lives is not None and now - self._new_at >= self._new_pause_s):
             self._collect_new(grown=held - self._frozen >= PORTION)
 

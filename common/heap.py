@@ -77,9 +77,14 @@ class Heap:
             began = self._clock.now()
             if began >= self._not_before:
                 self._high = held
-                self._trim(0)
-                took = self._clock.now() - began
-                self._not_before = began + took / SHARE
-                counters = self._counters
-                counters.trims += 1
-                counters.longest_trim_us = max(counters.longest_trim_us, int(took * 1e6))
+                self.trim()
+                self._not_before = began + (self._clock.now() - began) / SHARE
+
+    def trim(self) -> None:
+        """Give back what can be, now: it may take a tenth of a second."""
+        if self._trim is not None:
+            began = self._clock.now()
+            self._trim(0)
+            counters = self._counters
+            counters.trims += 1
+            counters.longest_trim_us = max(counters.longest_trim_us, int((self._clock.now() - began) * 1e6))

@@ -148,6 +148,7 @@ class Router:
             self._clock,
             held=lambda: counters.connections,
             traffic=lambda: counters.messages_in + counters.messages_out + counters.http_requests,
+            after_all=self._heap.trim,
         )
 
     async def serve(self) -> None:

@@ -153,6 +153,7 @@ class Shard:
                 held=lambda: counters.sockets + counters.objects_awake,
                 traffic=lambda: counters.events + counters.sends,
                 lives=lambda: (counters.objects_awake, counters.lives_ended),
+                after_all=self._heap.trim,
             )
             self._upkeep = Upkeep(held, counter_file, acceptor, directory=directory)
             self._on_second(collector)

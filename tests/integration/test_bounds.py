@@ -476,7 +476,7 @@ async def test_outbox_refuses_what_is_beyond_it(room: Room) -> None:
     async with await room.raw() as client:
         async with watching(room.cluster, "shard-1") as watch:
             assert await room.run(overfill, count=20) == [4, "OutboxFull"]
-        assert watch.growth < 16 * MIB
+        assert watch.growth < 20 * MIB, "as it leaves each is there four times: as sent, as record, as batch, in ZeroMQ"
         for number in range(4):
             got = await client.frame()
             assert got.payload == bytes([number]) * MIB

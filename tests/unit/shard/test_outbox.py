@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from sys import getsizeof
 from typing import Any
 
 import pytest
@@ -174,12 +177,12 @@ def test_an_empty_outbox_takes_a_message_of_any_size() -> None:
 
 
 def test_targets_count_too() -> None:
-    box, peer = outbox(limit=1000), peer_of(FakeLink())
+    box, peer = outbox(limit=2000), peer_of(FakeLink())
     sent = 0
-    while box.size < 1000:
+    while box.size < 2000:
         box.send(peer, sent, "x")
         sent += 1
-    assert 200 <= sent <= 250
+    assert 300 <= sent <= 400
     with pytest.raises(OutboxFull):
         box.send(peer, sent, "x")
 
@@ -189,9 +192,37 @@ def test_a_payload_counts_once_however_often_it_alternates() -> None:
     for counter in range(100):
         box.send(peer, counter, "a" * 10_000)
         box.send(peer, counter, b"b" * 10_000)
-    assert 20_000 <= box.size < 20_000 + 200 * 64 + 100
+    assert 30_000 <= box.size < 30_000 + 200 * 208 + 100
     box.drain()
     assert box.size == 0
+
+
+@pytest.mark.parametrize(
+    ("payloads", "targets"),
+    [
+        ([str(number) for number in range(5000)], 1),
+        ([str(number).encode() for number in range(5000)], 1),
+        ([f"{number:1000}" for number in range(1000)], 1),
+        ([f"{number:1000}\N{GRINNING FACE}" for number in range(1000)], 1),
+        ([str(number) for number in range(5000)], 3),
+        (["a", "b"] * 2500, 1),
+    ],
+    ids=["short texts", "short bytes", "texts", "wide texts", "several targets", "in turn"],
+)
+def test_what_waits_takes_what_it_counts_with(payloads: list[str | bytes], targets: int) -> None:
+    """The payloads themselves, of which a text is kept beside its encoding, are there before."""
+    box, peer = outbox(limit=1 << 30), peer_of(FakeLink())
+    there = sum(getsizeof(payload) for payload in set(payloads) if isinstance(payload, str))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number, payload in enumerate(payloads):
+            for target in range(targets):
+                box.send(peer, 1000 + number + target, payload)
+        took = tracemalloc.get_traced_memory()[0] + there
+    finally:
+        tracemalloc.stop()
+    assert took < 1.5 * box.size
 
 
 def test_records_are_never_refused_but_count() -> None:
