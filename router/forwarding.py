@@ -48,7 +48,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ..common.cluster_map import ClusterMap, Member
@@ -77,6 +77,10 @@ REQUESTS_AT_ONCE = 64
 """Parked requests sent in one step of the loop's turn: some 0.5 ms."""
 POISONED = "a message of this connection ended its object's process"
 OUTPUT_LOST = "output was lost with the object's process"
+TOO_MUCH_LEFT = (
+    "objects work on too many requests whose clients have not waited for the answer, of your address most; try again "
+    "later"
+)
 REFUSED = "the object has ended its process again and again; it is refused for a while"
 
 
@@ -144,6 +148,8 @@ class Forwarding:
         headers: Headers,
         body: bytes,
         upgrade: bool,
+        share: Hashable = "",
+        memory: int = 0,
     ) -> Request:
         """Send a request to its object, or park it.
 
@@ -156,6 +162,8 @@ class Forwarding:
             headers: Header fields, names in lower case.
             body: The whole body; the caller counts it until the request is answered or abandoned.
             upgrade: It is a valid WebSocket handshake: a connection is reserved for it.
+            share: The address that it counts for.
+            memory: Bytes that it takes, here and at its shard.
 
         Raises:
             Unavailable: Too many requests are parked, the object is refused because it ends shards, or the router has
@@ -165,6 +173,8 @@ class Forwarding:
         object_id = id_from_name(namespace, name)
         if self._deaths.refuses_any and self._deaths.refuses(object_id, self._now()):
             raise Unavailable(REFUSED)
+        if not self.requests.left.takes(share, memory):
+            raise Unavailable(TOO_MUCH_LEFT)
         connection = None
         if upgrade:
             number = shared.connections.next_counter()
@@ -185,7 +195,7 @@ class Forwarding:
             headers=headers,
             body=body,
         )
-        request = Request(record, asker, connection, None, shared.wheel.tick)
+        request = Request(record, asker, connection, None, shared.wheel.tick, share, memory)
         if self._may_go(request):
             self._send(request)
         else:

@@ -645,6 +645,8 @@ class HttpConnection(asyncio.BufferedProtocol):
                 headers=head.headers,
                 body=incoming.body,
                 upgrade=self._handshake is not None,
+                share=self.address,
+                memory=incoming.memory + len(incoming.body),
             )
         except RequestError as error:
             self._handshake = None

@@ -4,11 +4,15 @@ A request is sent to one owner at a time. An owner that lets go of the object in
 request that it had begun, so that those without an answer wait again, under their numbers, for the next owner. One
 that an owner had when it died may have been carried out, and is never sent again. So a request keeps its headers and
 its body until it is answered.
+
+A client may leave while an object works on its request, and send the next one: nothing of that is held here any more,
+but its shard has it until the handler ends. So what clients have *left* there is counted, by their addresses
+(``Left``), and an address that has left much there gets no further requests through until some of it is answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +24,13 @@ from .links import LARGE_BYTES, OwnerLink
 
 if TYPE_CHECKING:
     from .connection import Connection
+
+MAX_LEFT_BYTES = 64 << 20
+"""Bytes of requests that clients of one address may have left at shards."""
+ALL_LEFT_BYTES = 256 << 20
+"""And all together; beyond it, whoever has left any gets no more through, and no large request does."""
+SMALL_BYTES = 64 << 10
+"""Bytes of a request that is not large."""
 
 
 class Asker(Protocol):
@@ -52,6 +63,8 @@ class Request:
         connection: The connection that an upgrade asks for, in state PENDING; ``None`` for plain HTTP.
         link: Where it was sent; ``None`` while it is parked.
         parked_at: Tick since which it waits for an owner.
+        share: The address that it counts for.
+        memory: Bytes that it takes, here and at its shard.
     """
 
     record: HttpRequest
@@ -59,6 +72,8 @@ class Request:
     connection: Connection | None
     link: OwnerLink | None
     parked_at: int
+    share: Hashable = ""
+    memory: int = 0
 
     @property
     def slot(self) -> Slot:
@@ -66,13 +81,44 @@ class Request:
         return slot_of(self.record.object_id)
 
 
+class Left:
+    """Memory of requests that shards have and nobody waits for, by the address that they count for.
+
+    Attributes:
+        total: Bytes of all.
+    """
+
+    __slots__ = ("_of", "total")
+
+    def __init__(self) -> None:
+        self._of: dict[Hashable, int] = {}
+        self.total = 0
+
+    def takes(self, share: Hashable, memory: int) -> bool:
+        """Whether one more request of *memory* bytes may be sent for *share*."""
+        left = self._of.get(share, 0)
+        if left > MAX_LEFT_BYTES:
+            return False
+        return self.total <= ALL_LEFT_BYTES or not (left or memory > SMALL_BYTES)
+
+    def change(self, share: Hashable, memory: int) -> None:
+        """So much more, or less, is left by *share*."""
+        self.total += memory
+        left = self._of.get(share, 0) + memory
+        if left:
+            self._of[share] = left
+        else:
+            self._of.pop(share, None)
+
+
 class Requests:
     """The requests of a router that have not been answered."""
 
-    __slots__ = ("_last", "_parked", "_parked_of_slot", "_sent", "_sent_of_slot")
+    __slots__ = ("_last", "_parked", "_parked_of_slot", "_sent", "_sent_of_slot", "left")
 
     def __init__(self) -> None:
         self._last = 0
+        self.left = Left()
         self._sent: dict[int, Request] = {}
         self._sent_of_slot: dict[Slot, dict[int, Request]] = {}
         self._parked: dict[int, Request] = {}
@@ -130,7 +176,7 @@ class Requests:
         request = self._sent.get(number)
         if request is None or request.link is not link:
             return None
-        del self._sent[number]
+        self._forget_sent(request)
         slot = request.slot
         of_slot = self._sent_of_slot[slot]
         del of_slot[number]
@@ -144,18 +190,25 @@ class Requests:
         Returns:
             Whether the request had not been sent: then it is forgotten, otherwise its answer will still come.
         """
-        request.asker = None
+        had_asker, request.asker = request.asker is not None, None
         if self._unpark(request):
             return True
+        if had_asker and self._sent.get(request.record.request) is request:
+            self.left.change(request.share, request.memory)
         # It will not be sent again: its number and its object are all that is still needed.
         request.record = replace(request.record, url="", headers=(), body=b"")
         return False
+
+    def _forget_sent(self, request: Request) -> None:
+        del self._sent[request.record.request]
+        if request.asker is None:
+            self.left.change(request.share, -request.memory)
 
     def sent_of(self, slot: int) -> list[Request]:
         """Forget and hand out those sent for the objects of *slot*, oldest first: their owner is not the owner now."""
         requests = list(self._sent_of_slot.pop(Slot(slot), {}).values())
         for request in requests:
-            del self._sent[request.record.request]
+            self._forget_sent(request)
             request.link = None
         return requests
 

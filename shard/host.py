@@ -58,6 +58,8 @@ T = TypeVar("T")
 _MESSAGE = JobKind.MESSAGE
 
 TOO_MUCH_OUTPUT = "too many large responses wait at this object's process to be sent; try again later"
+FIELD_BYTES = 350
+"""What a header field takes beside its text, in the two forms that there are of it."""
 log = logging.getLogger("roost.shard")
 
 
@@ -300,7 +302,7 @@ class Host:
             return
         owner = self.object_for(request.object_id, request.namespace, request.name)
         assert owner is not None
-        owner.deliver(Job(JobKind.FETCH, owner, None, peer, 0, 0, request, len(request.body)))
+        owner.deliver(Job(JobKind.FETCH, owner, None, peer, 0, 0, request, _size_of(request)))
 
     def refuse(self, peer: Peer, request: HttpRequest, status: int, sentence: str) -> None:
         """Answer a request that no object gets."""
@@ -754,3 +756,9 @@ class Host:
                     await progress.wait()
         except TimeoutError:
             log.warning("a router has not confirmed the last output in %g s", timeout_s)
+
+
+def _size_of(request: HttpRequest) -> int:
+    """Bytes that a request takes: headers without a body may be 64 KiB."""
+    fields = sum([len(name) + len(value) for name, value in request.headers])
+    return len(request.body) + len(request.url) + fields + FIELD_BYTES * len(request.headers)

@@ -15,6 +15,7 @@ from roost.common.ids import Incarnation
 from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode, Headers, HttpResponse
 from roost.router import http_connection
+from roost.router import requests as requests_module
 from roost.router.bodies import Bodies
 from roost.router.config import RouterConfig
 from roost.router.connection import Connection
@@ -636,6 +637,24 @@ def test_requests_of_an_address_that_has_most_are_given_up_for_others(
     rig.answer(requests[1])
     assert status(crowd[1].take()) == 200
     assert rig.counters.http_evicted == 1
+
+
+def test_who_leaves_requests_at_shards_gets_no_more_through(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests_module, "MAX_LEFT_BYTES", 12_000)
+    for data in (GET, UPGRADE, GET):
+        client = rig.client()
+        assert client.send(data) == b""
+        client.protocol.connection_lost(None)
+    refused = rig.client()
+    assert status(refused.send(GET)) == 503
+    other = rig.client("10.0.0.1")
+    assert other.send(GET) == b""
+    asked = rig.asked()
+    assert len(asked) == 4
+    for request in asked[:3]:
+        rig.answer(request)
+    assert refused.send(GET) == b""
+    assert rig.forwarding.requests.left.total == 0
 
 
 def test_they_are_for_an_address_that_has_far_fewer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,3 +114,49 @@ def test_those_parked_for_too_long() -> None:
     assert list(requests.parked_before(10)) == []
     assert list(requests.parked_before(11)) == [old]
     assert requests.parked_in(young.slot) == [young]
+
+
+def test_what_clients_have_left_at_shards_counts_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 clients that ask an object whose handler waits, and leave at once, were 1 GB at its shard after 20 s."""
+    monkeypatch.setattr(module, "MAX_LEFT_BYTES", 1_000)
+    requests, link = Requests(), FakeLink()
+    sent = [make(requests) for _ in range(4)]
+    for request in sent:
+        request.share, request.memory = "10.0.0.1", 600
+        requests.send(request, link)
+    assert requests.left.takes("10.0.0.1", 600), "their clients wait"
+    for request in sent[:3]:
+        requests.abandon(request)
+        requests.abandon(request)
+    assert requests.left.total == 1_800
+    assert not requests.left.takes("10.0.0.1", 1)
+    assert requests.left.takes("10.0.0.2", 600)
+    requests.take(sent[0].record.request, link)
+    requests.take(sent[3].record.request, link)
+    assert not requests.left.takes("10.0.0.1", 1)
+    assert len(requests.sent_of(sent[1].slot)) == 2  # their owner has died, or lets go of them
+    assert requests.left.total == 0
+    assert requests.left.takes("10.0.0.1", 600)
+
+
+def test_all_together_have_left_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ALL_LEFT_BYTES", 1_000)
+    monkeypatch.setattr(module, "SMALL_BYTES", 500)
+    requests, link = Requests(), FakeLink()
+    for number in range(3):
+        request = make(requests)
+        request.share, request.memory = f"10.0.0.{number}", 400
+        requests.send(request, link)
+        requests.abandon(request)
+    assert not requests.left.takes("10.0.0.1", 1)
+    assert requests.left.takes("10.0.0.9", 500)
+    assert not requests.left.takes("10.0.0.9", 501)
+
+
+def test_what_was_not_sent_is_left_nowhere() -> None:
+    requests = Requests()
+    request = make(requests)
+    request.memory = 100
+    requests.park(request)
+    requests.abandon(request)
+    assert requests.left.total == 0
