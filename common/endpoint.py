@@ -24,7 +24,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import ClassVar, Generic, TypeVar
 
@@ -54,6 +56,10 @@ _ANY_MAP = 1 << 32
 _log = logging.getLogger("roost.link")
 
 
+Rest = Callable[[], bool]
+"""Hands out the next step of a long group; returns whether there is more."""
+
+
 class Link(Generic[W]):
     """One session of one router and one shard, with its writer. Made by a ``Dialer`` or an ``Acceptor``.
 
@@ -66,10 +72,12 @@ class Link(Generic[W]):
         on_confirmed: Called with the link after ``session.confirmed`` has grown, once for a run of batches.
         on_unblocked: Called with the link when ``blocked`` has become false again.
         closed: The link is closed, or was given up; writing to it has no effect.
+        rest: What has come and is not handed out yet: the rest of a long group, and groups behind it. For the endpoint.
     """
 
     __slots__ = (
         "_endpoint",
+        "_is_handing_out",
         "_scheduled",
         "_seen_blocked",
         "_seen_confirmed",
@@ -80,6 +88,7 @@ class Link(Generic[W]):
         "on_unblocked",
         "parts",
         "remote",
+        "rest",
         "session",
         "writer",
     )
@@ -93,6 +102,8 @@ class Link(Generic[W]):
         self.on_confirmed: Callable[[Link[W]], None] | None = None
         self.on_unblocked: Callable[[Link[W]], None] | None = None
         self.closed = False
+        self.rest: deque[bytes | Rest] = deque()
+        self._is_handing_out = False
         self._endpoint = endpoint
         self._scheduled = False
         self._seen_confirmed = 0
@@ -132,6 +143,7 @@ class Link(Generic[W]):
         One that was given up is closed for its owner already; its endpoint forgets it with the other end (``keep``).
         """
         if not self.closed:
+            self._endpoint.finish(self)
             self.closed = True
             self._endpoint.forget(self)
 
@@ -160,7 +172,8 @@ class Endpoint(ABC, Generic[W]):
         cluster_id: The directory's random number.
         local: This process's incarnation.
         clock: Monotonic time.
-        on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
+        on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up. Of a long
+            group it does a part and returns what does the rest, step by step, in later turns of the loop.
         counters: Where batches and garbage are counted.
         on_failed: Called soon after a link was given up, with the reason. The link is closed already.
         on_defect: Called at once with an error of our own, and is to end the process (``defects``). Without it the link
@@ -180,7 +193,7 @@ class Endpoint(ABC, Generic[W]):
         cluster_id: int,
         local: Incarnation,
         clock: Clock,
-        on_group: Callable[[Link[W], bytes], None],
+        on_group: Callable[[Link[W], bytes], Rest | None],
         counters: Counters,
         on_failed: Callable[[Link[W], Exception], None] | None,
         on_defect: Callable[[Exception], None] | None = None,
@@ -236,6 +249,7 @@ class Endpoint(ABC, Generic[W]):
     def keep(self, members: Collection[Incarnation]) -> None:
         """Forget the links to all others, among them those that were given up: their other ends are gone."""
         for link in [link for remote, link in self._links.items() if remote not in members]:
+            self.finish(link)
             link.closed = True
             self.forget(link)
 
@@ -318,7 +332,8 @@ class Endpoint(ABC, Generic[W]):
 
     # --- what comes ---
 
-    def _deliver(self, link: Link[W], batch: bytes, now: float) -> None:
+    def _deliver(self, link: Link[W], batch: bytes, now: float, until: float = math.inf) -> None:
+        """Take a batch and hand out what is complete with it, until the time is *until*; the rest is the link's."""
         self._counters.batches_in += 1
         session = link.session
         try:
@@ -330,15 +345,41 @@ class Endpoint(ABC, Generic[W]):
                 self._garbage("batch", error)
             return
         for group in groups:
-            self._hand_out(link, group)
+            if link.rest:
+                link.rest.append(group)
+            else:
+                self._hand_out(link, group)
+        if link.rest:
+            self._go_on(link, until)
         if session.outgoing:
             self._put_out(link)
 
-    def _hand_out(self, link: Link[W], group: bytes) -> None:
+    def _go_on(self, link: Link[W], until: float) -> bool:
+        """Hand out what is left of what has come, until the time is *until*; returns whether there is more."""
+        rest = link.rest
+        while rest:
+            link._is_handing_out = True
+            try:
+                self._hand_out(link, rest.popleft())
+            finally:
+                link._is_handing_out = False
+            if self._now() >= until:
+                break
+        return bool(rest)
+
+    def finish(self, link: Link[W]) -> None:
+        """Hand out at once what is left: the other end takes it for received, and may have built on that."""
+        if link.rest and not link._is_handing_out:
+            self._go_on(link, math.inf)
+
+    def _hand_out(self, link: Link[W], what: bytes | Rest) -> None:
+        """Hand out a group, or the next step of one."""
         if link.closed:
             return
         try:
-            self._on_group(link, group)
+            rest = self._on_group(link, what) if isinstance(what, bytes) else what if what() else None
+            if rest is not None:
+                link.rest.appendleft(rest)
         except WireError as error:
             self._counters.wire_garbage += 1
             self._fail(link, error)
@@ -397,8 +438,8 @@ class Endpoint(ABC, Generic[W]):
             except WireError as error:
                 self._fail(link, error)
                 continue
-            for group in groups:
-                self._hand_out(link, group)
+            link.rest.extend(groups)
+            self.finish(link)
             if session.outgoing:
                 self._put_out(link)
             self._received(link)

@@ -6,8 +6,8 @@ What they carry, and when, is the business of ``endpoint`` and ``session``.
 * Each socket's descriptor is watched by the loop. It signals *changes* only, and any call on the socket may use the
   signal up. So a drain receives until ``EVENTS`` says that there is nothing left (receiving in vain tells the same at
   twice the cost), and ``EVENTS`` is asked again after sending: once per flush, or once after a drain that led to some.
-* A drain ends after ``DRAIN_BATCHES`` batches or ``DRAIN_BYTES`` and goes on in the next turn: timers and clients get
-  theirs between.
+* A drain ends after ``DRAIN_BATCHES`` batches, ``DRAIN_BYTES`` or ``DRAIN_S``, and goes on in the next turn: timers and
+  clients get theirs between. Of a long group it hands out a part; the link has the rest, which comes before all else.
 * Nothing blocks, and no queue of ZeroMQ has a bound: the sessions' bounds hold. A batch that ZeroMQ refuses (nobody
   is there) or loses without a word is the session's to send again.
 * A DEALER calls itself by its router's incarnation, so that a shard can address a router before having heard from it.
@@ -30,7 +30,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from .clock import Clock
 from .counters import Counters
-from .endpoint import Endpoint, Link, W
+from .endpoint import Endpoint, Link, Rest, W
 from .errors import ConfigError, StartupError
 from .ids import Incarnation
 from .records import EventWriter, OutputWriter
@@ -38,12 +38,14 @@ from .run_folder import follow_folders, hidden_path, reachable
 from .session import MAX_MESSAGE_BYTES, sender_of
 from .upkeep import is_file
 
-__all__ = ["Acceptor", "Dialer", "Link"]
+__all__ = ["Acceptor", "Dialer", "Link", "Rest"]
 
 DRAIN_BATCHES = 64
 """Batches received in one turn of the loop."""
 DRAIN_BYTES = 1 << 20
 """Bytes of them, and a batch more."""
+DRAIN_S = 0.002
+"""Seconds for which what has come is handed out in one turn of the loop."""
 RECONNECT_S = 0.02
 """Seconds before a broken connection is tried again; doubling up to RECONNECT_AT_MOST_S."""
 RECONNECT_AT_MOST_S = 0.2
@@ -151,7 +153,7 @@ class _ZmqEndpoint(Endpoint[W]):
         cluster_id: int,
         local: Incarnation,
         clock: Clock,
-        on_group: Callable[[Link[W], bytes], None],
+        on_group: Callable[[Link[W], bytes], Rest | None],
         counters: Counters,
         on_failed: Callable[[Link[W], Exception], None] | None,
         on_defect: Callable[[Exception], None] | None = None,
@@ -215,7 +217,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         cluster_id: int,
         local: Incarnation,
         clock: Clock,
-        on_group: Callable[[Link[EventWriter], bytes], None],
+        on_group: Callable[[Link[EventWriter], bytes], Rest | None],
         counters: Counters,
         on_failed: Callable[[Link[EventWriter], Exception], None] | None = None,
         has_room: Callable[[], bool] = lambda: True,
@@ -280,20 +282,23 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         channel = self._channels[link]
         recv, has_input = channel.recv, channel.has_input
         now = self._now()
+        until = now + DRAIN_S
         more, left = True, DRAIN_BYTES
         try:
+            if link.rest and (not self._has_room() or self._go_on(link, until)):
+                return True
             for _ in range(DRAIN_BATCHES):
                 if not self._has_room():
                     break
                 batch = recv(_NOBLOCK)
-                self._deliver(link, batch, now)
+                self._deliver(link, batch, now, until)
                 if channel.closed:
                     return False
                 if not has_input():
-                    more = False
+                    more = bool(link.rest)
                     break
                 left -= len(batch)
-                if left <= 0:
+                if link.rest or left <= 0 or self._now() >= until:
                     break
         except zmq.Again:
             more = False  # the descriptor had signalled something else
@@ -337,7 +342,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         local: Incarnation,
         endpoint: str,
         clock: Clock,
-        on_group: Callable[[Link[OutputWriter], bytes], None],
+        on_group: Callable[[Link[OutputWriter], bytes], Rest | None],
         counters: Counters,
         on_failed: Callable[[Link[OutputWriter], Exception], None] | None = None,
         on_defect: Callable[[Exception], None] | None = None,
@@ -353,6 +358,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             on_defect=on_defect,
         )
         self._by_name: dict[bytes, Link[OutputWriter]] = {}
+        self._unread: dict[Link[OutputWriter], None] = {}  # those with something that is not handed out yet
         self._names: dict[Link[OutputWriter], bytes] = {}
         socket = self._new_socket(zmq.ROUTER)
         monitor: zmq.Socket[bytes] | None = None
@@ -469,9 +475,12 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         channel, by_name = self._channel, self._by_name
         recv, has_input = channel.recv, channel.has_input
         now = self._now()
-        touched: dict[Link[OutputWriter], None] = {}
+        until = now + DRAIN_S
+        touched = self._unread
         more, left = True, DRAIN_BYTES
         try:
+            if any(link.rest and self._go_on(link, until) for link in touched):
+                return True
             for _ in range(DRAIN_BATCHES):
                 name = recv(_NOBLOCK)
                 batch = recv(_NOBLOCK)
@@ -480,22 +489,25 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
                     self._stranger(name, batch)
                 else:
                     garbage = self._counters.wire_garbage
-                    self._deliver(link, batch, now)
+                    self._deliver(link, batch, now, until)
                     touched[link] = None
                     if garbage != self._counters.wire_garbage:
                         channel.rest()
                     if channel.closed:
                         return False
+                if link is not None and link.rest:
+                    break
                 if not has_input():
                     more = False
                     break
                 left -= len(batch)
-                if left <= 0:
+                if left <= 0 or self._now() >= until:
                     break
         except zmq.Again:
             more = False  # the descriptor had signalled something else
         finally:
             self.on_drained()
+        self._unread = {link: None for link in touched if link.rest}
         for link in touched:
             self._received(link)
         return more

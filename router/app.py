@@ -39,8 +39,8 @@ from ..common.hangup import listen_to_hangup
 from ..common.heap import Heap
 from ..common.ids import Incarnation
 from ..common.last_words import RunningEvent, last_words_path, read_last_words
-from ..common.link import Dialer, Link
-from ..common.records import EventWriter, read_output
+from ..common.link import Dialer, Link, Rest
+from ..common.records import STEP_BYTES, EventWriter, OutputSteps, read_output
 from ..common.run_folder import make_data_folder
 from ..common.startup import hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.upkeep import Upkeep
@@ -265,8 +265,12 @@ class Router:
         self._receivers = {link: receiver for link, receiver in self._receivers.items() if not link.closed}
         return link
 
-    def _group(self, link: Link[EventWriter], group: bytes) -> None:
-        read_output(group, self._receivers[link], link.parts)
+    def _group(self, link: Link[EventWriter], group: bytes) -> Rest | None:
+        receiver = self._receivers[link]
+        if len(group) <= STEP_BYTES:
+            read_output(group, receiver, link.parts)
+            return None
+        return OutputSteps(group, receiver, link.parts).go_on
 
     def _shard_died(self, link: Link[EventWriter]) -> None:
         if not link.closed:

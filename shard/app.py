@@ -35,8 +35,8 @@ from ..common.hangup import listen_to_hangup
 from ..common.heap import Heap
 from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_old, last_words_path
-from ..common.link import Acceptor, Link
-from ..common.records import OutputWriter, read_events
+from ..common.link import Acceptor, Link, Rest
+from ..common.records import STEP_BYTES, EventSteps, OutputWriter, read_events
 from ..common.run_folder import ipc_endpoint, make_data_folder, remove_sockets
 from ..common.startup import DEFECT_EXIT_CODE, hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.upkeep import Upkeep
@@ -218,10 +218,14 @@ class Shard:
         self._host.handed_over(slots, map_version)
         self._watch.look()
 
-    def _group(self, link: Link[OutputWriter], group: bytes) -> None:
+    def _group(self, link: Link[OutputWriter], group: bytes) -> Rest | None:
         assert self._host is not None
         self._host.runner.gather()
-        read_events(group, self._sinks[link], link.parts)
+        sink = self._sinks[link]
+        if len(group) <= STEP_BYTES:
+            read_events(group, sink, link.parts)
+            return None
+        return EventSteps(group, sink, link.parts, self._host.runner.gather).go_on
 
     @staticmethod
     def _crash(error: Exception) -> None:

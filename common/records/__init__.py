@@ -19,19 +19,23 @@ from .model import (
 )
 from .parts import Parts
 from .reading import read_events, read_output
+from .steps import STEP_BYTES, EventSteps, OutputSteps
 from .writing import EventWriter, OutputWriter, RecordWriter
 
 __all__ = [
     "NO_ATTACHMENT",
+    "STEP_BYTES",
     "AcceptMode",
     "Ahead",
     "EventSink",
+    "EventSteps",
     "EventWriter",
     "Headers",
     "HttpRequest",
     "HttpResponse",
     "ObjectState",
     "OutputSink",
+    "OutputSteps",
     "OutputWriter",
     "Parts",
     "Passport",

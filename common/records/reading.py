@@ -59,29 +59,37 @@ from .parts import Parts
 _MODES = frozenset(AcceptMode)
 
 
-def read_events(group: bytes, sink: EventSink, parts: Parts | None = None) -> None:
-    """Hand each record of a router's *group* to *sink*.
+def read_events(
+    group: bytes, sink: EventSink, parts: Parts | None = None, start: int = 0, stop: int | None = None
+) -> int:
+    """Hand the records of a router's *group* to *sink*.
 
     Args:
         group: Its records.
         sink: What takes them.
         parts: What has come on this link of payloads that go ahead; ``None`` if nothing can have.
+        start: Where to begin: where an earlier call has stopped.
+        stop: Where to stop, behind the record that ends there or later; ``None``: read all.
+
+    Returns:
+        Where it stopped.
 
     Raises:
         WireError: The group ends inside a record, or holds a record that no router sends. What stood before it has
             been handed over; the caller gives the link up.
     """
     unpack_message, on_message = MESSAGE_HEAD.unpack_from, sink.message
-    position, end = 0, len(group)
+    position, end = start, len(group)
+    stop = end if stop is None else stop
     try:
-        while position < end:
+        while position < stop:
             if group[position] == MESSAGE:
                 _, binary, deliveries, connection, seq, length = unpack_message(group, position)
-                start = position + 19
-                position = start + length
+                body = position + 19
+                position = body + length
                 if position > end:
                     raise WireError(f"a message of {length} bytes ends behind its group")
-                data = group[start:position]
+                data = group[body:position]
                 on_message(connection, seq, deliveries, data if binary else data.decode())
             else:
                 cursor = _Cursor(group, position)
@@ -91,6 +99,7 @@ def read_events(group: bytes, sink: EventSink, parts: Parts | None = None) -> No
         if not _is_ours(error):
             raise
         raise WireError(f"bad record in a router's group at byte {position} of {end}: {error}") from error
+    return position
 
 
 def _is_ours(error: Exception) -> bool:
@@ -166,27 +175,38 @@ def _read_event(cursor: _Cursor, sink: EventSink, parts: Parts) -> None:
         raise WireError(f"no router sends a record of type {kind:#04x}")
 
 
-def read_output(group: bytes, sink: OutputSink, parts: Parts | None = None) -> None:
-    """Hand each record of a shard's *group* to *sink*.
+def read_output(
+    group: bytes,
+    sink: OutputSink,
+    parts: Parts | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    payloads: list[tuple[bytes, bool]] | None = None,
+) -> int:
+    """Hand the records of a shard's *group* to *sink*.
 
     Args:
-        group: Its records.
-        sink: What takes them.
-        parts: As for ``read_events``.
+        group: As for ``read_events``, as are *sink*, *parts*, *start* and *stop*.
+        payloads: The messages of the group so far, for its later records: the same list for all calls.
+
+    Returns:
+        Where it stopped.
 
     Raises:
         WireError: As for ``read_events``.
     """
-    payloads: list[tuple[bytes, bool]] = []
+    if payloads is None:
+        payloads = []
     unpack_send, on_send = SEND_HEAD.unpack_from, sink.send
-    position, end = 0, len(group)
+    position, end = start, len(group)
+    stop = end if stop is None else stop
     try:
-        while position < end:
+        while position < stop:
             if group[position] == SEND:
                 _, binary, count, length = unpack_send(group, position)
-                start = position + 10
-                position = start + length
-                data = group[start:position]
+                body = position + 10
+                position = body + length
+                data = group[body:position]
                 payloads.append((data, bool(binary)))
                 # The list of targets stands last, so this one check covers the payload as well.
                 if count == 1:
@@ -209,6 +229,7 @@ def read_output(group: bytes, sink: OutputSink, parts: Parts | None = None) -> N
         if not _is_ours(error):
             raise
         raise WireError(f"bad record in a shard's group at byte {position} of {end}: {error}") from error
+    return position
 
 
 def _read_output(cursor: _Cursor, sink: OutputSink, parts: Parts) -> None:
