@@ -10,6 +10,7 @@
     │   ├── DescriptorsTooFew            the system's limit is below what was asked for
     │   ├── DataFolderInUse              another supervisor or member holds the lock
     │   └── UnsupportedSystem            this is not Linux 5.3 or newer, or it is not let use what roost needs of it
+    ├── FolderTrouble                    the system does not let a process write just now: a restart may cure that
     ├── WireError                        bytes from another member that are no valid batch or record
     ├── DirectoryError                   the directory cannot be read or written
     │   └── DirectoryBusy                another process writes it just now
@@ -51,7 +52,9 @@ Each error keeps the facts as attributes and builds its message from them: what 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class RoostError(Exception):
@@ -75,6 +78,24 @@ class ConfigError(StartupError):
     """A setting is out of range or contradicts another."""
 
     exit_code = 71
+
+
+class FolderTrouble(RoostError):
+    """A lock, a folder or an address cannot be made, for a reason that passes: a disk that is full or read-only, no
+    descriptor left. Whoever has served is started again."""
+
+    PASSES: ClassVar = frozenset(
+        (
+            *(errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE),
+            *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+        )
+    )
+    """The system's reasons that do."""
+
+    @classmethod
+    def or_else(cls, number: int | None, sentence: str, otherwise: type[StartupError]) -> RoostError:
+        """The error for the system's error *number*: this one, or *otherwise* where nothing passes by itself."""
+        return cls(sentence) if number in cls.PASSES else otherwise(sentence)
 
 
 class AppError(StartupError):

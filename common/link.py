@@ -31,7 +31,7 @@ from zmq.utils.monitor import parse_monitor_message
 from .clock import Clock
 from .counters import Counters
 from .endpoint import Endpoint, Link, Rest, W
-from .errors import ConfigError, StartupError
+from .errors import ConfigError, FolderTrouble, StartupError
 from .ids import Incarnation
 from .records import EventWriter, OutputWriter
 from .run_folder import follow_folders, hidden_path, reachable
@@ -382,7 +382,8 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
                 monitor.close()
             socket.close()
             self._context.term()
-            raise StartupError(f"cannot bind the shard's address {endpoint}: {error}") from error
+            sentence = f"cannot bind the shard's address {endpoint}: {error}"
+            raise FolderTrouble.or_else(getattr(error, "errno", None), sentence, StartupError) from error
         self.endpoint = endpoint if self._file else socket.getsockopt_string(zmq.LAST_ENDPOINT)
         """The address bound, with the port that the system chose if ``endpoint`` left it open."""
         self.path = Path(endpoint.removeprefix("ipc://"))

@@ -17,7 +17,7 @@ import os
 import stat
 from pathlib import Path
 
-from .errors import ConfigError
+from .errors import ConfigError, FolderTrouble
 from .ids import Incarnation
 
 MAX_IPC_PATH_BYTES = 107
@@ -67,6 +67,7 @@ def make_run_folder(run: Path) -> None:
 
     Raises:
         ConfigError: Something else is at that path: a folder of another user, one that others may enter, a link.
+        FolderTrouble: It cannot be made now.
     """
     try:
         while True:
@@ -80,7 +81,8 @@ def make_run_folder(run: Path) -> None:
                 except FileNotFoundError:
                     continue  # its last member removed it just now
     except OSError as error:
-        raise ConfigError(f"the run folder {run} cannot be made: {error.strerror}") from error
+        sentence = f"the run folder {run} cannot be made: {error.strerror}"
+        raise FolderTrouble.or_else(error.errno, sentence, ConfigError) from error
     # Somebody else may have made it before us, and whoever may write into it can take our sockets' names.
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise ConfigError(f"the run folder {run} is not a folder that only its owner (user {os.getuid()}) may use")

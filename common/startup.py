@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from . import heap, standard_streams
 from .config import MemberConfig, parse
-from .errors import ConfigError, DataFolderInUse, RoostError, StartupError
+from .errors import ConfigError, DataFolderInUse, FolderTrouble, RoostError, StartupError
 from .first_process import step_aside
 from .ids import Incarnation
 from .logs import escaped, install_logging
@@ -277,7 +277,8 @@ def _open_lock(path: Path) -> tuple[int, int]:
         raise
     except OSError as error:
         os.close(folder_fd)
-        raise ConfigError(f"the lock {path} cannot be opened: {error.strerror}") from error
+        sentence = f"the lock {path} cannot be opened: {error.strerror}"
+        raise FolderTrouble.or_else(error.errno, sentence, ConfigError) from error
 
 
 def is_holder(run: Path, name: str, pid: int) -> bool:

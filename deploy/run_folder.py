@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Collection
@@ -93,11 +94,12 @@ def live_members(run: Path) -> dict[str, int]:
 
 
 def forget(run: Path, name: str) -> None:
-    """Remove what the member *name*, which has ended for good, has left."""
-    forget_name(run, name)
-    remove_sockets(run, name)
-    forget_old(run, name, keep=0)
-    (run / f"{name}.counters").unlink(missing_ok=True)
+    """Remove what the member *name*, which has ended for good, has left. What cannot be removed now stays."""
+    with contextlib.suppress(OSError):
+        forget_name(run, name)
+        remove_sockets(run, name)
+        forget_old(run, name, keep=0)
+        (run / f"{name}.counters").unlink(missing_ok=True)
 
 
 def forget_all_but(run: Path, names: Collection[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from roost.common import run_folder as module
-from roost.common.errors import ConfigError
+from roost.common import startup
+from roost.common.errors import STARTUP_EXIT_CODES, ConfigError, FolderTrouble
 from roost.common.ids import Incarnation
 from roost.common.run_folder import (
     MAX_IPC_PATH_BYTES,
@@ -152,3 +154,23 @@ def test_the_sockets_of_earlier_incarnations_are_removed(tmp_path: Path) -> None
         (tmp_path / name).touch()
     remove_sockets(tmp_path, "shard-1", keep=Incarnation(4))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shard-1-2-3.sock", "shard-1-4.sock", "shard-1.lock"]
+
+
+def test_a_disk_that_is_read_only_for_now_is_no_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member that has served is started again, then; one with a wrong setting is not."""
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    with pytest.raises(FolderTrouble, match="cannot be made: Read-only file system") as trouble:
+        make_run_folder(tmp_path / "run")
+    assert startup.report_error(-1, trouble.value) == startup.UNEXPECTED_EXIT_CODE
+    assert startup.UNEXPECTED_EXIT_CODE not in STARTUP_EXIT_CODES
+    monkeypatch.undo()
+    real = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, flags, mode=0o777: read_only() if flags & os.O_CREAT else real(path, flags, mode)
+    )
+    with pytest.raises(FolderTrouble):
+        startup.hold_name(tmp_path, "shard-1")
