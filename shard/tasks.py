@@ -37,6 +37,13 @@ def task_factory(adopt: Callable[[Activation, ObjectTask], None]) -> Callable[..
         enough_stack(_ADOPTION)
         if options.get("name") is None:
             options["name"] = f"{life.owner.label} task"
+        context = options.get("context")
+        if context is not None and context.get(current) is None:
+            # One of the user's own, without anything of the object's: its code is the object's all the same.
+            try:
+                context.run(current.set, life)
+            except RuntimeError:
+                pass  # some other code runs in it right now
         task = ObjectTask(coro, life, life.owner.cause(life, loop), loop=loop, **options)
         adopt(life, task)
         if life.stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 from roost.common.errors import ApiError, WrongThreadError
 from roost.shard import Request, Response, WebSocket
+from roost.shard.current import current
 from roost.shard.pending import TIDY_AT, Pending
 from tests.unit.shard.clients import Rec, shard
 from tests.unit.shard.harness import on_virtual_time, outcome, turns
@@ -136,6 +138,21 @@ def test_an_object_with_a_timer_stays_and_sleeps_a_while_after_it_has_fired(how:
         assert world.instance() is None, "and no more than 10 s after it"
 
     scenario()
+
+
+@on_virtual_time
+async def test_a_task_with_a_context_of_its_own_is_its_objects_all_the_same() -> None:
+    fired: list[Any] = []
+
+    async def run() -> None:
+        loop().call_later(35.0, lambda: fired.append(current.get()))
+
+    world, _, _ = await asked(lambda room: asyncio.create_task(run(), context=contextvars.Context()))
+    life = world.object().activation
+    await asyncio.sleep(36)
+    assert fired == [life]
+    await asyncio.sleep(11)
+    assert world.instance() is None
 
 
 @on_virtual_time
