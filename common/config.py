@@ -158,6 +158,9 @@ def _check_one(item: Described, value: Any) -> None:
     fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
     if not fits:
         raise ConfigError(f"{item.field} must be of type {kind.__name__}, got {value!r}")
+    if kind is str and not value and item.default:
+        # Of a variable that is not set, mostly: an empty host, say, would be every address of the machine.
+        raise ConfigError(f"{item.field} must not be empty")
     if kind is float and not math.isfinite(value):
         raise ConfigError(f"{item.field} must be a finite number, got {value!r}")
     unit = f" {about.unit}" if about.unit else ""

@@ -31,7 +31,7 @@ class Reservation:
         """
         self._held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._held.bind(f"\0roost:{host}:{port}".encode())
+            self._held.bind(f"\0roost:{host}:{port}".encode(errors="surrogateescape"))
         except OSError as error:
             self._held.close()
             if error.errno != errno.EADDRINUSE:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,3 +80,22 @@ def test_packages_import_each_other_relatively(package: str) -> None:
     for path in modules(package):
         if "examples" not in path.parts:
             assert "roost" not in set(imports(path)), path
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "roost.deploy.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from roost.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_modules_are_loaded_ends_the_command_without_a_traceback() -> None:
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")

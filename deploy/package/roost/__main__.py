@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """The console script."""
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if raises:  # Ctrl-C while modules are loaded, which takes a second on a busy machine, ends it without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _forget_empty_entries()
     from .common.first_process import step_aside
     from .common.standard_streams import open_descriptors
@@ -16,6 +20,8 @@ def main() -> None:
     step_aside()  # before anything is imported that process 1 of a container would only carry around
     from .deploy.cli import main
 
+    if raises:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     main()
 
 

@@ -72,6 +72,7 @@ def test_a_config_goes_to_another_process_as_arguments() -> None:
         (["--max-message-bytes", "-5"], "max_message_bytes must be at least 1 bytes, got -5"),
         (["--idle-s", "nan"], "idle_s must be a finite number, got nan"),
         (["--log-level", "loud"], "log_level must be one of debug, info, warning, error, got 'loud'"),
+        (["--log-level", ""], "log_level must not be empty"),
         (["--max-message", "5"], "unrecognized arguments: --max-message 5 (see roost x --help)"),
         (["--nonsense"], "unrecognized arguments: --nonsense (see roost x --help)"),
         (["--port"], "argument --port: expected one argument (see roost x --help)"),

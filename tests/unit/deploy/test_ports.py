@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roost.common.errors import ConfigError, PortTaken
+from roost.deploy.config import UpConfig
 from roost.deploy.ports import Reservation, listen_alone
 
 HOST = "127.0.0.1"
@@ -86,7 +88,12 @@ def test_the_admin_port_is_listened_on_alone(port: int) -> None:
         assert picked.getsockname()[1] > 0
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "\udcff"])
 def test_a_host_that_is_not_ours_is_a_wrong_setting(port: int, host: str) -> None:
-    with pytest.raises(ConfigError, match=host):
+    with pytest.raises(ConfigError, match=re.escape(repr(host)[1:-1])):
         Reservation(host, port)
+
+
+def test_an_empty_host_which_would_be_every_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match="host must not be empty"):
+        UpConfig(host="")
