@@ -69,6 +69,45 @@ async def test_a_run_folder_that_is_tidied_away_comes_back(roost: Roost, what: s
     assert roost.left_behind() == []
 
 
+@pytest.mark.parametrize("what", ["folder", "lock", "counters"])
+async def test_a_run_folder_in_the_data_folder_comes_back(roost: Roost, what: str) -> None:
+    """Where it lies for users who are not root: the clients of the whole cluster were lost with it."""
+    roost.run = roost.data / "run"
+    await asyncio.to_thread(roost.start, APP, "--shards", 2, "--routers", 2, "--stall-kill", 2, "--run", roost.run)
+    before = pids(roost)
+    async with talking(roost.port):
+        remove(roost.run, what)
+        await asyncio.sleep(4)  # longer than anything that judges by what lies there
+        assert await asyncio.to_thread(pids, roost) == before, "the same processes, all of them"
+        assert live_members(roost.run) == before
+        scaled = await asyncio.to_thread(roost.command, "scale", "--routers", 3, "--run", roost.run)
+        assert scaled.returncode == 0, scaled.stderr
+    assert await asyncio.to_thread(roost.end) == 0
+    assert roost.left_behind() == []
+
+
+async def test_a_runtime_folder_that_goes_at_a_logout_takes_nobody_along(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``XDG_RUNTIME_DIR`` is not used by itself; who puts the run folder there loses all of it, its parent included."""
+    runtime = roost.folder / "xdg"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    roost.run = runtime / "roost"
+    await asyncio.to_thread(roost.start, APP, "--shards", 2, "--routers", 2, "--stall-kill", 2, "--run", roost.run)
+    before = pids(roost)
+    async with talking(roost.port):
+        shutil.rmtree(runtime)
+        await asyncio.sleep(6)  # longer than anything that judges by what lies there
+        assert "cannot be put back yet" in (roost.folder / "stderr").read_text()
+        runtime.mkdir(mode=0o700)
+        await asyncio.to_thread(wait_for, "the locks", lambda: live_members(roost.run) == before)
+        await asyncio.to_thread(wait_for, "the address", (roost.run / "cluster.json").exists)
+        assert await asyncio.to_thread(pids, roost) == before
+    assert await asyncio.to_thread(roost.end) == 0
+    assert roost.left_behind() == []
+
+
 async def test_without_a_supervisor_nobody_is_held_for_dead(roost: Roost) -> None:
     await asyncio.to_thread(roost.start, APP, "--shards", 2, "--routers", 2, "--grace", 1)
     before, version = pids(roost), roost.map().version
