@@ -19,6 +19,10 @@ SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "ve
 LOOK_MS = 1_000
 """Milliseconds between two looks whether it is still this folder that is to be watched: a reload may have changed the
 app, and somebody may have put another folder in its place, which a watch does not notice."""
+POLL_MS = 500
+"""Milliseconds between two looks at all files, where the system lets nobody watch any more of them."""
+_NO_MORE_WATCHES = ("watch limit reached", "os error 24", "os error 28")
+"""How inotify's limits are said: of watches, of instances (EMFILE), of either (ENOSPC)."""
 RETRY_S = 1.0
 """Seconds until the next try when a folder cannot be watched, or a reload not be begun."""
 
@@ -90,6 +94,7 @@ class SourceWatch:
         self._stop = asyncio.Event()
         self._watched: tuple[Path, _Identity] | None = None
         self._said = ""
+        self._polls = False
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -128,6 +133,14 @@ class SourceWatch:
             try:
                 await self._watch(source_folder(self._app()))
             except Exception as error:
+                if not self._polls and any(words in str(error) for words in _NO_MORE_WATCHES):
+                    # Other programs of this user (editors, synchronisers) have them.
+                    self._polls = True
+                    self._announce(
+                        f"the system allows no further watches ({error}): source files are looked at every "
+                        f"{POLL_MS / 1000:g} s instead; raise fs.inotify.max_user_watches and max_user_instances"
+                    )
+                    continue
                 # Without it the cluster goes on as well; whoever edits should know.
                 if str(error) != self._said:
                     log.error("source files cannot be watched: %s", error, exc_info=not isinstance(error, OSError))
@@ -148,6 +161,8 @@ class SourceWatch:
             stop_event=self._stop,
             rust_timeout=LOOK_MS,
             yield_on_timeout=True,
+            force_polling=self._polls or None,
+            poll_delay_ms=POLL_MS,
         )
         async with contextlib.aclosing(changes):
             was_replaced = before is not None and before[0] == folder and before[1] != identity

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -162,3 +163,38 @@ async def test_what_is_saved_during_a_reload_overtakes_it_and_is_one_more(folder
         goes_on.set()
         await until("the next one", lambda: log.count("ends") == 2)
     assert [word for word in log if word != "overtaken"] == ["begins", "ends", "begins", "ends"]
+
+
+@pytest.mark.parametrize(
+    "limit", ['OS file watch limit reached. about ["x"]', "Error creating recommended watcher: Too many (os error 24)"]
+)
+async def test_where_the_system_allows_no_more_watches_files_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    real, said = source_watch.watchfiles.awatch, list[str]()
+    monkeypatch.setattr(source_watch, "POLL_MS", 20)
+
+    def awatch(*paths: Path, force_polling: bool | None = None, **options: Any) -> Any:
+        if not force_polling:
+            raise OSError(limit)
+        return real(*paths, force_polling=True, **options)
+
+    monkeypatch.setattr(source_watch.watchfiles, "awatch", awatch)
+    source = tmp_path / "main.py"
+    source.touch()
+    reloaded = asyncio.Event()
+
+    async def reload() -> None:
+        reloaded.set()
+
+    async with SourceWatch(app=lambda: str(source), reload=reload, announce=said.append).running():
+        await until("that to be said", lambda: any("the system allows no further watches" in line for line in said))
+        saved = 0
+
+        def is_reloaded() -> bool:
+            nonlocal saved
+            saved += 1
+            source.write_text("#" * saved)  # the first look may come after the first change
+            return reloaded.is_set()
+
+        await until("the reload", is_reloaded)
