@@ -434,7 +434,12 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._phase is Phase.UPGRADE:
             self._keep(data)
         else:
-            self._parser.feed(data)
+            if self._front.shared.work.takes(len(data)):
+                self._parser.feed(data)
+            else:
+                self._parser.keep(data)
+                if self._phase is Phase.FRESH or self._phase is Phase.IDLE:
+                    self._begin_head()
             self._serve()
         self._count()
         if self._front.counters.head_bytes > MAX_HEADS_BYTES:

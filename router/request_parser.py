@@ -133,6 +133,14 @@ class RequestParser:
         """The values of its Accept headers, as far as they have come."""
         return [value for name, value in self._headers if name.lower() == b"accept"]
 
+    def keep(self, data: bytes) -> None:
+        """Take bytes, and parse nothing of them: they are unparsed."""
+        if self.finished or self._parser is None:
+            return
+        if self.unparsed:
+            data = self._waiting[-self.unparsed :] + data
+        self._keep(data, 0)
+
     def feed(self, data: bytes) -> None:
         """Take bytes and parse a step of them; look at ``items`` and ``expecting`` afterwards."""
         if self.finished or self._parser is None:

@@ -27,6 +27,12 @@ two or three turns until the answer is back, so a turn should not be much longer
 a turn that does nothing takes a tenth of this."""
 OWN_SLICE_S = 0.001
 """The same for the router's own work."""
+AT_ONCE_BYTES = 32 << 10
+"""Bytes that callbacks of reads take apart in one turn, together, where a small read costs as much as 512 of them:
+thousands of sockets may have something in the same turn. What is beyond it is work that is left over."""
+LEAST_COST = 512
+MOST_COST = 4 << 10
+"""Bytes of a step."""
 STEPS_AT_ONCE = 8
 """Steps of an errand between two looks at the clock: of some 10 µs each."""
 
@@ -59,7 +65,7 @@ class Work:
         longest_turn: Seconds of the longest turn of the loop that was seen between two slices, the shell's to reset.
     """
 
-    __slots__ = ("_began", "_clients", "_now", "_on_work", "_own", "_queued", "longest_turn")
+    __slots__ = ("_began", "_clients", "_now", "_on_work", "_own", "_queued", "_taken", "longest_turn")
 
     def __init__(self, on_work: Callable[[], None], now: Callable[[], float]) -> None:
         self._on_work = on_work
@@ -68,11 +74,17 @@ class Work:
         self._own: deque[Worker] = deque()
         self._queued: set[Worker] = set()
         self._began = 0.0
+        self._taken = 0
         self.longest_turn = 0.0
 
     def __len__(self) -> int:
         """How many have work left over."""
         return len(self._queued)
+
+    def takes(self, size: int) -> bool:
+        """Whether *size* bytes that were just read may be taken apart at once. If not, their reader is to be added."""
+        self._taken += max(LEAST_COST, min(size, MOST_COST))
+        return self._taken <= AT_ONCE_BYTES
 
     def add(self, worker: Worker) -> None:
         """*worker* has work of clients left over; fine if it was added before."""
@@ -96,6 +108,7 @@ class Work:
         Returns:
             Whether there is more to do.
         """
+        self._taken = 0
         began = self._now()
         if self._began:
             self.longest_turn = max(self.longest_turn, began - self._began)

@@ -1267,3 +1267,19 @@ def test_requests_that_objects_work_on_count_until_they_are_answered(rig: Rig, m
         rig.answer(each)
     assert status(other.take()) == 200
     assert rig.counters.head_bytes == 0
+
+
+def test_of_many_that_send_in_one_turn_each_is_answered_and_only_some_at_once(rig: Rig) -> None:
+    clients = [rig.client() for _ in range(300)]
+    for client in clients:
+        client.protocol.data_received(GET)  # all in one turn of the loop
+    at_once = rig.asked()
+    assert 20 < len(at_once) < 100
+    assert rig.counters.handshakes_in_flight == 300 - len(at_once), "these do not count for who has sent nothing"
+    rig.world.run()
+    rest = rig.asked()
+    assert len(at_once) + len(rest) == 300
+    for request in (*at_once, *rest):
+        rig.answer(request)
+    assert all(status(client.take()) == 200 for client in clients)
+    assert rig.counters.head_bytes == rig.counters.handshakes_in_flight == 0
