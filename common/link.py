@@ -42,7 +42,7 @@ __all__ = ["Acceptor", "Dialer", "Link", "Rest"]
 
 DRAIN_BATCHES = 64
 """Batches received in one turn of the loop."""
-DRAIN_BYTES = 1 << 20
+DRAIN_BYTES = 512 << 10
 """Bytes of them, and a batch more."""
 DRAIN_S = 0.002
 """Seconds for which what has come is handed out in one turn of the loop."""

@@ -39,7 +39,7 @@ from .records.writing import PIECE_BYTES
 if TYPE_CHECKING:
     from .records import RecordWriter
 
-UNDER_WAY_BYTES = 1 << 20
+UNDER_WAY_BYTES = 512 << 10
 """Bytes that a link may have under way, not confirmed, when another part leaves: what others' records wait behind."""
 BEGUN_BYTES = 64 << 20
 """Bytes of payloads that have begun beside the largest."""

@@ -31,3 +31,28 @@ class Room(Echo):
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         for each in self.ctx.get_web_sockets():
             each.send(message)
+
+
+class Big(Echo):
+    """Makes as much as it is asked for: ``GET ?size=N``, or a message ``COUNT SIZE``. Says how long other ones are."""
+
+    text, body = "", b""  # made once: that is the object's time, and no attack
+
+    async def fetch(self, request: Request) -> Response:
+        if "size" in request.query:
+            size = int(request.query["size"])
+            if len(self.body) != size:
+                self.body = bytes(size)
+            return Response(self.body)
+        return await super().fetch(request)
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if len(message) > 100:
+            ws.send(f"{len(message)}")
+            return
+        count, size = map(int, message.split())
+        if len(self.text) != size:
+            self.text = "x" * size
+        for _ in range(count):
+            ws.send(self.text)
+            await ws.drain()

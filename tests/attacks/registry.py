@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.cluster import Cluster
 
-MODULES = ("tests.attacks.floods", "tests.attacks.heads", "tests.attacks.rooms", "tests.attacks.hoards")
+MODULES = (
+    "tests.attacks.floods",
+    "tests.attacks.heads",
+    "tests.attacks.large",
+    "tests.attacks.rooms",
+    "tests.attacks.hoards",
+)
 """Where attacks are."""
 APP = "tests.attacks.app"
 """The app of whoever names no other. Its ``/echo/NAME`` must echo: the neighbour speaks to it."""
