@@ -27,15 +27,16 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from typing import ClassVar, Generic, TypeVar
 
 from .clock import Clock
 from .counters import Counters
 from .errors import WireError
 from .ids import Incarnation
-from .records import Parts, RecordWriter
+from .records import Ahead, Parts, RecordWriter
 from .session import Session
+from .shipping import Shipment, Shipping
 
 W = TypeVar("W", bound=RecordWriter)
 
@@ -82,6 +83,7 @@ class Link(Generic[W]):
         "_seen_blocked",
         "_seen_confirmed",
         "_seen_resent",
+        "_shipping",
         "closed",
         "name",
         "on_confirmed",
@@ -109,6 +111,7 @@ class Link(Generic[W]):
         self._seen_confirmed = 0
         self._seen_blocked = False
         self._seen_resent = 0
+        self._shipping: Shipping | None = None
 
     @property
     def blocked(self) -> bool:
@@ -137,6 +140,21 @@ class Link(Generic[W]):
         """Send what the writer holds now."""
         self._endpoint.flush(self)
 
+    def ship(self, data: bytes, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
+        """Send a payload ahead of its record, in pieces: see ``shipping``. Flushes carry it on, whoever makes them."""
+        if self._shipping is None:
+            self._shipping = Shipping(self)
+        shipment = self._shipping.ship(data, owner, on_shipped)
+        self.flush_soon()
+        return shipment
+
+    def cancel(self, shipment: Shipment) -> None:
+        """Nobody wants a payload any more that was to go ahead, or has gone: its record is not written."""
+        if self._shipping is not None and not self.closed:
+            if not self._shipping.cancel(shipment) and shipment.stream:
+                self.writer.part(shipment.stream, b"")
+            self.flush_soon()
+
     def close(self) -> None:
         """End the link. What it has not delivered is not delivered; the other end is told nothing.
 
@@ -156,6 +174,8 @@ class Link(Generic[W]):
         session = self.session
         if session.confirmed != self._seen_confirmed:
             self._seen_confirmed = session.confirmed
+            if self._shipping is not None and len(self._shipping) and not self.closed:
+                self.flush_soon()
             if self.on_confirmed is not None:
                 self.on_confirmed(self)
         if session.blocked != self._seen_blocked:
@@ -279,6 +299,8 @@ class Endpoint(ABC, Generic[W]):
             self.flush(link)
 
     def flush(self, link: Link[W]) -> None:
+        if link._shipping is not None and not link.closed:
+            link._shipping.work()
         groups = link.writer.take()
         if not groups or link.closed:
             return

@@ -100,7 +100,7 @@ class Shipping:
         link: The link. Its other end has to be flushed after ``work``.
     """
 
-    __slots__ = ("_begun", "_begun_bytes", "_largest", "_last", "_link", "_waiting")
+    __slots__ = ("_begun", "_begun_bytes", "_is_at_work", "_largest", "_last", "_link", "_waiting")
 
     def __init__(self, link: Carrier) -> None:
         self._link = link
@@ -109,6 +109,7 @@ class Shipping:
         """By owner, all in the order of their turns."""
         self._begun_bytes = 0
         self._largest = 0
+        self._is_at_work = False
         self._waiting: OrderedDict[Hashable, deque[Shipment]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -129,17 +130,24 @@ class Shipping:
         self._begin(owner)
         return shipment
 
-    def cancel(self, shipment: Shipment) -> None:
-        """Nobody wants it any more; nothing happens if it has been shipped."""
+    def cancel(self, shipment: Shipment) -> bool:
+        """Nobody wants it any more.
+
+        Returns:
+            Whether that ends it; else it has been shipped.
+        """
         owner = shipment.owner
         if shipment in self._begun.get(owner, ()):
             if shipment.stream and not self._link.closed:
                 self._link.writer.part(shipment.stream, b"")
             self._ended(shipment)
-        elif shipment in self._waiting.get(owner, ()):
+            return True
+        if shipment in self._waiting.get(owner, ()):
             self._waiting[owner].remove(shipment)
             if not self._waiting[owner]:
                 del self._waiting[owner]
+            return True
+        return False
 
     def clear(self) -> None:
         """The link has ended."""
@@ -153,6 +161,15 @@ class Shipping:
         Returns:
             Whether something was written.
         """
+        if self._is_at_work:
+            return False  # who was told that something has been shipped has flushed the link
+        self._is_at_work = True
+        try:
+            return self._write()
+        finally:
+            self._is_at_work = False
+
+    def _write(self) -> bool:
         link, begun = self._link, self._begun
         writer, before = link.writer, link.session.unconfirmed_bytes
         left, wrote = UNDER_WAY_BYTES - before - writer.size, False

@@ -12,9 +12,11 @@ turns false with it. Nothing comes after it, whatever the client does.
 Reading stops when an event cannot be taken: its window is full, its object is held, its link is blocked, or the router
 holds too much. The frames that were parsed already, a step's at most, wait in ``_backlog``, TCP is not read, and no
 deadline runs against the client. What it waits for calls ``go_on``: an acknowledgement, or the ``gate`` (see ``work``)
-of its object or of all windows. Reading also stops while more has come than a step's worth of frames: the connection
-takes its turn with others (``work``) until nothing is left. A connection that is lost or failed meanwhile first
-delivers what it has sent, then the end. So the order of events is the order of the wire.
+of its object or of all windows. A large message waits as well, and all behind it, until its payload has gone ahead to
+its object's owner (``common.shipping``): before that it is in no window, and nobody has to know of it. Reading also
+stops while more has come than a step's worth of frames: the connection takes its turn with others (``work``) until
+nothing is left. A connection that is lost or failed meanwhile first delivers what it has sent, then the end. So the
+order of events is the order of the wire.
 
 A client that breaks the protocol may have sent valid messages before, whose answers are on their way. So the connection
 does not fail at once: it is *failing* until the object is done with all events before, and their output is written, or
@@ -28,11 +30,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from websockets.frames import Opcode
 
-from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
-from ..common.records import AcceptMode, HttpResponse, Passport
+from ..common.limits import MAX_BATCH_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
+from ..common.records import AcceptMode, Ahead, HttpResponse, Passport
+from ..common.shipping import Shipment
 from .client_frames import ClientError, ClientFrame, ClientFrames, close_of
 from .frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
 from .links import LARGE_BYTES, OwnerLink
@@ -45,6 +49,8 @@ from .work import Gate
 
 log = logging.getLogger("roost.router")
 
+AHEAD_BYTES = MAX_BATCH_BYTES
+"""Bytes of a message from which on its payload goes ahead in pieces."""
 UNFINISHED = "the server has too many unfinished messages"
 """The reason with which a client is closed whose message does not get on while others wait."""
 VANISHED = "WebSocket disconnected without sending Close frame."
@@ -58,6 +64,23 @@ _CLOSED_BY_CLIENT, _CLOSED_BY_OBJECT = State.CLOSED_BY_CLIENT, State.CLOSED_BY_O
 
 def _bytes_of(frames: list[ClientFrame]) -> int:
     return sum([len(payload) for _, payload in frames])
+
+
+class _Ships:
+    """A large message of a client on its way to its object's owner, ahead of its record.
+
+    Attributes:
+        link: Where to.
+        shipment: Its payload.
+        ahead: Where that has gone, once it has.
+    """
+
+    __slots__ = ("ahead", "link", "shipment")
+
+    def __init__(self, link: OwnerLink) -> None:
+        self.link = link
+        self.shipment: Shipment | None = None
+        self.ahead: Ahead | None = None
 
 
 class Connection(Outlet):
@@ -95,6 +118,7 @@ class Connection(Outlet):
         "_ordinal",
         "_pinged",
         "_protocol",
+        "_ships",
         "_subprotocol",
         "_tags",
         "_url",
@@ -132,6 +156,7 @@ class Connection(Outlet):
         self._backlog_bytes = 0
         self.gate: Gate | None = None
         self._late_pong = b""
+        self._ships: _Ships | None = None
         self._is_failing = self._is_crowded = False
         self._heard = self._pinged = 0
         entry.connections[number] = self
@@ -306,7 +331,10 @@ class Connection(Outlet):
 
     def _take(self, frames: list[ClientFrame]) -> None:
         """Take frames in the order of the wire, until one has to wait."""
-        shared, entry = self._shared, self.entry
+        entry = self.entry
+        if self._ships is not None and (self._ships.link is not entry.link or not self.expects_events):
+            self._stop_shipping()
+        shared = self._shared
         link, window, counters = entry.link, self.window, shared.counters
         shut, room = entry.held or (link is not None and link.blocked), WINDOW_BYTES
         if counters.window_bytes > shared.windows_half:
@@ -336,6 +364,9 @@ class Connection(Outlet):
             if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + takes > room)):
                 stopped_at, gate = position, shared.gate(entry, room)
                 break
+            if size >= AHEAD_BYTES and link is not None and not self._has_gone_ahead(payload, link):
+                stopped_at, gate = position, None
+                break
             counters.window_bytes += takes
             counters.messages_in += 1
             counters.bytes_in += size
@@ -345,7 +376,10 @@ class Connection(Outlet):
                 seq = window.add(payload, binary, 1)
                 if shared.reports.pending:
                     shared.reports.before_event(link, self.number)
-                link.writer.message(self.number, seq, 0, payload, binary)
+                if size >= AHEAD_BYTES:
+                    link.writer.message_ahead(self.number, seq, 0, self._ahead(), binary)
+                else:
+                    link.writer.message(self.number, seq, 0, payload, binary)
                 written = True
                 if size > SHORT_TEXT and link.writer.size >= LARGE_BYTES:
                     link.flush()  # what comes behind meets the link's bounds
@@ -363,6 +397,50 @@ class Connection(Outlet):
                 self._stop(frames, gate)
             else:
                 self._take(frames)  # nobody waits for them now: none of them stops it
+
+    # --- what goes ahead ---
+
+    def _has_gone_ahead(self, payload: bytes, link: OwnerLink) -> bool:
+        """Whether a large message may be passed on, as its payload has gone ahead in pieces; if not, it goes, and all
+        that the client has sent behind it waits as for anything else."""
+        ships = self._ships
+        if ships is None:
+            self._ships = ships = _Ships(link)
+            ships.shipment = link.ship(payload, self, partial(self._shipped, ships))
+        return ships.ahead is not None
+
+    def _shipped(self, ships: _Ships, ahead: Ahead) -> None:
+        ships.ahead = ahead
+        try:
+            self.go_on()
+        except Exception as error:
+            self.break_off(error)
+
+    def _ahead(self) -> Ahead:
+        """Where the payload has gone that is passed on now."""
+        ships, self._ships = self._ships, None
+        assert ships is not None
+        assert ships.ahead is not None
+        return ships.ahead
+
+    def _stop_shipping(self) -> None:
+        """The message does not go there."""
+        ships, self._ships = self._ships, None
+        if ships is not None and ships.shipment is not None:
+            ships.link.cancel(ships.shipment)
+
+    @property
+    def sends_ahead(self) -> bool:
+        """Whether a large message is on its way to its object's owner."""
+        return self._ships is not None
+
+    def leave_owner(self) -> None:
+        """Its object has no owner any more: what was on its way there, and is not passed on, waits for the next."""
+        self._stop_shipping()
+        try:
+            self.go_on()
+        except Exception as error:
+            self.break_off(error)
 
     def answered_automatically(self, time: float) -> None:
         """The shard has answered in the object's place at *time*, Unix seconds."""
@@ -773,6 +851,7 @@ class Connection(Outlet):
         # What it has sent its shard has, but for what is parked; what of that was acknowledged nobody knows any more.
         shared.counters.window_bytes -= self.window.clear()
         self._set_crowded(False)
+        self._stop_shipping()
         if self._backlog is not None:
             self._backlog, self._backlog_bytes = None, 0
             self._leave_gate()
@@ -803,6 +882,7 @@ class Connection(Outlet):
 
     def _leave_tables(self) -> None:
         shared, entry = self._shared, self.entry
+        self._stop_shipping()
         if self._protocol is not None:
             shared.unfinished.update(self, 0, 0)
             self._protocol = None

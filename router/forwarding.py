@@ -484,6 +484,9 @@ class Forwarding:
 
     def _park(self, entry: ObjectEntry, reason: str, *, died: bool) -> Iterator[None]:
         """An object of a slot that is parked; its owner has *died*, or let go of it."""
+        for connection in [each for each in entry.connections.values() if each.sends_ahead]:
+            connection.leave_owner()
+            yield
         queue = entry.output
         if queue is None:
             yield from self._end_unmovable(entry, reason, died)

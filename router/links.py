@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from ..common.ids import Incarnation
 from ..common.limits import MAX_BATCH_BYTES
-from ..common.records import EventWriter
+from ..common.records import Ahead, EventWriter
+from ..common.shipping import Shipment
 
 LARGE_BYTES = 4 * MAX_BATCH_BYTES
 """Bytes of a link's writer from which on nobody waits for the end of the turn: ``flush``."""
@@ -40,6 +42,15 @@ class OwnerLink(Protocol):
 
     def flush_message(self) -> None:
         """The same behind a client's message, which leaves at once if it is probably alone."""
+        ...
+
+    def ship(self, data: bytes, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
+        """Send a large payload ahead of its record, in pieces (``common.shipping``); *on_shipped* writes the record.
+        Not called before this returns, nor when the session has ended."""
+        ...
+
+    def cancel(self, shipment: Shipment) -> None:
+        """Nobody wants a payload any more that goes ahead, or has gone: its record is not written."""
         ...
 
     def close(self) -> None:

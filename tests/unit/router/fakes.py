@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from websockets.frames import Frame, Opcode
@@ -13,13 +14,16 @@ from roost.common.ids import Incarnation, ObjectId, id_from_name
 from roost.common.limits import SLOTS
 from roost.common.records import (
     AcceptMode,
+    Ahead,
     EventWriter,
     HttpRequest,
     HttpResponse,
     ObjectState,
+    Parts,
     Passport,
     read_events,
 )
+from roost.common.shipping import Shipment, Shipping
 from roost.router.auto_response import Reports
 from roost.router.client_frames import ClientFrames
 from roost.router.connection import Connection
@@ -134,6 +138,17 @@ class FakeLink:
         self.blocked = False
         self.closed = False
         self.flushes = 0
+        self.session = SimpleNamespace(unconfirmed_bytes=0)
+        self.shipping = Shipping(self)
+        self.parts = Parts()
+
+    def ship(self, data: bytes, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
+        """What is shipped has gone, pieces and all, when the records are read."""
+        return self.shipping.ship(data, owner, on_shipped)
+
+    def cancel(self, shipment: Shipment) -> None:
+        if not self.closed and not self.shipping.cancel(shipment) and shipment.stream:
+            self.writer.part(shipment.stream, b"")
 
     def flush_soon(self) -> None:
         assert not self.closed
@@ -147,8 +162,12 @@ class FakeLink:
     def take(self) -> list[tuple[Any, ...]]:
         """The records written since the last call, as tuples that begin with their name."""
         sink = RecordingSink()
-        for group in self.writer.take():
-            read_events(group, sink)
+        goes_on = True
+        while goes_on:
+            goes_on = not self.closed and len(self.shipping) > 0
+            self.flushes += goes_on and self.shipping.work()
+            for group in self.writer.take():
+                read_events(group, sink, self.parts)
         assert not sink.records or self.flushes, "records were written and not flushed"
         self.flushes = 0
         return sink.records

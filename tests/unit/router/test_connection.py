@@ -631,7 +631,7 @@ def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_ha
     (first, paused_first), (second, paused_second) = [world.connect() for _ in range(4)][:2]
     world.counters.window_bytes = (2 << 20) + 1
     for connection in (first, second):
-        connection.data_received(binary(bytes(400 << 10)) + binary(bytes(200 << 10)))
+        connection.data_received(binary(bytes(250 << 10)) * 2 + binary(bytes(200 << 10)))
     assert paused_first.paused
     assert paused_second.paused
     first.acknowledge(1, 1)
@@ -648,6 +648,7 @@ def test_above_half_an_empty_window_still_admits_one_message_of_any_size_at_the_
     connection, transport = world.connect()
     world.counters.window_bytes = (1 << 20) - 1
     connection.data_received(binary(bytes(600 << 10)))
+    world.link.take()  # it has gone ahead
     assert not transport.paused
     assert world.counters.window_bytes > 1 << 20
     connection.acknowledge(1, 1)

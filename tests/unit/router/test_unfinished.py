@@ -276,6 +276,8 @@ def test_a_connection_without_room_is_not_read_until_there_is(world: World) -> N
     assert not fourth[1].paused
     for each in (first, third, fourth):
         each[0].data_received(each[2])
+    assert world.counters.unfinished_bytes == 3 * SIZE, "they go ahead"
+    assert [record[0] for record in world.link.take()] == ["message"] * 3
     assert world.counters.unfinished_bytes == 0
 
 
@@ -333,6 +335,7 @@ def test_what_waits_for_its_window_counts(world: World) -> None:
     assert world.counters.unfinished_bytes == 3000 + SIZE
     world.entry().held = False
     world.pass_gates()
+    world.link.take()
     assert (world.counters.unfinished_bytes, world.counters.window_bytes) == (0, 3000 + SIZE + 4 * EVENT_BYTES)
     assert not transport.paused
 
