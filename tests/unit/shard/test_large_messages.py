@@ -266,7 +266,7 @@ async def test_one_that_is_larger_than_the_bound_leaves_room_for_others() -> Non
         handle(world, 1).send(bytes(2 * OUTBOX_BYTES))
     assert world.host.flow.total >= 2 * OUTBOX_BYTES, "memory is counted as it is"
     records = []
-    for _ in range(4):
+    for _ in range(8):
         router.link.take_pieces()
         records += await after(router)
     assert said(records, other) == [(b"y", MIB), ("n", 4)]
