@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hypothesis
 import pytest
@@ -38,13 +38,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
-
-
-def pytest_make_parametrize_id(val: object) -> str | None:
-    """Names of tests go between processes as UTF-8, also of those whose parameter is a lone surrogate."""
-    if isinstance(val, str) and not val.isascii():
-        return ascii(val)[1:-1]
-    return None
 
 
 def pytest_configure() -> None:
@@ -105,6 +98,22 @@ def pytest_runtest_makereport(
             if text:
                 report.sections.append((f"logs of the cluster on port {cluster.port}", text))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """A process of the tests reports in UTF-8 to the one that prints, also where a test has logged lone surrogates."""
+    return cast(dict[str, Any] | None, _encodable((yield)))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _encodable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_encodable, value))
+    return value
 
 
 @pytest.fixture(scope="session")
