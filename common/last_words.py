@@ -24,11 +24,14 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from .ids import Incarnation, ObjectId
 from .preallocation import write_over
+from .upkeep import is_file
 
 KEEP = 4
 """Earlier incarnations of a shard whose last words stay for routers to read, which they do within milliseconds."""
@@ -91,6 +94,8 @@ class LastWords:
         path: Where it is kept; see ``last_words_path``. The folder must exist.
 
     Attributes:
+        path: See above.
+        on_restored: Called when ``words`` is another object: the file was removed, and made anew.
         words: The file as numbers, by ``RUNS``, ``EVENT`` and ``SEQ``: for whoever notes an event so often that a call
             would cost too much. The object is noted by ``of``, and RUNS comes last.
 
@@ -98,29 +103,54 @@ class LastWords:
         OSError: The file cannot be written.
     """
 
-    __slots__ = ("_free", "_kept", "_map", "_tickets", "words")
+    __slots__ = ("_file", "_free", "_kept", "_map", "_tickets", "on_restored", "path", "words")
 
     def __init__(self, path: Path) -> None:
-        content = bytes(BYTES)
+        self.path = path
+        self.on_restored: Callable[[], object] = lambda: None
+        self._free = list(range(ROWS - 1, -1, -1))
+        self._tickets = [0] * ROWS  # of whoever has the row; 0: nobody
+        self._kept = 0  # so far
+        self._make(bytes(BYTES))
+
+    def _make(self, content: bytes) -> None:
+        path = self.path
         try:
             with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as file:
                 file.write(content)
                 file.flush()
-                self._begin(mmap.mmap(file.fileno(), BYTES))
+                self._begin(file)
         except OSError as error:
             # The disk is full: the oldest note has room, and has been read.
             path.unlink(missing_ok=True)
             oldest = _oldest_beside(path)
             with write_over(oldest, content, error) as file:
-                self._begin(mmap.mmap(file.fileno(), BYTES))
+                self._begin(file)
             oldest.rename(path)
 
-    def _begin(self, memory: mmap.mmap) -> None:
-        self._map = memory
-        self.words = memoryview(memory).cast("Q")
-        self._free = list(range(ROWS - 1, -1, -1))
-        self._tickets = [0] * ROWS  # of whoever has the row; 0: nobody
-        self._kept = 0  # so far
+    def _begin(self, file: BinaryIO) -> None:
+        info = os.fstat(file.fileno())
+        self._file = info.st_dev, info.st_ino
+        self._map = mmap.mmap(file.fileno(), BYTES)
+        self.words = memoryview(self._map).cast("Q")
+
+    def restore(self) -> bool:
+        """Make the file anew, as it was, if it is gone or another one is in its place.
+
+        Returns:
+            Whether it was gone.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if is_file(self.path, *self._file):
+            return False
+        words, memory = self.words, self._map
+        self._make(bytes(memory))
+        words.release()
+        memory.close()
+        self.on_restored()
+        return True
 
     def of(self, object_id: bytes) -> None:
         """What is noted from now on is of this object."""

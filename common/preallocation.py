@@ -41,6 +41,7 @@ def write_over(path: Path, content: bytes, error: OSError) -> BinaryIO:
         OSError: *error*, if it is not that the disk is full, or if there is no such file.
     """
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        error.filename = error.filename or str(path)  # what is said names the file
         raise error
     try:
         file = open(path, "r+b")  # noqa: SIM115

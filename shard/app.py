@@ -155,7 +155,7 @@ class Shard:
                 lives=lambda: (counters.objects_awake, counters.lives_ended),
                 after_all=self._heap.trim,
             )
-            self._upkeep = Upkeep(held, counter_file, acceptor, directory=directory)
+            self._upkeep = Upkeep(held, counter_file, acceptor, last_words, directory=directory)
             self._on_second(collector)
             closing.callback(self._stop_seconds)
             watchdog = Watchdog(host, look=descriptors.look)

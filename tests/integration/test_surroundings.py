@@ -39,7 +39,7 @@ def remove(run: Path, what: str) -> None:
             path.unlink()
 
 
-@pytest.mark.parametrize("what", ["folder", "lock", "counters", "sock"])
+@pytest.mark.parametrize("what", ["folder", "lock", "counters", "sock", "running"])
 async def test_a_run_folder_that_is_tidied_away_comes_back(roost: Roost, what: str) -> None:
     await asyncio.to_thread(roost.start, APP, "--shards", 2, "--routers", 2, "--stall-kill", 2)
     before = pids(roost)
@@ -50,7 +50,8 @@ async def test_a_run_folder_that_is_tidied_away_comes_back(roost: Roost, what: s
             found = {path.name for path in roost.run.glob("*")}
             locks = {f"{name}.lock" for name in (*before, SUPERVISOR)}
             counters = {f"{name}.counters" for name in before}
-            return found >= locks | counters and sum(name.endswith(".sock") for name in found) == 2
+            shards = [sum(name.endswith(suffix) for name in found) for suffix in (".sock", ".running")]
+            return found >= locks | counters and shards == [2, 2]
 
         await asyncio.to_thread(wait_for, "what was removed", is_back)
         # Longer than anything that judges by what lies there: locks, counters.

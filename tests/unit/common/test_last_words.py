@@ -111,3 +111,28 @@ def test_only_the_last_incarnations_are_kept(tmp_path: Path) -> None:
     kept = {last_words_path(tmp_path, "shard-1", Incarnation(incarnation)) for incarnation in range(4, KEEP + 4)}
     assert set(tmp_path.glob("shard-1-?.running")) == kept
     assert last_words_path(tmp_path, "shard-1-b", Incarnation(1)).exists()
+
+
+def test_a_note_that_was_removed_is_put_back_with_all_that_it_said(tmp_path: Path) -> None:
+    path = last_words_path(tmp_path, "shard-1", Incarnation(9))
+    words, told = LastWords(path), list[bool]()
+    words.on_restored = lambda: told.append(True)
+    first = words.keep(7 << 32 | 1, 1, bytes(32), 1.0)
+    second = words.keep(7 << 32 | 2, 1, bytes(32), 2.0)
+    assert not words.restore()
+    path.unlink()
+    assert words.restore()
+    assert not words.restore()
+    assert told == [True]
+    said = read_last_words(path)
+    assert said is not None
+    assert [event.connection for event in said.waiting] == [1, 2]
+    words.drop(first)
+    words.enter(7, 3, 1, bytes(32))
+    said = read_last_words(path)
+    assert said is not None
+    assert [event.connection for event in said.waiting] == [2]
+    assert said.running is not None
+    assert said.running.connection == 3
+    words.drop(second)
+    words.close()
