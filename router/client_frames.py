@@ -68,6 +68,14 @@ class ClientError(Exception):
         super().__init__(f"{code}: {description}")
 
 
+def is_one_message(data: bytes) -> bool:
+    """Whether a read seems to be one whole message of less than 126 bytes, or the beginning of a longer one."""
+    first, length = data[0], data[1] & _LENGTH if len(data) > 1 else 0
+    if first != _WHOLE_TEXT and first != _WHOLE_BINARY:
+        return False
+    return len(data) == _HEAD_BYTES + length if length < 126 else len(data) <= 8 + int.from_bytes(data[2:4])
+
+
 class ClientFrames:
     """The receiving half of the WebSocket protocol for one open connection.
 
@@ -171,6 +179,11 @@ class ClientFrames:
             if start < len(data) and not self._is_over:
                 self._keep(data, start)
         return frames
+
+    def put_off(self, data: bytes) -> None:
+        """Take bytes of the client, and leave them unparsed: as ``receive`` would what is more than a step."""
+        if not self._is_over:
+            self._keep(self._rest[-self.unparsed :] + data if self.unparsed else data, 0)
 
     def go_on(self) -> list[ClientFrame]:
         """Take another step of what is unparsed apart, as ``receive`` does."""

@@ -4,7 +4,9 @@ One read of a client's socket may hold 40,000 frames, or as many header fields, 
 *step* of it (a fraction of a millisecond) is not looked at in the callback of that read. Its connection is not read on,
 and stands in the one queue of all that have something left to do: each turn of the loop takes steps of those in turn,
 ``SLICE_S`` long. So whatever clients send, the loop comes round, and everybody else is served in between. A connection
-whose read holds little, which is nearly every one, never meets the queue.
+whose read holds little, which is nearly every one, never meets the queue; but when very many of these come in one turn,
+each with a request or some control frames, only some are handled where they come (``AT_ONCE_BYTES``). Whole messages
+that come alone are, always.
 
 The router has work of its own that grows with what clients have: a shard's death is looked up for each of its
 connections, a bucket of the timer wheel may hold thousands of them. That is done in steps as well (``Errand``), in a
@@ -63,9 +65,10 @@ class Work:
 
     Attributes:
         longest_turn: Seconds of the longest turn of the loop that was seen between two slices, the shell's to reset.
+        taken: What reads have cost that were handled where they came, in bytes, since the last slice.
     """
 
-    __slots__ = ("_began", "_clients", "_now", "_on_work", "_own", "_queued", "_taken", "longest_turn")
+    __slots__ = ("_began", "_clients", "_now", "_on_work", "_own", "_queued", "longest_turn", "taken")
 
     def __init__(self, on_work: Callable[[], None], now: Callable[[], float]) -> None:
         self._on_work = on_work
@@ -74,7 +77,7 @@ class Work:
         self._own: deque[Worker] = deque()
         self._queued: set[Worker] = set()
         self._began = 0.0
-        self._taken = 0
+        self.taken = 0
         self.longest_turn = 0.0
 
     def __len__(self) -> int:
@@ -83,8 +86,8 @@ class Work:
 
     def takes(self, size: int) -> bool:
         """Whether *size* bytes that were just read may be taken apart at once. If not, their reader is to be added."""
-        self._taken += max(LEAST_COST, min(size, MOST_COST))
-        return self._taken <= AT_ONCE_BYTES
+        self.taken += max(LEAST_COST, min(size, MOST_COST))
+        return self.taken <= AT_ONCE_BYTES
 
     def add(self, worker: Worker) -> None:
         """*worker* has work of clients left over; fine if it was added before."""
@@ -108,7 +111,7 @@ class Work:
         Returns:
             Whether there is more to do.
         """
-        self._taken = 0
+        self.taken = 0
         began = self._now()
         if self._began:
             self.longest_turn = max(self.longest_turn, began - self._began)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     "tests.attacks.floods",
+    "tests.attacks.crowds",
     "tests.attacks.heads",
     "tests.attacks.large",
     "tests.attacks.rooms",

@@ -27,6 +27,7 @@ from roost.router.output import Output
 from roost.router.receiving import Receiver
 from roost.router.send_buffers import SendBuffers
 from roost.router.states import State
+from roost.router.work import AT_ONCE_BYTES
 from tests.unit.router.fakes import NAMESPACE, FakeLink, FakeTransport, World, accepted, text
 
 GET = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -1283,3 +1284,18 @@ def test_of_many_that_send_in_one_turn_each_is_answered_and_only_some_at_once(ri
         rig.answer(request)
     assert all(status(client.take()) == 200 for client in clients)
     assert rig.counters.head_bytes == rig.counters.handshakes_in_flight == 0
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"])
+def test_who_waits_for_its_turn_is_not_idle(rig: Rig, before: bytes) -> None:
+    client = rig.client()
+    if before:
+        assert status(client.send(before)) == 200
+    rig.world.shared.work.taken = AT_ONCE_BYTES
+    client.protocol.data_received(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert client.take() == b""
+    rig.world.pass_time(rig.front.config.keep_alive_s + 2)
+    assert client.protocol.has_request
+    assert not client.transport.ending
+    rig.world.run()
+    assert status(client.take()) == 200

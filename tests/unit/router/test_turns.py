@@ -6,14 +6,17 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+from websockets.frames import Opcode
 
 from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode
+from roost.router.client_frames import ClientFrames, is_one_message
+from roost.router.frames import pong_frame
 from roost.router.retirement import Retirement
 from roost.router.states import State
 from roost.router.timers import CALLS, CALLS_A_STEP, Wheel
 from roost.router.work import OWN_SLICE_S, STEPS_AT_ONCE, Errand, Work
-from tests.unit.router.fakes import World, text
+from tests.unit.router.fakes import World, binary, client_frame, text
 from tests.unit.router.rig import Rig, cluster, shard
 
 LOOK_S = OWN_SLICE_S / 4
@@ -204,3 +207,72 @@ def test_an_errand_that_fails_is_over_and_says_so() -> None:
     assert not work.run()
     assert [str(error) for error in errors] == ["on purpose"]
     assert len(work) == 0
+
+
+# --- reads ---
+
+PING = client_frame(Opcode.PING)
+
+
+def test_many_small_reads_of_one_turn_take_turns_when_they_have_had_their_share() -> None:
+    world = World()
+    clients = [world.connect(f"o{number}") for number in range(400)]
+    for client, _ in clients:
+        client.data_received(PING * 20)
+    answered = sum(bool(transport.take()) for _, transport in clients)
+    assert 5 < answered < 40
+    assert sum(transport.paused for _, transport in clients) == len(clients) - answered
+    assert len(world.shared.work) == len(clients) - answered
+    world.run()
+    assert sum(transport.take() == pong_frame(b"") * 20 for _, transport in clients) == len(clients) - answered
+    assert not any(transport.paused for _, transport in clients)
+
+
+def test_a_whole_message_that_comes_alone_is_taken_at_once_whatever_others_send() -> None:
+    world = World()
+    crowd = [world.connect("crowd") for _ in range(200)]
+    for client, _ in crowd:
+        client.data_received(PING * 60)
+    assert len(world.shared.work) > 0
+    neighbour, _ = world.connect("neighbour")
+    for message in (text("hello"), text("x" * 126), binary(b"y" * 300)):
+        neighbour.data_received(message)
+    assert [record[4] for record in world.link.take()] == ["hello", "x" * 126, b"y" * 300]
+    neighbour.data_received(text("two") + text("together"))
+    assert world.link.take() == []
+    world.run()
+    assert [record[4] for record in world.link.take()] == ["two", "together"]
+
+
+@pytest.mark.parametrize(
+    ("data", "is_one"),
+    [
+        (text("x"), True),
+        (text(""), True),
+        (binary(b"x" * 125), True),
+        (binary(b"x" * 126), True),
+        (binary(b"x" * 60_000)[:1000], True),
+        (text("x") + text("y"), False),
+        (text("x")[:3], False),
+        (PING, False),
+        (client_frame(Opcode.BINARY, b"x", fin=False), False),
+        (client_frame(Opcode.CONT, b"x"), False),
+        (binary(b"x" * 70_000), False),
+        (b"\x81", False),
+        (b"\x00", False),
+    ],
+)
+def test_one_message_is_told_by_its_head(data: bytes, is_one: bool) -> None:
+    assert is_one_message(data) is is_one
+
+
+def test_bytes_that_are_put_off_stay_in_order_with_what_comes_behind_and_before() -> None:
+    frames = ClientFrames(1 << 20)
+    stream = b"".join(text(str(number)) for number in range(50))
+    got = frames.receive(stream[:11])
+    frames.put_off(stream[11:40])
+    frames.put_off(stream[40:])
+    assert frames.unparsed == len(stream) - 11
+    while frames.unparsed:
+        got += frames.go_on()
+    assert [payload for _, payload in got] == [str(number).encode() for number in range(50)]

@@ -217,6 +217,7 @@ def test_a_client_that_does_not_take_its_pongs_is_owed_one(world: World) -> None
     connection.pause_writing()
     for n in range(1000):
         connection.data_received(client_frame(Opcode.PING, b"%d" % n))
+        world.run()
     assert transport.take() == b""
     connection.resume_writing()
     assert transport.take() == pong_frame(b"999")
