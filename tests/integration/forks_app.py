@@ -116,6 +116,10 @@ class Fork(DurableObject):
         await asyncio.to_thread(process.join)
         self.start("sh", "-c", f"exit {process.exitcode}")
 
+    async def in_loops_subprocess(self, what: str) -> None:
+        process = await asyncio.create_subprocess_exec("sh", "-c", "exit 3")
+        self.start("sh", "-c", f"exit {await process.wait()}")
+
     async def in_subprocess(self, what: str) -> None:
         self.start("sh", "-c", "exit 3", preexec_fn=os.getpid)
 

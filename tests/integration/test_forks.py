@@ -44,6 +44,7 @@ CASES = [
     ("pty", "return", 0),
     ("multiprocessing", "", 3),
     ("subprocess", "", 3),
+    ("loops_subprocess", "", 3),
 ]
 
 
