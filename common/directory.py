@@ -190,11 +190,12 @@ class SqliteDirectory:
         path = self.path
         if not self._creates and not path.exists():
             raise DirectoryError(_gone(path))
-        # Not in a file that is there: closing another descriptor of it would drop this process's locks.
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            keep_room(descriptor, FILE_BYTES)
-            os.close(descriptor)
+        if self._creates:
+            # Not in a file that is there: closing another descriptor of it would drop this process's locks.
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+                keep_room(descriptor, FILE_BYTES)
+                os.close(descriptor)
         with self._errors():
             # isolation_level=None: transactions are written out below.
             self._db = sqlite3.connect(

@@ -81,6 +81,26 @@ def test_a_directory_that_was_removed_is_written_anew(
         assert later.map().members == supervisors.map().members
 
 
+def test_nobody_makes_one_that_is_removed_between_the_look_and_the_opening(
+    path: Path, supervisors: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty one in its place would be damage that its supervisor does not touch."""
+    looks = Path.exists
+
+    def removed_after(self: Path) -> bool:
+        found = looks(self)
+        if self == path:
+            delete(path)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", removed_after)
+        with pytest.raises(DirectoryError, match="cannot be used: unable to open"):
+            SqliteDirectory(path, create=False)
+    assert not path.exists()
+    assert "was removed: it was written anew" in supervisors.restore(rebuild=True)
+
+
 def test_the_log_of_the_new_one_outlives_the_last_who_had_the_old_one_open(
     path: Path, supervisors: SqliteDirectory, members: SqliteDirectory
 ) -> None:
