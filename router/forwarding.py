@@ -73,6 +73,8 @@ log = logging.getLogger("roost.router")
 
 PIECE = 512
 """Passports and events given to new owners in one turn of the loop: some 5 ms. An object is not divided."""
+BYTES_OF_EVENT = 16 << 10
+"""A larger event counts as several: its bytes are copied."""
 REQUESTS_AT_ONCE = 64
 """Parked requests sent in one step of the loop's turn: some 0.5 ms."""
 POISONED = "a message of this connection ended its object's process"
@@ -591,7 +593,7 @@ class Forwarding:
         """Give an object to its new owner.
 
         Returns:
-            How much that was: connections and events.
+            How much that was: connections and events, large ones as several.
         """
         counters, writer = self._shared.counters, link.writer
         if self._deaths.refuses_any and self._deaths.refuses(entry.object_id, self._now()):
@@ -612,13 +614,14 @@ class Forwarding:
                 known.append(connection)
         if entry.state is not None:
             writer.object_state(entry.state)
-        events = 0
+        events = size = 0
         for connection in known:
             events += len(connection.window.events)
+            size += connection.window.size
             connection.window.send_again(writer, connection.number)
         counters.events_sent_again += events
         self._tally.setdefault(link.remote, [0, 0])[1] += len(known)
-        return len(known) + events
+        return len(known) + events + size // BYTES_OF_EVENT
 
     # --- what ends shards ---
 

@@ -11,6 +11,7 @@ from websockets.frames import Opcode
 from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode
 from roost.router.client_frames import ClientFrames, is_one_message
+from roost.router.forwarding import BYTES_OF_EVENT, PIECE
 from roost.router.frames import pong_frame
 from roost.router.retirement import Retirement
 from roost.router.states import State
@@ -115,6 +116,17 @@ def test_clients_whose_objects_cannot_be_reached_are_closed_in_steps(rig: Rig, o
     closed = turns(rig, lambda: in_state(rig, State.CLOSED_BY_ROUTER))
     assert sum(closed) == COUNT
     assert max(closed) <= A_TURN
+
+
+def test_events_given_to_a_new_owner_count_by_their_bytes(rig: Rig) -> None:
+    clients = [rig.connect(f"o{number}")[0] for number in range(60)]
+    for each in clients:
+        each.data_received(binary(bytes(1 << 20 >> 1)))
+    rig.links[1].writer.take()
+    rig.take_map(cluster(2, shard(2)))
+    given = turns(rig, lambda: sum(each.entry.link is rig.links[2] for each in clients))
+    assert sum(given) == len(clients)
+    assert max(given) * (1 << 19) <= PIECE * BYTES_OF_EVENT + (1 << 20)
 
 
 def test_an_error_in_a_step_keeps_nothing_parked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
