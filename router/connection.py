@@ -44,7 +44,7 @@ from .objects import ObjectEntry
 from .outlet import Outlet
 from .states import State, Trigger, after
 from .surroundings import Surroundings, Transport
-from .window import EVENT_BYTES, SHORT_TEXT, End, Window, memory_of
+from .window import EVENT_BYTES, SHORT_TEXT, SMALL_BYTES, End, Window, memory_of
 from .work import AT_ONCE_BYTES, LEAST_COST, Gate
 
 log = logging.getLogger("roost.router")
@@ -348,7 +348,6 @@ class Connection(Outlet):
         shut, room = entry.held or (link is not None and link.blocked), WINDOW_BYTES
         if counters.window_bytes > shared.windows_half:
             room = shared.window_share()
-            shut = shut or not room
         written = False
         answers, stopped_at, close, gate = 0, -1, None, None
         for position, (opcode, payload) in enumerate(frames):
@@ -370,7 +369,11 @@ class Connection(Outlet):
             size = len(payload)
             takes = size + EVENT_BYTES if size <= SHORT_TEXT else memory_of(payload, binary)
             events = window.events
-            if shut or (events and (len(events) >= WINDOW_MESSAGES or window.size + takes > room)):
+            if (
+                shut
+                or (events and (len(events) >= WINDOW_MESSAGES or window.size + takes > room))
+                or (not room and takes > SMALL_BYTES)
+            ):
                 stopped_at, gate = position, shared.gate(entry, room)
                 break
             if size >= AHEAD_BYTES and link is not None and not self._has_gone_ahead(payload, link):

@@ -157,7 +157,7 @@ class Surroundings:
         The other half is shared out evenly, so that a connection that holds little goes on, while those that have
         brought it so far are not read until they have less. Even if all use their share, that is no more than the
         bound; what is beyond it in spite of that (a window that was empty admits one message of any size) stops
-        everybody: then the answer is 0.
+        everybody: then the answer is 0, and an empty window admits a small message only.
         """
         counters = self.counters
         if counters.window_bytes >= self._windows_bound:

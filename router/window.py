@@ -25,6 +25,9 @@ from ..common.records import EventWriter
 EVENT_BYTES = 2 << 10
 """Bytes that a message takes beside its payload. Here some 130: its tuple, its number, its place in the table, the head
 of its bytes; at its shard some 200 while it waits, and up to 3,000 once its handler waits. Tests hold it to that."""
+SMALL_BYTES = EVENT_BYTES + (2 << 10)
+"""What a message may count with that an empty window admits although the bound of all windows is reached: those who
+have brought it so far do not shut out everybody else."""
 TEXT_FACTOR = 4
 """Bytes that each byte of a text takes at its shard when it is not ASCII: a single character may make it so."""
 SHORT_TEXT = 1 << 10

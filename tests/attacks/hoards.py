@@ -19,6 +19,7 @@ from roost.common.limits import (
     MAX_HEADS_BYTES,
     REMEMBERED_BYTES,
     ROUTER_WINDOWS_BYTES,
+    SHARD_HELD_BYTES,
 )
 from tests.attacks.floods import connected
 from tests.attacks.registry import Attack, Bound, Target, add
@@ -263,6 +264,24 @@ add(
         "50 WebSockets opened and left, again and again",
         comings,
         Bound("router", REMEMBERED_BYTES, "what is remembered"),
+        seconds=SECONDS,
+    )
+)
+add(
+    Attack(
+        "deaf-room",
+        "400 WebSockets of a room each; one says 1,000 bytes again and again, the others read nothing",
+        partial(hoard, 400, "/room/deaf", lambda number: repeat(frame(TEXT, "x" * 1000)) if not number else iter(())),
+        Bound("shard", SHARD_HELD_BYTES, "held output"),
+        seconds=SECONDS,
+    )
+)
+add(
+    Attack(
+        "deaf-room-of-small-messages",
+        "the same with messages of a byte",
+        partial(hoard, 400, "/room/deaf", lambda number: repeat(frame(TEXT, "x") * 100) if not number else iter(())),
+        Bound("shard", SHARD_HELD_BYTES, "held output"),
         seconds=SECONDS,
     )
 )

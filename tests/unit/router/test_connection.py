@@ -13,7 +13,7 @@ from roost.common.records import AcceptMode
 from roost.router.connection import VANISHED, Connection
 from roost.router.frames import PING, close_frame, data_frame
 from roost.router.states import TRANSITIONS, State, Trigger
-from roost.router.window import EVENT_BYTES
+from roost.router.window import EVENT_BYTES, SMALL_BYTES
 from tests.unit.router.fakes import (
     FakeTransport,
     World,
@@ -588,7 +588,7 @@ def test_gates_stop_messages_and_pass_everything_else(world: World, gate: str) -
             world.counters.window_bytes = ROUTER_WINDOWS_BYTES if shut else 0
 
     set_gate(True)
-    connection.data_received(client_frame(Opcode.PING, b"1") + text("ping") + text("waits") + close(1000))
+    connection.data_received(client_frame(Opcode.PING, b"1") + text("ping") + text("waits" * 1000) + close(1000))
     assert transport.take() == data_frame(b"pong", False) + b"\x8a\x011"
     assert [record[0] for record in world.link.take()] == []
     assert transport.paused
@@ -643,7 +643,7 @@ def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_ha
     assert not paused_second.paused
 
 
-def test_above_half_an_empty_window_still_admits_one_message_of_any_size_at_the_bound_none() -> None:
+def test_above_half_an_empty_window_admits_one_message_of_any_size_at_the_bound_a_small_one() -> None:
     world = World(all_windows_bytes=windows_of(1 << 20))
     connection, transport = world.connect()
     world.counters.window_bytes = (1 << 20) - 1
@@ -653,8 +653,13 @@ def test_above_half_an_empty_window_still_admits_one_message_of_any_size_at_the_
     assert world.counters.window_bytes > 1 << 20
     connection.acknowledge(1, 1)
     world.counters.window_bytes = 1 << 20
+    connection.data_received(binary(bytes(SMALL_BYTES - EVENT_BYTES)))
+    assert not transport.paused, "who holds nothing is not shut out by those who hold much"
     connection.data_received(binary(b"x"))
     assert transport.paused
+    other, its_transport = world.connect()
+    other.data_received(binary(bytes(SMALL_BYTES - EVENT_BYTES + 1)))
+    assert its_transport.paused
 
 
 def test_a_client_that_vanishes_while_stopped_first_delivers_what_it_sent(world: World) -> None:

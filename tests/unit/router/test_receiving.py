@@ -340,7 +340,7 @@ def test_acknowledgements_that_relieve_the_bound_of_all_windows_let_the_stopped_
     assert second is not None
     first.data_received(text("a"))
     counters.window_bytes += 2 * shared.windows_half  # of others
-    second.data_received(text("waits"))
+    second.data_received(text("waits" * 1000))
     assert paused.paused
     rig.acknowledge(one, 1, 1)
     assert paused.paused, "not even half is free"
@@ -348,4 +348,4 @@ def test_acknowledgements_that_relieve_the_bound_of_all_windows_let_the_stopped_
     rig.acknowledge(one, 2, 2)
     rig.world.run()
     assert not paused.paused
-    assert rig.link.take()[-1] == ("message", two, 1, 0, "waits")
+    assert rig.link.take()[-1] == ("message", two, 1, 0, "waits" * 1000)
