@@ -28,6 +28,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from .apart import apart
 from .clock import Clock
 from .counters import Counters
 from .endpoint import Endpoint, Link, Rest, W
@@ -191,7 +192,8 @@ class _ZmqEndpoint(Endpoint[W]):
 
     async def _end_context(self) -> None:
         """All sockets are closed: end ZeroMQ's thread, which takes some milliseconds."""
-        await self._loop.run_in_executor(None, self._context.term)
+        with contextlib.suppress(RuntimeError):  # no thread is allowed now: it ends with the process
+            await apart(self._context.term)
 
 
 class Dialer(_ZmqEndpoint[EventWriter]):

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from ..common.apart import apart
 from ..common.cluster_map import handed_over
 from ..common.directory import SqliteDirectory, update
 from ..common.errors import DirectoryError
@@ -80,11 +81,10 @@ class Handover:
             self._task = None  # here, not when the loop comes to tell: what is added next must find nobody at work
 
     async def _until_proposed(self, slots: Collection[Slot]) -> int:
-        loop = asyncio.get_running_loop()
         failing = False
         while True:
             try:
-                version = await loop.run_in_executor(None, self._propose, slots)
+                version = await apart(self._propose, slots)
             except (DirectoryError, RuntimeError) as error:  # the latter: no thread is allowed now
                 if not failing:
                     log.error("%d slots wait to be handed over: %s", len(slots), error)

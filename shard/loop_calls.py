@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from .unfinished import Note
 
 _THE_SHARDS_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_NOT_FOR_OBJECTS = ("stop", "close", "set_task_factory", "set_exception_handler")
+_NOT_FOR_OBJECTS = (
+    "stop",
+    "close",
+    "set_task_factory",
+    "set_exception_handler",
+    "shutdown_asyncgens",
+    "shutdown_default_executor",
+)
 
 
 def note_calls(loop: asyncio.AbstractEventLoop, on_future: Callable[[Activation, asyncio.Future[Any]], None]) -> None:

@@ -14,8 +14,8 @@ import pytest
 from tests.cluster import REPOSITORY
 
 SHELLS = {
-    "common": "addresses clock counters directory directory_damage endpoint first_process hangup link logs processes "
-    "standard_streams startup system",
+    "common": "addresses apart clock counters directory directory_damage endpoint first_process hangup link logs "
+    "processes standard_streams startup system",
     "router": "__main__ app death_watch development guard_watch half_open http_connection listener tcp",
     "shard": "activation app context descriptors handover host hosted loop_calls pairs release remains runner serving "
     "tasks threads trial watchdog",

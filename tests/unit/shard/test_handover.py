@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sqlite3
+import threading
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +85,16 @@ async def test_without_a_thread_it_is_tried_again(
 ) -> None:
     """Objects' code may have as many processes and threads as are allowed."""
     monkeypatch.setattr(handover, "AGAIN_AFTER_S", 0.01)
-    loop = asyncio.get_running_loop()
     given: list[None] = []
-    real = loop.run_in_executor
+    real = threading.Thread.start
 
-    def run_in_executor(*args: Any) -> Any:
+    def start(thread: threading.Thread) -> None:
         given.append(None)
         if len(given) < 3:
             raise RuntimeError("can't start new thread")
-        return real(*args)
+        real(thread)
 
-    monkeypatch.setattr(loop, "run_in_executor", run_in_executor, raising=False)
+    monkeypatch.setattr(threading.Thread, "start", start)
     done = asyncio.Event()
     proposing = Handover(directory.path, directory.cluster_id, A, lambda *_: done.set())
     proposing.add(SLOTS)
@@ -137,4 +138,32 @@ async def test_the_end_does_not_wait_for_a_directory_in_trouble(tmp_path: Path) 
     proposing.add(SLOTS)
     async with asyncio.timeout(5):
         await asyncio.sleep(0.05)
+        await proposing.aclose()
+
+
+@pytest.mark.parametrize("how", ["full", "shut down"])
+async def test_what_objects_do_with_the_executor_of_the_loop_does_not_matter(
+    directory: SqliteDirectory, how: str
+) -> None:
+    loop, release, began = asyncio.get_running_loop(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        release.wait(30)
+
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+    held = loop.run_in_executor(None, hold)
+    assert began.wait(10)
+    if how == "shut down":
+        executor.shutdown(wait=False)
+    done: asyncio.Queue[int] = asyncio.Queue()
+    proposing = Handover(directory.path, directory.cluster_id, A, lambda slots, version: done.put_nowait(version))
+    try:
+        proposing.add(SLOTS)
+        async with asyncio.timeout(5):
+            await done.get()
+    finally:
+        release.set()
+        await held
         await proposing.aclose()

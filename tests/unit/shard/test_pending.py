@@ -385,12 +385,22 @@ def test_what_the_shard_watches_is_not_for_objects_to_end_or_take_over(
     scenario()
 
 
-@pytest.mark.parametrize("name", ["stop", "close", "set_task_factory", "set_exception_handler"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stop",
+        "close",
+        "set_task_factory",
+        "set_exception_handler",
+        "shutdown_asyncgens",
+        "shutdown_default_executor",
+    ],
+)
 def test_the_loop_belongs_to_all_objects(name: str) -> None:
     @on_virtual_time
     async def scenario() -> None:
         results: list[Any] = []
-        arguments = () if name in ("stop", "close") else (None,)
+        arguments = (None,) if name.startswith("set_") else ()
         await asked(lambda room: results.append(outcome_of(lambda: getattr(loop(), name)(*arguments))))
         assert [type(result) for result in results] == [ApiError]
         assert name in str(results[0])
