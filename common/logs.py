@@ -91,6 +91,21 @@ def _is_ours(name: str) -> bool:
     return name == OURS or name.startswith(f"{OURS}.")
 
 
+class _OurLogger(logging.Logger):
+    """One that is not disabled. The usual ways to set up an app's logging (``logging.config.dictConfig``,
+    ``fileConfig``) disable every logger that there is and that they do not name: nobody means the log of the shard's
+    errors by that."""
+
+    @property
+    def disabled(self) -> bool:
+        """Never; ``logging.disable`` and levels have their effect."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+
 class _Ration:
     """What one kind of message may still write.
 
@@ -193,6 +208,9 @@ def install_handler(level: str, formatter: logging.Formatter, *, hosts: bool) ->
     root.handlers[:] = [handler]
     root.setLevel(min(least, logging.INFO) if hosts else least)
     logging.getLogger(OURS).setLevel(least)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if _is_ours(name) and type(logger) is logging.Logger:
+            logger.__class__ = _OurLogger
 
 
 def line(text: str, process: str, *, level: str = "INFO", label: str = "") -> str:

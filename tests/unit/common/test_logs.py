@@ -180,3 +180,20 @@ def test_what_was_left_out_is_told_at_the_end(handler: logs.RationedHandler, str
         say(handler, "%s", TRACE)
     handler.close()
     assert "messages such as '%s' were left out" in stream.getvalue()
+
+
+def test_an_apps_configuration_of_logging_does_not_silence_ours(
+    loggers: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, others = logging.getLogger("roost.shard"), logging.getLogger("somebody.else")
+    logs.install_logging("info", "shard-1", lambda: "")
+    try:
+        for logger in (logging.getLogger(logs.OURS), ours, others):
+            logger.disabled = True  # as logging.config.dictConfig({"version": 1}) does it
+        ours.error("the object failed")
+        others.error("not heard")
+    finally:
+        others.disabled = False
+    said = capsys.readouterr().err
+    assert "the object failed" in said
+    assert "not heard" not in said
