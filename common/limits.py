@@ -36,8 +36,6 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_TARGET_BYTES = 8 << 10
 """Bytes of a request's target, path and query. Of a WebSocket it is kept for as long as it lives, at its router and at
 its shard; and other servers take no more (nginx, Apache)."""
-MAX_WEBSOCKET_URL_BYTES = 8 << 10
-"""Bytes of the URL of a WebSocket, which router and shard keep for as long as it is open (design)."""
 MAX_HEADER_FIELDS = 256
 """Header fields of a request: each takes memory and time beside its bytes (design)."""
 MAX_LIST_ELEMENTS = 256

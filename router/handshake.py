@@ -14,7 +14,6 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPe
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from ..common.limits import MAX_WEBSOCKET_URL_BYTES
 from ..common.records import Headers
 from .client_frames import ClientFrames
 from .http import BadResponseHeader, Refusal, RequestHead, checked_headers
@@ -102,16 +101,10 @@ def begin(head: RequestHead, version: str, *, max_message_bytes: int, compressio
         compression: Whether permessage-deflate may be agreed to.
 
     Raises:
-        Refusal: It is no valid handshake; the status is 400, 414, 426 or 505.
+        Refusal: It is no valid handshake; the status is 400, 426 or 505.
     """
     if head.has_body:
         raise Refusal(400, "a WebSocket handshake may not have a body")
-    if len(head.url) > MAX_WEBSOCKET_URL_BYTES:
-        raise Refusal(
-            414,
-            f"a WebSocket's URL can have at most {MAX_WEBSOCKET_URL_BYTES:,} bytes, got {len(head.url):,}: it is kept "
-            "for as long as the WebSocket is open",
-        )
     protocol = ServerProtocol(
         extensions=[_DEFLATE] if compression else None,
         logger=log,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
 
 import pytest
 from websockets.frames import Frame, Opcode
 
-from roost.common.limits import MAX_WEBSOCKET_URL_BYTES
 from roost.router import handshake
 from roost.router.http import BadResponseHeader, Refusal, RequestHead, examine
 from tests.unit.router.fakes import text
@@ -174,16 +172,3 @@ def test_compression_keeps_no_context(offer: bytes, window_bits: int, answer: by
     frame = Frame(Opcode.TEXT, body[:-4], rsv1=True)
     frame.check = lambda: None  # type: ignore[method-assign]  # which knows of no extension here
     assert made.protocol.receive(frame.serialize(mask=True)) == [(Opcode.TEXT, b"squeezed " * 10)]
-
-
-@pytest.mark.parametrize(("size", "fits"), [(MAX_WEBSOCKET_URL_BYTES, True), (MAX_WEBSOCKET_URL_BYTES + 1, False)])
-def test_a_url_is_kept_and_so_has_a_bound(size: int, fits: bool) -> None:
-    made = head()
-    made = replace(made, target=made.target + "?" + "q" * (size - len(made.url) - 1))
-    assert len(made.url) == size
-    if fits:
-        begin(made)
-    else:
-        with pytest.raises(Refusal, match="at most 8,192 bytes, got 8,193") as refused:
-            begin(made)
-        assert refused.value.status == 414
