@@ -14,17 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..common.errors import RequestError, Unavailable
 from ..common.ids import ObjectId, Slot, slot_of
-from ..common.limits import MAX_PARKED_REQUESTS
-from ..common.records import HttpRequest, HttpResponse
+from ..common.limits import MAX_BATCH_BYTES, MAX_PARKED_REQUESTS
+from ..common.records import Ahead, HttpRequest, HttpResponse
+from ..common.shipping import Shipment
 from .links import LARGE_BYTES, OwnerLink
 
 if TYPE_CHECKING:
     from .connection import Connection
 
+AHEAD_BYTES = MAX_BATCH_BYTES
+"""Bytes of a body from which on it goes ahead of its request, in pieces."""
 MAX_LEFT_BYTES = 64 << 20
 """Bytes of requests that clients of one address may have left at shards."""
 ALL_LEFT_BYTES = 256 << 20
@@ -65,6 +69,7 @@ class Request:
         parked_at: Tick since which it waits for an owner.
         share: The address that it counts for.
         memory: Bytes that it takes, here and at its shard.
+        shipment: Its body, while that goes ahead to the owner; the request follows it.
     """
 
     record: HttpRequest
@@ -74,6 +79,7 @@ class Request:
     parked_at: int
     share: Hashable = ""
     memory: int = 0
+    shipment: Shipment | None = None
 
     @property
     def slot(self) -> Slot:
@@ -165,11 +171,22 @@ class Requests:
         self._sent[number] = request
         self._sent_of_slot.setdefault(request.slot, {})[number] = request
         request.link = link
-        link.writer.request(request.record)
+        record = request.record
+        if len(record.body) >= AHEAD_BYTES:
+            request.shipment = link.ship(record.body, record.object_id, partial(self._shipped, request, record, link))
+            return
+        link.writer.request(record)
         if link.writer.size >= LARGE_BYTES:
             link.flush()  # or a hundred bodies might be there three times before anybody notices that it is too much
         else:
             link.flush_soon()
+
+    @staticmethod
+    def _shipped(request: Request, record: HttpRequest, link: OwnerLink, ahead: Ahead) -> None:
+        """The body has gone ahead. The client may have left meanwhile, which the object does not hear of."""
+        request.shipment = None
+        link.writer.request(record, ahead)
+        link.flush_soon()
 
     def take(self, number: int, link: OwnerLink) -> Request | None:
         """The request that a response from *link* answers, which is then forgotten; ``None`` if it sent none such."""
@@ -209,7 +226,9 @@ class Requests:
         requests = list(self._sent_of_slot.pop(Slot(slot), {}).values())
         for request in requests:
             self._forget_sent(request)
-            request.link = None
+            if request.shipment is not None and request.link is not None:
+                request.link.cancel(request.shipment)
+            request.link = request.shipment = None
         return requests
 
     def park_again(self, requests: list[Request]) -> list[Request]:

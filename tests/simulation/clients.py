@@ -483,7 +483,9 @@ class Caller:
         tcp = Tcp(self.router, self)  # type: ignore[arg-type]
         query = f"c={self.number}" + (f"&wait={self._wait}" if self._wait else "")
         query += f"&size={self._size}" if self._size else ""
-        tcp.feed(f"GET /room/{self.room}?{query} HTTP/1.1\r\nhost: roost\r\n\r\n".encode(), None, 0.001)
+        method, body = ("POST", "b" * (self._size // 10)) if self._size else ("GET", "")
+        head = f"{method} /room/{self.room}?{query} HTTP/1.1\r\nhost: roost\r\ncontent-length: {len(body)}\r\n\r\n"
+        tcp.feed((head + body).encode(), None, 0.001)
 
     def received(self, data: bytes) -> None:
         self._buffer += data

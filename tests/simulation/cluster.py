@@ -18,7 +18,7 @@ from roost.common import shipping
 from roost.common.cluster_map import NOBODY, ClusterMap, MemberKind
 from roost.common.errors import RoostError
 from roost.common.ids import Incarnation
-from roost.router import connection
+from roost.router import connection, requests
 from roost.router.app import Router
 from roost.router.config import RouterConfig
 from roost.shard import backlog, large_responses, outbox
@@ -39,10 +39,10 @@ LARGE_BYTES = 5_000
 PIECE_BYTES = 1_000
 """A piece."""
 AHEAD_BYTES = 12
-"""From that size on clients' messages go ahead, as every other does."""
+"""From that size on clients' messages, and bodies of requests, go ahead: of messages every other one."""
 for _module in (outbox, backlog, large_responses):
     _module.LARGE_BYTES = LARGE_BYTES  # type: ignore[attr-defined]
-connection.AHEAD_BYTES = AHEAD_BYTES
+connection.AHEAD_BYTES = requests.AHEAD_BYTES = AHEAD_BYTES
 shipping.PIECE_BYTES = PIECE_BYTES
 shipping.UNDER_WAY_BYTES = 4 * PIECE_BYTES
 shipping.BEGUN_BYTES = 8 * LARGE_BYTES

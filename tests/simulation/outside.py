@@ -22,7 +22,7 @@ from roost.common.counters import Reading
 from roost.common.directory import MapWatch
 from roost.common.errors import DirectoryError, StartupError
 from roost.common.ids import Incarnation, Slot
-from roost.common.last_words import BYTES, LastWords, Said
+from roost.common.last_words import LastWords, Said
 from roost.common.records import Pieces
 from roost.router import app as router_app
 from roost.router import guard_watch as router_guard
@@ -256,10 +256,14 @@ class SimLastWords(LastWords):
     """The note of a shard, in a file that is only memory."""
 
     def __init__(self, path: Path) -> None:
-        self._begin(bytearray(BYTES))  # type: ignore[arg-type]
+        super().__init__(path)
         self._process = current_process()
         self._process.cluster.last_words[path.name] = self
         self._final: bytes | None = None
+
+    def _make(self, content: bytes) -> None:
+        self._map = bytearray(content)  # type: ignore[assignment]
+        self.words = memoryview(self._map).cast("Q")
 
     def read_bytes(self) -> bytes:
         """What the file says; after a death, what it said then."""

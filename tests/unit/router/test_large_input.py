@@ -3,6 +3,8 @@ owner or their client goes."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from roost.common.limits import MAX_BATCH_BYTES
@@ -124,6 +126,50 @@ def test_nobody_wants_it_any_more(world: World, how: str) -> None:
     assert (len(world.link.parts), len(world.link.shipping)) == (0, 0)
     assert not connection.sends_ahead
     assert isinstance(transport, FakeTransport)
+
+
+# --- requests ---
+
+
+def bodies(records: list[tuple[Any, ...]]) -> list[bytes]:
+    return [record[1].body for record in records if record[0] == "request"]
+
+
+def test_the_body_of_a_request_goes_ahead_and_small_ones_do_not_wait(rig: Rig) -> None:
+    rig.ask(body=BIG)
+    rig.ask(body=b"small")
+    rig.ask(body=bytes(AHEAD_BYTES))
+    assert bodies(rig.links[1].take()) == [b"small", bytes(AHEAD_BYTES), BIG]
+    assert len(rig.links[1].parts) == 0
+
+
+def test_a_request_whose_client_leaves_on_the_way_is_sent_as_any_other(rig: Rig) -> None:
+    request, _ = rig.ask(body=BIG)
+    rig.forwarding.abandon(request)
+    assert bodies(rig.links[1].take()) == [BIG]
+    assert request.record.body == b""
+
+
+def test_a_request_on_its_way_moves_with_its_object_once(rig: Rig) -> None:
+    rig.ask(body=BIG)
+    link = rig.links[1]
+    link.session.unconfirmed_bytes = 511 << 10
+    link.shipping.work()
+    link.flushes += 1
+    release(rig)
+    link.flush_soon()
+    assert bodies(link.take()) == []
+    assert len(link.parts) == 0
+    hand_over(rig)
+    assert bodies(rig.links[2].take()) == [BIG]
+
+
+def test_a_request_on_its_way_fails_with_its_objects_process(rig: Rig) -> None:
+    request, asker = rig.ask(body=BIG)
+    rig.take_map(cluster(3, B))
+    assert asker.got[0][:2] == ("failed", 502)
+    assert request.shipment is None
+    assert bodies(rig.links[2].take()) == []
 
 
 # --- owners that change ---
