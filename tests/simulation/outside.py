@@ -362,6 +362,11 @@ class _Os(ModuleType):
         self._exit = lambda code: current_cluster().kill(current_process())
 
 
+async def _apart(function: Callable[..., Any], *arguments: object) -> Any:
+    """In the place of ``common.apart``: simulated time goes on meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
 class NotingHandover(Handover):
     """Notes what its shard lets go of."""
 
@@ -439,7 +444,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
         "limit_memory": lambda limit: None,
         "offer_to_be_killed": lambda: None,
     },
-    shard_handover: {"SqliteDirectory": SimDirectory.of_current},
+    shard_handover: {"SqliteDirectory": SimDirectory.of_current, "apart": _apart},
     shard_host: {"time": SimpleNamespace(time=_wall)},
     # A few clients are many: broadcasts to more than two queue, as those to more than 32 do.
     router_output: {"AT_ONCE": 2, "PIECE": 2, "WRITES_PER_TURN": 4},
