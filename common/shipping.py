@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
 from .records.model import Ahead
@@ -63,6 +63,10 @@ class Carrier(Protocol):
     def closed(self) -> bool: ...
 
 
+def _nobody(ahead: Ahead) -> None:
+    """Waits for nothing any more."""
+
+
 class Shipment:
     """One payload on its way. Made by ``Shipping.ship``."""
 
@@ -90,7 +94,15 @@ class Shipment:
 
     def shipped(self) -> None:
         """All of it has gone: its record may."""
-        self._on_shipped(Ahead(self.stream))
+        on_shipped = self._on_shipped
+        self.forget()
+        on_shipped(Ahead(self.stream))
+
+    def forget(self) -> None:
+        """Nothing of it is sent any more. Whoever is called refers back to this, as a rule: nobody should need the
+        cycle collector to get the payload's memory back."""
+        self._view = ""
+        self._on_shipped = _nobody
 
 
 class Shipping:
@@ -141,16 +153,20 @@ class Shipping:
             if shipment.stream and not self._link.closed:
                 self._link.writer.part(shipment.stream, b"")
             self._ended(shipment)
+            shipment.forget()
             return True
         if shipment in self._waiting.get(owner, ()):
             self._waiting[owner].remove(shipment)
             if not self._waiting[owner]:
                 del self._waiting[owner]
+            shipment.forget()
             return True
         return False
 
     def clear(self) -> None:
         """The link has ended."""
+        for shipment in chain(*self._begun.values(), *self._waiting.values()):
+            shipment.forget()
         self._begun.clear()
         self._waiting.clear()
         self._begun_bytes = self._largest = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -177,3 +178,24 @@ def test_more_may_be_shipped_and_cancelled_when_something_has_been(rig: Rig) -> 
     victim = rig.ship(bytes(9 * PIECE_BYTES), "b")
     assert rig.names() == ["a"]
     assert len(later) == 1
+
+
+@pytest.mark.parametrize("way", ["shipped", "cancelled", "cancelled while it waits", "the link has ended"])
+def test_a_payload_is_freed_although_who_is_called_refers_to_its_shipment(rig: Rig, way: str) -> None:
+    if way == "cancelled while it waits":
+        for number in range(2):
+            rig.ship(bytes(BEGUN_BYTES), number)
+    payload = bytes(bytearray(PIECE_BYTES))
+    before = sys.getrefcount(payload)
+    owner: dict[str, object] = {}
+    shipment = owner["shipment"] = rig.shipping.ship(payload, "owner", lambda ahead: owner.update(ahead=ahead))
+    assert sys.getrefcount(payload) > before
+    if way == "shipped":
+        rig.shipping.work()
+        rig.writer.take()
+        assert "ahead" in owner
+    elif way == "the link has ended":
+        rig.shipping.clear()
+    else:
+        assert rig.shipping.cancel(shipment)
+    assert sys.getrefcount(payload) == before
