@@ -12,16 +12,14 @@ import pytest
 from roost.common.errors import ConfigError, PortTaken
 from roost.deploy.config import UpConfig
 from roost.deploy.ports import Reservation, listen_alone
+from tests.ports import free_port
 
 HOST = "127.0.0.1"
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        found: int = probe.getsockname()[1]
-        return found
+    return free_port()
 
 
 @pytest.fixture

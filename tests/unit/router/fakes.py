@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 
 from roost.common.errors import RequestError
 from roost.common.ids import Incarnation, ObjectId, id_from_name
@@ -33,6 +33,7 @@ from roost.router.objects import ObjectEntry, Objects
 from roost.router.send_buffers import HIGH_WATER
 from roost.router.surroundings import Surroundings
 from roost.router.timers import TICK_S, Wheel
+from tests.raw_client import frame
 
 NAMESPACE = "chat-room"
 
@@ -234,7 +235,7 @@ def open_protocol(max_size: int = 1 << 20) -> ClientFrames:
 
 def client_frame(opcode: Opcode, data: bytes = b"", fin: bool = True) -> bytes:
     """A frame as a client sends it: masked."""
-    return Frame(opcode, data, fin).serialize(mask=True)
+    return frame(opcode, data, fin=fin)
 
 
 def text(message: str) -> bytes:
