@@ -150,6 +150,7 @@ class Link(Generic[W]):
 
     def cancel(self, shipment: Shipment) -> None:
         """Nobody wants a payload any more that was to go ahead, or has gone: its record is not written."""
+        shipment.forget()
         if self._shipping is not None and not self.closed:
             if not self._shipping.cancel(shipment) and shipment.stream:
                 self.writer.part(shipment.stream, b"")
@@ -322,6 +323,8 @@ class Endpoint(ABC, Generic[W]):
             self._timer = self._loop.call_later(TICK_S, self._tick, context=self._runtime)
 
     def forget(self, link: Link[W]) -> None:
+        if link._shipping is not None:
+            link._shipping.clear()
         if self._links.get(link.remote) is link:
             del self._links[link.remote]
         self._detach(link)

@@ -170,7 +170,8 @@ class Backlog:
         elif self._items or self.peer is None:
             self._items.append((self._outbox.next_place(), write, False))
         else:
-            self._outbox.record(self.peer, write)
+            # Its outbox may have a large message from before, which is going to wait here.
+            self._outbox.record(self.peer, write, behind=self.counter)
 
     def acknowledge(self, seq: int) -> bool:
         """An event of the connection has ended.

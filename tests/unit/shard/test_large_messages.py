@@ -165,6 +165,19 @@ async def test_what_was_sent_before_the_connection_was_full_stays_ahead() -> Non
 
 
 @on_virtual_time
+async def test_a_close_stays_behind_when_the_connection_becomes_full_between() -> None:
+    world, (counter,) = await world_of()
+    router, ws = world.router, handle(world)
+    ws.send(bytes(MIB))
+    router.events.room(counter, 0)
+    ws.close(1000)
+    records = await after(router)
+    router.room(counter, 4 * MIB)
+    records += await after(router)
+    assert [record[0] for record in records if record[0] in ("send", "close")] == ["send", "close"]
+
+
+@on_virtual_time
 async def test_before_the_101_messages_and_a_close_keep_their_order() -> None:
     class Greeter(Room):
         async def fetch(self, request: Any) -> Any:
