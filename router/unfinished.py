@@ -113,6 +113,7 @@ class Unfinished:
         taken = self._counters.unfinished_bytes + self._promised
         if held + queued != entry.held + entry.queued:
             entry.grew = self._wheel.tick
+        fewer_queued = queued < entry.queued
         self._queued += queued - entry.queued
         self._count(held + queued - entry.held - entry.queued)
         entry.held, entry.queued, entry.left = held, queued, left
@@ -120,7 +121,8 @@ class Unfinished:
             entry.since = self._wheel.tick
             self._waiting[holder] = entry
             self._watch()
-        if self._counters.unfinished_bytes + self._promised < taken:
+        if fewer_queued or self._counters.unfinished_bytes + self._promised < taken:
+            # Also when what was queued is a part of a message now: others may have waited for that to go.
             self._admit()  # there may be room for others, or for itself: what it had queued has found its window, say
         return holder not in self._waiting
 

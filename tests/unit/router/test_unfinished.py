@@ -392,3 +392,19 @@ def test_one_that_waits_makes_room_by_what_it_had_queued() -> None:
         each.reads = rig.account.update(each, 50_000, 100_000, 0)
     assert all(each.reads for each in clients)
     assert rig.counters.unfinished_bytes == 300_000
+
+
+def test_those_who_wait_for_each_others_input_to_be_parsed_do_not_wait_for_ever() -> None:
+    """What was read is put off in a crowded turn: it counts as queued, and is a part of a message only when parsed."""
+    rig = Rig()
+    clients = [rig.client(LIMIT) for _ in range(8)]
+    for client in clients:  # some of each message, and what came behind that
+        client.reads = rig.account.update(client, 70_000, LIMIT - 70_000, 70_000)
+    crowd = [client for client in clients if not client.reads]
+    assert len(crowd) >= 2
+    for client in clients:
+        if client not in crowd:
+            rig.account.update(client, 0, 0)  # gone
+    for client in crowd:
+        rig.account.update(client, 140_000, LIMIT - 140_000, 0)
+    assert any(client.reads for client in crowd), "or nothing would ever make room"
