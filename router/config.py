@@ -125,7 +125,8 @@ class RouterConfig(MemberConfig):
     all_windows_bytes: int = setting(
         limits.ROUTER_WINDOWS_BYTES,
         help="messages of clients, all together: three quarters for those that no object is done with (the largest "
-        "holders are not read from half of that on, nobody beyond it), a quarter for those that are not finished",
+        "holders are not read from half of that on; beyond it small ones only are), a quarter for those that are not "
+        "finished",
         unit="bytes",
         at_least=1 << 20,
     )
