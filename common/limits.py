@@ -33,9 +33,9 @@ MAX_MESSAGE_BYTES = 32 << 20
 """Bytes of an incoming message, all fragments together, inflated (the reference runtime)."""
 MAX_HEAD_BYTES = 64 << 10
 """Bytes of a request line with its headers (design)."""
-MAX_TARGET_BYTES = 8 << 10
-"""Bytes of a request's target, path and query. Of a WebSocket it is kept for as long as it lives, at its router and at
-its shard; and other servers take no more (nginx, Apache)."""
+MAX_TARGET_BYTES = 16 << 10
+"""Bytes of a request's target, path and query (the reference runtime). Of a WebSocket it is kept for as long as it
+lives, at its router and at its shard."""
 MAX_HEADER_FIELDS = 256
 """Header fields of a request: each takes memory and time beside its bytes (design)."""
 MAX_LIST_ELEMENTS = 256

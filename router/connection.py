@@ -254,7 +254,7 @@ class Connection(Outlet):
 
     def buffer_updated(self, count: int) -> None:
         """*count* bytes of the client are there."""
-        self.data_received(self._shared.reads.taken(count))
+        self.data_received(self._shared.reads.whole[:count].tobytes())
 
     def work(self) -> bool:
         """Take a step of what has come and is not parsed.

@@ -425,7 +425,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         return self._front.shared.reads.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self._front.shared.reads.taken(nbytes))
+        self.data_received(self._front.shared.reads.whole[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""

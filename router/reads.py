@@ -38,21 +38,18 @@ class Reads:
     Attributes:
         get_buffer: What a transport asks; see ``asyncio.BufferedProtocol``.
         size: Bytes that a read brings at most.
+        whole: The buffer: what has just been read is at its beginning.
     """
 
-    __slots__ = ("_answers", "_freely", "_whole", "get_buffer", "size")
+    __slots__ = ("_answers", "_freely", "get_buffer", "size", "whole")
 
     def __init__(self, freely: int) -> None:
         self._freely = freely
-        self._whole = memoryview(bytearray(MOST_BYTES))
+        self.whole = memoryview(bytearray(MOST_BYTES))
         self._answers = _Answers()
-        self._answers.buffer = self._whole
+        self._answers.buffer = self.whole
         self.get_buffer: Callable[[int], memoryview] = self._answers.__getitem__
         self.size = MOST_BYTES
-
-    def taken(self, count: int) -> bytes:
-        """The *count* bytes that have just been read."""
-        return self._whole[:count].tobytes()
 
     def fit(self, waiting: int, connections: int) -> None:
         """Choose the size of reads.
@@ -67,5 +64,5 @@ class Reads:
             size = min(MOST_BYTES, 1 << share.bit_length() - 1)  # in steps: it need not change with each connection
         if size != self.size:
             self.size = size
-            self._answers.buffer = self._whole[:size]
+            self._answers.buffer = self.whole[:size]
             self._answers.clear()

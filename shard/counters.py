@@ -12,7 +12,7 @@ class ShardCounters(Counters):
     objects_asleep: int = gauge("Objects of which only packages and settings are in memory")
     settings_remembered: int = gauge("Objects without sockets of which only what they have set is in memory")
     sockets: int = gauge("Connections of all objects, hibernatable and not")
-    events_bytes: int = gauge("Payload of events that have come and not ended, in memory", unit="bytes")
+    events_bytes: int = gauge("Payload of events of 1 KiB or more that have come and not ended", unit="bytes")
     held_bytes: int = gauge("Output held for clients that do not take it as fast as it comes", unit="bytes")
     sockets_held: int = gauge("Connections whose output is held because they do not take it as fast as it comes")
     slots_owned: int = gauge("Slots that this shard owns")

@@ -434,7 +434,9 @@ class Host:
             if job.timer is not None:
                 job.timer.cancel()
         job.has_ended = True
-        was_ended = is_end_of_life(error) or (bool(job.cancelled_for) and is_a(error, asyncio.CancelledError))
+        was_ended = error is not None and (
+            is_end_of_life(error) or (bool(job.cancelled_for) and is_a(error, asyncio.CancelledError))
+        )
         if socket is None:
             self._answer(job, activation, result, error, was_ended)
         else:

@@ -45,6 +45,8 @@ DRAIN_BYTES = 256 << 10
 """Bytes of an object's output up to which ``drain`` need not wait for the end of the turn."""
 BLOCK_TIMEOUT_S = 30.0
 """Seconds that the callback of ``block_concurrency_while`` may take (the reference runtime)."""
+LARGE_EVENT_BYTES = 1 << 10
+"""Bytes of an event from which on it counts in ``ShardCounters.events_bytes``."""
 RESET_CODE = 1011
 """Close code of a reset object's sockets (RFC 6455 7.4.1: an unexpected condition)."""
 VANISHED = "WebSocket disconnected without sending Close frame."
@@ -168,7 +170,8 @@ class HostedObject:
             self.host.release.wait_for(self)
         self.unfinished += 1
         self._unfinished_bytes += job.size
-        self.host.counters.events_bytes += job.size
+        if job.size >= LARGE_EVENT_BYTES:
+            self.host.counters.events_bytes += job.size
         if not self.held and (self.unfinished > MAILBOX_EVENTS or self._unfinished_bytes > MAILBOX_BYTES):
             self._set_held(True)
         activation = self.activation
@@ -225,7 +228,8 @@ class HostedObject:
         """*job* has ended, in whatever way."""
         self.unfinished -= 1
         self._unfinished_bytes -= job.size
-        self.host.counters.events_bytes = self.host.counters.events_bytes - job.size
+        if job.size >= LARGE_EVENT_BYTES:
+            self.host.counters.events_bytes -= job.size
         if self.held and self.unfinished <= MAILBOX_EVENTS // 2 and self._unfinished_bytes <= MAILBOX_BYTES // 2:
             self._set_held(False)
 

@@ -35,6 +35,8 @@ _ENTRY_BYTES = 208
 _SEVERAL_BYTES = 320
 """The same for the table of an entry's targets, once there are several."""
 _TARGET_BYTES = 4
+_TEXT_BYTES = sys.getsizeof("")
+"""What an ASCII text takes beside its characters."""
 
 _RESERVE = 32
 """The part of the bound, one of so many, that held output leaves to all others."""
@@ -219,10 +221,13 @@ class Outbox:
                 raise OutboxFull(self.size, self._limit)
         else:
             data = payload.encode() if isinstance(payload, str) else payload
-            size += len(data) if binary else len(data) + sys.getsizeof(payload)  # a text is here twice until it leaves
+            length = len(data)
+            size += length
+            if not binary:  # a text is here twice until it leaves
+                size += length + _TEXT_BYTES if length == len(payload) else sys.getsizeof(payload)
             if size > self._limit and self.size:
                 raise OutboxFull(self.size, self._limit)
-            if len(data) >= LARGE_BYTES:
+            if length >= LARGE_BYTES:
                 self._has_large = True
             table[payload] = data
         entry = _Send(data, binary, peer, counter)

@@ -41,8 +41,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure() -> None:
-    """A run that is told to end takes its clusters with it, as one that is interrupted does."""
+    """A run that is told to end takes its clusters with it, as one that is interrupted does.
+
+    What tests start begins as it does at a terminal, also where the run itself ignores signals (`nohup`, a shell's
+    background): handlers are not handed down.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_finish() -> None:

@@ -35,11 +35,13 @@ def test_beyond_that_all_together_bring_no_more_than_may_wait_freely(connections
 
 
 def test_what_was_read_is_copied_out_of_the_buffer() -> None:
-    reads = Reads(FREELY)
-    reads.get_buffer(-1)[:5] = b"hello"
-    taken = reads.taken(3)
-    reads.get_buffer(-1)[:5] = b"world"
-    assert taken == b"hel"
+    world = World()
+    client = world.connect()[0]
+    for message in (b"hello", b"world"):
+        frame = client_frame(2, message)
+        client.get_buffer(-1)[: len(frame)] = frame
+        client.buffer_updated(len(frame))
+    assert [event[0] for event in client.window.events.values()] == [b"hello", b"world"]
 
 
 def test_unfinished_messages_make_reads_small_and_their_ends_large_again() -> None:
