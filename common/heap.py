@@ -22,12 +22,10 @@ from .counters import Counters
 
 MAPPED_BYTES = 256 << 10
 """Bytes from which on a buffer has pages of its own: full batches and bodies have; what a read brings has not."""
-TOP_BYTES = 1 << 20
-"""Bytes that may stay free at the heap's end."""
 ARENAS = 2
 """Heaps for threads: the loop's, and one for ZeroMQ's and others'."""
 PORTION_BYTES = 16 << 20
-"""Bytes freed after which the heap is trimmed."""
+"""Bytes freed after which the heap is trimmed; so many may stay free at its end."""
 SHARE = 0.1
 """Of the time, what trimming may take."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -43,7 +41,7 @@ def settle() -> None:
     library = _glibc()
     if library is not None:
         library.mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
-        library.mallopt(_M_TRIM_THRESHOLD, TOP_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, PORTION_BYTES)
         library.mallopt(_M_ARENA_MAX, ARENAS)
 
 
