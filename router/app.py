@@ -111,6 +111,7 @@ class Router:
             all_send_buffers_bytes=config.all_send_buffers_bytes,
             all_windows_bytes=config.all_windows_bytes,
             on_work=self._work_soon,
+            soon=self._loop.call_soon,
             now=self._clock.now,
         )
         self._work_planned = False

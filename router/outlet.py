@@ -26,6 +26,7 @@ from .links import OwnerLink
 from .progress import Delivery
 from .send_buffers import HIGH_WATER, SlowClient
 from .surroundings import Surroundings, Transport
+from .turns import AGO
 
 log = logging.getLogger("roost.router")
 
@@ -99,7 +100,7 @@ class Outlet(ABC):
         self._slow: SlowClient | None = None
         self._descriptor = -1
         self._queued_at = 0
-        """``wheel.turns`` when something was last given to the transport; ``DIRECTLY``."""
+        """When something was last given to the transport, by ``turns``; ``DIRECTLY``."""
         self._deadline = 0
         """Tick at which the closing is over if it has not come to its end before; 0 while nothing is closing."""
         self._delivery: Delivery | None = None
@@ -126,7 +127,7 @@ class Outlet(ABC):
         socket = transport.get_extra_info("socket")
         self._transport = transport
         self._descriptor = socket.fileno() if socket is not None else -1
-        self._queued_at = self._shared.wheel.turns
+        self._queued_at = self._shared.turns.mark()
         self.writable = True
 
     # --- frames ---
@@ -149,7 +150,7 @@ class Outlet(ABC):
             rest = memoryview(frame)[sent:] if sent else frame  # a view: a large frame may wait for many clients
         else:
             rest = frame
-        self._queued_at = self._shared.wheel.turns
+        self._queued_at = self._shared.turns.mark()
         transport.write(rest)
         slow = self._slow  # this frame may just have made it slow
         if slow is not None and self._shared.send_buffers.note(slow, frame) and not self.full:
@@ -167,7 +168,7 @@ class Outlet(ABC):
         """
         transport = self._transport
         assert transport is not None
-        self._queued_at = self._shared.wheel.turns
+        self._queued_at = self._shared.turns.mark()
         write_all(transport, pieces, is_slow=self._slow is not None)
         slow, send_buffers, is_over = self._slow, self._shared.send_buffers, False
         if slow is None:
@@ -183,12 +184,11 @@ class Outlet(ABC):
     def _may_go_direct(self, transport: Transport) -> bool:
         """Whether all has been sent that was given to the transport.
 
-        What it was given in this turn of the loop it may not even count. After two turns of the wheel there has been a
-        whole turn of the loop since.
+        What it was given in this turn of the loop it may not even count (see ``turns``).
         """
         if (
             self._descriptor < 0
-            or self._shared.wheel.turns < self._queued_at + 2
+            or self._shared.turns.number < self._queued_at + AGO
             or transport.get_write_buffer_size() > 0
         ):
             return False

@@ -17,6 +17,7 @@ from .reads import Reads
 from .send_buffers import SendBuffers
 from .tcp import output_of
 from .timers import TICK_S, Wheel
+from .turns import Turns
 from .unfinished import Unfinished
 from .work import Gate, Work
 
@@ -60,6 +61,7 @@ class Surroundings:
         all_windows_bytes: Bound of all messages of clients together: three quarters for windows, a quarter for what is
             in none yet.
         on_work: Called when there is ``work`` after there was none.
+        soon: Has something called in the loop's next turn.
         now: Seconds, monotonic: the clock of that work.
 
     Attributes:
@@ -70,6 +72,7 @@ class Surroundings:
         unfinished: Messages that have begun to come.
         are_full: The bound of all windows has stopped somebody, who is to go on.
         windows_half: Half of what all windows may hold: up to that each connection may fill its own.
+        turns: Which turn of the loop it is, for those who write past their transports.
         work: What is left over of what clients have sent.
         crowded: Where those wait that have their share of all windows, while together they hold more than half.
     """
@@ -93,6 +96,7 @@ class Surroundings:
         "reports",
         "send_buffers",
         "stall_timeout",
+        "turns",
         "unfinished",
         "wall",
         "wheel",
@@ -119,6 +123,7 @@ class Surroundings:
         all_send_buffers_bytes: int = ROUTER_SEND_BUFFERS_BYTES,
         all_windows_bytes: int = ROUTER_WINDOWS_BYTES,
         on_work: Callable[[], None],
+        soon: Callable[[Callable[[], None]], object],
         now: Callable[[], float],
     ) -> None:
         self.counters = counters
@@ -147,6 +152,7 @@ class Surroundings:
         self.windows_half = half = bound // 2
         self.are_full = False
         self.work = Work(on_work, now)
+        self.turns = Turns(soon)
         self._full = Gate(self.work, lambda: counters.window_bytes < bound)
         self.crowded = Gate(self.work, lambda: counters.window_bytes <= half)
         self._links: dict[OwnerLink, Gate] = {}

@@ -47,14 +47,12 @@ class Wheel:
 
     Attributes:
         tick: Number of the present tick. Code that notes when something happened notes this: it costs no clock.
-        turns: How often ``advance`` was called. Between two calls there is a whole turn of the loop.
     """
 
-    __slots__ = ("_buckets", "_due", "_start", "_target", "tick", "turns")
+    __slots__ = ("_buckets", "_due", "_start", "_target", "tick")
 
     def __init__(self, now: float) -> None:
         self.tick = 1
-        self.turns = 0
         self._start = now - TICK_S
         self._target = 1
         self._buckets: dict[int, list[Timed]] = {}
@@ -81,7 +79,6 @@ class Wheel:
         Of very many items that are due together, as the pings of clients that came together, some are left over, and
         the ticks wait for them.
         """
-        self.turns += 1
         self._target = int((now - self._start) / TICK_S)
         self._call(CALLS)
 

@@ -278,6 +278,7 @@ class World:
             stall_timeout=600,
             output_of=lambda transport: (transport.confirmed, transport.in_system),
             on_work=lambda: self.on_work(),
+            soon=lambda call: None,
             now=lambda: self.now,
             **bounds,
         )
