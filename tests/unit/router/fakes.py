@@ -264,6 +264,7 @@ class World:
         self.counters = RouterCounters()
         self.wheel = Wheel(self.now)
         self.link = FakeLink()
+        self._ready: list[Callable[[], None]] = []
         self.shared = Surroundings(
             counters=self.counters,
             wheel=self.wheel,
@@ -278,7 +279,7 @@ class World:
             stall_timeout=600,
             output_of=lambda transport: (transport.confirmed, transport.in_system),
             on_work=lambda: self.on_work(),
-            soon=lambda call: None,
+            soon=self._ready.append,
             now=lambda: self.now,
             **bounds,
         )
@@ -300,11 +301,18 @@ class World:
     def _exhausted(self) -> None:
         self.exhausted += 1
 
+    def turn(self) -> None:
+        """Call what was to be called in the loop's next turn."""
+        ready, self._ready[:] = list(self._ready), []
+        for call in ready:
+            call()
+
     def pass_time(self, seconds: float) -> None:
-        """Let the wheel turn."""
+        """Let the wheel turn, and the loop once for each of its ticks."""
         end = self.now + seconds
         while self.now < end - 1e-9:
             self.now = min(end, self.now + TICK_S)
+            self.turn()
             self.wheel.advance(self.now)
             self.shared.send_buffers.look(self.wheel.tick)
 
