@@ -189,7 +189,8 @@ class Flow:
         """The router has room for so much output for the connection; 0: for none."""
         backlog = peer.held.get(counter)
         if backlog is not None:
-            if size and not backlog.dead:
+            # Of an object that moves all leaves, whatever room a router has told of meanwhile.
+            if size and not backlog.dead and not backlog.outbox.unheld:
                 backlog.room = size
                 self.go_on(backlog)
         elif not size:

@@ -224,6 +224,26 @@ async def test_an_object_that_moves_goes_when_its_large_messages_have_gone() -> 
 
 
 @on_virtual_time
+async def test_room_that_a_router_tells_of_holds_up_no_object_that_moves() -> None:
+    """It may have been told of before the router knew, for a client that takes nothing more."""
+    world, (counter,) = await world_of()
+    router = world.router
+    router.link.prompt = True
+    router.link.takes_pieces = False
+    for _ in range(3):
+        router.message(counter, bytes(2 * MIB))
+    await after(router)
+    world.send_away_object("talker", "lobby")
+    records = await after(router)
+    router.room(counter, MIB)
+    for _ in range(20):
+        router.link.take_pieces()
+        records += await after(router)
+    assert said(records, counter) == [(b"\0", 2 * MIB)] * 3
+    assert "released" in [record[0] for record in records]
+
+
+@on_virtual_time
 async def test_a_shard_that_ends_lets_large_messages_go_first() -> None:
     world, (counter,) = await world_of()
     router = world.router
