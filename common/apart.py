@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -25,22 +26,17 @@ async def apart(function: Callable[..., T], *args: object) -> T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return  # cancelled
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
+    def settle(done: Callable[[], None]) -> None:
+        if not future.done():  # or else it was cancelled
+            done()
 
     def run() -> None:
-        result, error = None, None
         try:
-            result = function(*args)
-        except BaseException as raised:
-            error = raised
+            done = partial(future.set_result, function(*args))
+        except BaseException as error:
+            done = partial(future.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(settle, done)
 
     threading.Thread(target=run, name="apart", daemon=True).start()
     return await future

@@ -438,13 +438,15 @@ class SqliteDirectory:
             return f"{self.path}: {found}; it was written anew, as it was, and what was there is in {aside.name}"
         if self.path.exists():
             fresh = SqliteDirectory(self.path, create=False, cluster_id=self._cluster_id)
-            if fresh._age() >= self._age():
-                old, self._db, self._file, self._seen = self._db, fresh._db, fresh._file, None
-                self._sides, self._known, self._stamp = fresh._sides, fresh._known, fresh._stamp
-                old.close()
-                self.wait_for_writers(self._wait_s)
-                return f"another copy of {self.path} was put in its place, and is used from now on"
-            fresh.close()
+            with contextlib.ExitStack() as stack:
+                stack.callback(fresh.close)
+                if fresh._age() >= self._age():
+                    stack.pop_all()
+                    old, self._db, self._file, self._seen = self._db, fresh._db, fresh._file, None
+                    self._sides, self._known, self._stamp = fresh._sides, fresh._known, fresh._stamp
+                    old.close()
+                    self.wait_for_writers(self._wait_s)
+                    return f"another copy of {self.path} was put in its place, and is used from now on"
             if not rebuild:
                 raise DirectoryError(f"an older copy of {self.path} is in its place: put back the latest one")
             what = f"an older copy of {self.path} was put in its place: it was written anew, as it was"
