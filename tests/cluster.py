@@ -149,6 +149,8 @@ class Cluster:
         shard: Settings of each shard.
         limits: Constants of ``roost.common.limits`` in all processes, so that little is needed to reach a bound.
         fails_on_defects: Whether traces of a defect in a log fail the test at the end.
+        own_sessions: Whether each process has a session of its own. Linux shares a processor out among sessions first
+            (``sched_autogroup``): what one process gives way to is to be in its session.
     """
 
     app: str | Path
@@ -158,6 +160,7 @@ class Cluster:
     shard: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     fails_on_defects: bool = True
+    own_sessions: bool = True
     host: str = "127.0.0.1"
     port: int = 0
 
@@ -242,7 +245,9 @@ class Cluster:
                     pass_fds=(writing,),
                     cwd=REPOSITORY,
                     env={**os.environ, "PYTHONPATH": self._python_path()},
-                    start_new_session=True,  # a Ctrl-C in the terminal is for pytest; it ends us in order
+                    # A Ctrl-C in the terminal is for pytest; it ends us in order.
+                    start_new_session=self.own_sessions,
+                    process_group=None if self.own_sessions else 0,
                 )
         finally:
             os.close(writing)

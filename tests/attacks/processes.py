@@ -1,16 +1,19 @@
 """The processes of an attack: where they run, and what memory they have.
 
 With two processors the router has one of its own, and all others share the rest: so what an attacker can send is what
-one core can send, and the router's figures are its own. The neighbour, which sleeps nearly all the time, is given the
-processor whenever it wants it (a real-time priority, where that is allowed), so that what it waits for is the cluster
-and not the attackers beside it.
+one core can send, and the router's figures are its own. What the neighbour waits for should be the cluster, and not the
+attackers beside it, which would have machines of their own. So the neighbour, which sleeps nearly all the time, is given
+the processor whenever it wants it (a real-time priority, where that is allowed). The attackers give way to the shard:
+beside processes of the same policy it would wait for the end of their time slices, up to a tick of the kernel (4 ms), at
+each echo. They have all that the shard leaves, and a hundredth of the processor for certain (``SCHED_IDLE``): one write
+of theirs, a fraction of a millisecond, has tens of thousands of small things for the router and shard to do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -29,6 +32,13 @@ def _pin(process: int, processors: set[int]) -> None:
     for thread in Path(f"/proc/{process}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), processors)
+
+
+def give_way(processes: Iterable[int]) -> None:
+    """Have *processes* run while nobody else of this session wants the processor. What wakes up takes it from them at
+    once: by the kernel's rules, other than for a process that is merely nice."""
+    for process in processes:
+        os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
 
 
 @contextlib.contextmanager

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+from collections.abc import Iterable
 
 import pytest
 
 from tests.attacks import scene
 from tests.attacks.__main__ import missed
+from tests.attacks.processes import give_way
 from tests.attacks.registry import Attack, Bound, Target, add, load
 from tests.attacks.table import HEAD, Echoes, Memory, Row, as_markdown
 from tests.cluster import Cluster
@@ -49,6 +52,26 @@ def test_what_is_done_meanwhile_may_fail() -> None:
 
     with pytest.raises(RuntimeError, match="found"):
         scene.run(Attack("idle", "nothing", lambda target: None, attackers=0, meanwhile=fail), 0.1)
+
+
+def test_attackers_give_way_to_router_and_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    attackers: list[int] = []
+    policies: list[int] = []
+
+    def note(processes: Iterable[int]) -> None:
+        attackers.extend(processes)
+        give_way(attackers)
+
+    def look(cluster: Cluster) -> None:
+        policies.extend(os.sched_getscheduler(process) for process in attackers)
+        # Who gives way does so within a session only.
+        sessions = {os.getsid(each) for each in [*attackers, *(each.pid for each in cluster.processes.values())]}
+        assert sessions == {os.getsid(0)}
+
+    monkeypatch.setattr(scene, "give_way", note)
+    row = scene.run(dataclasses.replace(load()["comings"], attackers=2, meanwhile=look), 0.1)
+    assert policies == [os.SCHED_IDLE] * 2
+    assert not row.notes
 
 
 def test_goals_that_are_missed_are_named() -> None:
