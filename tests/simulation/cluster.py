@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,8 @@ connection.AHEAD_BYTES = requests.AHEAD_BYTES = AHEAD_BYTES
 shipping.PIECE_BYTES = PIECE_BYTES
 shipping.UNDER_WAY_BYTES = 4 * PIECE_BYTES
 shipping.BEGUN_BYTES = 8 * LARGE_BYTES
+MANY_STARTS = 100
+"""Starts of one member after which a run ends: whoever dies at each start is started again as long as there is time."""
 NOWHERE = Path("simulated")
 """Stands for data and run folder: nothing is ever written there."""
 
@@ -105,6 +108,7 @@ class Cluster:
         self.on_death: Callable[[Member], None] = lambda _: None
         self.broken: BaseException | None = None
         self._pids = 100
+        self._starts: Counter[str] = Counter()
         self._deaths: dict[int, list[tuple[Process, Callable[[], None]]]] = {}
         self.world = self._new_process("world")
 
@@ -146,8 +150,14 @@ class Cluster:
         process.on_exit = self._exited
         return process
 
+    def _note_start(self, name: str) -> None:
+        self._starts[name] += 1
+        if self._starts[name] > MANY_STARTS:
+            self.history.stop(f"{name} was started {MANY_STARTS} times, and is to be again")
+
     def start_router(self, name: str) -> Member:
         """Start a router."""
+        self._note_start(name)
         process = self._new_process(name)
         member = self.members[process] = Member(MemberKind.ROUTER, name, "", process)
         config = RouterConfig(name=name, data=NOWHERE, run=NOWHERE, drain_timeout_s=1.0, send_buffer_bytes=SHARE_BYTES)
@@ -161,6 +171,7 @@ class Cluster:
 
     def start_shard(self, name: str, seat: str = "") -> Member:
         """Start a shard."""
+        self._note_start(name)
         process = self._new_process(name)
         member = self.members[process] = Member(MemberKind.SHARD, name, seat or name, process)
         config = ShardConfig(

@@ -19,6 +19,9 @@ from .loops import Process
 if TYPE_CHECKING:
     from .cluster import Cluster
 
+MANY_FAULTS = 100
+"""Faults after which a run ends: what goes wrong again and again fills the memory, and its first times tell enough."""
+
 
 @dataclass(slots=True, eq=False)
 class Tenure:
@@ -88,6 +91,7 @@ class History:
         accepted_at: When a router took a payload for a client from a link; by router, client and payload.
         attached: Attachment that each client's socket was given last.
         faults: What must never happen and has.
+        stopped: There is no point in going on.
         defects: When a process has met an error of its own last.
         releases: How many RELEASED records routers were given.
         events: The event log, when asked for.
@@ -102,6 +106,7 @@ class History:
         self.attached: dict[int, Any] = {}
         self._active: dict[int, Tenure] = {}
         self.faults: list[str] = []
+        self.stopped = False
         self.releases = 0
         self.defects: dict[Any, float] = {}
         self.events: list[str] = []
@@ -120,6 +125,13 @@ class History:
         self.faults.append(f"at {self.now - 1000:.3f} s: {text}")
         if self.tracing:
             self.note(f"!!! {text}")
+        if len(self.faults) >= MANY_FAULTS:
+            self.stopped = True
+
+    def stop(self, text: str) -> None:
+        """The same, and the run ends."""
+        self.fault(text)
+        self.stopped = True
 
     # --- shards ---
 

@@ -81,7 +81,7 @@ class Run:
         for step in self.plan.steps:
             cluster.later(step.at, self._do, step)
         cluster.later(self.plan.lasts_s + 0.6, self._heal)
-        cluster.scheduler.run(lambda: self._over or cluster.broken is not None)
+        cluster.scheduler.run(lambda: self._over or cluster.history.stopped or cluster.broken is not None)
         if cluster.broken is not None:
             raise cluster.broken
         return [*cluster.history.faults, *self._verdict]
