@@ -273,6 +273,25 @@ def test_a_stuck_writer_is_an_error_not_a_hang(
 # --- watching -----------------------------------------------------------------------------------------------------
 
 
+class Looks:
+    """Counts how often a watch looks at a directory."""
+
+    def __init__(self, directory: SqliteDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._number = 0
+        changed = directory.changed
+
+        def counted() -> bool:
+            self._number += 1
+            return changed()
+
+        monkeypatch.setattr(directory, "changed", counted)
+
+    async def more(self, number: int) -> None:
+        """Wait for so many."""
+        wanted = self._number + number
+        await until(f"{number} looks", lambda: self._number >= wanted)
+
+
 class Seen:
     """Collects maps, and wakes up whoever waits for a version."""
 
@@ -291,8 +310,9 @@ class Seen:
 
 
 async def test_a_watch_hands_over_the_current_map_and_each_new_one(
-    one: SqliteDirectory, other: SqliteDirectory
+    one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks = Looks(one, monkeypatch)
     seen = Seen()
     watch = MapWatch(one, seen, interval_s=0.005)
     await watch.start()
@@ -302,24 +322,24 @@ async def test_a_watch_hands_over_the_current_map_and_each_new_one(
     enter(one, join(one, "shard-2"))
     await seen.until(2)
     join(other)  # no new map: not told
-    await asyncio.sleep(0.02)
+    await looks.more(3)
     assert [found.version for found in seen.maps] == [0, 1, 2]
     await watch.aclose()
     enter(other, join(other, "shard-3"))
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.02)  # four times as long as between two looks: none is to come
     assert len(seen.maps) == 3
 
 
 async def test_a_watch_survives_a_directory_that_fails_for_a_while(
-    one: SqliteDirectory, other: SqliteDirectory, caplog: pytest.LogCaptureFixture
+    one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen = Seen()
+    seen, looks = Seen(), Looks(one, monkeypatch)
     watch = MapWatch(one, seen, interval_s=0.005)
     await watch.start()
     whole = other.map().to_json()
     other._db.execute("UPDATE cluster SET map = 'torn'")
     await until("an error", lambda: bool(caplog.records))
-    await asyncio.sleep(0.03)  # it is said once, however often it is tried
+    await looks.more(4)  # it is said once, however often it is tried
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     other._db.execute("UPDATE cluster SET map = ?", (whole,))
     enter(other, join(other))
@@ -378,7 +398,7 @@ async def test_a_map_that_could_not_be_taken_is_handed_over_again(
 ) -> None:
     """Else a process would go on for ever with the map before, and its members' moves would wait for it."""
     monkeypatch.setattr(directory, "AGAIN_INTERVAL_S", 0.02)
-    seen = Seen()
+    seen, looks = Seen(), Looks(one, monkeypatch)
     errors: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
 
@@ -391,7 +411,7 @@ async def test_a_map_that_could_not_be_taken_is_handed_over_again(
     await watch.start()
     enter(other, join(other))
     await seen.until(1)
-    await asyncio.sleep(0.05)
+    await looks.more(4)
     await watch.aclose()
     assert [found.version for found in seen.maps] == [0, 1]
     assert [str(error) for error in errors] == ["bad", "bad"]

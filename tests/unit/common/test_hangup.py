@@ -11,6 +11,7 @@ import pytest
 
 from roost.common import hangup
 from roost.common.hangup import listen_to_hangup
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +36,7 @@ async def test_without_one_that_is_said(monkeypatch: pytest.MonkeyPatch, caplog:
     listen_to_hangup(asyncio.get_running_loop(), lambda: pytest.fail("it ended"))
     with caplog.at_level(logging.WARNING, "roost"):
         signal.raise_signal(signal.SIGHUP)
-        await asyncio.sleep(0.01)
-    assert "SIGHUP changes nothing" in caplog.text
+        await until("a word", lambda: "SIGHUP changes nothing" in caplog.text)
     asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
 
 
@@ -45,5 +45,5 @@ async def test_under_nohup_it_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(hangup, "has_terminal", lambda: True)
     listen_to_hangup(asyncio.get_running_loop(), lambda: pytest.fail("it ended"))
     signal.raise_signal(signal.SIGHUP)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # nothing is to happen
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -273,7 +273,7 @@ async def serve():
     os.kill(child, signal.SIGTERM)
     _, status = os.waitpid(child, 0)
     print("the child was ended by", os.WTERMSIG(status), flush=True)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # nothing is to happen here
 
 launch(MemberConfig, ["--name=x"], prog="x", serve=lambda config: asyncio.run(serve()))
 """

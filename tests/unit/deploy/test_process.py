@@ -33,7 +33,7 @@ class Ends:
 
 async def test_it_begins_when_it_is_called(tmp_path: Path) -> None:
     ends = Ends(tmp_path)
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(1.0)  # nothing is to happen
     assert ends.found == [], "it would have found no app by now"
     ends.process.call()
     await within("its end", ends.process.gone.wait(), START_S)

@@ -30,7 +30,7 @@ async def test_the_end_of_a_process_is_told_once() -> None:
         assert not told.is_set()
         waiting.kill()
         await asyncio.wait_for(told.wait(), 5)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # nothing more is to be told
     assert calls == [1]
     deaths.close()
 
@@ -53,7 +53,7 @@ async def test_after_closing_nothing_is_told() -> None:
         deaths.watch(waiting.pid, told.set)
         deaths.close()
         waiting.kill()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # nothing is to be told
     assert not told.is_set()
 
 
@@ -88,5 +88,5 @@ async def test_closing_ends_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     deaths = DeathWatch(asyncio.get_running_loop())
     deaths.watch(os.getpid(), lambda: None)
     deaths.close()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # five times as long as between two tries: none is to come
     assert tries.call_count == 1

@@ -35,6 +35,25 @@ time.sleep(600)
 """
 
 
+class Steps:
+    """Counts the steps of the watch: each begins with a look for the supervisor."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._begun = 0
+        holder_of = module.holder_of
+
+        def counted(run: Path, name: str) -> int | None:
+            self._begun += 1
+            return holder_of(run, name)
+
+        monkeypatch.setattr(module, "holder_of", counted)
+
+    async def more(self, number: int) -> None:
+        """Wait until so many have begun: all of them but the last one have ended."""
+        wanted = self._begun + number
+        await until(f"{number} steps", lambda: self._begun >= wanted)
+
+
 class Cluster:
     """A directory with this process as router-1 and shard-1, and members that others are or were."""
 
@@ -94,7 +113,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         made.close()
 
 
-async def test_the_dead_leave_the_map(cluster: Cluster) -> None:
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps(monkeypatch)
+
+
+async def test_the_dead_leave_the_map(cluster: Cluster, steps: Steps) -> None:
     router = cluster.enter("router-2", MemberKind.ROUTER, os.getpid())  # nobody holds the name
     shard = cluster.enter("shard-2", MemberKind.SHARD, os.getpid())
     current = cluster.directory.map()
@@ -107,7 +131,7 @@ async def test_the_dead_leave_the_map(cluster: Cluster) -> None:
         cluster.watch.take_map(without_router)
         after = await cluster.map_where(shard)
         assert len(set(after.owners)) == 1
-        await asyncio.sleep(0.2)  # the map that the watch has still names the dead: that changes nothing more
+        await steps.more(4)  # the map that the watch has still names the dead: that changes nothing more
         assert cluster.directory.map().version == after.version
     finally:
         await cluster.watch.aclose()
@@ -136,13 +160,13 @@ async def test_a_frozen_process_is_killed_first(cluster: Cluster) -> None:
         await cluster.watch.aclose()
 
 
-async def test_while_a_supervisor_lives_nobody_is_judged(cluster: Cluster) -> None:
+async def test_while_a_supervisor_lives_nobody_is_judged(cluster: Cluster, steps: Steps) -> None:
     supervisor = cluster.hold(module.SUPERVISOR)
     router = cluster.enter("router-2", MemberKind.ROUTER, os.getpid())
     cluster.watch.take_map(cluster.directory.map())
     cluster.watch.start()
     try:
-        await asyncio.sleep(0.3)
+        await steps.more(10)
         assert router.incarnation in cluster.directory.map().members
         supervisor.release()
         await cluster.map_where(router)
@@ -151,7 +175,7 @@ async def test_while_a_supervisor_lives_nobody_is_judged(cluster: Cluster) -> No
 
 
 async def test_a_directory_that_fails_is_logged_once_and_tried_again(
-    cluster: Cluster, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, steps: Steps, caplog: pytest.LogCaptureFixture
 ) -> None:
     router = cluster.enter("router-2", MemberKind.ROUTER, os.getpid())
     cluster.watch.take_map(cluster.directory.map())
@@ -163,7 +187,8 @@ async def test_a_directory_that_fails_is_logged_once_and_tried_again(
     with caplog.at_level(logging.ERROR, "roost.router"):
         cluster.watch.start()
         try:
-            await asyncio.sleep(0.4)
+            await until("an error", lambda: "trying again" in caplog.text)
+            await steps.more(4)
             assert len([record for record in caplog.records if "trying again" in record.message]) == 1
             away.rename(file)
             cluster.directory = SqliteDirectory(file)
@@ -177,7 +202,7 @@ async def test_after_closing_nothing_is_done(cluster: Cluster) -> None:
     cluster.watch.take_map(cluster.directory.map())
     cluster.watch.start()
     await cluster.watch.aclose()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # ten times as long as between two looks: nothing is to happen
     assert router.incarnation in cluster.directory.map().members
 
 

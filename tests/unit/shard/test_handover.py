@@ -132,12 +132,14 @@ async def test_an_error_that_nobody_expects_is_told(
     await proposing.aclose()
 
 
-async def test_the_end_does_not_wait_for_a_directory_in_trouble(tmp_path: Path) -> None:
+async def test_the_end_does_not_wait_for_a_directory_in_trouble(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 100)
     proposing = Handover(tmp_path / FILE_NAME, 1, A, lambda *_: pytest.fail("nothing can be done"))
     proposing.add(SLOTS)
     async with asyncio.timeout(5):
-        await asyncio.sleep(0.05)
+        await until("a try to fail", lambda: "wait to be handed over" in caplog.text)
         await proposing.aclose()
 
 

@@ -14,6 +14,7 @@ import pytest
 from roost.common.last_words import LastWords, read_last_words
 from roost.shard.counters import ShardCounters
 from roost.shard.watchdog import BEAT_S, Watchdog
+from tests.waiting import until
 
 LIMIT_S = 0.3
 
@@ -84,21 +85,23 @@ async def test_after_close_there_is_no_thread_and_no_timer() -> None:
     assert other._timer.cancelled()
 
 
+def turned_at(path: Path) -> float:
+    said = read_last_words(path)
+    assert said is not None
+    return said.turned_at
+
+
 async def test_the_last_words_say_since_when_the_loop_stands(tmp_path: Path) -> None:
     words = LastWords(tmp_path / "words")
     watchdog = Watchdog(host(last_words=words), LIMIT_S)
     watchdog.start()
     try:
-        await asyncio.sleep(2 * BEAT_S)
+        await until("a turn to be noted", lambda: turned_at(tmp_path / "words") > 0)
         before = time.monotonic()
         hold_the_loop(4 * BEAT_S)
-        said = read_last_words(tmp_path / "words")
-        assert said is not None
-        assert before - 3 * BEAT_S < said.turned_at <= before
-        await asyncio.sleep(2 * BEAT_S)
-        said = read_last_words(tmp_path / "words")
-        assert said is not None
-        assert said.turned_at > before + 4 * BEAT_S - 0.01
+        assert turned_at(tmp_path / "words") <= before
+        after = time.monotonic()
+        await until("the next turn", lambda: turned_at(tmp_path / "words") >= after - 0.01)
     finally:
         watchdog.close()
         words.close()
