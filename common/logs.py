@@ -208,9 +208,15 @@ def install_handler(level: str, formatter: logging.Formatter, *, hosts: bool) ->
     root.handlers[:] = [handler]
     root.setLevel(min(least, logging.INFO) if hosts else least)
     logging.getLogger(OURS).setLevel(least)
-    for name, logger in logging.root.manager.loggerDict.items():
+    manager = logging.root.manager
+    for name, logger in manager.loggerDict.items():
         if _is_ours(name) and type(logger) is logging.Logger:
             logger.__class__ = _OurLogger
+    manager.loggerClass = _logger  # type: ignore[assignment]  # for those that are made later; it is only called
+
+
+def _logger(name: str) -> logging.Logger:
+    return (_OurLogger if _is_ours(name) else logging.getLoggerClass())(name)
 
 
 def line(text: str, process: str, *, level: str = "INFO", label: str = "") -> str:

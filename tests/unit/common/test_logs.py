@@ -19,6 +19,7 @@ def loggers() -> Iterator[None]:
     touched = [logging.getLogger(), logging.getLogger(logs.OURS)]
     before = [(logger.handlers[:], logger.level) for logger in touched]
     yield
+    logging.root.manager.loggerClass = None
     for logger, (handlers, level) in zip(touched, before, strict=True):
         logger.handlers[:], logger.level = handlers, level
 
@@ -180,6 +181,30 @@ def test_what_was_left_out_is_told_at_the_end(handler: logs.RationedHandler, str
         say(handler, "%s", TRACE)
     handler.close()
     assert "messages such as '%s' were left out" in stream.getvalue()
+
+
+def test_neither_does_it_silence_those_that_are_made_later(loggers: None, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.install_logging("info", "shard-1", lambda: "")
+    for name in ("roost.made_later", "somebody.made_later"):
+        logger = logging.getLogger(name)
+        logger.disabled = True
+        logger.error("%s says \x1b[2J", name)
+    said = capsys.readouterr().err
+    assert "roost.made_later says \\x1b[2J" in said
+    assert "somebody" not in said
+
+
+def test_an_apps_own_class_of_loggers_is_used_for_its_own(loggers: None) -> None:
+    class Mine(logging.Logger):
+        pass
+
+    logs.install_logging("info", "shard-1", lambda: "")
+    logging.setLoggerClass(Mine)
+    try:
+        assert type(logging.getLogger("somebody.of.mine")) is Mine
+        assert type(logging.getLogger("roost.of.mine")) is not Mine
+    finally:
+        logging.setLoggerClass(logging.Logger)
 
 
 def test_an_apps_configuration_of_logging_does_not_silence_ours(
