@@ -88,8 +88,8 @@ def _sync(folder: Path) -> None:
 
 def _damaged(path: Path, how: str) -> str:
     return (
-        f"the directory {path} cannot be used, {how}: have a supervisor running (`roost up`), which writes it anew for "
-        "a cluster that runs; when none runs, remove the file"
+        f"the directory {path} cannot be used, {how}: remove the file; for a cluster that runs, its supervisor "
+        "(`roost up`) then writes it anew"
     )
 
 
@@ -97,6 +97,10 @@ def _strange(path: Path) -> str:
     return (
         f"another file is in the place of the directory {path}: put this cluster's file back, or remove the other one"
     )
+
+
+class _Unusable(DirectoryError):
+    """The file at the path is no directory, or not any more."""
 
 
 class Directory(Protocol):
@@ -225,10 +229,10 @@ class SqliteDirectory:
         self._db.execute("COMMIT")
         if (application, version) == (0, 0):
             if not self._creates:
-                raise DirectoryError(_damaged(self.path, "its content is gone"))
+                raise _Unusable(_damaged(self.path, "its content is gone"))
             self._create()
         elif application != _APPLICATION_ID:
-            raise DirectoryError(f"{self.path} is a database of another program; move it away or use another --data")
+            raise _Unusable(f"{self.path} is a database of another program; move it away or use another --data")
         elif version != _SCHEMA_VERSION:
             raise DirectoryError(
                 f"{self.path} was written by another version of roost (schema {version}, this one reads "
@@ -283,8 +287,12 @@ class SqliteDirectory:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise DirectoryBusy(f"the directory {self.path} is locked by another process") from error
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_NOTADB and self._creates and not self._known:
+                raise _Unusable(
+                    f"{self.path} is no directory of a cluster ({error}): move it away or use another --data"
+                ) from error
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise DirectoryError(_damaged(self.path, f"its content is damaged ({error})")) from error
+                raise _Unusable(_damaged(self.path, f"its content is damaged ({error})")) from error
             raise DirectoryError(f"the directory {self.path} cannot be used: {error}") from error
 
     @contextlib.contextmanager
@@ -437,7 +445,10 @@ class SqliteDirectory:
             self._rebuild(aside)
             return f"{self.path}: {found}; it was written anew, as it was, and what was there is in {aside.name}"
         if self.path.exists():
-            fresh = SqliteDirectory(self.path, create=False, cluster_id=self._cluster_id)
+            try:
+                fresh = SqliteDirectory(self.path, create=False, cluster_id=self._cluster_id)
+            except _Unusable as error:
+                raise DirectoryError(_strange(self.path)) from error
             with contextlib.ExitStack() as stack:
                 stack.callback(fresh.close)
                 if fresh._age() >= self._age():

@@ -139,6 +139,30 @@ def test_an_older_copy_gives_way(path: Path, supervisors: SqliteDirectory, membe
     assert join(members, "shard-3").incarnation > second.incarnation, "none is given twice"
 
 
+def test_what_is_no_directory_at_all_is_left_alone(
+    path: Path, tmp_path: Path, supervisors: SqliteDirectory, members: SqliteDirectory
+) -> None:
+    member = join(supervisors)
+    content = b"somebody's only copy of something else" * 100
+    delete(path)
+    (tmp_path / "other").write_bytes(content)
+    (tmp_path / "other").rename(path)
+    for where in (supervisors, members):
+        with pytest.raises(DirectoryError, match=r"another file is in the place .* remove the other one"):
+            where.restore(rebuild=where is supervisors)
+        with pytest.raises(DirectoryError, match="another file is in the place"):
+            join(where, "shard-2")
+    with pytest.raises(DirectoryError, match="remove the file; for a cluster that runs, its supervisor"):
+        SqliteDirectory(path, create=False)
+    with pytest.raises(DirectoryError, match=r"is no directory of a cluster .*move it away or use another --data"):
+        SqliteDirectory(path)
+    assert path.read_bytes() == content
+    path.unlink()
+    supervisors.restore(rebuild=True)
+    members.restore()
+    assert set(members.map().members) == {member.incarnation}
+
+
 def test_the_directory_of_another_cluster_is_left_alone(
     path: Path, tmp_path: Path, supervisors: SqliteDirectory, members: SqliteDirectory
 ) -> None:
@@ -158,14 +182,6 @@ def test_the_directory_of_another_cluster_is_left_alone(
     supervisors.restore(rebuild=True)
     members.restore()
     assert set(members.map().members) == {member.incarnation}
-
-
-def test_something_else_in_its_place_is_left_alone(path: Path, supervisors: SqliteDirectory) -> None:
-    delete(path)
-    path.write_bytes(b"no database at all" * 100)
-    with pytest.raises(DirectoryError, match="cannot be used"):
-        supervisors.restore(rebuild=True)
-    assert path.read_bytes().startswith(b"no database")
 
 
 def test_whoever_does_not_wait_is_told_that_another_one_writes(path: Path, supervisors: SqliteDirectory) -> None:
@@ -233,7 +249,7 @@ def test_content_that_is_overwritten_in_its_place_is_written_anew(
     overwrite(path, how, tmp_path)
     with pytest.raises(DirectoryError, match=r"cannot be used|is locked"):
         join(members, "shard-2")
-    with pytest.raises(DirectoryError, match="have a supervisor running"):
+    with pytest.raises(DirectoryError, match="remove the file; for a cluster that runs"):
         members.restore()
     assert "it was written anew, as it was, and what was there is in directory.sqlite.damaged" in supervisors.restore(
         rebuild=True
@@ -251,7 +267,7 @@ def test_content_that_is_overwritten_in_its_place_is_written_anew(
 def test_a_damaged_directory_of_no_cluster_that_runs_is_refused_with_what_to_do(path: Path) -> None:
     SqliteDirectory(path, initial_shards=1).close()
     path.write_bytes(b"nonsense" * 8_192)
-    with pytest.raises(DirectoryError, match="when none runs, remove the file"):
+    with pytest.raises(DirectoryError, match=r"is no directory of a cluster .*move it away or use another --data"):
         SqliteDirectory(path)
 
 
