@@ -17,7 +17,7 @@ from ..common.run_folder import run_folder
 from ..common.startup import holder_of
 from .leftovers import end_everybody, watched
 from .members import find_members
-from .run_folder import SUPERVISOR, Address, live_members, read_address, sweep
+from .run_folder import SUPERVISOR, Address, live_members, other_run_folder, read_address, sweep
 from .status import ClusterStatus
 
 REQUEST_TIMEOUT_S = 10.0
@@ -72,7 +72,21 @@ def find(data: Path, run: Path | None = None) -> Address:
             f"the cluster in {data} has lost its supervisor and serves without one: {who}; `roost up` with its options "
             "takes it over, `roost down` ends it"
         )
+    other = _run_folder_in_map(data, run)
+    if other is not None:
+        raise NoCluster(f"the cluster in the data folder {data} has another run folder: add `--run {other}`")
     raise NoCluster(f"no cluster runs in the data folder {data}")
+
+
+def _run_folder_in_map(data: Path, run: Path) -> Path | None:
+    path = data / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(SqliteDirectory(path, create=False)) as directory:
+            return other_run_folder(run, directory.map())
+    except DirectoryError:
+        return None  # then it does not tell
 
 
 def ask(address: Address, method: str, path: str, body: object = None) -> Any:

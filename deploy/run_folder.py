@@ -9,9 +9,10 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..common.cluster_map import ClusterMap
 from ..common.last_words import forget_old
 from ..common.run_folder import remove_sockets
-from ..common.startup import forget_name, holder_of
+from ..common.startup import forget_name, holder_of, is_holder
 from ..common.upkeep import is_file
 
 SUPERVISOR = "supervisor"
@@ -91,6 +92,16 @@ def live_members(run: Path) -> dict[str, int]:
         if pid is not None and path.stem != SUPERVISOR:
             found[path.stem] = pid
     return found
+
+
+def other_run_folder(run: Path, map_: ClusterMap) -> Path | None:
+    """The run folder of the shards on the map that live, if it is another one than *run*: somebody has named one when
+    the cluster was started, or another one."""
+    for member in map_.shards:
+        folder = Path(member.endpoint.removeprefix("ipc://")).parent
+        if folder != run.resolve() and is_holder(folder, member.name, member.pid):
+            return folder
+    return None
 
 
 def forget(run: Path, name: str) -> None:

@@ -56,7 +56,7 @@ from .members import LiveMember, find_members, is_router
 from .orders import told
 from .post import Abort, GiveUp, Post, PostState
 from .reloading import CANARY_S, QUIET_S, Reload
-from .run_folder import SUPERVISOR, Address, AddressFile, forget_all_but, sweep
+from .run_folder import SUPERVISOR, Address, AddressFile, forget_all_but, other_run_folder, sweep
 from .scaling import Scaling
 from .source_watch import PAGES, SOURCES, SourceWatch
 from .staffing import Staff, listed, shard_name
@@ -281,6 +281,12 @@ class Supervisor:
                 names = listed(live.name for live, _ in serving)
                 self._announce(f"roost takes over {names}, which served without a supervisor; data in {config.data}")
                 return self._adopted.staff
+            other = other_run_folder(config.run, map_)
+            if other is not None:
+                raise DataFolderInUse(
+                    f"a cluster runs in the data folder {config.data} already, with another run folder: "
+                    f"`--run {other}` means that one"
+                )
             # No member lives, so whoever is still in the map died with an earlier cluster.
             directory.begin_anew(config.shards)
         except DirectoryError as error:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from roost.common.cluster_map import ClusterMap, MemberKind
+from roost.common.directory import FILE_NAME, SqliteDirectory, enter
 from roost.common.errors import DataFolderInUse
+from roost.common.run_folder import ipc_endpoint
 from roost.common.startup import HeldName, hold_name
 from roost.deploy import client
 from roost.deploy.background import OLD_LOG_BYTES, BackgroundStartFailed, log_path, start_in_background
 from roost.deploy.config import UpConfig
-from roost.deploy.run_folder import SUPERVISOR, Address, AddressFile, read_address
+from roost.deploy.run_folder import SUPERVISOR, Address, AddressFile, other_run_folder, read_address
 
 
 @pytest.fixture
@@ -38,6 +44,37 @@ def test_only_the_supervisor_that_lives_is_asked(tmp_path: Path, held: HeldName)
     assert read_address(run) is None
     with pytest.raises(client.ClusterUnreachable, match="is starting or ending"):
         client.find(tmp_path, run)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """The run folder of a shard that lives, which is not the one that follows from the data folder."""
+    run = tmp_path / "elsewhere"
+    shard = hold_name(run, "shard-1")
+    with contextlib.closing(SqliteDirectory(tmp_path / FILE_NAME, initial_shards=1)) as directory:
+        endpoint = partial(ipc_endpoint, run, "shard-1")
+        enter(directory, directory.join(MemberKind.SHARD, "shard-1", os.getpid(), endpoint, ()))
+        yield run
+    shard.release()
+
+
+def test_whoever_does_not_name_the_run_folder_hears_its_name(tmp_path: Path, elsewhere: Path) -> None:
+    with pytest.raises(client.NoCluster, match=rf"has another run folder: add `--run {elsewhere}`$"):
+        client.status(tmp_path)
+    with pytest.raises(client.NoCluster, match=rf"has another run folder: add `--run {elsewhere}`$"):
+        client.down(tmp_path, timeout_s=1.0, run=tmp_path / "wrong")
+    with pytest.raises(client.NoCluster, match="has lost its supervisor"):
+        client.find(tmp_path, elsewhere)
+
+
+def test_those_who_have_ended_have_no_run_folder(tmp_path: Path, elsewhere: Path) -> None:
+    with contextlib.closing(SqliteDirectory(tmp_path / FILE_NAME, create=False)) as directory:
+        map_ = directory.map()
+    assert other_run_folder(tmp_path / "run", map_) == elsewhere
+    assert other_run_folder(elsewhere, map_) is None
+    (member,) = map_.shards
+    dead = ClusterMap(members={member.incarnation: replace(member, pid=4_194_305)})
+    assert other_run_folder(tmp_path / "run", dead) is None
 
 
 def test_a_refused_start_leaves_the_log_of_the_cluster_that_runs(tmp_path: Path, held: HeldName) -> None:
