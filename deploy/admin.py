@@ -41,6 +41,7 @@ from ..common.counters import Kind
 from ..common.errors import RoostError
 from .changes import Change, ChangeRefused
 from .reloading import CANARY_S
+from .sparing import Sparing
 from .status import ClusterStatus
 
 _CHANGE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -112,21 +113,25 @@ class _BadBody(RoostError):
     """A request's body is not what it should be."""
 
 
-def make_app(cluster: Cluster, *, token: str) -> ASGIApp:
+def make_app(cluster: Cluster, *, token: str, now: Callable[[], float]) -> ASGIApp:
     """The admin API as an ASGI app.
 
     Args:
         cluster: What it shows and steers.
         token: What each ``POST`` must bring as ``Authorization: Bearer …``.
+        now: Monotonic seconds.
     """
     registry = CollectorRegistry()
     registry.register(_ClusterCollector(cluster.status))
 
+    status = Sparing(lambda: JSONResponse(cluster.status().to_dict()).body, now)
+    metrics = Sparing(lambda: generate_latest(registry), now)
+
     async def get_status(request: Request) -> Response:
-        return JSONResponse(cluster.status().to_dict())
+        return Response(status(), media_type="application/json")
 
     async def get_metrics(request: Request) -> Response:
-        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+        return Response(metrics(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def get_change(request: Request) -> Response:
         number = request.path_params["number"]

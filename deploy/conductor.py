@@ -126,6 +126,7 @@ class Conductor:
     async def aclose(self) -> None:
         """Let go of the directory."""
         self.stop()
+        self.crew.reserve.close()
         await self._watch.aclose()
 
     def _take_map(self, new: ClusterMap) -> None:
@@ -153,6 +154,7 @@ class Conductor:
         if due:
             self._judge_at = now + TICK_S
             self._attempt("looking after the run folder", self._upkeep.look)
+            self._attempt("keeping descriptors", self.crew.reserve.top_up)
             if self._log_file is not None:
                 self._attempt("looking after the log", self._log_file.look)
             self._attempt("looking after the directory", self._restore_directory)

@@ -18,6 +18,7 @@ from ..common.startup import is_holder
 from .config import UpConfig
 from .post import Abort, Done, GiveUp, Post, Restart
 from .process import AdoptedProcess, MemberProcess, Process
+from .reserve import Reserve
 from .staffing import Staff
 
 _LIMITS = {
@@ -41,6 +42,9 @@ class Crew:
         announce: Takes each line that a person should see.
         on_change: Called when a post has changed.
         on_lost: Called when a post cannot be staffed, now (``Abort``) or any more (``GiveUp``).
+
+    Attributes:
+        reserve: What the start of a process needs in descriptors.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Crew:
         self._killed: weakref.WeakSet[Process] = weakref.WeakSet()
         self._ending = False
         self._spare: tuple[tuple[str, ...], MemberProcess] | None = None
+        self.reserve = Reserve()
 
     # --- one process --------------------------------------------------------------------------------------------
 
@@ -70,7 +75,8 @@ class Crew:
         """Start the post's next process."""
         now = self._clock.now()
         try:
-            process = self._called(post) or self._new_process(post.kind, post.argv)
+            with self.reserve.lent() if post.has_served else contextlib.nullcontext():
+                process = self._called(post) or self._new_process(post.kind, post.argv)
         except OSError as error:
             # No processes or memory left just now. A later start is tried again like after a death.
             post.started(0, now)

@@ -145,6 +145,11 @@ class Post:
         """Whether it serves, and has for so long."""
         return self.serves and self._ready_at is not None and now - self._ready_at >= seconds
 
+    @property
+    def has_served(self) -> bool:
+        """Whether some process of it has served, so that clients may wait for the next one."""
+        return self._served
+
     def started(self, pid: int, now: float, patience_s: float = math.inf) -> None:
         """A process was started for it, and has *patience_s* seconds to get ready."""
         assert self.state is PostState.WAITING, self.state

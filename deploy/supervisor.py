@@ -508,7 +508,7 @@ class Supervisor:
         address = Address(os.getpid(), ADMIN_HOST, port, token, self.config.url)
         self._admin = address.admin
         self._upkeep.add(AddressFile(self.config.run, address))
-        server = AdminServer(make_app(self, token=token))
+        server = AdminServer(make_app(self, token=token, now=self._clock.now))
         serving = asyncio.ensure_future(server.run_on(listening))
         try:
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ class Api:
         self.asked: list[tuple[Any, ...]] = []
         self.change: Change | None = None
         self.refuses: Exception | None = None
-        self._app = make_app(self, token="secret")
+        self._app = make_app(self, token="secret", now=time.monotonic)
 
     # What a supervisor does.
 
