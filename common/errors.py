@@ -11,6 +11,7 @@
     │   ├── DataFolderInUse              another supervisor or member holds the lock
     │   └── UnsupportedSystem            this is not Linux 5.3 or newer, or it is not let use what roost needs of it
     ├── FolderTrouble                    the system does not let a process write just now: a restart may cure that
+    ├── ThreadsTooFew                    the system does not let a process have its threads just now: the same
     ├── WireError                        bytes from another member that are no valid batch or record
     ├── DirectoryError                   the directory cannot be read or written
     │   └── DirectoryBusy                another process writes it just now
@@ -96,6 +97,17 @@ class FolderTrouble(RoostError):
     def or_else(cls, number: int | None, sentence: str, otherwise: type[StartupError]) -> RoostError:
         """The error for the system's error *number*: this one, or *otherwise* where nothing passes by itself."""
         return cls(sentence) if number in cls.PASSES else otherwise(sentence)
+
+
+class ThreadsTooFew(RoostError):
+    """A process cannot have the threads that it needs to begin with. Whoever has served is started again."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        super().__init__(
+            f"{wanted} threads are needed, and fewer can be started here just now: raise the limit of processes "
+            "(ulimit -u, pids.max of the cgroup) or of memory"
+        )
 
 
 class AppError(StartupError):

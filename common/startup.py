@@ -27,7 +27,7 @@ from .first_process import step_aside
 from .ids import Incarnation
 from .logs import escaped, install_logging
 from .run_folder import make_run_folder
-from .system import check_system
+from .system import check_system, check_threads
 from .upkeep import is_file
 
 ConfigT = TypeVar("ConfigT", bound=MemberConfig)
@@ -73,6 +73,7 @@ def launch(
         if not _HELP.intersection(argv):
             check_system()
         config = parse(cls, argv, prog=prog)
+        check_threads()
         install_logging(config.log_level, config.name, label)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # what users print should not wait for more of it

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 
-from .errors import UnsupportedSystem
+from .errors import ThreadsTooFew, UnsupportedSystem
 
+THREADS = 6
+"""Threads that a router or shard starts before it serves, and one for users' code. Two are ZeroMQ's, which ends the
+process when they cannot be started."""
 _FILTER = " (a container's seccomp profile may be what forbids it)"
 _REFUSED = (errno.ENOSYS, errno.EPERM, errno.EACCES)
 
@@ -38,6 +42,27 @@ def check_system() -> None:
             raise _unsupported(f"pidfd_send_signal says: {error.strerror}{_FILTER}") from None
     finally:
         os.close(descriptor)
+
+
+def check_threads(wanted: int = THREADS) -> None:
+    """Make sure that so many threads can be started now.
+
+    Raises:
+        ThreadsTooFew: They cannot.
+    """
+    over = threading.Event()
+    threads = []
+    try:
+        for _ in range(wanted):
+            thread = threading.Thread(target=over.wait)
+            thread.start()
+            threads.append(thread)
+    except (RuntimeError, MemoryError):
+        raise ThreadsTooFew(wanted) from None
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 def _unsupported(why: str) -> UnsupportedSystem:

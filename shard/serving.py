@@ -15,6 +15,7 @@ import asyncio
 import faulthandler
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -132,10 +133,22 @@ def leave_soon(code: int) -> None:
 
     timer = threading.Timer(LAST_THREADS_S, leave)
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError:
+        _end_by_the_system(LAST_THREADS_S)
 
 
 def end_at_last(within_s: float = ENDING_S) -> None:
     """Have the process end within that, however: code that never gives the interpreter back cannot be told. Where it
     stood is written to stderr."""
-    faulthandler.dump_traceback_later(within_s, exit=True, file=2)
+    try:
+        faulthandler.dump_traceback_later(within_s, exit=True, file=2)
+    except RuntimeError:
+        _end_by_the_system(within_s)
+
+
+def _end_by_the_system(within_s: float) -> None:
+    """The same without a thread, where none can be started: nothing is written then."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, within_s)

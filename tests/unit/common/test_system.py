@@ -3,11 +3,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 
 import pytest
 
-from roost.common.errors import UnsupportedSystem
-from roost.common.system import check_system
+from roost.common.errors import ThreadsTooFew, UnsupportedSystem
+from roost.common.system import THREADS, check_system, check_threads
 
 
 def test_this_system_will_do() -> None:
@@ -40,3 +41,20 @@ def test_what_is_no_matter_of_the_system(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
     check_system()
+
+
+def test_threads_that_cannot_be_started_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, start, started = threading.active_count(), threading.Thread.start, []
+    check_threads()
+    assert threading.active_count() == before
+
+    def refuse(thread: threading.Thread) -> None:
+        if len(started) == THREADS - 1:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ThreadsTooFew, match=r"fewer can be started here just now.*ulimit -u"):
+        check_threads()
+    assert threading.active_count() == before, "those that could be have ended"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -169,6 +170,27 @@ def test_a_thread_that_does_not_end_does_not_keep_the_process(how: str) -> None:
     assert ended.stdout == "served\n"
     assert ("threads of objects' code still run" in ended.stderr) is (how != "none"), ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+NO_THREADS = """
+import faulthandler, sys, threading, time
+from roost.shard import serving
+
+def refuse(*_, **__):
+    raise RuntimeError("can't start new thread")
+
+serving.LAST_THREADS_S = 0.2
+threading.Timer.start = faulthandler.dump_traceback_later = refuse
+serving.leave_soon(5) if sys.argv[1] == "leave soon" else serving.end_at_last(0.2)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("how", ["leave soon", "end at last"])
+def test_a_process_that_may_have_no_thread_ends_as_well(how: str) -> None:
+    words = [sys.executable, "-c", NO_THREADS, how]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGALRM, "")
 
 
 class Stubborn(asyncio.Future[None]):
