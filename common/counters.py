@@ -1,19 +1,16 @@
 """Counters: what a process has done and holds, for others to read without asking it.
 
-A process counts in plain attributes, ``counters.messages_in += 1``, and copies them a few times a second into a small
-file that it has mapped into memory. Whoever wants them (``status``, the metrics) maps the same file: the process is
-not asked, so its figures can be read while it is busy, stopped or dead.
-
-The file never grows. Its blocks are written before it is mapped, so that a disk that fills up later cannot kill the
-process by a fault on a page; it appears under its name only when it is whole. Layout, little-endian::
+A process counts in plain attributes, ``counters.messages_in += 1``, and copies them a few times a second into memory
+that others may read (``shared_memory``). Whoever wants them (``status``, the metrics) reads it there: the process is
+not asked, so its figures can be read while it is busy or stopped. They go with the process. Layout, little-endian::
 
     0   magic[8] "roostcnt" · u32 version · u32 count · u64 pid
     24  u64 beats · u64 publications · u64 value[count]
     …   count figures, in the order of the values: u8 kind · u8 length of the name · u8 of the
         unit · u16 of the help, then these three
 
-So a file explains itself: what a figure is (a gauge, a total, a high-water mark), its unit and what it counts are said
-once, where the counter is declared, and whoever reads the file needs no list of its own.
+So the memory explains itself: what a figure is (a gauge, a total, a high-water mark), its unit and what it counts are
+said once, where the counter is declared, and whoever reads it needs no list of its own.
 
 Two of them tell whether the process lives (``liveness``): ``publications`` are counted by its event loop, ``beats`` by
 a thread of their own, which goes on while the loop is held up.
@@ -25,7 +22,6 @@ to look at, not to balance.
 from __future__ import annotations
 
 import asyncio
-import mmap
 import os
 import struct
 import threading
@@ -37,8 +33,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .errors import WireError
-from .preallocation import write_over
-from .upkeep import is_file
+from .shared_memory import SharedMemory, read_shared
 
 PUBLISH_INTERVAL_S = 0.25
 """Seconds between two publications of a process that is not stuck, and between two beats."""
@@ -159,10 +154,10 @@ Counters.__init_subclass__()  # its own declarations, for whoever uses it as it 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a counter file said.
+    """What a process has published.
 
     Attributes:
-        pid: The process that writes it, dead or alive.
+        pid: The process that writes it.
         beats: Grows by one four times a second, unless the process is stopped or never lets go of Python's lock.
         publications: Grows by one with each publication: a process whose event loop stands still stops publishing.
         values: Each counter's value by name.
@@ -183,10 +178,10 @@ class Reading:
 
 
 class CounterFile:
-    """Publishes a process's counters in a mapped file.
+    """Publishes a process's counters.
 
     Args:
-        path: Where; an older file there is replaced at once. Its folder must exist.
+        path: Where others find them; what an earlier process has left there is replaced. Its folder must exist.
         counters: What to publish.
 
     Attributes:
@@ -195,7 +190,7 @@ class CounterFile:
         bring_up_to_date: Called on the loop before it publishes, for figures that are not counted as they change.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: Nothing can be put there.
     """
 
     def __init__(self, path: Path, counters: Counters) -> None:
@@ -203,8 +198,12 @@ class CounterFile:
         self._counters = counters
         self._publications = 0
         self._beats = 0
-        self._values = struct.Struct(f"<{len(counters.names) + 1}Q")
-        self._map = self._make()
+        count = len(counters.names)
+        self._values = struct.Struct(f"<{count + 1}Q")
+        content = _HEAD.pack(_MAGIC, _VERSION, count, os.getpid(), 0, 0) + bytes(_U64.size * count)
+        content += b"".join(_figure_bytes(name, figure) for name, figure in counters.figures.items())
+        self._shared = SharedMemory(path, content)
+        self._map = self._shared.map
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.stands_in: Callable[[], bool] = lambda: False
@@ -212,42 +211,16 @@ class CounterFile:
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
 
-    def _make(self) -> mmap.mmap:
-        """Make the file, whole, and map it."""
-        path, counters = self.path, self._counters
-        count = len(counters.names)
-        content = _HEAD.pack(_MAGIC, _VERSION, count, os.getpid(), 0, 0) + bytes(_U64.size * count)
-        content += b"".join(_figure_bytes(name, figure) for name, figure in counters.figures.items())
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-        try:
-            with open(fresh, "w+b") as file:
-                file.write(content)
-                file.flush()
-                made = mmap.mmap(file.fileno(), len(content))
-                info = os.fstat(file.fileno())
-            os.replace(fresh, path)
-        except OSError as error:
-            fresh.unlink(missing_ok=True)
-            with write_over(path, content, error) as file:
-                made = mmap.mmap(file.fileno(), len(content))
-                info = os.fstat(file.fileno())
-        self._file = info.st_dev, info.st_ino
-        return made
-
     def restore(self) -> bool:
-        """Publish in a new file if the file is gone, or if another one is in its place.
+        """Let others find the counters again, if somebody has removed what they find them by.
 
         Returns:
             Whether it was gone.
 
         Raises:
-            OSError: The file cannot be written.
+            OSError: Nothing can be put there.
         """
-        if self._closed or is_file(self.path, *self._file):
-            return False
-        self._map = self._make()  # the old one goes once the beating thread has let go of it
-        self.publish()
-        return True
+        return not self._closed and self._shared.restore()
 
     def _beat(self) -> None:
         while not self._ended.wait(PUBLISH_INTERVAL_S):
@@ -257,7 +230,7 @@ class CounterFile:
                 self.publish()
 
     def publish(self) -> None:
-        """Copy the counters into the file. Costs some microseconds; no system call."""
+        """Copy the counters to where others see them. Costs some microseconds; no system call."""
         self._publications += 1
         values = self._counters.values()
         try:
@@ -279,7 +252,7 @@ class CounterFile:
         self.publish()
 
     def close(self) -> None:
-        """Publish a last time and let the file be; it stays readable. Calling it again does nothing."""
+        """Publish a last time; that stays readable until the process ends. Calling it again does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -289,21 +262,21 @@ class CounterFile:
         if self._heart.is_alive():
             self._heart.join()
         self.publish()
-        self._map.close()
+        self._shared.close()
 
 
 def read_counters(path: Path) -> Reading:
-    """Read a counter file once.
+    """Read once what a process has published.
 
     Raises:
-        FileNotFoundError: No process has published there yet.
-        WireError: The file is no counter file, or one of another version.
+        FileNotFoundError: No process has published there yet, or it has ended.
+        WireError: There is something else, or it is of another version.
     """
-    content = path.read_bytes()
+    content = read_shared(path)
     try:
         magic, version, count, pid, beats, publications = _HEAD.unpack_from(content)
         if magic != _MAGIC or version != _VERSION:
-            raise WireError(f"{path} is no counter file of version {_VERSION}")
+            raise WireError(f"{path} holds no counters of version {_VERSION}")
         values = struct.unpack_from(f"<{count}Q", content, _HEAD.size)
         figures = _figures_of(content[_HEAD.size + _U64.size * count :], count)
     except (struct.error, IndexError, ValueError) as error:

@@ -1,11 +1,12 @@
 """Last words: which events' code was at work when a shard died.
 
-A shard notes the event whose code it enters in a small mapped file, and takes the note back when it leaves that code.
+A shard notes the event whose code it enters in memory of its own, and takes the note back when it leaves that code.
 Code that has begun and not ended is at work as well: a handler that waits (for a thread, a child, a library written in
-C), a task that a handler has left. Each such event has a row of its own until it has ended. When the process dies, all
-this stays. Routers read it and keep count (``router.poison``), so that what ends shards is not delivered again
-and again. The note is only memory: no system call, and a full disk does not matter, as the file's blocks are
-written before they are mapped. Layout, in the machine's order of bytes::
+C), a task that a handler has left. Each such event has a row of its own until it has ended. Routers have the memory
+open from the moment in which they connect to the shard (``shared_memory``): no code of an object runs before that. So
+it stays when the process dies, and they read it and keep count (``router.poison``), so that what ends shards is not
+delivered again and again. To note something is no system call: a handler that does not wait costs 0.2 µs more. Layout,
+in the machine's order of bytes::
 
     0   u64 1 while some event's code runs, else 0
     8   u64 router's incarnation << 32 | connection · u64 seq · id[32] of that event, or of the last one that ran
@@ -21,20 +22,19 @@ work for a while.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from .ids import Incarnation, ObjectId
-from .preallocation import write_over
-from .upkeep import is_file
+from .shared_memory import SharedMemory, content_of, open_shared, read_shared
 
-KEEP = 4
-"""Earlier incarnations of a shard whose last words stay for routers to read, which they do within milliseconds."""
+log = logging.getLogger("roost.last_words")
+
 ROWS = 4_096
 """Events at work besides the running one that are noted, at most."""
 
@@ -43,7 +43,7 @@ _ROW = struct.Struct("=QQQ32sQ")
 RUNS, EVENT, SEQ, TURNED_AT, TAKEN_AT = 0, 1, 2, 7, 7
 """Where ``words`` has what, and where a row has it."""
 BYTES = _HEAD.size + ROWS * _ROW.size
-"""Length of the file."""
+"""Length of it all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Said:
 
 
 def last_words_path(run: Path, name: str, incarnation: Incarnation) -> Path:
-    """Where the shard *name* of that incarnation leaves its last words."""
+    """Where the last words of the shard *name* of that incarnation are found while it lives."""
     return run / f"{name}-{incarnation}.running"
 
 
@@ -91,66 +91,41 @@ class LastWords:
     """The note of a shard.
 
     Args:
-        path: Where it is kept; see ``last_words_path``. The folder must exist.
+        path: Where routers find it; see ``last_words_path``. The folder must exist.
 
     Attributes:
         path: See above.
-        on_restored: Called when ``words`` is another object: the file was removed, and made anew.
-        words: The file as numbers, by ``RUNS``, ``EVENT`` and ``SEQ``: for whoever notes an event so often that a call
+        words: The note as numbers, by ``RUNS``, ``EVENT`` and ``SEQ``: for whoever notes an event so often that a call
             would cost too much. The object is noted by ``of``, and RUNS comes last.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: Nothing can be put at *path*.
     """
 
-    __slots__ = ("_file", "_free", "_kept", "_map", "_tickets", "on_restored", "path", "words")
+    __slots__ = ("_free", "_kept", "_map", "_shared", "_tickets", "path", "words")
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.on_restored: Callable[[], object] = lambda: None
         self._free = list(range(ROWS - 1, -1, -1))
         self._tickets = [0] * ROWS  # of whoever has the row; 0: nobody
         self._kept = 0  # so far
-        self._make(bytes(BYTES))
-
-    def _make(self, content: bytes) -> None:
-        path = self.path
-        try:
-            with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as file:
-                file.write(content)
-                file.flush()
-                self._begin(file)
-        except OSError as error:
-            # The disk is full: the oldest note has room, and has been read.
-            path.unlink(missing_ok=True)
-            oldest = _oldest_beside(path)
-            with write_over(oldest, content, error) as file:
-                self._begin(file)
-            oldest.rename(path)
-
-    def _begin(self, file: BinaryIO) -> None:
-        info = os.fstat(file.fileno())
-        self._file = info.st_dev, info.st_ino
-        self._map = mmap.mmap(file.fileno(), BYTES)
+        self._map = self._share()
         self.words = memoryview(self._map).cast("Q")
 
+    def _share(self) -> mmap.mmap:
+        self._shared = SharedMemory(self.path, bytes(BYTES))
+        return self._shared.map
+
     def restore(self) -> bool:
-        """Make the file anew, as it was, if it is gone or another one is in its place.
+        """Let routers find it again, if somebody has removed what they find it by.
 
         Returns:
             Whether it was gone.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: Nothing can be put there.
         """
-        if is_file(self.path, *self._file):
-            return False
-        words, memory = self.words, self._map
-        self._make(bytes(memory))
-        words.release()
-        memory.close()
-        self.on_restored()
-        return True
+        return self._shared.restore()
 
     def of(self, object_id: bytes) -> None:
         """What is noted from now on is of this object."""
@@ -215,15 +190,65 @@ class LastWords:
         """The process ends in good order."""
         self.retract()
         self.words.release()
-        self._map.close()
+        self._shared.close()
+
+
+class OpenNotes:
+    """The last words of shards, which a router has opened while they live.
+
+    Args:
+        run: The run folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._descriptors: dict[Incarnation, int] = {}
+        self._refused: set[Incarnation] = set()
+
+    def open(self, name: str, incarnation: Incarnation) -> None:
+        """A link to that shard is made: see to it that what it says at its death can be read."""
+        if incarnation in self._descriptors:
+            return
+        try:
+            self._descriptors[incarnation] = open_shared(last_words_path(self._run, name, incarnation))
+        except FileNotFoundError:
+            pass  # it has ended, or somebody has removed the link: ``complete``
+        except OSError as error:
+            if incarnation not in self._refused:
+                log.warning("what ends %s, should it die, will not be known: %s", name, error)
+            self._refused.add(incarnation)
+
+    def complete(self, shards: Mapping[Incarnation, str]) -> None:
+        """Open those of *shards*, by incarnation with their names, that are lacking. For each second."""
+        for incarnation, name in shards.items():
+            self.open(name, incarnation)
+
+    def keep(self, incarnations: Collection[Incarnation]) -> None:
+        """Let go of those of all others."""
+        self._refused &= set(incarnations)
+        for gone in self._descriptors.keys() - incarnations:
+            os.close(self._descriptors.pop(gone))
+
+    def read(self, incarnation: Incarnation) -> Said | None:
+        """What was at work when that shard died; ``None`` if nothing is known."""
+        descriptor = self._descriptors.get(incarnation)
+        return None if descriptor is None else said(content_of(descriptor))
+
+    def close(self) -> None:
+        """Let go of all."""
+        self.keep(())
 
 
 def read_last_words(path: Path) -> Said | None:
-    """What was at work when the process that wrote *path* died; ``None`` if nothing is known."""
+    """What is at work in the process whose note is at *path*; ``None`` if nothing is known, as when it has ended."""
     try:
-        content = path.read_bytes()
+        return said(read_shared(path))
     except OSError:
         return None
+
+
+def said(content: bytes) -> Said | None:
+    """What a note says; ``None`` if it is none."""
     if len(content) != BYTES:
         return None
     running, event, seq, object_id, turned_ms = _HEAD.unpack_from(content)
@@ -238,19 +263,8 @@ def _event(event: int, seq: int, object_id: bytes, since_ms: int = 0) -> Running
     return RunningEvent(Incarnation(event >> 32), event & 0xFFFFFFFF, seq, ObjectId(object_id), since_ms / 1000)
 
 
-def _oldest_beside(path: Path) -> Path:
-    """The note of the earliest incarnation of the same shard that is left; *path* itself when there is none."""
-    name = path.stem.rpartition("-")[0]
-    left = [each for each in path.parent.glob(f"{name}-*.running") if each.stem.removeprefix(f"{name}-").isdigit()]
-    return min(left, key=lambda each: int(each.stem.removeprefix(f"{name}-")), default=path)
-
-
-def forget_old(run: Path, name: str, keep: int = KEEP) -> None:
-    """Remove what all but the last *keep* incarnations of the shard *name* have left."""
-    notes = {}
+def forget_links(run: Path, name: str) -> None:
+    """Remove the links to the last words of earlier incarnations of the shard *name*, which have ended."""
     for path in run.glob(f"{name}-*.running"):
-        incarnation = path.stem.removeprefix(f"{name}-")
-        if incarnation.isdigit():  # not that of a shard whose name only begins alike
-            notes[int(incarnation)] = path
-    for _, path in sorted(notes.items())[: len(notes) - keep]:
-        path.unlink(missing_ok=True)
+        if path.stem.removeprefix(f"{name}-").isdigit():  # not that of a shard whose name only begins alike
+            path.unlink(missing_ok=True)

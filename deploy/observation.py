@@ -49,12 +49,13 @@ class Observation:
         return {name: figure for reading in self._readings.values() for name, figure in reading.figures.items()}
 
     def read(self, posts: Iterable[Post], now: float) -> None:
-        """Read every member's counters. One whose file is gone is not judged until it has put it back."""
+        """Read every member's counters. One whose counters are not found is not judged until they are again."""
         for post in posts:
             try:
                 reading = read_counters(self._run / f"{post.name}.counters")
             except FileNotFoundError:
                 self._unseen.add(post.name)
+                self._rates.pop(post.name, None)  # or a dead one would go on at its last rate
                 continue
             except (OSError, WireError) as error:
                 if post.name not in self._unreadable:

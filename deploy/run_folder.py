@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..common.cluster_map import ClusterMap
-from ..common.last_words import forget_old
+from ..common.last_words import forget_links
 from ..common.run_folder import remove_sockets
 from ..common.startup import forget_name, holder_of, is_holder
 from ..common.upkeep import is_file
@@ -109,7 +109,7 @@ def forget(run: Path, name: str) -> None:
     with contextlib.suppress(OSError):
         forget_name(run, name)
         remove_sockets(run, name)
-        forget_old(run, name, keep=0)
+        forget_links(run, name)
         (run / f"{name}.counters").unlink(missing_ok=True)
 
 

@@ -38,7 +38,7 @@ from ..common.errors import DescriptorsTooFew, Expelled
 from ..common.hangup import listen_to_hangup
 from ..common.heap import Heap
 from ..common.ids import Incarnation
-from ..common.last_words import RunningEvent, last_words_path, read_last_words
+from ..common.last_words import OpenNotes, RunningEvent
 from ..common.link import Dialer, Link, Rest
 from ..common.records import STEP_BYTES, EventWriter, OutputSteps, read_output
 from ..common.run_folder import make_data_folder
@@ -127,6 +127,8 @@ class Router:
         )
         self._front = Front(config, self._shared, self._forwarding, self._clock.now)
         self._receivers: dict[Link[EventWriter], Receiver] = {}
+        self._notes = OpenNotes(config.run)
+        self._shards: dict[Incarnation, str] = {}
         self._deaths = DeathWatch(self._loop)
         self._dialer: Dialer | None = None
         self._me: Incarnation | None = None
@@ -169,6 +171,7 @@ class Router:
         descriptors = self._front.descriptors = self._reserve_descriptors()
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(descriptors.close)
+            closing.callback(self._notes.close)
             make_data_folder(config.data)
             held = hold_name(config.run, config.name)
             closing.callback(held.release)
@@ -247,7 +250,9 @@ class Router:
         self._guard.take_map(new)
         self._front.take_map(new)
         self._forwarding.take_map(new)
-        self._dialer.keep({member.incarnation for member in new.shards})
+        self._shards = shards = {member.incarnation: member.name for member in new.shards}
+        self._dialer.keep(set(shards))
+        self._notes.keep(shards.keys())
         # Links flush at the end of this turn: what was written above carries the new version.
         self._dialer.map_version = new.version
         self.counters.slots_attached = self._forwarding.attached
@@ -255,6 +260,7 @@ class Router:
     def _connect(self, member: Member) -> OwnerLink:
         assert self._dialer is not None
         self._front.descriptors.lend()
+        self._notes.open(member.name, member.incarnation)
         link = self._dialer.connect(member.incarnation, member.endpoint)
         link.name = member.name
         link.on_unblocked = lambda _: self._forwarding.unblocked(link)
@@ -279,7 +285,7 @@ class Router:
             self._forwarding.shard_died(link)
 
     def _last_words(self, member: Member) -> Death | None:
-        said = read_last_words(last_words_path(self._config.run, member.name, member.incarnation))
+        said = self._notes.read(member.incarnation)
         if said is None:
             return None
         now = self._clock.now()
@@ -347,6 +353,7 @@ class Router:
             self._attempt("collecting garbage", self._collector.on_second)
             self._attempt("looking after the run folder", self._upkeep.look)
             self._attempt("keeping descriptors", self._front.descriptors.top_up)
+            self._attempt("looking after last words", lambda: self._notes.complete(self._shards))
             counters.slots_attached = self._forwarding.attached
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)

@@ -34,7 +34,7 @@ from ..common.errors import Expelled, LinkBroken
 from ..common.hangup import listen_to_hangup
 from ..common.heap import Heap
 from ..common.ids import Incarnation, Slot
-from ..common.last_words import LastWords, forget_old, last_words_path
+from ..common.last_words import LastWords, forget_links, last_words_path
 from ..common.link import Acceptor, Link, Rest
 from ..common.records import STEP_BYTES, EventSteps, OutputWriter, read_events
 from ..common.run_folder import ipc_endpoint, make_data_folder, remove_sockets
@@ -115,7 +115,7 @@ class Shard:
                 config.seat,
             )
             self._incarnation = me.incarnation
-            forget_old(config.run, config.name)
+            forget_links(config.run, config.name)
             remove_sockets(config.run, config.name)
             last_words = LastWords(last_words_path(config.run, config.name, me.incarnation))
             closing.callback(last_words.close)

@@ -173,8 +173,6 @@ class Runner:
         self._on_pause = on_pause
         self._last_words = last_words
         self._words = None if last_words is None else last_words.words
-        if last_words is not None:
-            last_words.on_restored = self._take_words
         self._noted: HostedObject | None = None
         self._queue: deque[Job] = deque()
         self._crowd = Crowd()
@@ -227,10 +225,6 @@ class Runner:
             carrier.cancel()
         if idle:
             await asyncio.wait(idle)
-
-    def _take_words(self) -> None:
-        if self._last_words is not None:
-            self._words, self._noted = self._last_words.words, None
 
     def become_copy(self, ending: Any) -> None:
         """This process was forked: the next note, of an object's code that gives up control, goes to *ending* (see

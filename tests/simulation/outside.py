@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -253,7 +253,7 @@ def read_counters(path: Path) -> Reading:
 
 
 class SimLastWords(LastWords):
-    """The note of a shard, in a file that is only memory."""
+    """The note of a shard, which nobody looks for in a folder."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -261,27 +261,53 @@ class SimLastWords(LastWords):
         self._process.cluster.last_words[path.name] = self
         self._final: bytes | None = None
 
-    def _make(self, content: bytes) -> None:
-        self._map = bytearray(content)  # type: ignore[assignment]
-        self.words = memoryview(self._map).cast("Q")
+    def _share(self) -> Any:
+        return bytearray(last_words.BYTES)
 
     def read_bytes(self) -> bytes:
-        """What the file says; after a death, what it said then."""
+        """What it says; after a death, what it said then."""
         return bytes(self._map) if self._final is None else self._final
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process lives."""
+        return self._final is None
 
     def freeze(self) -> None:
         """The process is dead; what it does in the rest of its turn never happens."""
         self._final = bytes(self._map)
 
     def close(self) -> None:
-        """The process ends in good order; the file stays readable."""
+        """The process ends in good order; the note stays readable."""
         self.retract()
 
 
-def read_last_words(path: Path) -> Said | None:
-    """In the place of ``last_words.read_last_words``."""
-    note = current_cluster().last_words.get(path.name)
-    return None if note is None else last_words.read_last_words(note)
+class SimNotes:
+    """What a router has open of these, in the place of ``last_words.OpenNotes``."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._opened: dict[Incarnation, SimLastWords] = {}
+
+    def open(self, name: str, incarnation: Incarnation) -> None:
+        """The shard must live: what it is to tell can be opened."""
+        note = current_cluster().last_words.get(last_words.last_words_path(self._run, name, incarnation).name)
+        if note is not None and note.is_alive:
+            self._opened[incarnation] = note
+
+    def keep(self, incarnations: Collection[Incarnation]) -> None:
+        """Nothing has to be let go of."""
+
+    def read(self, incarnation: Incarnation) -> Said | None:
+        """What was at work at the death."""
+        note = self._opened.get(incarnation)
+        return None if note is None else last_words.said(note.read_bytes())
+
+    def complete(self, shards: Mapping[Incarnation, str]) -> None:
+        """Nobody removes anything here."""
+
+    def close(self) -> None:
+        """Nothing has to be let go of."""
 
 
 class SimDeathWatch:
@@ -423,7 +449,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
         "DeathWatch": SimDeathWatch,
         "Descriptors": lambda limit, wanted: Descriptors(limit, wanted, held=0),
         "Receiver": NotingReceiver,
-        "read_last_words": read_last_words,
+        "OpenNotes": SimNotes,
     },
     router_guard: {
         "SqliteDirectory": SimDirectory.of_current,
@@ -439,7 +465,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
         "Handover": NotingHandover,
         "Watchdog": Nothing,
         "LastWords": SimLastWords,
-        "forget_old": lambda run, name: None,
+        "forget_links": lambda run, name: None,
         "remove_sockets": lambda run, name: None,
         "limit_memory": lambda limit: None,
         "offer_to_be_killed": lambda: None,

@@ -72,7 +72,7 @@ def test_the_file_says_what_each_figure_is(tmp_path: Path) -> None:
     assert grown == {"messages_in": 2, "batches_in": 4}, "what is held now has no rate, nor has a high-water mark"
 
 
-def test_close_publishes_once_more_and_leaves_the_file(tmp_path: Path) -> None:
+def test_close_publishes_once_more_and_leaves_it_to_be_read(tmp_path: Path) -> None:
     counters = SomeCounters()
     file = CounterFile(tmp_path / "c", counters)
     counters.connections = 5
@@ -104,7 +104,7 @@ def test_a_new_process_replaces_the_file_of_the_old_one(tmp_path: Path) -> None:
     new.close()
 
 
-def test_publishing_does_not_grow_the_file(tmp_path: Path) -> None:
+def test_publishing_grows_nothing(tmp_path: Path) -> None:
     file = CounterFile(tmp_path / "c", SomeCounters())
     size = (tmp_path / "c").stat().st_size
     for _ in range(10):
@@ -129,7 +129,7 @@ async def test_start_publishes_again_and_again_until_close(tmp_path: Path) -> No
         await asyncio.wait_for(published.get(), PUBLISH_INTERVAL_S * 20)
     assert read_counters(tmp_path / "c").publications == 3
     file.close()
-    await asyncio.sleep(PUBLISH_INTERVAL_S * 1.5)
+    await asyncio.sleep(PUBLISH_INTERVAL_S * 1.5)  # nothing is to happen
     assert read_counters(tmp_path / "c").publications == 4, "one by close, none after it"
 
 
@@ -148,9 +148,10 @@ async def test_what_is_not_counted_as_it_changes_is_counted_before_each_publicat
     file.close()
 
 
-def test_every_cut_of_the_file_is_refused(tmp_path: Path) -> None:
-    CounterFile(tmp_path / "c", SomeCounters()).close()
+def test_every_cut_is_refused(tmp_path: Path) -> None:
+    file = CounterFile(tmp_path / "c", SomeCounters())
     whole = (tmp_path / "c").read_bytes()
+    file.close()
     for length in range(len(whole)):
         (tmp_path / "cut").write_bytes(whole[:length])
         with pytest.raises(WireError):
@@ -158,8 +159,9 @@ def test_every_cut_of_the_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_file_or_version_is_refused(tmp_path: Path) -> None:
-    CounterFile(tmp_path / "c", SomeCounters()).close()
+    file = CounterFile(tmp_path / "c", SomeCounters())
     whole = (tmp_path / "c").read_bytes()
+    file.close()
     for changed in (b"X" + whole[1:], whole[:8] + b"\x7f" + whole[9:], whole + b"\x00"):
         (tmp_path / "bad").write_bytes(changed)
         with pytest.raises(WireError):
@@ -179,8 +181,9 @@ def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
 def test_a_process_beats_while_its_loop_is_held_up(tmp_path: Path) -> None:
     path = tmp_path / "c"
 
+    file = CounterFile(path, SomeCounters())
+
     async def hold_up() -> None:
-        file = CounterFile(path, SomeCounters())
         file.start(asyncio.get_running_loop())
         before = read_counters(path)
         while read_counters(path).beats < before.beats + 2:

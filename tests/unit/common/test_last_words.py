@@ -11,7 +11,15 @@ import pytest
 
 from roost.common import last_words as module
 from roost.common.ids import Incarnation, ObjectId
-from roost.common.last_words import KEEP, LastWords, RunningEvent, Said, forget_old, last_words_path, read_last_words
+from roost.common.last_words import (
+    LastWords,
+    OpenNotes,
+    RunningEvent,
+    Said,
+    forget_links,
+    last_words_path,
+    read_last_words,
+)
 
 ID = ObjectId(bytes(range(32)))
 OTHER = ObjectId(bytes(32))
@@ -82,18 +90,29 @@ def test_with_too_many_events_the_row_of_an_older_one_is_taken(tmp_path: Path, m
     assert kept() == {5, 6, 7}
 
 
-def test_the_note_of_a_killed_process_stays(tmp_path: Path) -> None:
+def test_the_note_of_a_killed_process_stays_with_who_has_opened_it(tmp_path: Path) -> None:
     path = last_words_path(tmp_path, "shard-1", Incarnation(7))
     program = (
         "import os, signal, sys; from pathlib import Path; from roost.common.last_words import LastWords\n"
-        "words = LastWords(Path(sys.argv[1]))\n"
+        "words = LastWords(Path(sys.argv[1])); print(flush=True); input()\n"
         "words.enter(1, 2, 3, bytes(range(32)))\n"
         "words.keep(5, 6, bytes(32), 7.0)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -signal.SIGKILL
+    notes = OpenNotes(tmp_path)
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shard:
+        assert shard.stdout is not None
+        shard.stdout.readline()
+        notes.open("shard-1", Incarnation(7))
+        assert notes.read(Incarnation(7)) == Said(None)
+        shard.communicate(b"\n")
+    assert shard.returncode == -signal.SIGKILL
     waiting = (RunningEvent(Incarnation(0), 5, 6, OTHER),)
-    assert read_last_words(path) == Said(RunningEvent(Incarnation(1), 2, 3, ID), waiting)
+    assert notes.read(Incarnation(7)) == Said(RunningEvent(Incarnation(1), 2, 3, ID), waiting)
+    assert read_last_words(path) is None, "who comes now is too late"
+    notes.close()
+    assert notes.read(Incarnation(7)) is None
 
 
 def test_no_note_and_half_a_note_say_nothing(tmp_path: Path) -> None:
@@ -103,36 +122,35 @@ def test_no_note_and_half_a_note_say_nothing(tmp_path: Path) -> None:
     assert read_last_words(path) is None
 
 
-def test_only_the_last_incarnations_are_kept(tmp_path: Path) -> None:
-    for incarnation in range(1, KEEP + 4):
-        LastWords(last_words_path(tmp_path, "shard-1", Incarnation(incarnation))).close()
-    LastWords(last_words_path(tmp_path, "shard-1-b", Incarnation(1))).close()
-    forget_old(tmp_path, "shard-1")
-    kept = {last_words_path(tmp_path, "shard-1", Incarnation(incarnation)) for incarnation in range(4, KEEP + 4)}
-    assert set(tmp_path.glob("shard-1-?.running")) == kept
-    assert last_words_path(tmp_path, "shard-1-b", Incarnation(1)).exists()
+def test_links_of_earlier_incarnations_are_removed(tmp_path: Path) -> None:
+    notes = [LastWords(last_words_path(tmp_path, "shard-1", Incarnation(number))) for number in (1, 2)]
+    other = LastWords(last_words_path(tmp_path, "shard-1-b", Incarnation(1)))
+    del notes  # their processes end: the links lead nowhere
+    forget_links(tmp_path, "shard-1")
+    assert [path.name for path in tmp_path.iterdir()] == [other.path.name]
+    other.close()
 
 
-def test_a_note_that_was_removed_is_put_back_with_all_that_it_said(tmp_path: Path) -> None:
-    path = last_words_path(tmp_path, "shard-1", Incarnation(9))
-    words, told = LastWords(path), list[bool]()
-    words.on_restored = lambda: told.append(True)
+def test_a_note_that_nobody_finds_is_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = LastWords(last_words_path(tmp_path, "shard-1", Incarnation(9)))
     first = words.keep(7 << 32 | 1, 1, bytes(32), 1.0)
-    second = words.keep(7 << 32 | 2, 1, bytes(32), 2.0)
-    assert not words.restore()
-    path.unlink()
+    notes, shards = OpenNotes(tmp_path), {Incarnation(9): "shard-1"}
+    words.path.unlink()
+    notes.open("shard-1", Incarnation(9))
+    assert notes.read(Incarnation(9)) is None
     assert words.restore()
     assert not words.restore()
-    assert told == [True]
-    said = read_last_words(path)
+    notes.complete(shards)
+    said = notes.read(Incarnation(9))
     assert said is not None
-    assert [event.connection for event in said.waiting] == [1, 2]
+    assert [event.connection for event in said.waiting] == [1]
     words.drop(first)
-    words.enter(7, 3, 1, bytes(32))
-    said = read_last_words(path)
-    assert said is not None
-    assert [event.connection for event in said.waiting] == [2]
-    assert said.running is not None
-    assert said.running.connection == 3
-    words.drop(second)
+    assert notes.read(Incarnation(9)) == Said(None), "it is the same memory"
+    notes.keep([Incarnation(10)])
+    assert notes.read(Incarnation(9)) is None
+    words.path.unlink()
+    words.path.mkdir()
+    for _ in range(3):
+        notes.complete(shards)
+    assert len(caplog.messages) == 1, "said once"
     words.close()
