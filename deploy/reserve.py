@@ -9,11 +9,18 @@ to do with what else there is: they would use the reserve up.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 HELD = 24
 """Descriptors that are held; a start takes nine, of which one stays with the process."""
+SAY_EVERY_S = 60.0
+"""Seconds between two lines of the log on clients that wait because there are none."""
+
+log = logging.getLogger("roost.supervisor")
 
 
 class Reserve:
@@ -53,3 +60,35 @@ class Reserve:
     def _let_go(self) -> None:
         while self._held:
             os.close(self._held.pop())
+
+
+class Shortage:
+    """Takes what an event loop says when it cannot accept a connection for lack of descriptors: at each try, for each
+    that waits, with a traceback. Here it is a line a minute.
+
+    Args:
+        now: Monotonic seconds.
+        otherwise: Takes all else that the loop has to say.
+    """
+
+    def __init__(self, now: Callable[[], float], otherwise: Callable[[dict[str, Any]], object]) -> None:
+        self._now = now
+        self._otherwise = otherwise
+        self._tries = 0
+        self._not_before = float("-inf")
+
+    def __call__(self, loop: object, context: dict[str, Any]) -> None:
+        """As an event loop calls its exception handler."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            self._otherwise(context)
+            return
+        self._tries += 1
+        now = self._now()
+        if now >= self._not_before:
+            log.error(
+                "no descriptor is left for clients of the admin API, which wait: %d tries since this was last said; "
+                "raise the limit (ulimit -n, LimitNOFILE=)",
+                self._tries,
+            )
+            self._not_before, self._tries = now + SAY_EVERY_S, 0

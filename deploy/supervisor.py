@@ -56,6 +56,7 @@ from .members import LiveMember, find_members, is_router
 from .orders import told
 from .post import Abort, GiveUp, Post, PostState
 from .reloading import CANARY_S, QUIET_S, Reload
+from .reserve import Shortage
 from .run_folder import SUPERVISOR, Address, AddressFile, forget_all_but, other_run_folder, sweep
 from .scaling import Scaling
 from .source_watch import PAGES, SOURCES, SourceWatch
@@ -118,6 +119,7 @@ class Supervisor:
         # What ends the cluster: None when it was told to, or the error.
         self._end: asyncio.Future[StartupError | None] = self._loop.create_future()
         self._listen_to_signals()
+        self._loop.set_exception_handler(Shortage(self._clock.now, self._loop.default_exception_handler))
         self._descriptors = raise_descriptor_limit()  # the members inherit it
         config.check_descriptors(self._descriptors)
         make_data_folder(config.data)

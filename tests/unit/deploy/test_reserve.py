@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from roost.deploy.reserve import HELD, Reserve
+from roost.deploy.reserve import HELD, SAY_EVERY_S, Reserve, Shortage
 
 
 @pytest.fixture
@@ -69,3 +70,16 @@ def test_it_is_filled_again_when_there_is_room(few: None) -> None:
     for each in taken:
         os.close(each)
     assert len(freed) >= HELD
+
+
+def test_connections_that_cannot_be_accepted_are_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now, others = [1000.0], list[dict[str, object]]()
+    shortage = Shortage(lambda: now[0], others.append)
+    for _ in range(int(3.5 * SAY_EVERY_S)):
+        for number in (errno.EMFILE, errno.ENFILE):
+            shortage(None, {"message": "accept", "exception": OSError(number, "Too many open files")})
+        now[0] += 1
+    assert [record.args for record in caplog.records] == [(1,), (120,), (120,), (120,)]
+    for error in (OSError(errno.EPERM, "no"), ValueError(), None):
+        shortage(None, {"message": "other", "exception": error})
+    assert len(others) == 3
