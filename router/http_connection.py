@@ -430,6 +430,9 @@ class HttpConnection(asyncio.BufferedProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
         if self._phase is Phase.LINGERING:
+            # It is dropped. The next read takes its turn: the transport would go on for as long as something is there.
+            self._pause(True)
+            self._front.shared.work.add(self)
             return
         if self._phase is Phase.UPGRADE:
             self._keep(data)
@@ -529,6 +532,8 @@ class HttpConnection(asyncio.BufferedProtocol):
     def work(self) -> bool:
         """Parse a step of what the client has sent; returns whether there is more that can be parsed now."""
         if not self._may_parse():
+            if self._phase is Phase.LINGERING:
+                self._pause(False)
             return False
         self._parser.go_on()
         self._serve()

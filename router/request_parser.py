@@ -21,10 +21,12 @@ from .bodies import Bodies
 from .counters import RouterCounters
 from .http import Refusal, RequestHead, examine
 
-PIECE_BYTES = 1 << 10
-"""Bytes that are parsed without looking at what has come of them: at most some 40 requests, or 200 fields or chunks."""
+PIECE_BYTES = 512
+"""Bytes that are parsed without looking at what has come of them: at most some 20 requests, or 100 fields or chunks."""
 PIECES = 4
 """Pieces of a step."""
+FIRST_PIECES = 8
+"""Pieces of the step that is done when bytes come: nearly all heads are whole then, cookies and all."""
 FIELD_BYTES = 400
 """Bytes that a header field takes beside its text: here some 170, at its shard, in two forms, some 350. A test holds it
 to that."""
@@ -147,15 +149,15 @@ class RequestParser:
             return
         if self.unparsed:
             data = self._waiting[-self.unparsed :] + data
-        self._parse(data, 0)
+        self._parse(data, 0, FIRST_PIECES)
 
     def go_on(self) -> None:
         """Parse another step of what is unparsed; look at ``items`` and ``expecting`` afterwards."""
         if self.unparsed:
-            self._parse(self._waiting, len(self._waiting) - self.unparsed)
+            self._parse(self._waiting, len(self._waiting) - self.unparsed, PIECES)
 
-    def _parse(self, data: bytes, start: int) -> None:
-        end, pieces = len(data), PIECES
+    def _parse(self, data: bytes, start: int, pieces: int) -> None:
+        end = len(data)
         while start < end and pieces > 0 and not self.items and not self.finished:
             pieces -= 1
             # Of a body with a declared length there is one call for each piece, however large.

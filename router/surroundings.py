@@ -177,6 +177,7 @@ class Surroundings:
         self.reads.fit(
             counters.unfinished_bytes + counters.head_bytes + counters.ahead_bytes,
             counters.connections + counters.http_connections,
+            busy=len(self.work) > 0,
         )
 
     def relieved(self) -> None:
@@ -232,5 +233,6 @@ class Surroundings:
 
     def on_tick(self) -> None:
         """Let those go on that wait until all windows together hold less, if they do."""
+        self.fit_reads()  # nobody has told that no work is left over
         self._full.open()
         self.crowded.open()

@@ -436,6 +436,21 @@ def test_what_cannot_be_read_ends_the_connection_gently(rig: Rig, data: bytes, e
     assert rig.counters.bad_requests == 1
 
 
+def test_what_comes_behind_a_refusal_is_dropped_a_read_in_each_turn(rig: Rig) -> None:
+    client = rig.client()
+    assert status(client.send(b"nonsense\r\n\r\n")) == 400
+    assert client.transport.eof
+    for _ in range(3):
+        client.transport.protocol.data_received(bytes(1000))
+        assert client.transport.paused, "the transport would read on at once"
+        assert not rig.world.shared.work.run()
+        assert not client.transport.paused
+    client.transport.protocol.data_received(bytes(1000))
+    client.protocol.connection_lost(None)
+    assert not rig.world.shared.work.run()
+    assert len(rig.front.open) == 0
+
+
 def test_a_fault_waits_for_the_answers_before_it(rig: Rig) -> None:
     client = rig.client()
     assert client.send(GET + b"garbage\r\n\r\n") == b""

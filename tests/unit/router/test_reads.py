@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from roost.router.reads import LEAST_BYTES, MOST_BYTES, Reads
+from roost.router.reads import BUSY_BYTES, LEAST_BYTES, MOST_BYTES, Reads
 from tests.unit.router.fakes import World, client_frame
 from tests.waiting import until
 
@@ -34,6 +34,14 @@ def test_beyond_that_all_together_bring_no_more_than_may_wait_freely(connections
     assert len(reads.get_buffer(65_536)) == MOST_BYTES
 
 
+def test_a_busy_router_brings_no_more_than_an_even_share_either() -> None:
+    reads = Reads(FREELY)
+    reads.fit(0, 1, busy=True)
+    assert len(reads.get_buffer(65_536)) == BUSY_BYTES
+    reads.fit(FREELY, 1 << 8, busy=True)
+    assert len(reads.get_buffer(65_536)) == FREELY >> 8
+
+
 def test_what_was_read_is_copied_out_of_the_buffer() -> None:
     world = World()
     client = world.connect()[0]
@@ -53,7 +61,24 @@ def test_unfinished_messages_make_reads_small_and_their_ends_large_again() -> No
     assert world.shared.reads.size < MOST_BYTES
     for client in clients:
         client.connection_lost(None)
+    world.run()
+    world.shared.on_tick()
     assert world.shared.reads.size == MOST_BYTES
+
+
+def test_reads_are_small_while_work_of_clients_is_left_over() -> None:
+    world = World()
+    flooding, other = world.connect()[0], world.connect()[0]
+    sent = client_frame(9, b"") * (BUSY_BYTES // 6)
+    flooding.data_received(sent)
+    world.run()
+    assert world.shared.reads.size == BUSY_BYTES, "who floods reads on"
+    world.shared.on_tick()
+    assert world.shared.reads.size == MOST_BYTES
+    flooding.data_received(sent)
+    world.run()
+    other.data_received(client_frame(2, bytes(100), fin=False))
+    assert world.shared.reads.size == MOST_BYTES, "as does anybody, but for the first read"
 
 
 def test_a_transport_reads_no_more_than_the_buffer_that_it_was_given_last() -> None:
