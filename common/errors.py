@@ -273,7 +273,7 @@ class ApiError(RoostError):
 
 
 class AlreadyAccepted(ApiError):
-    """The socket was accepted before, or its pair has been used."""
+    """The socket was accepted before, or its pair has been used in a Response, or dropped."""
 
 
 class NotAccepted(ApiError, TypeError):
@@ -288,23 +288,26 @@ class TooManyTags(ApiError, ValueError):
     """More distinct tags than a socket may have."""
 
     def __init__(self, count: int, limit: int) -> None:
-        self.count, self.limit = count, limit
+        self.count = count
+        self.limit = limit
         super().__init__(f"a hibernatable WebSocket can have at most {limit} tags, got {count} distinct ones")
 
 
 class TagTooLong(ApiError, ValueError):
-    """A tag over the limit."""
+    """A tag over the limit, which is in characters."""
 
     def __init__(self, tag: str, limit: int) -> None:
-        self.tag, self.limit = tag, limit
+        self.tag = tag
+        self.limit = limit
         super().__init__(f"a tag can have at most {limit} characters, got {len(tag)}: {tag[:40]!r}…")
 
 
 class TooManyWebSockets(ApiError):
-    """The object holds as many sockets as one object may."""
+    """The object holds as many sockets of a kind (``hibernatable`` or ``non-hibernatable``) as one object may."""
 
     def __init__(self, limit: int, kind: str) -> None:
-        self.limit, self.kind = limit, kind
+        self.limit = limit
+        self.kind = kind
         super().__init__(f"an object can hold at most {limit} {kind} WebSockets")
 
 
@@ -313,18 +316,21 @@ class DataCloneError(ApiError, TypeError):
 
 
 class AttachmentTooLarge(ApiError, ValueError):
-    """An attachment over the limit, once serialised."""
+    """An attachment over the limit, once serialised. Sizes are bytes."""
 
     def __init__(self, size: int, limit: int) -> None:
-        self.size, self.limit = size, limit
+        self.size = size
+        self.limit = limit
         super().__init__(f"a WebSocket attachment can have at most {limit} bytes once serialised, got {size}")
 
 
 class AutoResponseTooLong(ApiError, ValueError):
-    """The request or response of an auto-response pair is over the limit."""
+    """The request or response (``part``) of an auto-response pair is over the limit. Sizes are characters."""
 
     def __init__(self, part: str, size: int, limit: int) -> None:
-        self.part, self.size, self.limit = part, size, limit
+        self.part = part
+        self.size = size
+        self.limit = limit
         super().__init__(f"the {part} of an auto-response can have at most {limit} characters, got {size}")
 
 
@@ -332,7 +338,8 @@ class EventTimeoutTooLong(ApiError, ValueError):
     """An event timeout over the limit."""
 
     def __init__(self, value_ms: int, limit_ms: int) -> None:
-        self.value_ms, self.limit_ms = value_ms, limit_ms
+        self.value_ms = value_ms
+        self.limit_ms = limit_ms
         super().__init__(f"the event timeout can be at most {limit_ms} ms, got {value_ms}")
 
 
@@ -345,7 +352,7 @@ class InvalidCloseCode(ApiError, ValueError):
 
 
 class InvalidCloseReason(ApiError, ValueError):
-    """A close reason that may not be sent."""
+    """A close reason that may not be sent: too long, without a code, or not UTF-8."""
 
 
 class InvalidResponse(ApiError, ValueError):
@@ -357,15 +364,18 @@ class InvalidObjectId(ApiError, ValueError):
 
 
 class OutboxFull(ApiError):
-    """The object has too much output on its way; await something, and send less."""
+    """Too much of the object's output waits for its clients: await ``WebSocket.drain``, and send less. Sizes are
+    bytes."""
 
     def __init__(self, size: int, limit: int) -> None:
-        self.size, self.limit = size, limit
+        self.size = size
+        self.limit = limit
         super().__init__(f"the object has {size} bytes of output on their way and may have {limit}")
 
 
 class WrongThreadError(ApiError, RuntimeError):
-    """A call from another thread than the one that the object's code runs on."""
+    """A call from another thread than the one that the object's code runs on. Everything of ``ctx`` and WebSockets that
+    acts raises it."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -385,8 +395,15 @@ class LifeOver(BaseException):
 
 
 class ObjectReset(LifeOver):
-    """The object was reset: ``abort``, or its constructor or ``block_concurrency_while`` failed."""
+    """The object was reset: ``ctx.abort``, or its constructor or ``ctx.block_concurrency_while`` failed.
+
+    Everything of ``ctx`` and WebSockets that acts raises this in code of the life that has ended.
+    """
 
 
 class ObjectGone(LifeOver):
-    """The instance has left memory since: its object fell asleep, or moved to another process."""
+    """The instance has left memory since: its object fell asleep, or moved to another process.
+
+    Everything of ``ctx`` and WebSockets that acts raises this in code of the life that has ended, and in processes that
+    the object's code has forked.
+    """

@@ -24,10 +24,16 @@ T = TypeVar("T")
 
 
 class WebSocketRequestResponsePair:
-    """A text message and the text that answers it, without the object.
+    """A text message and the text that answers it, without the object; for ``ctx.set_web_socket_auto_response``.
+
+    Pairs of equal texts are equal.
+
+    Args:
+        request: The message, at most 2,048 characters. Only a whole text message that is equal to it is answered.
+        response: The answer, at most 2,048 characters.
 
     Raises:
-        TypeError: One of them is no string.
+        TypeError: One of them is not a string. Their lengths are looked at when the pair is set.
     """
 
     __slots__ = ("_request", "_response")
@@ -40,7 +46,7 @@ class WebSocketRequestResponsePair:
         self._response = exact.text(response)
 
     def get_request(self) -> str:
-        """The text that is answered; only a whole, equal text message is."""
+        """The text that is answered."""
         return self._request
 
     def get_response(self) -> str:
@@ -57,7 +63,7 @@ class WebSocketRequestResponsePair:
         """The same as ``get_response()``."""
         return self._response
 
-    getRequest = get_request  # noqa: N815  # the seed's spellings
+    getRequest = get_request  # noqa: N815  # the original spellings
     getResponse = get_response  # noqa: N815
 
     def __eq__(self, other: object) -> bool:
@@ -75,11 +81,11 @@ class WebSocketRequestResponsePair:
 
 
 class DurableObjectState:
-    """An object's side of the runtime. Good for one life of the instance, on the loop's thread.
+    """What an object asks of the runtime: ``self.ctx``. Good for one life of the instance, on the loop's thread.
 
     Once the instance has left memory, what is left of this life (a handler that is being cancelled, a thread) gets
-    ``ObjectReset`` or ``ObjectGone`` from every method: the sockets and settings there are now belong to another life.
-    On another thread every method raises ``WrongThreadError``.
+    ``ObjectReset`` or ``ObjectGone`` from every method: the sockets and settings that are there now belong to another
+    life. On another thread every method raises ``WrongThreadError``.
     """
 
     __slots__ = ("_hosted", "_life", "id")
@@ -87,7 +93,7 @@ class DurableObjectState:
     def __init__(self, life: Activation) -> None:
         self._life = life
         self._hosted = owner = life.owner
-        self.id = DurableObjectId(owner.object_id, owner.name or None)
+        self.id: DurableObjectId = DurableObjectId(owner.object_id, owner.name or None)
         """The object's id: ``str(id)`` has 64 hex digits, ``id.name`` is the name it was reached by, if any."""
 
     @property
@@ -98,20 +104,21 @@ class DurableObjectState:
     # --- sockets ---
 
     def accept_web_socket(self, ws: WebSocket, tags: Iterable[str] | None = ()) -> Awaitable[None]:
-        """Accept the server end of a pair so that it may outlive this instance (seed).
+        """Accept the server end of a pair so that the socket outlives this instance: it hibernates with its object.
 
         Its events go to the class's handlers. Return the client end of the pair from ``fetch``: a socket whose client
         end is not returned is dropped as soon as that ``fetch`` has ended.
 
         Args:
             ws: The server end of a ``WebSocketPair``, not accepted before.
-            tags: At most 10 distinct strings of at most 256 characters each.
+            tags: At most 10 distinct strings of at most 256 characters each, by which ``get_web_sockets`` and
+                ``broadcast`` find the socket. Duplicates are dropped first; the empty string is a tag.
 
         Raises:
-            TypeError: *ws* is no WebSocket, *tags* no list of strings.
+            TypeError: *ws* is not a WebSocket, or *tags* not a list of strings.
             TooManyTags: More than 10 distinct tags.
             TagTooLong: A tag of more than 256 characters.
-            AlreadyAccepted: It, or its pair, was accepted or returned before.
+            AlreadyAccepted: The socket, or its pair, was accepted or returned before.
             TooManyWebSockets: The object has 32,768.
             UnicodeEncodeError: A tag holds a lone surrogate, which UTF-8 does not have.
         """
@@ -125,10 +132,15 @@ class DurableObjectState:
     def get_web_sockets(self, tag: str | None = None) -> list[WebSocket]:
         """The object's hibernatable sockets: all, newest first; or those with *tag*, oldest first.
 
-        A socket that the object has closed stays in the list until its client has answered or gone.
+        A socket that the object has closed stays in the list until its client has answered or gone: look at
+        ``ws.ready_state`` before sending, or use ``broadcast``. Sockets that were accepted with ``ws.accept()`` are not
+        in it.
+
+        Args:
+            tag: Only sockets with this tag; without it all.
 
         Raises:
-            TypeError: *tag* is no string.
+            TypeError: *tag* is not a string.
         """
         sockets = self._owner.sockets
         if tag is None:
@@ -147,16 +159,17 @@ class DurableObjectState:
 
         Args:
             message: As for ``WebSocket.send``.
-            tag: Only to sockets with this tag.
-            exclude: A socket, or some, that it does not go to.
+            tag: Only to sockets with this tag; without it to all.
+            exclude: A socket, or several, that the message does not go to.
 
         Returns:
-            How many sockets it went to.
+            How many sockets the message went to.
 
         Raises:
-            OutboxFull: 64 MiB of the object's output wait. Who takes what is sent has got the message all the same;
-                clients for which much waits already have not.
-            TypeError: *tag* is no string, *exclude* holds what is no WebSocket, or *message* is of another type.
+            OutboxFull: 64 MiB of the object's output wait. Clients that take what is sent have got the message all the
+                same; clients for which much waits already have not.
+            TypeError: *tag* is not a string, *exclude* holds something else than WebSockets, or *message* is of another
+                type.
             ApiError, ValueError, UnicodeEncodeError: As for ``WebSocket.send``.
         """
         handles = self.get_web_sockets(tag)
@@ -180,9 +193,12 @@ class DurableObjectState:
     def get_tags(self, ws: WebSocket) -> list[str]:
         """The tags of a socket, in the order given; also after it was closed.
 
+        Args:
+            ws: A socket that was accepted with ``accept_web_socket``.
+
         Raises:
-            TypeError: *ws* is no WebSocket.
-            NotAccepted: It was not accepted with ``accept_web_socket``.
+            TypeError: *ws* is not a WebSocket.
+            NotAccepted: *ws* was not accepted, or with ``ws.accept()``.
         """
         self._life.check()
         return tags_of(ws)
@@ -203,14 +219,17 @@ class DurableObjectState:
         webSocketRequestResponsePair="web_socket_request_response_pair", pair="web_socket_request_response_pair"
     )
     def set_web_socket_auto_response(self, web_socket_request_response_pair: Any = None) -> None:
-        """Answer a text message without waking the object (seed).
+        """Answer a text message of any hibernatable socket, without waking the object and without an event.
+
+        The router answers at once, so an answer may overtake what the object has sent before. What is set stays set
+        while the object sleeps or moves, and when its shard dies; ``abort`` unsets it.
 
         Args:
             web_socket_request_response_pair: Request and response of at most 2,048 characters each; without it nothing
                 is answered any more.
 
         Raises:
-            TypeError: It is something else. The old pair stays.
+            TypeError: The pair is something else. The old pair stays.
             AutoResponseTooLong: One of the two has more than 2,048 characters. The old pair stays.
             UnicodeEncodeError: One of the two holds a lone surrogate, which UTF-8 does not have. The old pair stays.
         """
@@ -235,8 +254,11 @@ class DurableObjectState:
     def get_web_socket_auto_response_timestamp(self, ws: WebSocket) -> datetime.datetime | None:
         """When *ws* last got its auto-response (UTC), ``None`` if never. At most 100 ms late.
 
+        Args:
+            ws: A socket. One that was accepted with ``ws.accept()`` has no auto-responses.
+
         Raises:
-            TypeError: *ws* is no WebSocket.
+            TypeError: *ws* is not a WebSocket.
         """
         self._life.check()
         socket = check_web_socket(ws, "get_web_socket_auto_response_timestamp()").socket
@@ -254,12 +276,15 @@ class DurableObjectState:
     def set_hibernatable_web_socket_event_timeout(self, timeout_ms: Any = None) -> None:
         """Cancel (and log) a handler of a socket's event that takes longer than *timeout_ms* milliseconds.
 
+        Sockets and object go on. What is set stays set while the object sleeps or moves, and when its shard dies;
+        ``abort`` unsets it.
+
         Args:
-            timeout_ms: At most 604,800,000, fractions are cut off; 0 or none for no limit.
+            timeout_ms: At most 604,800,000 (seven days), fractions are cut off; 0 or ``None`` for no limit.
 
         Raises:
-            TypeError: It is no number.
-            ValueError: It is negative.
+            TypeError: It is not a number. The old value stays.
+            ValueError: It is negative. The old value stays.
             EventTimeoutTooLong: It is over the limit. The old value stays.
         """
         owner = self._owner
@@ -285,13 +310,16 @@ class DurableObjectState:
     def wait_until(self, awaitable: Awaitable[Any]) -> None:
         """Stay awake until *awaitable* has ended. What it raises is logged.
 
+        Args:
+            awaitable: A coroutine or future. A coroutine is started.
+
         Raises:
-            TypeError: It cannot be awaited.
+            TypeError: *awaitable* cannot be awaited.
         """
         self._owner.wait_until(awaitable)
 
     def block_concurrency_while(self, callback: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
-        """Run *callback* while no event starts; at most 30 s. If it raises, the object is reset.
+        """Run *callback* while no event starts; at most 30 s. If it raises, or takes longer, the object is reset.
 
         In ``__init__`` call it without awaiting: the first event waits for it.
 
@@ -299,12 +327,17 @@ class DurableObjectState:
             callback: An async function without arguments.
 
         Returns:
-            A future to await for what the callback returns.
+            A future to await for what the callback returns; it raises ``ObjectReset`` when the object was reset.
         """
         return self._owner.block_concurrency_while(callback)
 
     def abort(self, reason: str | None = None) -> NoReturn:
         """Reset the object: its sockets are closed with 1011 after what was sent before, its memory is gone.
+
+        Auto-response and event timeout are unset. The next event constructs a new instance.
+
+        Args:
+            reason: For the log, beside the error id that clients get; in development clients get the reason itself.
 
         Raises:
             ObjectReset: Always, to end the handler that calls.
@@ -313,14 +346,14 @@ class DurableObjectState:
 
     @property
     def storage(self) -> NoReturn:
-        """Not there yet.
+        """Not there yet: this version of roost has no storage.
 
         Raises:
             ApiError: Always.
         """
         raise ApiError("ctx.storage is not available in this version of roost: keep state in attachments or outside")
 
-    # The seed's and the reference's spellings.
+    # The original spellings.
     acceptWebSocket = accept_web_socket  # noqa: N815
     getWebSockets = get_web_sockets  # noqa: N815
     getTags = get_tags  # noqa: N815

@@ -26,7 +26,7 @@ class HandlesEventsInCamelCase(Protocol):
 
 
 Listener = Callable[[Any], Any] | HandlesEvents | HandlesEventsInCamelCase
-"""A function (sync or async) of the event, or an object with such a method."""
+"""A function (sync or async) of the event, or an object with a method ``handle_event`` or ``handleEvent``."""
 
 _METHODS = ("handle_event", "handleEvent")
 

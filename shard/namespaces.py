@@ -14,13 +14,17 @@ _SYSTEM_RANDOM = random.SystemRandom()
 
 
 class DurableObjectId:
-    """The id of an object: ``str(id)`` is its 64 hex digits, ``id.name`` the name it was made from, if any."""
+    """The id of an object; ``str(id)`` is its 64 hex digits. Ids of one object are equal.
+
+    Attributes:
+        name: The name that it was made from, ``None`` without one. The name does not count when ids are compared.
+    """
 
     __slots__ = ("name", "raw")
 
     def __init__(self, raw: ids.ObjectId, name: str | None) -> None:
         self.raw = raw
-        self.name = name
+        self.name: str | None = name
 
     def __str__(self) -> str:
         return self.raw.hex()
@@ -36,7 +40,7 @@ class DurableObjectId:
 
 
 class DurableObjectNamespace:
-    """All objects of one class: ``env.CHAT_ROOM`` for ``ChatRoom``. Makes ids."""
+    """All objects of one class: ``env.CHAT_ROOM`` for the class ``ChatRoom``. Makes ids."""
 
     __slots__ = ("namespace",)
 
@@ -44,10 +48,13 @@ class DurableObjectNamespace:
         self.namespace = namespace
 
     def id_from_name(self, name: str) -> DurableObjectId:
-        """The id of the object called *name* (1 to 512 characters); the same on every machine and run.
+        """The id of the object called *name*; the same on every machine and at each run.
+
+        Args:
+            name: 1 to 512 characters.
 
         Raises:
-            TypeError: *name* is no string.
+            TypeError: *name* is not a string.
             ValueError: It is empty, or longer than 512 characters.
         """
         if not isinstance(name, str):
@@ -57,23 +64,27 @@ class DurableObjectNamespace:
         return DurableObjectId(ids.id_from_name(self.namespace, name), name)
 
     def id_from_string(self, text: str) -> DurableObjectId:
-        """Read an id back from its 64 hex digits.
+        """Read an id back from its 64 hex digits. The id has no ``name``.
+
+        Args:
+            text: What ``str(id)`` has given, in any case.
 
         Raises:
-            InvalidObjectId: It is none, or of another namespace.
+            TypeError: *text* is not a string.
+            InvalidObjectId: *text* is not an id, or the id of an object in another namespace.
         """
         return DurableObjectId(ids.id_from_string(self.namespace, text), None)
 
     def new_unique_id(self) -> DurableObjectId:
-        """An id that no name has."""
+        """An id that no name has, drawn at random."""
         return DurableObjectId(ids.new_unique_id(self.namespace, _SYSTEM_RANDOM), None)
 
-    idFromName = id_from_name  # noqa: N815  # the reference's spellings
+    idFromName = id_from_name  # noqa: N815  # the original spellings
     idFromString = id_from_string  # noqa: N815
     newUniqueId = new_unique_id  # noqa: N815
 
     def get(self, object_id: DurableObjectId, /) -> NoReturn:
-        """Not there yet: objects cannot call each other.
+        """Not there yet: in this version of roost objects cannot call each other.
 
         Raises:
             ApiError: Always.
@@ -90,7 +101,11 @@ class DurableObjectNamespace:
 
 
 class Env:
-    """What an object's class was configured with: each ``--var NAME=VALUE`` and one namespace for each class.
+    """What the classes were configured with: ``self.env``.
+
+    Each ``--var NAME=VALUE`` is an attribute, a string. Each hosted class, public or not, has its
+    ``DurableObjectNamespace`` here under the class's name in capitals: ``env.CHAT_ROOM`` for ``ChatRoom``. Any other
+    name raises ``AttributeError``, which says what there is.
 
     For type checkers it has any attribute. ``DurableObject[MyEnv]`` says which ones there are.
     """

@@ -19,7 +19,7 @@ _TOKEN_CHARS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABC
 
 
 HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
-"""Header fields as users may give them."""
+"""Header fields, as a mapping or as pairs."""
 
 
 class MultiDict(Mapping[str, str]):
@@ -67,6 +67,12 @@ class Headers(MultiDict):
     Looking a name up gives all its values as one, joined by ``", "``, as in the Fetch standard: a proxy that adds to a
     list, such as ``x-forwarded-for``, may do so in a line of its own. The lines of ``cookie`` are joined by ``"; "``
     (RFC 9113 8.2.3). Values of ``set-cookie`` can hold commas: ``get_set_cookie()`` has them apart.
+
+    A ``Mapping``: ``headers.get(name)``, ``name in headers`` and loops over its names, which are in lower case, do what
+    they do with a dict.
+
+    Args:
+        items: The fields, as pairs.
     """
 
     __slots__ = ()
@@ -82,27 +88,30 @@ class Headers(MultiDict):
         return values[0] if len(values) == 1 else ("; " if key == "cookie" else ", ").join(values)
 
     def get_set_cookie(self) -> list[str]:
-        """The values of ``set-cookie``, each for itself."""
+        """The values of ``set-cookie``, each for itself; empty if there is none."""
         return self.get_all("set-cookie")
 
     getSetCookie = get_set_cookie  # noqa: N815
 
 
 class Query(MultiDict):
-    """The decoded fields of a URL's query. Looking a name up gives its first value; ``get_all`` has each."""
+    """The decoded fields of a URL's query, a ``Mapping``: what ``Request.query`` gives.
+
+    Looking a name up gives its first value; ``get_all`` has each. A name without a value has the empty string.
+    """
 
     __slots__ = ()
 
 
 class Request:
-    """A client's HTTP request, whole.
+    """A client's HTTP request, whole: what ``DurableObject.fetch`` gets. Users make one in their own tests.
 
     Attributes:
         method: ``"GET"`` and so on.
         url: The absolute URL that the client asked for.
         headers: Header fields; for a name that came more than once ``headers[name]`` has all values as one,
             ``headers.get_all(name)`` has each.
-        body: The body, whole; empty if there was none.
+        body: The body, whole; empty if there was none. At most 10 MiB (the setting ``router.max_body_bytes``).
     """
 
     __slots__ = ("_query", "body", "headers", "method", "url")
@@ -115,10 +124,10 @@ class Request:
         headers: HeaderFields | None = None,
         body: bytes = b"",
     ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers if isinstance(headers, Headers) else Headers(_pairs(headers))
-        self.body = body
+        self.method: str = method
+        self.url: str = url
+        self.headers: Headers = headers if isinstance(headers, Headers) else Headers(_pairs(headers))
+        self.body: bytes = body
         self._query: Query | None = None
 
     @property
@@ -128,7 +137,7 @@ class Request:
 
     @property
     def query(self) -> Query:
-        """The fields of the URL's query, decoded."""
+        """The fields of the URL's query, decoded. There are at most 1,024."""
         if self._query is None:
             self._query = Query(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
         return self._query
@@ -137,7 +146,7 @@ class Request:
         """The body as UTF-8 text.
 
         Raises:
-            UnicodeDecodeError: It is none.
+            UnicodeDecodeError: The body is not UTF-8.
         """
         return self.body.decode()
 
@@ -145,7 +154,7 @@ class Request:
         """The body as JSON, as ``JSON.parse`` reads it: ints of any size, lone surrogates, the last of two equal keys.
 
         Raises:
-            ValueError: It is none: a ``json.JSONDecodeError`` that says where, or a ``UnicodeDecodeError``.
+            ValueError: The body is not JSON: a ``json.JSONDecodeError`` that says where, or a ``UnicodeDecodeError``.
         """
         return json_text.loads(self.body)
 
@@ -154,19 +163,22 @@ class Request:
 
 
 class Response:
-    """An object's answer. Cannot be changed once made.
+    """An object's answer: what ``DurableObject.fetch`` returns. Cannot be changed once made.
 
     Args:
-        body: Text (goes out as UTF-8), bytes, or ``None``; at most 256 MiB.
+        body: Text (goes out as UTF-8, with the content-type ``text/plain; charset=utf-8`` unless *headers* has one),
+            bytes, or ``None``; at most 256 MiB.
         status: 200 to 599; 101 if and only if *web_socket* is given.
         headers: Header fields, as a mapping or as pairs. Those that belong to the connection (content-length,
-            transfer-encoding, connection, …) are the router's.
+            transfer-encoding, connection, …) are the router's. A ``Sec-WebSocket-Protocol`` beside *web_socket* is the
+            subprotocol.
         web_socket: The client end of a ``WebSocketPair`` whose server end was accepted.
-        webSocket: The same, in the seed's spelling.
+        webSocket: The same, in the original spelling.
 
     Raises:
-        InvalidResponse: The status is out of range or does not go with the rest, a header's name or value holds what
-            no header may (control characters, line breaks), or all headers together have more than 64 KiB.
+        InvalidResponse: The status is out of range or does not go with the rest (a body with 204, 205 or 304, say), a
+            header's name or value holds what no header may (control characters, line breaks, text that is not Latin-1),
+            the body is larger than 256 MiB, or all headers together are larger than 64 KiB.
         TypeError: An argument is of a wrong type.
         UnicodeEncodeError: The body is text with a lone surrogate, which UTF-8 does not have.
     """
@@ -239,8 +251,10 @@ class Response:
 
     @property
     def web_socket(self) -> WebSocket | None:
-        """The client end that it returns."""
+        """The client end that it returns; ``None`` in any other answer."""
         return self._web_socket
+
+    webSocket = web_socket  # noqa: N815  # the original spelling
 
     @classmethod
     def json(
@@ -253,13 +267,13 @@ class Response:
 
         Args:
             value: dict, list, tuple, str, int, float, bool, None, and subclasses of these; datetime, date, time, UUID,
-                Enum, and dataclass instances. Keys that are no str are written as text, NaN and Infinity as ``null``.
+                Enum, and dataclass instances. Keys that are not str are written as text, NaN and Infinity as ``null``.
             status: As for ``Response``.
-            headers: As for ``Response``.
+            headers: As for ``Response``; the content-type is ``application/json`` unless they have one.
 
         Raises:
             TypeError: *value* holds something else.
-            ValueError: *value* contains itself.
+            ValueError: *value* contains itself, or is nested more than 2,000 levels deep.
             InvalidResponse: As for ``Response``.
         """
         pairs = _pairs(headers)

@@ -28,18 +28,25 @@ if TYPE_CHECKING:
     Sendable: TypeAlias = (
         str | ReadableBuffer | int | float | dict[Any, Any] | Mapping[str, object] | list[Any] | tuple[Any, ...] | None
     )
-    """What ``send`` takes. A mapping must be a dict; type checkers hold that a ``TypedDict`` is none."""
+    """What ``WebSocket.send`` takes. A mapping must be a dict; ``Mapping`` is here since type checkers do not take a
+    ``TypedDict`` for a dict. A ``ReadableBuffer`` is whatever is bytes-like."""
 
 _UNSENDABLE_CODES = frozenset((1004, 1005, 1006, 1015))
 NO_CODE = 1005
 """What a Close without a code is reported as, and on the wire means (RFC 6455 7.1.5)."""
 
 EventType = Literal["message", "close", "error"]
+"""The events of a WebSocket."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageEvent:
-    """A message came. ``data`` is str or bytes."""
+    """A message has come: what a listener of ``message`` gets.
+
+    Attributes:
+        data: ``str`` for a text message, ``bytes`` for a binary one.
+        type: ``"message"``.
+    """
 
     data: str | bytes
     type: str = "message"
@@ -47,7 +54,14 @@ class MessageEvent:
 
 @dataclass(frozen=True, slots=True)
 class CloseEvent:
-    """The connection is over. ``code`` is 1005 for a Close without one, 1006 without a Close."""
+    """The client has closed, or is gone: what a listener of ``close`` gets.
+
+    Attributes:
+        code: The client's close code; 1005 if its Close had none, 1006 if the connection ended without a Close.
+        reason: The client's reason; a sentence of the runtime's for 1006.
+        was_clean: Whether a Close came.
+        type: ``"close"``.
+    """
 
     code: int
     reason: str
@@ -55,14 +69,19 @@ class CloseEvent:
     type: str = "close"
 
     @property
-    def wasClean(self) -> bool:  # noqa: N802  # the seed's spelling
+    def wasClean(self) -> bool:  # noqa: N802  # the original spelling
         """The same as ``was_clean``."""
         return self.was_clean
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorEvent:
-    """The client broke the protocol."""
+    """The client broke the WebSocket protocol, and was closed for it: what a listener of ``error`` gets.
+
+    Attributes:
+        error: A ``WebSocketProtocolError``.
+        type: ``"error"``.
+    """
 
     error: Exception
     type: str = "error"
@@ -91,12 +110,18 @@ DONE: Awaitable[None] = _Done()
 
 
 class WebSocket:
-    """One end of a connection. Made by ``WebSocketPair``; the same object for as long as its object is in memory.
+    """One end of a connection, made by ``WebSocketPair``; the same handle for as long as its object is in memory.
 
-    Its methods work on the loop's thread and as long as the instance is in memory that got it: else they raise
+    Its methods work on the loop's thread, for as long as the instance is in memory that got it: else they raise
     ``WrongThreadError``, or ``ObjectReset`` or ``ObjectGone``.
 
     You may set attributes of your own on it. They are lost when the object leaves memory, unlike the attachment.
+
+    Attributes:
+        CONNECTING: A value of ``ready_state`` that no socket of an object has.
+        OPEN: The value of ``ready_state`` before either side has closed.
+        CLOSING: The value after one side has.
+        CLOSED: The value after both have.
     """
 
     __slots__ = (
@@ -128,18 +153,18 @@ class WebSocket:
     # --- accepting ---
 
     def accept(self) -> Awaitable[None]:
-        """Accept the connection for as long as the object stays in memory, which this socket keeps it.
+        """Accept the connection for this life of the object, which stays in memory as long as the socket is open.
 
-        Its events go to ``add_event_listener``; when its shard ends or its slot moves it is closed with 1012. A second
-        call is ignored.
+        Its events go to the listeners of ``add_event_listener``. When its shard ends, or the object moves to another
+        shard, the client is closed with 1012. A second call is ignored.
 
         With both ends of a pair accepted inside the object they talk to each other: what one sends is the other's
         message event, and so with ``close()``. The client end cannot go into a Response any more then.
 
         Raises:
-            TypeError: It was accepted with ``ctx.accept_web_socket``.
+            TypeError: The socket was accepted with ``ctx.accept_web_socket``.
             TooManyWebSockets: The object has 32,768 of this kind.
-            AlreadyAccepted: It, or its pair, was returned in a Response, or dropped because it was not.
+            AlreadyAccepted: The socket, or its pair, was returned in a Response, or dropped because it was not.
         """
         self._check_life()
         socket = self._socket
@@ -179,20 +204,21 @@ class WebSocket:
         *,
         once: bool = False,
     ) -> None:
-        """Call *callback_function* with each event of that name (seed). One that is there already is not added again.
+        """Call *callback_function* with each event of that name, behind the listeners that were added before.
 
-        A socket that hibernates gets no events: they go to the class's handlers.
+        A function that was added already is not added again. A socket that was accepted with ``ctx.accept_web_socket``
+        has no events for listeners: they go to the class's handlers.
 
         Args:
-            event: ``message``, ``close`` or ``error``.
-            callback_function: A function, sync or async, of the event; or an object with a method ``handle_event``
-                (``handleEvent``).
-            options: As in the DOM; ``{"once": True}`` is heeded.
+            event: ``"message"``, ``"close"`` or ``"error"``.
+            callback_function: A function, sync or async, of a ``MessageEvent``, ``CloseEvent`` or ``ErrorEvent``; or an
+                object with a method ``handle_event`` (``handleEvent``). What it raises is logged.
+            options: As in the DOM. ``{"once": True}`` counts; anything else changes nothing.
             once: Only for the first event.
 
         Raises:
             ValueError: There is no such event.
-            TypeError: *event* is no string, or *callback_function* cannot be called.
+            TypeError: *event* is not a string, or *callback_function* cannot be called, or it is a generator.
         """
         self._check_life()
         _check_event(event)
@@ -214,9 +240,13 @@ class WebSocket:
     def remove_event_listener(self, event: Any, callback_function: Any) -> None:
         """Call *callback_function* no longer; nothing happens if it was not added.
 
+        Args:
+            event: ``"message"``, ``"close"`` or ``"error"``.
+            callback_function: What was added before.
+
         Raises:
             ValueError: There is no such event.
-            TypeError: *event* is no string.
+            TypeError: *event* is not a string.
         """
         self._check_life()
         _check_event(event)
@@ -237,10 +267,14 @@ class WebSocket:
     def send(self, message: Sendable) -> Awaitable[None]:
         """Send a message to the client. It is on its way when this returns; ``await`` is allowed and not needed.
 
+        Messages to one client keep their order. What is sent before the Response of the handshake goes out behind it,
+        what is sent after the client is gone goes nowhere. With both ends of a pair accepted inside the object the
+        other end gets the message.
+
         Args:
-            message: str goes out as text, bytes-like as binary (copied); int, float, bool and None are cast to text
-                (``true``, ``null``), dict, list and tuple go out as JSON text, as ``JSON.stringify`` writes it (seed;
-                see ``Response.json``). At most 256 MiB.
+            message: str goes out as text, bytes-like as binary (copied). int, float, bool and ``None`` are cast to text
+                (``true``, ``null``); dict, list and tuple go out as JSON text, as ``JSON.stringify`` writes it (see
+                ``Response.json``). At most 256 MiB.
 
         Raises:
             NotAccepted: The socket has not been accepted.
@@ -273,19 +307,21 @@ class WebSocket:
         return DONE
 
     def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:
-        """Close the connection; ``await`` is allowed and waits for nothing.
+        """Close the connection, behind what was sent to it; ``await`` is allowed and waits for nothing.
 
-        A second call is ignored, as is one after the client vanished.
+        The client has 10 s to answer, and may go on sending until then; ``web_socket_close`` is called when it has
+        answered, or is gone. In ``web_socket_close`` itself this is the answer to the client. A second call is ignored,
+        as is one after the client vanished.
 
         Args:
-            code: 1000 to 4999 except 1004, 1005, 1006 and 1015; none for a Close without a code.
+            code: 1000 to 4999 except 1004, 1005, 1006 and 1015; ``None`` for a Close without a code.
             reason: At most 123 UTF-8 bytes; only together with a code.
 
         Raises:
             NotAccepted: The socket has not been accepted.
             InvalidCloseCode: The code may not be sent. The socket stays open.
-            InvalidCloseReason: The reason is too long, or stands without a code. The socket stays open.
-            TypeError: The code is no int, or the reason no str.
+            InvalidCloseReason: The reason is too long, stands without a code, or is not UTF-8. The socket stays open.
+            TypeError: The code is not an int, or the reason not a str. The socket stays open.
         """
         self._check_life()
         socket = self._socket
@@ -299,11 +335,11 @@ class WebSocket:
         return DONE
 
     def drain(self) -> Coroutine[Any, Any, None]:
-        """Wait until the object's process has nothing left of what was sent to the client. Whoever sends much calls
-        this after each piece, and so sends as fast as the client takes it.
+        """Wait until the object's process has nothing left of what was sent to the client.
 
-        Returns at once if little waits, before the 101 is on its way, and when the connection is over: what was sent
-        to it then goes nowhere.
+        Whoever sends much awaits this after each piece, and so sends as fast as the client takes it. It returns at once
+        if less than 256 KiB of the object's output wait for the end of this turn of the loop, before the Response of
+        the handshake, and when the connection is over: what was sent then goes nowhere.
 
         Raises:
             NotAccepted: The socket has not been accepted.
@@ -318,15 +354,21 @@ class WebSocket:
 
     @property
     def ready_state(self) -> int:
-        """1 open, 2 closing, 3 closed."""
+        """``WebSocket.OPEN`` (1), ``WebSocket.CLOSING`` (2) or ``WebSocket.CLOSED`` (3).
+
+        The object's own ``close()`` and the client's end count one each. A socket that is not accepted yet is open.
+        """
         if self._socket is None:
             return self.OPEN
         return self._socket.ready_state
 
     @property
     def buffered_amount(self) -> int:
-        """Bytes of the messages that were sent and wait in the object's process: until the end of this turn of the
-        loop, or until the client has taken more of what its router holds for it (4 MiB; a setting)."""
+        """Bytes of the messages that were sent and wait in the object's process.
+
+        They wait until the end of this turn of the loop, or until the client has taken more of what its router holds
+        for it (4 MiB; the setting ``router.send_buffer_bytes``).
+        """
         socket, life = self._socket, self._life
         if socket is None:
             return 0
@@ -339,12 +381,12 @@ class WebSocket:
 
     @property
     def url(self) -> str | None:
-        """The URL of the handshake; ``None`` before the 101 is on its way."""
+        """The URL of the handshake; ``None`` before its Response has been returned."""
         return (self._socket.url or None) if self._socket is not None else None
 
     @property
     def protocol(self) -> str:
-        """The subprotocol that the Response has set; empty if none."""
+        """The subprotocol: what the Response of the handshake has set as ``Sec-WebSocket-Protocol``, else empty."""
         return self._socket.protocol if self._socket is not None else ""
 
     @property
@@ -354,8 +396,7 @@ class WebSocket:
 
     @property
     def binary_type(self) -> str:
-        """``"arraybuffer"``: binary messages come as ``bytes``, which are what JavaScript calls so. Setting another
-        one raises ``ValueError``."""
+        """Always ``"arraybuffer"``: binary messages come as ``bytes``. To set another one raises ``ValueError``."""
         return "arraybuffer"
 
     @binary_type.setter
@@ -365,24 +406,31 @@ class WebSocket:
 
     @property
     def redelivered(self) -> bool:
-        """Whether the event being handled may have been handled before: its shard died before it could say so."""
+        """Whether the event being handled may have been handled before, by a shard that died before it could say so.
+
+        It is the same for all sockets: it tells of the event whose handler asks.
+        """
         return redelivered.get()
 
     # --- attachments ---
 
     def serialize_attachment(self, value: Any) -> Awaitable[None]:
-        """Keep a copy of *value* with the socket, through hibernation, moves and crashes.
+        """Keep a copy of *value* with the socket, through hibernation, moves and crashes of a shard.
+
+        Later changes of *value* are not kept. Works before the accept, too.
 
         Args:
             value: What structured clone carries, of Python's types: ``None``, bool, int, float, str, bytes, bytearray,
                 memoryview, list, tuple (comes back as a list), dict, OrderedDict, set, frozenset, datetime, date, time,
                 timedelta, Decimal, Fraction, UUID, patterns and exceptions. Shared references and cycles are kept. The
-                table is in ``deploy/docs/attachments.md``. Works before the accept, too.
+                table is in ``deploy/docs/attachments.md``.
 
         Raises:
-            DataCloneError: Something else; the message says what, where in *value*, and what to use instead.
-            AttachmentTooLarge: More than 2,048 bytes as CBOR (seed; a setting raises it). The earlier value stays.
-            OutboxFull: The object has 64 MiB of output on their way. The earlier value stays.
+            DataCloneError: *value* holds something else; the message says what, where, and what to use instead. The
+                earlier value stays.
+            AttachmentTooLarge: More than 2,048 bytes once serialised (the setting ``shard.max_attachment_bytes`` allows
+                more). The earlier value stays.
+            OutboxFull: 64 MiB of the object's output wait. The earlier value stays.
         """
         self._check_life()
         socket = self._socket
@@ -398,7 +446,7 @@ class WebSocket:
         return DONE
 
     def deserialize_attachment(self) -> Any:
-        """A fresh copy of the value kept last; ``None`` if there is none.
+        """A fresh copy of what ``serialize_attachment`` has kept last; ``None`` if it never has.
 
         Raises:
             DataCloneError: What is kept cannot be read: a later version of roost has written it, or it is damaged.
@@ -423,7 +471,7 @@ class WebSocket:
             return "call accept() on this client end to talk through it inside the object, or return it in a Response"
         return "call ctx.accept_web_socket(ws) or ws.accept()"
 
-    # The seed's spellings.
+    # The original spellings.
     addEventListener = add_event_listener  # noqa: N815
     removeEventListener = remove_event_listener  # noqa: N815
     serializeAttachment = serialize_attachment  # noqa: N815
@@ -508,13 +556,21 @@ class WebSocket:
 
 
 class WebSocketPair:
-    """``client, server = WebSocketPair()``: keep the server end, return the client end in a Response."""
+    """The two ends of a new connection: ``client, server = WebSocketPair()``.
+
+    The object accepts the server end and keeps it; the client end goes into a Response, and is the network's from then
+    on. Both ends can also be accepted inside the object with ``WebSocket.accept``: they talk to each other then.
+
+    Attributes:
+        client: The client end; also ``pair[0]``.
+        server: The server end; also ``pair[1]``.
+    """
 
     __slots__ = ("client", "server")
 
     def __init__(self) -> None:
-        self.client = WebSocket(server_end=False)
-        self.server = WebSocket(server_end=True)
+        self.client: WebSocket = WebSocket(server_end=False)
+        self.server: WebSocket = WebSocket(server_end=True)
         self.client._other = self.server
         self.server._other = self.client
 

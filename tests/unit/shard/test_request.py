@@ -121,7 +121,8 @@ def test_a_web_socket_goes_with_101_only(status: int) -> None:
     client, _ = WebSocketPair()
     with pytest.raises(InvalidResponse, match="101"):
         Response(status=status, web_socket=client)
-    assert Response(status=101, web_socket=client).web_socket is client
+    response = Response(status=101, web_socket=client)
+    assert response.web_socket is response.webSocket is client
 
 
 def test_a_101_has_no_body() -> None:
