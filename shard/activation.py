@@ -38,18 +38,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import LifeOver
-from .current import current, request_job
-from .failures import Failure
-from .jobs import Job, JobKind
+from .current import current
+from .failures import Failure, is_end_of_life
+from .jobs import Job, JobKind, request_job
 from .life import Life
 from .misuse import Mistake
 from .request import Headers, Request
-from .tasks import cancel
+from .tasks import ObjectTask, cancel
+from .unfinished import Note
 from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
 
 if TYPE_CHECKING:
@@ -126,8 +128,10 @@ class Activation(Life):
         "tasks",
     )
 
+    owner: HostedObject
+
     def __init__(self, owner: HostedObject) -> None:
-        super().__init__()
+        super().__init__(owner.object_id, owner.host.runner)
         self.owner = owner
         self.state = ActivationState.CONSTRUCTING
         self.failure: Failure | None = None
@@ -177,6 +181,83 @@ class Activation(Life):
         """The object moves: no event starts any more."""
         if self.state is ActivationState.ACTIVE:
             self.state = ActivationState.LEAVING
+
+    # --- what its code starts (see ``Life``) ---
+
+    # What is told of tasks and futures comes in the runtime's context: what it sets off is not the object's.
+
+    @property
+    def label(self) -> str:
+        return self.owner.label
+
+    def cause(self, loop: asyncio.AbstractEventLoop) -> Note | None:
+        runner = self.owner.host.runner
+        job = runner.running
+        if job is not None:
+            return job.at_work() if job.activation is self else None
+        if runner.calling is not None:
+            return runner.calling.note
+        task: asyncio.Task[Any] | None = asyncio.current_task(loop)
+        return task.note if isinstance(task, ObjectTask) else None
+
+    def adopt(self, task: asyncio.Task[Any], note: Note | None) -> None:
+        self.tasks.add(task)
+        self._hold(note)
+        task.add_done_callback(partial(self._task_ended, note), context=self.owner.host.context)
+
+    def _task_ended(self, note: Note | None, task: asyncio.Future[Any]) -> None:
+        assert isinstance(task, ObjectTask)
+        task.shut()
+        self._release(note)
+        self._ended(task)
+
+    def adopt_future(self, future: asyncio.Future[Any]) -> None:
+        self.pending.add_future(future)
+        note = self.cause(future.get_loop())
+        self._hold(note)
+        future.add_done_callback(partial(self._future_ended, note), context=self.owner.host.context)
+
+    def _future_ended(self, note: Note | None, future: asyncio.Future[Any]) -> None:
+        self._release(note)
+        self.pending.remove_future(future)
+        self.note_idle()
+
+    def promise(self, future: asyncio.Future[Any]) -> None:
+        """``wait_until`` has been called with *future*."""
+        self.tasks.add(future)
+        self.promises.add(future)
+        future.add_done_callback(self._promise_ended, context=self.owner.host.context)
+
+    def _promise_ended(self, future: asyncio.Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None and not is_end_of_life(error):
+            self.user_error(f"{self.label} wait_until", error)
+        self.promises.discard(future)
+        self._ended(future)
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self.tasks.discard(task)
+        if self.over is not None:
+            self.owner.host.remains.look_at(self)
+        self.note_idle()
+
+    def _hold(self, note: Note | None) -> None:
+        if note is not None:
+            self.owner.host.unfinished.hold(note)
+
+    def _release(self, note: Note | None) -> None:
+        # In the turn after: what the object's code has to be called at the end of something is called in this one.
+        if note is not None:
+            self.owner.host.call_soon(self.owner.host.unfinished.release, note)
+
+    def own_tasks(self) -> Collection[asyncio.Future[Any] | None]:
+        return [*self.tasks, *(job.task for job in self.jobs)]
+
+    def note_idle(self) -> None:
+        self.owner.host.note_idle(self.owner)
+
+    def user_error(self, where: str, error: BaseException) -> None:
+        self.owner.host.user_error(where, error)
 
     @property
     def has_come_to_rest(self) -> bool:

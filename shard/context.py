@@ -11,13 +11,13 @@ from ..common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong, 
 from ..common.limits import MAX_AUTO_RESPONSE_CHARS, MAX_EVENT_TIMEOUT_MS
 from . import exact
 from . import tags as tag_rules
+from .life import Life
 from .namespaces import DurableObjectId
+from .ports import ObjectPort
 from .spellings import also_named
 from .web_socket import DONE, WebSocket, check_web_socket, payload_of, tags_of
 
 if TYPE_CHECKING:
-    from .activation import Activation
-    from .hosted import HostedObject
     from .web_socket import Sendable
 
 T = TypeVar("T")
@@ -90,14 +90,14 @@ class DurableObjectState:
 
     __slots__ = ("_hosted", "_life", "id")
 
-    def __init__(self, life: Activation) -> None:
+    def __init__(self, life: Life, owner: ObjectPort[WebSocket]) -> None:
         self._life = life
-        self._hosted = owner = life.owner
+        self._hosted = owner
         self.id: DurableObjectId = DurableObjectId(owner.object_id, owner.name or None)
         """The object's id: ``str(id)`` has 64 hex digits, ``id.name`` is the name it was reached by, if any."""
 
     @property
-    def _owner(self) -> HostedObject:
+    def _owner(self) -> ObjectPort[WebSocket]:
         self._life.check()
         return self._hosted
 

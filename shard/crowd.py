@@ -10,11 +10,11 @@ object never overtake each other.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from .hosted import HostedObject
-    from .jobs import Job
+from .work import Owner, Work
+
+J = TypeVar("J", bound=Work)
 
 SHARE = 4
 """Jobs of an object before another has its turn."""
@@ -22,7 +22,7 @@ AT_ONCE = 16
 """Jobs that are given back at once."""
 
 
-class Crowd:
+class Crowd(Generic[J]):
     """The jobs that wait.
 
     Attributes:
@@ -32,9 +32,9 @@ class Crowd:
     __slots__ = ("jobs",)
 
     def __init__(self) -> None:
-        self.jobs: OrderedDict[HostedObject, deque[Job]] = OrderedDict()
+        self.jobs: OrderedDict[Owner, deque[J]] = OrderedDict()
 
-    def takes(self, job: Job) -> bool:
+    def takes(self, job: J) -> bool:
         """Take *job*, which has just come, if earlier jobs of its object wait here; returns whether they do."""
         jobs = self.jobs.get(job.owner)
         if jobs is None:
@@ -42,9 +42,9 @@ class Crowd:
         jobs.append(job)
         return True
 
-    def put(self, queue: deque[Job]) -> None:
+    def put(self, queue: deque[J]) -> None:
         """Take all of *queue*: of each object they come before those that wait here already."""
-        came: dict[HostedObject, list[Job]] = {}
+        came: dict[Owner, list[J]] = {}
         for job in queue:
             came.setdefault(job.owner, []).append(job)
         queue.clear()
@@ -55,7 +55,7 @@ class Crowd:
             else:
                 waiting.extendleft(reversed(jobs))
 
-    def give(self, queue: deque[Job]) -> bool:
+    def give(self, queue: deque[J]) -> bool:
         """Put the next few into *queue*, which is empty; returns whether there were any."""
         while self.jobs and len(queue) < AT_ONCE:
             owner, jobs = self.jobs.popitem(last=False)

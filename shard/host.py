@@ -48,8 +48,8 @@ from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket
-from .tasks import ObjectTask, cancel, task_factory
-from .unfinished import Unfinished, note_of
+from .tasks import ObjectTask, cancel, make_task
+from .unfinished import Unfinished
 from .unrun import unrun
 from .web_socket import WebSocket
 
@@ -111,7 +111,7 @@ class Host:
         self.objects = Objects()
         self.remembered = Remembered()
         self.release = Release(self, loop, config.move_timeout_s)
-        self.runner = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
+        self.runner: Runner[Job] = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
         self.unfinished = Unfinished(last_words, loop.time)
         self.output = Output(self._at_turns_end, self._later, counters)
         self.misuse = MisuseLog()
@@ -129,8 +129,8 @@ class Host:
         self._sleep_queue = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
         self.remains = Remains(self)
-        loop.set_task_factory(task_factory(lambda life, task: life.owner.adopt(life, task)))
-        note_calls(loop, lambda life, future: life.owner.adopt_future(life, future))
+        loop.set_task_factory(make_task)
+        note_calls(loop)
         self._log_unseen = loop.get_exception_handler() or log_unseen
         loop.set_exception_handler(self._unseen_error)
 
@@ -393,7 +393,7 @@ class Host:
         if self.is_copy:
             leave(None, job.label)
         activation.jobs.add(job)
-        self.unfinished.hold(note_of(job))
+        self.unfinished.hold(job.at_work())
         if activation.over is not None:
             self.remains.add(activation)  # it has caught the error that should have ended it
         if socket is None:
@@ -430,7 +430,7 @@ class Host:
                 return  # it was given up before, and its object has moved on
             assert activation is not None
             activation.jobs.discard(job)
-            self.unfinished.release(note_of(job))
+            self.unfinished.release(job.at_work())
             if job.timer is not None:
                 job.timer.cancel()
         job.has_ended = True
@@ -495,7 +495,7 @@ class Host:
         assert job.task is not None
         assert activation is not None
         activation.jobs.discard(job)
-        self.unfinished.release(note_of(job))
+        self.unfinished.release(job.at_work())
         job.stopped = True
         cancel(job.task)
         if job.timer is not None:
@@ -551,7 +551,7 @@ class Host:
     def constructing(self, owner: HostedObject) -> Iterator[None]:
         """A constructor runs, which is no job: tell the watchdog, and note the object in case that it ends us."""
         before, self.watching = self.watching, f"{owner.label} __init__"
-        self.runner.constructing(owner)
+        self.runner.constructing(owner.object_id)
         try:
             yield
         finally:

@@ -20,9 +20,8 @@ from . import pairs
 from .activation import RESET, Activation, ActivationState
 from .backlog import Backlog, Close
 from .context import DurableObjectState
-from .current import request_job
-from .failures import Failure, in_words, is_end_of_life
-from .jobs import Job, JobKind
+from .failures import Failure, in_words
+from .jobs import Job, JobKind, request_job
 from .mailbox import Mailbox
 from .misuse import Mistake
 from .outbox import Outbox
@@ -31,7 +30,6 @@ from .retry import Retry
 from .sockets import Socket, Sockets
 from .stack import enough_stack
 from .tasks import ObjectTask, cancel
-from .unfinished import Note, note_of
 from .unrun import unrun
 from .web_socket import WebSocket
 
@@ -253,7 +251,7 @@ class HostedObject:
         host.counters.objects_awake += 1
         try:
             with host.constructing(self):
-                activation.construct(host.env, DurableObjectState(activation))
+                activation.construct(host.env, DurableObjectState(activation, self))
         except BaseException as error:
             host.counters.constructions_failed += 1
             failure = host.failed(NOT_CONSTRUCTED, f"{self.label} __init__", error)
@@ -533,6 +531,7 @@ class HostedObject:
         self.standard.add(socket)
         other = None if handle.other is None else handle.other.socket
         if other is not None:
+            assert isinstance(other, Socket)
             pairs.join(self, socket, other)
 
     def _check_room(self, held: int, kind: str) -> None:
@@ -607,69 +606,7 @@ class HostedObject:
         if not asyncio.iscoroutine(awaitable) and type(awaitable) not in _FUTURES:
             awaitable = _awaited(awaitable)
         future = asyncio.ensure_future(awaitable, loop=asyncio.get_running_loop())
-        life.tasks.add(future)
-        life.promises.add(future)
-        future.add_done_callback(partial(self._waited_until, life), context=self.host.context)
-
-    def _waited_until(self, life: Activation, future: asyncio.Future[Any]) -> None:
-        error = None if future.cancelled() else future.exception()
-        if error is not None and not is_end_of_life(error):
-            self.host.user_error(f"{self.label} wait_until", error)
-        life.promises.discard(future)
-        self.task_ended(life, future)
-
-    # What is told of tasks and futures comes in the runtime's context: what it sets off is not the object's.
-
-    def adopt(self, life: Activation, task: ObjectTask) -> None:
-        """A task that the code of *life* has started."""
-        life.tasks.add(task)
-        self._hold(task.note)
-        task.add_done_callback(partial(self._task_of_its_own_ended, life), context=self.host.context)
-
-    def cause(self, life: Activation, loop: asyncio.AbstractEventLoop) -> Note | None:
-        """The event whose code runs, or has started what runs; ``None`` if none has."""
-        runner = self.host.runner
-        job = runner.running
-        if job is not None:
-            return note_of(job) if job.activation is life else None
-        if runner.calling is not None:
-            return runner.calling.note
-        task = asyncio.current_task(loop)
-        return task.note if isinstance(task, ObjectTask) else None
-
-    def _hold(self, note: Note | None) -> None:
-        if note is not None:
-            self.host.unfinished.hold(note)
-
-    def _release(self, note: Note | None) -> None:
-        # In the turn after: what the object's code has to be called at the end of something is called in this one.
-        if note is not None:
-            self.host.call_soon(self.host.unfinished.release, note)
-
-    def _task_of_its_own_ended(self, life: Activation, task: asyncio.Task[Any]) -> None:
-        assert isinstance(task, ObjectTask)
-        task.shut()
-        self._release(task.note)
-        self.task_ended(life, task)
-
-    def task_ended(self, life: Activation, task: asyncio.Future[Any]) -> None:
-        """A task of *life* has ended: the object may be idle now."""
-        life.tasks.discard(task)
-        if life.over is not None:
-            self.host.remains.look_at(life)
-        self.host.note_idle(self)
-
-    def adopt_future(self, life: Activation, future: asyncio.Future[Any]) -> None:
-        """The code of *life* has given something to an executor, and may not wait for it."""
-        life.pending.add_future(future)
-        note = self.cause(life, future.get_loop())
-        self._hold(note)
-        future.add_done_callback(partial(self._future_ended, life, note), context=self.host.context)
-
-    def _future_ended(self, life: Activation, note: Note | None, future: asyncio.Future[Any]) -> None:
-        self._release(note)
-        life.pending.remove_future(future)
-        self.host.note_idle(self)
+        life.promise(future)
 
     def block_concurrency_while(self, callback: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
         """Run *callback* while no event starts."""

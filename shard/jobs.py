@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from ..common.records import HttpRequest
+from .unfinished import Note
 
 if TYPE_CHECKING:
     import asyncio
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from .hosted import HostedObject
     from .peers import Peer
     from .sockets import Socket
-    from .unfinished import Note
 
 
 class JobKind(IntEnum):
@@ -42,6 +43,7 @@ class Job:
         seq: The event's number on its connection; 0 for a request, and where there is no ``peer``.
         deliveries: How often it had been delivered before.
         data: See ``JobKind``.
+        event: Router and connection, as the shard's last words have them.
         size: Bytes that count in the mailbox.
         has_ended: Its handler has ended, or will not run.
         task: The task that handles it, once the handler has waited.
@@ -56,6 +58,7 @@ class Job:
         "cancelled_for",
         "data",
         "deliveries",
+        "event",
         "has_ended",
         "kind",
         "note",
@@ -95,13 +98,15 @@ class Job:
         self.timer: asyncio.TimerHandle | None = None
         self.cancelled_for = ""
         self.note: Note | None = None
+        counter = data.connection if socket is None else socket.counter
+        self.event: int = counter if peer is None else peer.incarnation << 32 | counter
 
-    @property
-    def event(self) -> int:
-        """Router and connection, as the shard's last words have them."""
-        socket, peer = self.socket, self.peer
-        counter = self.request.connection if socket is None else socket.counter
-        return counter if peer is None else peer.incarnation << 32 | counter
+    def at_work(self) -> Note:
+        """Its note, which is made when needed: few handlers wait or leave something."""
+        note = self.note
+        if note is None:
+            note = self.note = Note(self.event, self.seq, self.owner.object_id)
+        return note
 
     @property
     def request(self) -> HttpRequest:
@@ -119,6 +124,9 @@ class Job:
         """The object and the handler, for logs."""
         return f"{self.owner.label} {HANDLER_NAMES[self.kind]}"
 
+
+request_job: ContextVar[Job | None] = ContextVar("roost_request", default=None)
+"""The request being handled, ``None`` in other events."""
 
 HANDLER_NAMES = {
     JobKind.MESSAGE: "web_socket_message",

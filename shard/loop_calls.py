@@ -21,17 +21,15 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from ..common.errors import ApiError
 from .current import as_nobody, current
+from .life import Life
 from .stack import enough_stack
 from .threads import carried
+from .unfinished import Note
 from .unrun import unrun
-
-if TYPE_CHECKING:
-    from .activation import Activation
-    from .unfinished import Note
 
 _THE_SHARDS_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NOT_FOR_OBJECTS = (
@@ -44,17 +42,10 @@ _NOT_FOR_OBJECTS = (
 )
 
 
-def note_calls(loop: asyncio.AbstractEventLoop, on_future: Callable[[Activation, asyncio.Future[Any]], None]) -> None:
-    """Have the calls that objects' code makes to *loop* noted. A second time changes whom futures are told to only.
-
-    Args:
-        loop: The loop that all runs on.
-        on_future: Called with each future that a life's code gets of an executor.
-    """
-    noted = getattr(loop, "_roost_calls", None)
-    if noted is None:
-        loop._roost_calls = noted = _Calls(loop)  # type: ignore[attr-defined]
-    noted.on_future = on_future
+def note_calls(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the calls that objects' code makes to *loop*, which all runs on, noted. A second time changes nothing."""
+    if not hasattr(loop, "_roost_calls"):
+        loop._roost_calls = _Calls(loop)  # type: ignore[attr-defined]
 
 
 class Callback:
@@ -73,38 +64,36 @@ class Callback:
 
     __slots__ = ("func", "life", "note")
 
-    def __init__(self, life: Activation, func: Callable[..., object], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, life: Life, func: Callable[..., object], loop: asyncio.AbstractEventLoop) -> None:
         self.func = func
         self.life = life
-        self.note: Note | None = life.owner.cause(life, loop)
+        self.note: Note | None = life.cause(loop)
 
     def __call__(self, *args: Any) -> None:
-        owner = self.life.owner
-        runner = owner.host.runner
-        runner.calling = self
-        runner.note_step(owner, self.note)
+        life = self.life
+        steps = life.steps
+        steps.calling = self
+        steps.note_step(life.object_id, self.note)
         try:
             result = self.func(*args)
         finally:
-            runner.calling = None
-            runner.quiet()
+            steps.calling = None
+            steps.quiet()
         wrong = None if result is None else unrun(result)
         if wrong is not None:
-            owner.host.user_error(self.label, wrong)
+            life.user_error(self.label, wrong)
 
     @property
     def label(self) -> str:
         """The object and the function, for logs."""
         name = getattr(self.func, "__qualname__", None) or type(self.func).__qualname__
-        return f"{self.life.owner.label} callback {name}"
+        return f"{self.life.label} callback {name}"
 
     def __repr__(self) -> str:
         return repr(self.func)
 
 
-def _called(
-    life: Activation, callback: Callable[..., object], loop: asyncio.AbstractEventLoop
-) -> Callable[..., object]:
+def _called(life: Life, callback: Callable[..., object], loop: asyncio.AbstractEventLoop) -> Callable[..., object]:
     """*callback*, noted while it runs; but for asyncio's own (of ``sleep``, say), which end no process. Loops make one
     way of setting timers out of the other, so that it may be known already."""
     if type(callback) is Callback or str(getattr(callback, "__module__", "")).startswith("asyncio."):
@@ -114,8 +103,7 @@ def _called(
 
 class _Calls:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.on_future: Callable[[Activation, asyncio.Future[Any]], None] = lambda life, future: None
-        self._holders: dict[object, Activation | None] = {}
+        self._holders: dict[object, Life | None] = {}
         """Who watches what; ``None``: the runtime itself."""
         self._replace_timers(loop)
         self._replace_executor(loop)
@@ -161,7 +149,8 @@ class _Calls:
         loop.call_later = call_later  # type: ignore[method-assign, assignment]
         loop.call_at = call_at  # type: ignore[method-assign, assignment]
 
-    def _replace_executor(self, loop: asyncio.AbstractEventLoop) -> None:
+    @staticmethod
+    def _replace_executor(loop: asyncio.AbstractEventLoop) -> None:
         run_in_executor = loop.run_in_executor
 
         def replacement(executor: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
@@ -175,7 +164,7 @@ class _Calls:
             if executor is None or isinstance(executor, ThreadPoolExecutor):
                 function = carried(life, function)  # the others may run it in other processes
             future = as_nobody(lambda: run_in_executor(executor, function, *args))
-            self.on_future(life, future)
+            life.adopt_future(future)
             return future
 
         loop.run_in_executor = replacement  # type: ignore[method-assign, assignment]
@@ -204,7 +193,7 @@ class _Calls:
             if holder is not None:
                 holder.pending.let_go(key)
                 if holder.over is None:
-                    holder.owner.host.note_idle(holder.owner)
+                    holder.note_idle()
 
         def adding(watched: Any, callback: Callable[..., object], *args: Any) -> None:
             life = current.get()

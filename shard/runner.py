@@ -26,19 +26,18 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
+from ..common.ids import ObjectId
 from ..common.last_words import EVENT, RUNS, SEQ, LastWords
 from .crowd import Crowd
 from .current import redelivered
-from .jobs import Job
+from .life import Called
 from .tasks import shut
+from .unfinished import Note
+from .work import Instance, Work
 
-if TYPE_CHECKING:
-    from .activation import Activation
-    from .hosted import HostedObject
-    from .loop_calls import Callback
-    from .unfinished import Note
+J = TypeVar("J", bound=Work)
 
 
 TURN_S = 0.002
@@ -143,7 +142,7 @@ class _Carrier(asyncio.Task[None]):
         return super().cancel(msg)
 
 
-class Runner:
+class Runner(Generic[J]):
     """Takes jobs through the user's code, in the order given.
 
     Args:
@@ -162,8 +161,8 @@ class Runner:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_suspended: Callable[[Job], None],
-        on_ended: Callable[[Job, Any, BaseException | None], None],
+        on_suspended: Callable[[J], None],
+        on_ended: Callable[[J, Any, BaseException | None], None],
         on_pause: Callable[[], None],
         last_words: LastWords | None = None,
     ) -> None:
@@ -173,9 +172,9 @@ class Runner:
         self._on_pause = on_pause
         self._last_words = last_words
         self._words = None if last_words is None else last_words.words
-        self._noted: HostedObject | None = None
-        self._queue: deque[Job] = deque()
-        self._crowd = Crowd()
+        self._noted: ObjectId | None = None
+        self._queue: deque[J] = deque()
+        self._crowd: Crowd[J] = Crowd()
         self._crowded = self._crowd.jobs
         self._resting: list[_Rest] = []
         self._new: set[asyncio.Task[None]] = set()  # carriers that have not rested yet
@@ -184,22 +183,22 @@ class Runner:
         self._turn_ends = 0.0
         # The runtime's own context: a carrier may be made while an object's code runs, and serves any object.
         self._context = contextvars.copy_context()
-        self.running: Job | None = None
-        self.calling: Callback | None = None
+        self.running: J | None = None
+        self.calling: Called | None = None
         self.carrying = False
 
     def __bool__(self) -> bool:
         """Whether jobs are queued."""
         return bool(self._queue or self._crowded)
 
-    def start(self, job: Job) -> None:
+    def start(self, job: J) -> None:
         """Start *job*, behind those started before."""
         if not self._crowded or not self._crowd.takes(job):
             self._queue.append(job)
         if not self._called:
             self._call()
 
-    def start_first(self, jobs: Iterable[Job]) -> None:
+    def start_first(self, jobs: Iterable[J]) -> None:
         """Start *jobs*, which had to wait, before those queued: later ones of their object may be among these."""
         self._queue.extendleft(reversed(list(jobs)))
         if self._queue:
@@ -231,44 +230,41 @@ class Runner:
         ``forked``)."""
         self._words = self._last_words = ending
 
-    def _note(self, job: Job) -> None:
+    def _note(self, job: J) -> None:
         """The code of *job* is about to run."""
         words = self._words
         if words is not None:
-            peer, socket = job.peer, job.socket
-            if job.owner is not self._noted:
+            object_id = job.owner.object_id
+            if object_id is not self._noted:
                 assert self._last_words is not None
-                self._noted = job.owner
-                self._last_words.of(job.owner.object_id)
-            if socket is None or peer is None:
-                words[EVENT] = job.event
-            else:
-                words[EVENT] = peer.incarnation << 32 | socket.counter
+                self._noted = object_id
+                self._last_words.of(object_id)
+            words[EVENT] = job.event
             words[SEQ] = job.seq
             words[RUNS] = 1
 
-    def note_step(self, owner: HostedObject, note: Note | None) -> None:
-        """A step of a task of *owner* is about to run, which the event of *note* has started."""
+    def note_step(self, object_id: ObjectId, note: Note | None) -> None:
+        """See ``Steps``."""
         words = self._words
         if words is not None:
-            if owner is not self._noted:
+            if object_id is not self._noted:
                 assert self._last_words is not None
-                self._noted = owner
-                self._last_words.of(owner.object_id)
+                self._noted = object_id
+                self._last_words.of(object_id)
             words[EVENT], words[SEQ] = (0, 0) if note is None else (note.event, note.seq)
             words[RUNS] = 1
 
     def quiet(self) -> None:
-        """No event's code runs."""
+        """See ``Steps``: no event's code runs."""
         if self._words is not None:
             self._words[RUNS] = 0
 
-    def constructing(self, owner: HostedObject | None) -> None:
-        """The constructor of *owner* is about to run; ``None``: it has ended."""
-        words, self._noted = self._words, owner
+    def constructing(self, object_id: ObjectId | None) -> None:
+        """The constructor of that object is about to run; ``None``: it has ended."""
+        words, self._noted = self._words, object_id
         if words is not None and self._last_words is not None:
-            if owner is not None:
-                self._last_words.enter(0, 0, 0, owner.object_id)
+            if object_id is not None:
+                self._last_words.enter(0, 0, 0, object_id)
             else:
                 words[RUNS] = 0
 
@@ -334,8 +330,8 @@ class Runner:
         self._new.discard(carrier)
         references, weak_references = sys.getrefcount, weakref.getweakrefcount
         at_first = references(carrier) + weak_references(carrier) + carrier.left
-        job: Job | None = None
-        activation: Activation | None = None
+        job: J | None = None
+        activation: Instance | None = None
         context: contextvars.Context | None = None
         result: Any = None
         error: BaseException | None = None
@@ -388,7 +384,7 @@ class Runner:
 
     def _go_on(
         self,
-        job: Job,
+        job: J,
         carrier: _Carrier,
         context: contextvars.Context,
         coroutine: types.CoroutineType[Any, Any, Any],

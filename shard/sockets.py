@@ -12,8 +12,10 @@ next look, once.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import pairs
 
 if TYPE_CHECKING:
     from .backlog import Backlog
@@ -83,6 +85,29 @@ class Socket:
         self.held: Backlog | None = None
         self.mate: Socket | None = None
         self.live: WebSocket | None = None
+
+    # --- what its handle asks for (``ports``) ---
+
+    @property
+    def is_local(self) -> bool:
+        """Both ends of its pair are used inside the object (see ``pairs``)."""
+        return self.mate is not None
+
+    def pass_message(self, message: str | bytes) -> None:
+        """See ``pairs.pass_message``."""
+        pairs.pass_message(self, message)
+
+    def record_close(self, code: int, reason: str) -> None:
+        """Close behind what was sent."""
+        self.owner.record_close(self, code, reason)
+
+    def record_attachment(self, data: bytes) -> None:
+        """Keep an attachment in the connection's passport."""
+        self.owner.record_attachment(self, data)
+
+    def drained(self) -> Coroutine[Any, Any, None]:
+        """Wait until nothing that was sent to it is here any more."""
+        return self.owner.drained(self)
 
     @property
     def ready_state(self) -> int:

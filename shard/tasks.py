@@ -11,46 +11,40 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Generator
+from typing import Any
 
 from .current import current
+from .life import Life
 from .stack import enough_stack
-
-if TYPE_CHECKING:
-    from .activation import Activation
-    from .unfinished import Note
-
+from .unfinished import Note
 
 _ADOPTION = 12
 """Calls that the making of a task and its adoption are deep."""
 
 
-def task_factory(adopt: Callable[[Activation, ObjectTask], None]) -> Callable[..., asyncio.Task[Any]]:
-    """The loop's task factory: tasks of objects are given to *adopt* with their life."""
-
-    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        life = current.get()
-        if life is None or not asyncio.iscoroutine(coro):
-            return asyncio.Task(coro, loop=loop, **options)
-        life.check_thread()
-        enough_stack(_ADOPTION)
-        if options.get("name") is None:
-            options["name"] = f"{life.owner.label} task"
-        context = options.get("context")
-        if context is not None and context.get(current) is None:
-            # One of the user's own, without anything of the object's: its code is the object's all the same.
-            try:
-                context.run(current.set, life)
-            except RuntimeError:
-                pass  # some other code runs in it right now
-        task = ObjectTask(coro, life, life.owner.cause(life, loop), loop=loop, **options)
-        adopt(life, task)
-        if life.stopped:
-            cancel(task)  # before its first step
-        return task
-
-    return make
+def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    """The loop's task factory: a task of an object is adopted by the life whose code starts it."""
+    life = current.get()
+    if life is None or not asyncio.iscoroutine(coro):
+        return asyncio.Task(coro, loop=loop, **options)
+    life.check_thread()
+    enough_stack(_ADOPTION)
+    if options.get("name") is None:
+        options["name"] = f"{life.label} task"
+    context = options.get("context")
+    if context is not None and context.get(current) is None:
+        # One of the user's own, without anything of the object's: its code is the object's all the same.
+        try:
+            context.run(current.set, life)
+        except RuntimeError:
+            pass  # some other code runs in it right now
+    note = life.cause(loop)
+    task = ObjectTask(coro, life, note, loop=loop, **options)
+    life.adopt(task, note)
+    if life.stopped:
+        cancel(task)  # before its first step
+    return task
 
 
 _tasks_of_everybody = asyncio.all_tasks
@@ -69,7 +63,7 @@ def hide_tasks_of_others(shards_loop: asyncio.AbstractEventLoop) -> None:
         tasks, life = _tasks_of_everybody(loop), current.get()
         if life is None or (loop or asyncio.get_running_loop()) is not shards_loop:
             return tasks
-        own = {*life.tasks, *(job.task for job in life.jobs), asyncio.current_task(shards_loop)}
+        own = {*life.own_tasks(), asyncio.current_task(shards_loop)}
         return {task for task in tasks if task in own}
 
     asyncio.all_tasks = asyncio.tasks.all_tasks = all_tasks
@@ -84,9 +78,7 @@ class ObjectTask(asyncio.Task[Any]):
         note: The event that has started it; ``None`` if none has.
     """
 
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], life: Activation, note: Note | None, **options: Any
-    ) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], life: Life, note: Note | None, **options: Any) -> None:
         self._coroutine = coroutine
         self.note = note
         steps: Any = _run(coroutine, life, note)
@@ -108,21 +100,21 @@ class ObjectTask(asyncio.Task[Any]):
             super().set_name(value)
 
 
-async def _run(coroutine: Any, life: Activation, note: Note | None) -> Any:
+async def _run(coroutine: Any, life: Life, note: Note | None) -> Any:
     return await _steps(coroutine, life, note)
 
 
 @types.coroutine
-def _steps(coroutine: Any, life: Activation, note: Note | None) -> Generator[Any, Any, Any]:
+def _steps(coroutine: Any, life: Life, note: Note | None) -> Generator[Any, Any, Any]:
     """Take *coroutine* through, as long as its life is not stopped. Each step is noted in the shard's last words."""
-    runner, owner = life.owner.host.runner, life.owner
+    steps, object_id = life.steps, life.object_id
     value: Any = None
     thrown: BaseException | None = None
     try:
         while True:
-            runner.note_step(owner, note)
+            steps.note_step(object_id, note)
             yielded = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
-            runner.quiet()
+            steps.quiet()
             value = thrown = None
             try:
                 value = yield yielded
@@ -135,7 +127,7 @@ def _steps(coroutine: Any, life: Activation, note: Note | None) -> Generator[Any
     except StopIteration as stop:
         return stop.value
     finally:
-        runner.quiet()
+        steps.quiet()
         thrown = None  # its traceback refers to this frame
 
 

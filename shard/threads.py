@@ -17,13 +17,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .current import as_nobody, current
 from .forked import InThread
-
-if TYPE_CHECKING:
-    from .activation import Activation
+from .life import Life
 
 _start = threading.Thread.start
 _submit_to_threads = ThreadPoolExecutor.submit
@@ -74,7 +72,7 @@ def note_threads(loop: asyncio.AbstractEventLoop) -> None:
             return _submit_to_processes(pool, function, *args, **options)
         return _keep_awake_for(as_nobody(partial(_submit_to_processes, pool, function, *args, **options)), life)
 
-    def _keep_awake_for(future: Future[Any], life: Activation) -> Future[Any]:
+    def _keep_awake_for(future: Future[Any], life: Life) -> Future[Any]:
         ended = _keep_awake(life, loop)
         future.add_done_callback(lambda _: ended())
         return future
@@ -84,14 +82,14 @@ def note_threads(loop: asyncio.AbstractEventLoop) -> None:
     ProcessPoolExecutor.submit = submit_to_processes  # type: ignore[method-assign, assignment]
 
 
-def carried(life: Activation, function: Callable[..., Any]) -> Callable[..., Any]:
+def carried(life: Life, function: Callable[..., Any]) -> Callable[..., Any]:
     """*function*, which another thread is to call, in the name of *life*."""
     context = Context()
     context.run(current.set, life)
     return partial(context.run, InThread(function))
 
 
-def _keep_awake(life: Activation, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+def _keep_awake(life: Life, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
     """Keep the object of *life* awake until the result is called, by any thread. So may this be."""
     future: asyncio.Future[None] = asyncio.Future(loop=loop)
     if life.is_on_its_thread:
@@ -101,9 +99,9 @@ def _keep_awake(life: Activation, loop: asyncio.AbstractEventLoop) -> Callable[[
     return partial(_tell, loop, future)
 
 
-def _adopt(life: Activation, future: asyncio.Future[None]) -> None:
+def _adopt(life: Life, future: asyncio.Future[None]) -> None:
     if life.over is None:
-        life.owner.adopt_future(life, future)
+        life.adopt_future(future)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:

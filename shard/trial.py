@@ -79,7 +79,7 @@ async def _construct(host: Host, namespace: str, name: str) -> None:
     assert owner is not None
     owner.activation = activation = Activation(owner)
     with host.constructing(owner):
-        activation.construct(host.env, DurableObjectState(activation))
+        activation.construct(host.env, DurableObjectState(activation, owner))
     while activation.state is ActivationState.BLOCKED:  # noqa: ASYNC110  # nothing tells of it: events simply begin
         await asyncio.sleep(LOOK_S)
     if activation.state is ActivationState.OVER:

@@ -8,12 +8,8 @@ nothing, costs nothing here: while it runs it is noted by the runner.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ..common.last_words import LastWords
-
-if TYPE_CHECKING:
-    from .jobs import Job
 
 
 class Note:
@@ -35,14 +31,6 @@ class Note:
         self.object_id = object_id
         self.holds = 0
         self.ticket = 0
-
-
-def note_of(job: Job) -> Note:
-    """The note of *job*, which is made when needed: few handlers wait or leave something."""
-    note = job.note
-    if note is None:
-        note = job.note = Note(job.event, job.seq, job.owner.object_id)
-    return note
 
 
 class Unfinished:

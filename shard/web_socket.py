@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
 from ..common.limits import MAX_CLOSE_REASON_BYTES
-from . import attachments, exact, json_text, pairs
-from .current import current, current_object, redelivered
+from . import attachments, exact, json_text
+from .current import current, redelivered
 from .life import Life
 from .listeners import Listener, Listeners
-from .sockets import Socket
+from .ports import SocketPort, current_object
 from .spellings import also_named
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class WebSocket:
         self._server_end = server_end
         self._life: Life | None = current.get()  # the one that made it; that of its object, once it is accepted
         self._other: WebSocket | None = None
-        self._socket: Socket | None = None
+        self._socket: SocketPort[WebSocket] | None = None
         self._used = False
         self._early_attachment: bytes | None = None
         self._listeners: Listeners | None = None
@@ -300,8 +300,8 @@ class WebSocket:
             return DONE
         if socket.held is None:
             socket.owner.outbox.send(socket.peer, socket.counter, message)  # type: ignore[arg-type]  # bound with the 101
-        elif socket.mate is not None:
-            pairs.pass_message(socket, message)  # type: ignore[arg-type]  # text or bytes by now
+        elif socket.is_local:
+            socket.pass_message(message)  # type: ignore[arg-type]  # text or bytes by now
         else:
             socket.held.send(message)  # type: ignore[arg-type]
         return DONE
@@ -330,7 +330,7 @@ class WebSocket:
         number, text = _checked_close(code, reason)
         if socket.closed_by_object or socket.gone:
             return DONE
-        socket.owner.record_close(socket, number, text)
+        socket.record_close(number, text)
         socket.closed_by_object = True
         return DONE
 
@@ -348,7 +348,7 @@ class WebSocket:
         socket = self._socket
         if socket is None:
             raise NotAccepted(f"accept the WebSocket before draining: {self._how_to_accept()}")
-        return socket.owner.drained(socket)
+        return socket.drained()
 
     # --- what is known ---
 
@@ -441,7 +441,7 @@ class WebSocket:
         else:
             if socket.peer is not None and socket.hibernatable and not socket.gone:
                 owner.outbox.check_room(len(data))
-                owner.record_attachment(socket, data)
+                socket.record_attachment(data)
             socket.attachment = data
         return DONE
 
@@ -487,7 +487,7 @@ class WebSocket:
     # --- for the runtime ---
 
     @property
-    def socket(self) -> Socket | None:
+    def socket(self) -> SocketPort[WebSocket] | None:
         """The package behind this handle; ``None`` before the accept."""
         return self._socket
 
@@ -533,7 +533,7 @@ class WebSocket:
         if other is not None and other.owner is not current_object():
             raise AlreadyAccepted("the other end of this WebSocket's pair was accepted by another object")
 
-    def bind(self, socket: Socket) -> None:
+    def bind(self, socket: SocketPort[WebSocket]) -> None:
         """The socket is accepted."""
         self._socket = socket
         self._life = socket.owner.activation
@@ -541,7 +541,7 @@ class WebSocket:
         socket.attachment, self._early_attachment = self._early_attachment, None
 
     @classmethod
-    def of(cls, socket: Socket) -> WebSocket:
+    def of(cls, socket: SocketPort[WebSocket]) -> WebSocket:
         """The handle of a package: the one it has, or a new one."""
         handle = socket.live
         if handle is None:

@@ -266,8 +266,41 @@ def outbox(limit: int = 1 << 20) -> Outbox:
     return Outbox(lambda _: None, limit)
 
 
+class BareLife(Life):
+    """A life of no object, which keeps what its code starts.
+
+    Attributes:
+        adopted: Tasks and futures.
+    """
+
+    label = "room/lobby"
+
+    def __init__(self, owner: object = None) -> None:
+        super().__init__(ObjectId(bytes(32)), SimpleNamespace(calling=None))  # type: ignore[arg-type]
+        self.owner = owner
+        self.adopted: list[asyncio.Future[Any]] = []
+
+    def cause(self, loop: asyncio.AbstractEventLoop) -> None:
+        return None
+
+    def adopt(self, task: asyncio.Task[Any], note: object) -> None:
+        self.adopted.append(task)
+
+    def adopt_future(self, future: asyncio.Future[Any]) -> None:
+        self.adopted.append(future)
+
+    def own_tasks(self) -> list[asyncio.Future[Any]]:
+        return self.adopted
+
+    def note_idle(self) -> None:
+        pass
+
+    def user_error(self, where: str, error: BaseException) -> None:
+        raise error
+
+
 def socket_of(owner: Any = None, ordinal: int = 1, tags: tuple[str, ...] = ()) -> Socket:
-    return Socket(owner or SimpleNamespace(activation=Life()), hibernatable=True, ordinal=ordinal, tags=tags)  # type: ignore[arg-type]
+    return Socket(owner or SimpleNamespace(activation=BareLife()), hibernatable=True, ordinal=ordinal, tags=tags)  # type: ignore[arg-type]
 
 
 # --- a shard and its routers --------------------------------------------------------------------------------------

@@ -35,6 +35,10 @@ class Owner:
     object_id = bytes(32)
 
 
+class Socket:
+    counter = 1
+
+
 class Bench:
     """A runner that notes what happens to its jobs."""
 
@@ -53,7 +57,7 @@ class Bench:
         self.ended.append((job, result, error))
 
     def job(self, handler: Callable[[], Any], life: Life | None = None, deliveries: int = 0) -> Job:
-        job = Job(JobKind.MESSAGE, Owner(), None, None, 0, deliveries, handler, 0)  # type: ignore[arg-type]
+        job = Job(JobKind.MESSAGE, Owner(), Socket(), None, 0, deliveries, handler, 0)  # type: ignore[arg-type]
         job.activation = life or self.life  # type: ignore[assignment]
         return job
 

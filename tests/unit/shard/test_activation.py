@@ -12,13 +12,12 @@ from roost.common.errors import ObjectReset
 from roost.common.records import HttpRequest
 from roost.shard import CloseEvent, DurableObject, ErrorEvent, MessageEvent, WebSocketProtocolError
 from roost.shard.activation import Activation, ActivationState
-from roost.shard.current import current, request_job
-from roost.shard.jobs import Job, JobKind
-from roost.shard.life import Life
+from roost.shard.current import current
+from roost.shard.jobs import Job, JobKind, request_job
 from roost.shard.loader import HostedClass
 from roost.shard.sockets import Socket
 from roost.shard.web_socket import WebSocket
-from tests.unit.shard.harness import socket_of
+from tests.unit.shard.harness import BareLife, socket_of
 
 
 class Noting(DurableObject):
@@ -50,12 +49,14 @@ class Owner:
         self.hosted_class = HostedClass(cls)
         self.host = SimpleNamespace(
             context=contextvars.copy_context(),
+            runner=None,
             unheard=lambda owner, handle: None,
             misuse=SimpleNamespace(note=lambda owner, mistake: ""),
         )
         self.back: list[Job] = []
         self.closes: list[tuple[Any, ...]] = []
         self.label = "noting/x"
+        self.object_id = bytes(32)
         self.leaving = False
 
     def take_back(self, job: Job) -> None:
@@ -76,12 +77,12 @@ def alive(cls: type[DurableObject] = Noting) -> tuple[Activation, Any]:
 
 
 def job(owner: Any, kind: JobKind, socket: Socket | None, data: Any) -> Job:
-    peer: Any = object()
+    peer: Any = SimpleNamespace(incarnation=1)
     return Job(kind, owner, socket, peer, 0, 0, data, 0)
 
 
 def standard() -> tuple[Socket, WebSocket]:
-    owner: Any = SimpleNamespace(standard=set(), activation=Life())
+    owner: Any = SimpleNamespace(standard=set(), activation=BareLife())
     socket = Socket(owner, hibernatable=False, ordinal=1)
     return socket, WebSocket.of(socket)
 

@@ -16,11 +16,10 @@ from roost.common.errors import (
 )
 from roost.common.ids import id_from_name
 from roost.shard import DurableObjectState, WebSocket, WebSocketPair, WebSocketRequestResponsePair
-from roost.shard.current import current_object
-from roost.shard.life import Life
+from roost.shard.ports import current_object
 from roost.shard.sockets import Socket, Sockets
 from tests.unit.shard.clients import Rec, shard
-from tests.unit.shard.harness import on_virtual_time, socket_of, turns
+from tests.unit.shard.harness import BareLife, on_virtual_time, socket_of, turns
 
 ROOM = id_from_name("room", "lobby")
 
@@ -45,18 +44,10 @@ class Owner:
         self.event_timeout_ms = timeout_ms
 
 
-class _Life(Life):
-    """A life with something to ask for."""
-
-    def __init__(self, owner: Any) -> None:
-        super().__init__()
-        self.owner = owner
-
-
 def made(name: str = "lobby") -> tuple[DurableObjectState, Any]:
     owner: Any = Owner(name)
-    owner.activation = life = _Life(owner)
-    return DurableObjectState(life), owner  # type: ignore[arg-type]
+    owner.activation = life = BareLife(owner)
+    return DurableObjectState(life, owner), owner
 
 
 def test_the_id_has_digits_and_a_name_if_any() -> None:

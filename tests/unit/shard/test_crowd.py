@@ -12,11 +12,11 @@ from roost.shard import runner as module
 from roost.shard.crowd import AT_ONCE, SHARE, Crowd
 from roost.shard.jobs import Job, JobKind
 from tests.unit.shard.harness import on_virtual_time, turns
-from tests.unit.shard.runner_bench import Bench, Owner, some_rest
+from tests.unit.shard.runner_bench import Bench, Owner, Socket, some_rest
 
 
 def job(owner: Owner, number: int) -> Job:
-    return Job(JobKind.MESSAGE, owner, None, None, number, 0, lambda: None, 0)  # type: ignore[arg-type]
+    return Job(JobKind.MESSAGE, owner, Socket(), None, number, 0, lambda: None, 0)  # type: ignore[arg-type]
 
 
 def given(crowd: Crowd) -> list[tuple[Any, int]]:

@@ -49,7 +49,8 @@ def every_record() -> bytes:
 def peer() -> Any:
     jobs: list[Job] = []
     owner = SimpleNamespace(jobs=jobs, deliver=jobs.append, auto_response=None)
-    return SimpleNamespace(sockets={5: SimpleNamespace(auto_response_time=None, owner=owner)})
+    socket = SimpleNamespace(auto_response_time=None, owner=owner, counter=5)
+    return SimpleNamespace(sockets={5: socket}, incarnation=7)
 
 
 def test_each_record_becomes_one_call_or_job(peer: Any) -> None:
@@ -65,6 +66,7 @@ def test_each_record_becomes_one_call_or_job(peer: Any) -> None:
     ]
     assert list(host.calls[-1][3]) == [1, 2]
     jobs = peer.sockets[5].owner.jobs
+    assert {job.event for job in jobs} == {7 << 32 | 5}
     assert [(job.kind, job.peer, job.socket, job.seq, job.deliveries, job.data, job.size) for job in jobs] == [
         (JobKind.MESSAGE, peer, peer.sockets[5], 1, 0, "text", 4),
         (JobKind.MESSAGE, peer, peer.sockets[5], 2, 1, b"\xff", 1),

@@ -20,8 +20,8 @@ from roost.common.ids import Incarnation, Slot
 from roost.shard import handover
 from roost.shard.current import current
 from roost.shard.handover import Handover
-from roost.shard.life import Life
-from roost.shard.tasks import task_factory
+from roost.shard.tasks import make_task
+from tests.unit.shard.harness import BareLife
 from tests.waiting import until
 
 A, B = Incarnation(1), Incarnation(2)
@@ -106,17 +106,16 @@ async def test_without_a_thread_it_is_tried_again(
 
 async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory: SqliteDirectory) -> None:
     """Else it would be cancelled with the object's tasks when that one leaves as well."""
-    adopted: list[asyncio.Task[Any]] = []
-    asyncio.get_running_loop().set_task_factory(task_factory(lambda life, task: adopted.append(task)))
+    asyncio.get_running_loop().set_task_factory(make_task)
     context = contextvars.copy_context()
-    life: Any = Life()
+    life = BareLife()
     context.run(current.set, life)
     done = asyncio.Event()
     proposing = Handover(directory.path, directory.cluster_id, A, lambda *_: done.set())
     context.run(proposing.add, SLOTS)
     async with asyncio.timeout(5):
         await done.wait()
-    assert adopted == []
+    assert life.adopted == []
     await proposing.aclose()
 
 

@@ -8,11 +8,11 @@ import pytest
 from roost.common.errors import AlreadyAccepted, InvalidResponse
 from roost.common.records import AcceptMode, HttpRequest
 from roost.shard import Response, WebSocketPair
-from roost.shard.life import Life
 from roost.shard.responses import Answer, answer_of
 from roost.shard.sockets import Socket
+from tests.unit.shard.harness import BareLife
 
-OWNER: Any = SimpleNamespace(activation=Life())
+OWNER: Any = SimpleNamespace(activation=BareLife())
 
 
 def answer(result: Any, connection: int = 5) -> Answer:
@@ -110,7 +110,7 @@ def test_a_browser_gets_the_426_as_a_page_and_a_long_address_is_cut() -> None:
 
 def test_a_socket_of_another_object_or_one_that_was_dropped_is_refused() -> None:
     pair = WebSocketPair()
-    accepted(pair, owner=SimpleNamespace(activation=Life()))
+    accepted(pair, owner=SimpleNamespace(activation=BareLife()))
     with pytest.raises(TypeError, match="another object"):
         answer(opened(pair))
     pair = WebSocketPair()

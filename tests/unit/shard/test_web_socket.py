@@ -20,10 +20,9 @@ from roost.common.errors import (
 )
 from roost.shard import CloseEvent, ErrorEvent, MessageEvent, WebSocket, WebSocketPair
 from roost.shard.backlog import Backlog
-from roost.shard.life import Life
 from roost.shard.sockets import Socket
 from roost.shard.web_socket import tags_of
-from tests.unit.shard.harness import FakeLink, outbox, peer_of, socket_of
+from tests.unit.shard.harness import BareLife, FakeLink, outbox, peer_of, socket_of
 
 
 class Owner:
@@ -32,7 +31,7 @@ class Owner:
     max_attachment_bytes = 64
 
     def __init__(self) -> None:
-        self.activation = Life()
+        self.activation = BareLife()
         self.link = FakeLink()
         self.peer = peer_of(self.link)
         self.outbox = outbox(limit=1000)

@@ -1,0 +1,76 @@
+"""What the runner asks of what it takes through objects' code: jobs, and the lives that handle them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import Any, Protocol
+
+from ..common.ids import ObjectId
+
+
+class Owner(Protocol):
+    """An object: jobs of one keep their order."""
+
+    @property
+    def object_id(self) -> ObjectId: ...
+
+
+class Instance(Protocol):
+    """The life of an object's instance, which handles jobs."""
+
+    @property
+    def context(self) -> Context:
+        """What its code runs in; a copy for each job."""
+        ...
+
+    def admits(self, job: Any) -> bool:
+        """Whether *job* may start now; if not, its object has taken it back."""
+        ...
+
+    def call(self, job: Any) -> Any:
+        """Call the handler for *job*; returns its result, or the coroutine to go on with."""
+        ...
+
+
+class Work(Protocol):
+    """A job.
+
+    Attributes:
+        task: The task that handles it, once the handler has waited.
+    """
+
+    task: asyncio.Task[None] | None
+
+    @property
+    def owner(self) -> Owner: ...
+
+    @property
+    def activation(self) -> Instance | None:
+        """The life of the instance that handles it; ``None``: nobody does any more."""
+        ...
+
+    @property
+    def event(self) -> int:
+        """Router and connection, as the shard's last words have them."""
+        ...
+
+    @property
+    def seq(self) -> int:
+        """Its number on that connection."""
+        ...
+
+    @property
+    def deliveries(self) -> int:
+        """How often it had been delivered before."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """Its handler may not take another step."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """The object and the handler, for logs."""
+        ...
