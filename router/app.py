@@ -194,7 +194,7 @@ class Router:
             self._listener = listener = Listener(config.host, config.port, descriptors.backlog)
             closing.push_async_callback(self._close_listener)
             self._front.own_host = None if listener.is_wildcard else authority(config.host, listener.port)
-            await listener.start(self._new_connection())
+            listener.start(self._new_connection())
             counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
             closing.callback(counter_file.close)
             counter_file.start(self._loop)
@@ -364,7 +364,7 @@ class Router:
         self._attempt("giving memory back", lambda: self._heap.look(held))
         if self._retiring and not self._stop.is_set():
             self._attempt("retiring", self._retire_further)
-        if self._front.ending and not self._front.open and not len(self._shared.connections):
+        if self._has_stopped_listening() and self._front.ending and not (self._front.open or self._shared.connections):
             self._drained.set()  # ghosts included: their objects have heard of the end
 
     def _stop_ticking(self) -> None:

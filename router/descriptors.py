@@ -6,7 +6,7 @@ then all of them lose their objects. So clients are refused first:
 * Clients may have ``for_clients`` connections. For who comes beyond that, one that has said nothing yet goes
   (``Front.make_room_for_descriptor``); if there is none, the newcomer is answered 503, at the next turn of the loop:
   leaving him in the queue would tell him nothing.
-* In one turn the loop accepts as many as wait, ``backlog`` at most, which fit beside.
+* In one turn a few are accepted (``intake``), and ``backlog`` may wait for that, which fit beside.
 * Some descriptors are **held** open for nothing, so that no burst can take them. They are lent when a link is made.
 
 How many that is depends on the limit::

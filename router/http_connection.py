@@ -401,8 +401,14 @@ class HttpConnection(asyncio.BufferedProtocol):
     # --- the transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        front, counters = self._front, self._front.counters
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are like it, but do not inherit from it
+        try:
+            self._begin(self._transport)
+        except Exception as error:
+            self.break_off(error)  # the loop would not say whose it was
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        front, counters = self._front, self._front.counters
         counters.http_connections += 1
         front.open.add(self)
         self.address = share_of(transport.get_extra_info("peername"))

@@ -20,19 +20,19 @@ import ctypes
 import logging
 import socket
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 from ..common.addresses import ANY_IPV4, ANY_IPV6, bound_sockets, listening_failed
 from .descriptors import MOST_BACKLOG
 from .half_open import half_open
+from .intake import Intake, ProtocolFactory
 
 log = logging.getLogger("roost.router")
 
 HALF_OPEN_S = 1.0
 """Seconds that the rest of a handshake may take which has begun: more than a round trip around the world."""
 DRAIN_S = 3.0
-"""Seconds after which a listener is closed whatever waits in it. A loop that turns accepts thousands in that time."""
+"""Seconds after which a listener is closed whatever waits in it. A loop that turns takes thousands in that time."""
 _LOOK_S = 0.005
 _MIGRATES = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 _SO_ATTACH_FILTER = 26
@@ -70,7 +70,7 @@ class Listener:
         self._sockets = bound_sockets(host, port, shared=True)
         for bound in self._sockets:
             bound.setblocking(False)
-        self._servers: list[asyncio.AbstractServer] = []
+        self._intake: Intake | None = None
         self.port: int = self._sockets[0].getsockname()[1]
 
     @property
@@ -78,18 +78,18 @@ class Listener:
         """Whether it listens at addresses that its host does not name."""
         return any(bound.getsockname()[0] in (ANY_IPV4, ANY_IPV6) for bound in self._sockets)
 
-    async def start(self, protocol_factory: Callable[[], asyncio.BaseProtocol]) -> None:
+    def start(self, protocol_factory: ProtocolFactory) -> None:
         """Accept connections from now on.
 
         Raises:
             PortTaken: A program that does not share the port listens there already.
         """
-        loop = asyncio.get_running_loop()
         for bound in self._sockets:
             try:
-                self._servers.append(await loop.create_server(protocol_factory, sock=bound, backlog=self._backlog))
+                bound.listen(self._backlog)
             except OSError as error:
                 raise listening_failed(self._host, self.port, error) from error
+        self._intake = Intake(self._sockets, protocol_factory)
 
     async def drain(self, *, handed_on: bool) -> None:
         """Stop listening, and accept first whoever waits. Connections go on being accepted meanwhile.
@@ -126,19 +126,19 @@ class Listener:
             begun &= half_open(self.port) or frozenset()
 
     async def _wait_for_accepts(self) -> None:
-        """Wait until the loop has accepted whoever waits."""
+        """Wait until the loop has accepted whoever waits, and their protocols know."""
         for _ in range(round(DRAIN_S / _LOOK_S)):
             if not any(_waiting(bound) for bound in self._sockets):
                 break
             await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_LOOK_S)
 
     def close(self) -> None:
         """Stop listening at once; does nothing the second time."""
-        for server in self._servers:
-            server.close()
+        if self._intake is not None:
+            self._intake.close()
         for bound in self._sockets:
             bound.close()
-        self._servers.clear()
         self._sockets.clear()
 
 

@@ -73,7 +73,7 @@ async def main() -> None:
     client = Client()
     Server.heard = asyncio.Queue()
     listener = Listener(OURS, 0)
-    await listener.start(Server)
+    listener.start(Server)
     port = listener.port
     client.send(40_001, port, SYN, 100)
     ((_, flags, seq),) = client.received()

@@ -4,6 +4,7 @@ protocol has heard ``connection_lost``. Else it could belong to another client a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from roost.router.listener import Listener
 from tests.waiting import within
 
 
@@ -67,10 +69,10 @@ def test_a_descriptor_outlives_connection_lost(ending: Callable[[socket.socket, 
             accepted.set_result(Protocol())
             return accepted.result()
 
-        server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
-        async with server:
-            client = socket.create_connection(server.sockets[0].getsockname())
-            with client:
+        listener = Listener("127.0.0.1", 0)
+        with contextlib.closing(listener):
+            listener.start(accept)
+            with socket.create_connection(("127.0.0.1", listener.port)) as client:
                 protocol = await within("the connection", accepted)
                 ending(client, await within("the transport", protocol.made))
                 assert await within("the end", protocol.inode_at_end) == protocol.inode

@@ -59,7 +59,7 @@ async def answer(client: socket.socket) -> bytes:
 
 async def listening_at(port: int = 0, name: bytes = b"", host: str = HOST) -> Listener:
     made = Listener(host, port)
-    await made.start(lambda: Echo(name))
+    made.start(lambda: Echo(name))
     return made
 
 

@@ -81,11 +81,6 @@ class SimLoop(asyncio.BaseEventLoop):
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
         self.signals[sig] = lambda: callback(*args)
 
-    async def create_server(self, protocol_factory: Callable[[], Any], *_: Any, **__: Any) -> Any:
-        """Clients are connected by making protocols with ``factory``, until the server is closed."""
-        self.factory = protocol_factory
-        return _Server(self)
-
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """What is given to a thread is done in a turn of its own, a little later."""
         future = self.create_future()
@@ -117,14 +112,6 @@ class SimLoop(asyncio.BaseEventLoop):
             self._run_once()
         finally:
             events._set_running_loop(None)
-
-
-class _Server:
-    def __init__(self, loop: SimLoop) -> None:
-        self._loop = loop
-
-    def close(self) -> None:
-        self._loop.factory = None
 
 
 class Process:

@@ -29,6 +29,8 @@ from roost.router import guard_watch as router_guard
 from roost.router import output as router_output
 from roost.router import receiving as router_receiving
 from roost.router.descriptors import Descriptors
+from roost.router.intake import ProtocolFactory
+from roost.router.listener import Listener
 from roost.router.receiving import Receiver
 from roost.router.surroundings import Surroundings
 from roost.shard import app as shard_app
@@ -428,6 +430,21 @@ class NotingReceiver(Receiver):
         super().released(*record)
 
 
+class SimListener(Listener):
+    """Clients make protocols with their router's ``loop.factory``, for as long as it listens."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._loop = current_process().loop
+
+    def start(self, protocol_factory: ProtocolFactory) -> None:
+        self._loop.factory = protocol_factory
+
+    def close(self) -> None:
+        self._loop.factory = None
+        super().close()
+
+
 _COMMON: dict[str, Any] = {
     "SystemClock": SimClock,
     "SqliteDirectory": SimDirectory.of_current,
@@ -448,6 +465,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
         "Dialer": _dialer,
         "DeathWatch": SimDeathWatch,
         "Descriptors": lambda limit, wanted: Descriptors(limit, wanted, held=0),
+        "Listener": SimListener,
         "Receiver": NotingReceiver,
         "OpenNotes": SimNotes,
     },

@@ -17,7 +17,8 @@ from roost.router.config import RouterConfig
 from roost.router.connection import Connection
 from roost.router.defects import Defects
 from roost.router.frames import data_frame
-from roost.router.http_connection import protocol_factory
+from roost.router.http_connection import HttpConnection, protocol_factory
+from roost.router.listener import Listener
 from roost.router.request_parser import RequestParser
 from roost.router.retirement import Retirement
 from roost.router.states import State
@@ -231,20 +232,22 @@ async def test_the_clock_goes_on_when_a_part_of_them_fails(tmp_path: Any) -> Non
     assert router.counters.defects == 1
 
 
-async def test_what_a_protocol_raises_ends_that_client_alone(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("where", [(RequestParser, "feed"), (HttpConnection, "_enter")])
+async def test_what_a_protocol_raises_ends_that_client_alone(
+    where: tuple[type, str], tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     router = Router(RouterConfig(name="router-1", data=tmp_path, run=tmp_path))
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(router._unseen_error)
-    server = await loop.create_server(protocol_factory(router._front), "127.0.0.1", 0)
-    with mock.patch.object(RequestParser, "feed", mock.Mock(side_effect=Bug)):
-        async with server:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            writer.write(b"GET / HTTP/1.1\r\n\r\n")
-            with contextlib.suppress(ConnectionResetError):
-                assert await reader.read() == b""
-            writer.close()
-            with contextlib.suppress(ConnectionResetError):
-                await writer.wait_closed()
+    asyncio.get_running_loop().set_exception_handler(router._unseen_error)
+    listener = Listener("127.0.0.1", 0)
+    with contextlib.closing(listener), mock.patch.object(*where, mock.Mock(side_effect=[Bug, None, None])):
+        listener.start(protocol_factory(router._front))
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        with contextlib.suppress(ConnectionResetError):
+            await writer.wait_closed()
     assert router.counters.defects == 1
     assert router.counters.http_connections == 0
     assert "an HTTP connection is ended" in caplog.text
