@@ -91,8 +91,8 @@ class Probe(DurableObject):
                 result = await outcome(find(request.query["step"])(self, **json.loads(request.text())))
             except Exception as error:
                 raised = [cls.__name__ for cls in type(error).__mro__]
-                return Response.json({"raised": raised, "text": str(error)})
-            return Response.json({"result": result})
+                return Response.json({"raised": raised, "text": str(error), "life": self.life})
+            return Response.json({"result": result, "life": self.life})
         return accept(self, request, tags=json.loads(request.query.get("tags", "[]")))
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:

@@ -91,7 +91,12 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Room:
-    """One object, by its name, with everything that a test does to it."""
+    """One object, by its name, with everything that a test does to it.
+
+    Attributes:
+        life: How often the object had been constructed when it took the last step of ``run``. To ask for that by
+            another step is another event: on a busy machine the object may have slept before.
+    """
 
     cluster: Cluster
     reports: Reports
@@ -102,6 +107,7 @@ class Room:
 
     def __post_init__(self) -> None:
         self._taken: dict[str, int] = defaultdict(int)
+        self.life = 0
 
     def path(self, **query: str) -> str:
         return f"/{self.namespace}/{quote(self.name, safe='')}" + (f"?{urlencode(query)}" if query else "")
@@ -128,6 +134,7 @@ class Room:
         )
         assert reply.status == 200, f"{name_of(step)}: {reply}"
         answer = json.loads(reply.body)
+        self.life = answer["life"]
         if "raised" in answer:
             raise Raised(answer["raised"], answer["text"])
         return answer["result"]

@@ -122,7 +122,7 @@ async def test_after_own_close_and_hibernation_it_is_an_error(drowsy: Room) -> N
         await client.expect_close(4000)
         await drowsy.asleep()
         await drowsy.refused(app.say, SocketClosed)
-        assert await drowsy.run(app.life) == 2
+        assert drowsy.life == 2
         assert await drowsy.run(app.states) == [2]
 
 

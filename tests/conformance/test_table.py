@@ -14,6 +14,7 @@ OBSERVATIONS = table.REPOSITORY.parent / "shared" / "reference" / "behaviour.md"
 """The page that the cases are from; not a part of the repository."""
 
 
+@pytest.mark.timeout(170)
 def test_every_test_of_the_table_is_collected(request: pytest.FixtureRequest) -> None:
     listed = {test for case in table.load() for test in case.tests}
     here = {item.nodeid.split("[")[0].removeprefix("tests/") for item in request.session.items}
