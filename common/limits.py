@@ -26,6 +26,8 @@ MAX_CLOSE_REASON_BYTES = 123
 """UTF-8 bytes (RFC 5.5: a control frame's 125 less the code)."""
 MAX_NAME_CHARS = 512
 """Characters in an object's name, percent-decoded (design)."""
+MAX_PAYLOAD_BYTES = 256 << 20
+"""Bytes of one message or body that an object puts out: half of what a group on the wire can have."""
 
 # --- clients ------------------------------------------------------------------------------------------------------
 

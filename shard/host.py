@@ -107,8 +107,8 @@ class Host:
         self.last_words = last_words
         self.env = Env(config.variables, [hosted.cls.__name__ for hosted in classes.values()])
         self.context = contextvars.copy_context()
-        self.slots = Slots(incarnation)
-        self.objects = Objects()
+        self.slots: Slots[HostedObject] = Slots(incarnation)
+        self.objects: Objects[HostedObject] = Objects()
         self.remembered = Remembered()
         self.release = Release(self, loop, config.move_timeout_s)
         self.runner: Runner[Job] = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
@@ -126,7 +126,7 @@ class Host:
         self._loops_thread = threading.get_ident()
         self._last_ordinal = 0
         self._last_revision = 0
-        self._sleep_queue = SleepQueue(config.hibernate_after_s)
+        self._sleep_queue: SleepQueue[HostedObject] = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
         self.remains = Remains(self)
         loop.set_task_factory(make_task)
@@ -198,7 +198,7 @@ class Host:
         """The map of that version gave *slots*, which were released, to their next owners."""
         self._apply(self.slots.handed_over(slots, map_version))
 
-    def _apply(self, change: Change) -> None:
+    def _apply(self, change: Change[HostedObject]) -> None:
         self._let_start(change.opened)
         if change.leaving:
             self.release.begin(change.leaving)

@@ -9,14 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .failures import in_words
 from .namespaces import DurableObjectNamespace
 from .web_socket import DONE, WebSocket
-
-if TYPE_CHECKING:
-    from .hosted import HostedObject
 
 log = logging.getLogger("roost.shard")
 
@@ -68,6 +65,25 @@ class Mistake(Enum):
 _HANDLERS = {Mistake.NO_FETCH: "fetch", Mistake.NO_MESSAGE_HANDLER: "web_socket_message"}
 
 
+class HostedClass(Protocol):
+    """A class that is hosted."""
+
+    @property
+    def namespace(self) -> str: ...
+    def near_miss(self, handler: str) -> str | None:
+        """A method that may have been meant as *handler*."""
+        ...
+
+
+class Mistaken(Protocol):
+    """An object whose code is mistaken."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def hosted_class(self) -> HostedClass: ...
+
+
 class MisuseLog:
     """Says each mistake of each class once."""
 
@@ -76,7 +92,7 @@ class MisuseLog:
     def __init__(self) -> None:
         self._said: set[tuple[str, Mistake]] = set()
 
-    def note(self, owner: HostedObject, mistake: Mistake) -> str:
+    def note(self, owner: Mistaken, mistake: Mistake) -> str:
         """*owner* has made *mistake*; returns the sentence for the answer in development."""
         hosted = owner.hosted_class
         sentence = mistake.value

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..common.errors import ApiError, OutboxFull
-from ..common.limits import MAX_BATCH_BYTES, OUTBOX_BYTES, SEND_BUFFER_BYTES
+from ..common.limits import MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, OUTBOX_BYTES, SEND_BUFFER_BYTES
 
 if TYPE_CHECKING:
     from ..common.records import Ahead, HttpResponse, OutputWriter
@@ -47,9 +47,6 @@ LARGE_BYTES = MAX_BATCH_BYTES
 """Bytes of a payload from which on it goes ahead in pieces."""
 _WEIGHT = 3, 4
 """The part of the bound that one message counts with at most: the object may go on with others beside."""
-
-MAX_PAYLOAD_BYTES = 256 << 20
-"""Bytes of one message or body that an object puts out: half of what a group on the wire can have."""
 
 
 Payload = bytes | str

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ..common.errors import InvalidResponse
-from ..common.limits import MAX_HEAD_BYTES
+from ..common.limits import MAX_HEAD_BYTES, MAX_PAYLOAD_BYTES
 from . import exact, json_text
-from .outbox import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
     from .web_socket import WebSocket

@@ -8,7 +8,7 @@ connection whose messages go nowhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..common import pages
 from ..common.errors import AlreadyAccepted
@@ -17,9 +17,6 @@ from .misuse import Mistake
 from .request import Response
 from .sockets import Socket
 from .web_socket import WebSocket, WebSocketPair
-
-if TYPE_CHECKING:
-    from .hosted import HostedObject
 
 _ROUTERS_OWN = frozenset(
     (
@@ -58,7 +55,7 @@ class Answer:
     mistake: Mistake | None = None
 
 
-def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
+def answer_of(owner: object, request: HttpRequest, result: Any) -> Answer:
     """What *owner* answers to *request* by returning *result*.
 
     Raises:
@@ -70,17 +67,18 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
     """
     if not isinstance(result, Response):
         raise TypeError(f"fetch must return a Response, got {result!r:.80}: {_instead_of(result)}")
+    response: Response = result
     if type(result) is not Response:
         # A class of the user's may say anything, and something else each time: what it says now is checked and holds.
-        result = Response(result.body, result.status, list(result.headers.pairs()), result.web_socket)
+        response = Response(result.body, result.status, list(result.headers.pairs()), result.web_socket)
     headers = [
         (name.encode("latin-1"), value.encode("latin-1"))
-        for name, value in result.headers.pairs()
+        for name, value in response.headers.pairs()
         if name.lower() not in _ROUTERS_OWN
     ]
-    handle = result.web_socket
+    handle = response.web_socket
     if handle is None:
-        return Answer(HttpResponse(request.request, result.status, AcceptMode.PLAIN, headers, result.body))
+        return Answer(HttpResponse(request.request, response.status, AcceptMode.PLAIN, headers, response.body))
     if not request.connection:
         return Answer(_upgrade_required(request))
     if handle.used or handle.other is None:
@@ -97,7 +95,7 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
         raise TypeError("fetch returned a WebSocket whose other end was accepted by another object")
     if socket is not None and socket.gone:
         raise AlreadyAccepted("the WebSocket of this Response was dropped: the fetch that accepted it has ended before")
-    protocol = result.headers.get("sec-websocket-protocol", "")
+    protocol = response.headers.get("sec-websocket-protocol", "")
     wrong_end = handle.is_server_end or handle.socket is not None
     handle.mark_used()
     if wrong_end or socket is None:
@@ -110,6 +108,7 @@ def answer_of(owner: HostedObject, request: HttpRequest, result: Any) -> Answer:
             else Mistake.NOT_ACCEPTED
         )
         return Answer(opened, protocol=protocol, broken=wrong_end, mistake=mistake)
+    assert isinstance(socket, Socket)
     mode = AcceptMode.HIBERNATABLE if socket.hibernatable else AcceptMode.STANDARD
     opened = HttpResponse(request.request, 101, mode, headers, b"", socket.ordinal, socket.tags, socket.attachment)
     return Answer(opened, socket, protocol)

@@ -8,13 +8,37 @@ from __future__ import annotations
 
 import heapq
 from itertools import count
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .hosted import HostedObject
+from typing import Generic, Protocol, TypeVar
 
 
-class SleepQueue:
+class Sleeper(Protocol):
+    """An object that falls asleep.
+
+    Attributes:
+        drowsy: It is entered.
+    """
+
+    drowsy: bool
+
+    @property
+    def idle_since(self) -> float:
+        """When it last became idle."""
+        ...
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether nothing keeps it awake, timers apart."""
+        ...
+
+    def last_timer(self, now: float) -> float:
+        """When the last timer of its code fires, or has fired; 0 without any."""
+        ...
+
+
+S = TypeVar("S", bound=Sleeper)
+
+
+class SleepQueue(Generic[S]):
     """Objects by when to look at them next. Times are seconds of one clock.
 
     Args:
@@ -25,7 +49,7 @@ class SleepQueue:
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._heap: list[tuple[float, int, HostedObject]] = []
+        self._heap: list[tuple[float, int, S]] = []
         self._numbers = count()  # breaks ties: objects have no order
 
     @property
@@ -33,12 +57,12 @@ class SleepQueue:
         """When to call ``due`` next; ``None`` if no object is entered."""
         return self._heap[0][0] if self._heap else None
 
-    def enter(self, owner: HostedObject, now: float) -> None:
+    def enter(self, owner: S, now: float) -> None:
         """*owner*, which is not entered, may be idle since *now*."""
         owner.drowsy = True
         heapq.heappush(self._heap, (now + self._patience_s, next(self._numbers), owner))
 
-    def due(self, now: float) -> list[HostedObject]:
+    def due(self, now: float) -> list[S]:
         """The objects that have been idle for long enough, asleep ones included; they are not entered any more."""
         heap, ready = self._heap, []
         while heap and heap[0][0] <= now:

@@ -35,13 +35,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from ..common.cluster_map import ClusterMap
 from ..common.ids import Incarnation, Slot
 
-if TYPE_CHECKING:
-    from .hosted import HostedObject
+
+class InSlot(Protocol):
+    """An object that waits for its slot."""
+
+    @property
+    def slot(self) -> Slot: ...
+
+
+O = TypeVar("O", bound=InSlot)  # noqa: E741
 
 
 class SlotState(Enum):
@@ -57,7 +64,7 @@ _CLOSED, _OPEN, _LEAVING, _RELEASED = SlotState.CLOSED, SlotState.OPEN, SlotStat
 
 
 @dataclass(slots=True)
-class Change:
+class Change(Generic[O]):
     """What follows from a new map, or from what a router said.
 
     Attributes:
@@ -68,14 +75,14 @@ class Change:
         outdated: Those of them that are ours: what this router has restored there is to be forgotten.
     """
 
-    opened: list[HostedObject] = field(default_factory=list)
+    opened: list[O] = field(default_factory=list)
     leaving: list[Slot] = field(default_factory=list)
     lost: list[Slot] = field(default_factory=list)
     answers: dict[int, list[Slot]] = field(default_factory=dict)
     outdated: list[Slot] = field(default_factory=list)
 
 
-class Slots:
+class Slots(Generic[O]):
     """The states of a shard's slots.
 
     Args:
@@ -103,7 +110,7 @@ class Slots:
         self._incarnation = incarnation
         self._states: dict[Slot, SlotState] = {}
         self._missing: dict[Slot, set[Incarnation]] = {}  # routers that a CLOSED slot waits for
-        self._waiting: dict[Slot, dict[HostedObject, None]] = {}
+        self._waiting: dict[Slot, dict[O, None]] = {}
         self._in_transit: frozenset[Slot] = frozenset()  # those of ours
         self._map = ClusterMap()
         self._routers: frozenset[Incarnation] = frozenset()
@@ -139,21 +146,21 @@ class Slots:
         """
         return self.takes_passports(slot) and router not in self._missing.get(slot, ())
 
-    def holds(self, owner: HostedObject) -> bool:
+    def holds(self, owner: O) -> bool:
         """Whether *owner* must wait. If so, it is among those ``opened`` later."""
         if owner.slot not in self._missing:
             return False
         self._waiting.setdefault(owner.slot, {})[owner] = None
         return True
 
-    def follow(self, cluster_map: ClusterMap, routers: Collection[Incarnation]) -> Change:
+    def follow(self, cluster_map: ClusterMap, routers: Collection[Incarnation]) -> Change[O]:
         """A new map.
 
         Args:
             cluster_map: The map.
             routers: Its routers.
         """
-        change, me, states = Change(), self._incarnation, self._states
+        change, me, states = Change[O](), self._incarnation, self._states
         next_owners = cluster_map.next_owners
         before, self.version = self.version, cluster_map.version
         self._map, self._routers = cluster_map, frozenset(routers)
@@ -187,9 +194,9 @@ class Slots:
                 change.leaving.append(slot)
         return change
 
-    def restored(self, router: Incarnation, map_version: int, slots: Iterable[Slot]) -> Change:
+    def restored(self, router: Incarnation, map_version: int, slots: Iterable[Slot]) -> Change[O]:
         """*router* says that it has restored *slots*, as the map of that version asked for."""
-        change = Change()
+        change = Change[O]()
         for slot in slots:
             state = self._states.get(slot)
             if state is None or state is _RELEASED:
@@ -201,14 +208,14 @@ class Slots:
                 self._has_restored(router, slot, change)
         return change
 
-    def lost_router(self, router: Incarnation) -> Change:
+    def lost_router(self, router: Incarnation) -> Change[O]:
         """*router* has left the map: it restores nothing any more."""
-        change = Change()
+        change = Change[O]()
         for slot in [slot for slot, missing in self._missing.items() if router in missing]:
             self._has_restored(router, slot, change)
         return change
 
-    def _has_restored(self, router: Incarnation, slot: Slot, change: Change) -> None:
+    def _has_restored(self, router: Incarnation, slot: Slot, change: Change[O]) -> None:
         missing = self._missing.get(slot)
         if missing is None:
             return
@@ -231,7 +238,7 @@ class Slots:
             self._states[slot] = _RELEASED
             self._released_at[slot] = self.version
 
-    def handed_over(self, slots: Iterable[Slot], map_version: int) -> Change:
+    def handed_over(self, slots: Iterable[Slot], map_version: int) -> Change[O]:
         """The map of that version gave *slots*, which we had released, to their next owners.
 
         The map that we follow may be a later one, in which they have come back and are to leave again.
@@ -239,7 +246,7 @@ class Slots:
         for slot in slots:
             self._floors[slot] = max(self._floors.get(slot, 0), map_version)
         if self._map.version < map_version:
-            return Change()  # that map is yet to come
+            return Change[O]()  # that map is yet to come
         return self.follow(self._map, self._routers)
 
     def _was_handed_over(self, slot: Slot) -> bool:

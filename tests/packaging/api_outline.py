@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from roost.common import limits
 from roost.shard.hosted import BLOCK_TIMEOUT_S
 from roost.shard.json_text import MAX_DEPTH as JSON_DEPTH
-from roost.shard.outbox import MAX_PAYLOAD_BYTES
 from roost.shard.structured_clone import MAX_DEPTH as ATTACHMENT_DEPTH
 
 
@@ -187,7 +186,7 @@ LIMITS = (
     Limit("the event timeout", limits.MAX_EVENT_TIMEOUT_MS, "ms", "`EventTimeoutTooLong`"),
     Limit("the reason of a close", limits.MAX_CLOSE_REASON_BYTES, "bytes", "`InvalidCloseReason`"),
     Limit("an object's name", limits.MAX_NAME_CHARS, "characters", "`ValueError`; a request is answered with 400"),
-    Limit("a message to a client", MAX_PAYLOAD_BYTES, "bytes", "`ApiError`"),
+    Limit("a message to a client", limits.MAX_PAYLOAD_BYTES, "bytes", "`ApiError`"),
     Limit(
         "a message from a client, all fragments, inflated",
         limits.MAX_MESSAGE_BYTES,
@@ -195,7 +194,7 @@ LIMITS = (
         "the client is closed with 1009, and `web_socket_error` called",
         "router.max_message_bytes",
     ),
-    Limit("the body of a response", MAX_PAYLOAD_BYTES, "bytes", "`InvalidResponse`"),
+    Limit("the body of a response", limits.MAX_PAYLOAD_BYTES, "bytes", "`InvalidResponse`"),
     Limit("the headers of a response", limits.MAX_HEAD_BYTES, "bytes", "`InvalidResponse`"),
     Limit("the body of a request", limits.MAX_BODY_BYTES, "bytes", "413", "router.max_body_bytes"),
     Limit("the line and headers of a request", limits.MAX_HEAD_BYTES, "bytes", "431"),

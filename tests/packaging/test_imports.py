@@ -16,7 +16,7 @@ from tests.cluster import REPOSITORY
 SHELLS = {
     "common": "addresses apart clock counters directory directory_damage endpoint first_process hangup link logs "
     "processes standard_streams startup system",
-    "router": "__main__ app death_watch development guard_watch half_open http_connection listener tcp",
+    "router": "__main__ app death_watch development guard_watch half_open http_connection intake listener tcp",
     "shard": "activation app context descriptors handover host hosted loop_calls pairs release remains runner serving "
     "tasks threads trial watchdog",
     "deploy": "admin_server background client conductor crew leftovers ports process requirements source_watch "
@@ -33,11 +33,13 @@ EXEMPT = {
     "deploy/post.py": {"signal"},
     "shard/failures.py": {"asyncio"},
     "shard/jobs.py": {"asyncio"},
-    "shard/life.py": {"threading"},
+    "shard/life.py": {"asyncio", "threading"},
     "shard/pending.py": {"asyncio"},
+    "shard/ports.py": {"asyncio"},
     "shard/web_socket.py": {"threading"},
+    "shard/work.py": {"asyncio"},
 }
-"""``post`` wants the names of signals, ``failures``, ``jobs`` and ``pending`` those of types, the others who calls."""
+"""``post`` wants the names of signals, ``life`` and ``web_socket`` who calls, and all others the names of types."""
 
 
 def imports(path: Path) -> Iterator[str]:
