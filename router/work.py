@@ -3,10 +3,11 @@
 One read of a client's socket may hold 40,000 frames, or as many header fields, chunks or requests. What is more than a
 *step* of it (a fraction of a millisecond) is not looked at in the callback of that read. Its connection is not read on,
 and stands in the one queue of all that have something left to do: each turn of the loop takes steps of those in turn,
-``SLICE_S`` long. So whatever clients send, the loop comes round, and everybody else is served in between. A connection
-whose read holds little, which is nearly every one, never meets the queue; but when very many of these come in one turn,
-each with a request or some control frames, only some are handled where they come (``AT_ONCE_BYTES``). Whole messages
-that come alone are, always.
+``SLICE_S`` long. Who has just come, and may need no more than a step, goes before those who have had one and use up
+what they have sent; these have a step in each other turn at least, whoever comes. So whatever clients send, the loop
+comes round, and everybody else is served in between. A connection whose read holds little, which is nearly every one,
+never meets the queue; but when very many of these come in one turn, each with a request or some control frames, only
+some are handled where they come (``AT_ONCE_BYTES``). Whole messages that come alone are, always.
 
 The router has work of its own that grows with what clients have: a shard's death is looked up for each of its
 connections, a bucket of the timer wheel may hold thousands of them. That is done in steps as well (``Errand``), in a
@@ -68,14 +69,16 @@ class Work:
         taken: What reads have cost that were handled where they came, in bytes, since the last slice.
     """
 
-    __slots__ = ("_began", "_clients", "_now", "_on_work", "_own", "_queued", "longest_turn", "taken")
+    __slots__ = ("_began", "_clients", "_new", "_now", "_on_work", "_owed", "_own", "_queued", "longest_turn", "taken")
 
     def __init__(self, on_work: Callable[[], None], now: Callable[[], float]) -> None:
         self._on_work = on_work
         self._now = now
+        self._new: deque[Worker] = deque()
         self._clients: deque[Worker] = deque()
         self._own: deque[Worker] = deque()
         self._queued: set[Worker] = set()
+        self._owed = False
         self._began = 0.0
         self.taken = 0
         self.longest_turn = 0.0
@@ -91,7 +94,7 @@ class Work:
 
     def add(self, worker: Worker) -> None:
         """*worker* has work of clients left over; fine if it was added before."""
-        self._add(worker, self._clients)
+        self._add(worker, self._new)
 
     def add_own(self, worker: Worker) -> None:
         """*worker* has work left over that is the router's own; fine if it was added before."""
@@ -117,32 +120,50 @@ class Work:
             self.longest_turn = max(self.longest_turn, began - self._began)
         self._began = began
         if self._own:
-            began = self._run(self._own, began + OWN_SLICE_S)
-        if self._clients:
-            self._run(self._clients, began + SLICE_S)
+            began = self._run_own(began + OWN_SLICE_S)
+        if self._new or self._clients:
+            self._run_clients(began + SLICE_S)
         return bool(self._queued)
 
-    def _run(self, queue: deque[Worker], until: float) -> float:
-        """Serve the workers of *queue* in turn until the time is *until*; returns what it is then."""
-        queued, now = self._queued, self._now
-        at = until
-        while queue:
-            # It stays in the queue while it works: what adds it meanwhile is no second place.
-            worker, more = queue[0], False
-            try:
-                more = worker.work()
-            except Exception as error:
-                queued.discard(queue.popleft())
-                worker.break_off(error)
-            else:
-                queue.popleft()
-                if more:
-                    queue.append(worker)
-                else:
-                    queued.discard(worker)
-            if (at := now()) >= until:
+    def _run_own(self, until: float) -> float:
+        """Do work of the router's own until the time is *until*; returns what it is then."""
+        own, at = self._own, until
+        while own:
+            self._step(own, own)
+            if (at := self._now()) >= until:
                 break
         return at
+
+    def _run_clients(self, until: float) -> None:
+        """Do work of clients until the time is *until*: first of those who have come, but for one step of the others
+        if they had to stand back in the turn before."""
+        new, others = self._new, self._clients
+        owed, self._owed = self._owed, False
+        while new or others:
+            if new and not (owed and others):
+                self._owed = self._owed or bool(others)
+                self._step(new, others)
+            else:
+                owed = False
+                self._step(others, others)
+            if self._now() >= until:
+                break
+
+    def _step(self, queue: deque[Worker], others: deque[Worker]) -> None:
+        """Let the next worker of *queue* work; if it has more, it goes behind the *others*."""
+        # It stays in the queue while it works: what adds it meanwhile is no second place.
+        worker, more = queue[0], False
+        try:
+            more = worker.work()
+        except Exception as error:
+            self._queued.discard(queue.popleft())
+            worker.break_off(error)
+        else:
+            queue.popleft()
+            if more:
+                others.append(worker)
+            else:
+                self._queued.discard(worker)
 
 
 class Errand:

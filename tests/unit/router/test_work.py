@@ -73,6 +73,29 @@ def test_all_have_their_turn_whatever_one_has_left(shell: Shell) -> None:
     assert "".join(shell.log) == "abcacaa"
 
 
+def test_who_comes_goes_before_those_who_use_up_what_they_have_sent(shell: Shell) -> None:
+    for name in "abcd":
+        shell.work.add(Steps(shell, name, 9, module.SLICE_S / 4))
+    assert shell.work.run()
+    assert "".join(shell.log) == "abcd"
+    shell.work.add(Steps(shell, "new", 1))
+    shell.log.clear()
+    assert shell.work.run()
+    assert shell.log == ["a", "new", "b", "c", "d"]
+
+
+def test_a_crowd_that_comes_leaves_a_step_of_each_turn_to_those_who_were_there(shell: Shell) -> None:
+    shell.work.add(Steps(shell, "old", 3, module.SLICE_S / 4))
+    shell.work.add(Steps(shell, "x", 1, module.SLICE_S))
+    assert shell.work.run()
+    for _ in range(2):
+        shell.log.clear()
+        for _ in range(9):
+            shell.work.add(Steps(shell, "crowd", 1, module.SLICE_S / 4))
+        shell.work.run()
+        assert shell.log == ["old", "crowd", "crowd", "crowd"]
+
+
 def test_a_turn_takes_a_slice_and_the_rest_comes_in_later_turns(shell: Shell) -> None:
     shell.work.add(Steps(shell, "a", 10, module.SLICE_S / 2.5))
     assert shell.work.run()
