@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 from . import cluster_map
 from .cluster_map import ClusterMap, Member, MemberKind
-from .directory_damage import Stamp, damage, sides_of, stamp_of
+from .directory_damage import Stamp, damage, index_of, mend_index, sides_of, stamp_of, writing
 from .errors import DirectoryBusy, DirectoryError
 from .ids import Incarnation
 from .preallocation import keep_room
@@ -174,6 +174,7 @@ class SqliteDirectory:
         self._known: tuple[Any, ...] = ()
         self._stamp: Stamp = ()
         self._sides: Stamp = ()
+        self._index = 0, 0
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -214,7 +215,7 @@ class SqliteDirectory:
                 self._cluster_id = int(self._read()[1])
             info = path.stat()
             self._file = info.st_dev, info.st_ino
-            self._sides = sides_of(path)
+            self._sides, self._index = sides_of(path), index_of(path)
         except OSError as error:
             self._db.close()
             raise DirectoryError(_gone(path)) from error
@@ -281,6 +282,7 @@ class SqliteDirectory:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
+        self._mend()
         try:
             yield
         except sqlite3.Error as error:
@@ -295,6 +297,10 @@ class SqliteDirectory:
                 raise _Unusable(_damaged(self.path, f"its content is damaged ({error})")) from error
             raise DirectoryError(f"the directory {self.path} cannot be used: {error}") from error
 
+    def _mend(self) -> None:
+        with contextlib.suppress(OSError):  # removed just now: then nobody can cut it off any more
+            self._index = mend_index(self.path, self._index)
+
     @contextlib.contextmanager
     def _write(self) -> Iterator[None]:
         """A write transaction: all or nothing, waiting for another writer.
@@ -302,17 +308,22 @@ class SqliteDirectory:
         Raises:
             DirectoryError: The file is not the one at the path any more: what was written would be lost.
         """
-        self._db.execute("BEGIN IMMEDIATE")
+        if not writing.acquire(timeout=self._wait_s):
+            raise DirectoryBusy(f"the directory {self.path} is locked by another thread")
         try:
-            # Behind BEGIN: whoever writes the directory anew holds the old one meanwhile.
-            self._check_file()
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            # A full disk at COMMIT may have rolled back by itself.
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                # Behind BEGIN: whoever writes the directory anew holds the old one meanwhile.
+                self._check_file()
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A full disk at COMMIT may have rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        finally:
+            writing.release()
         self._wrote = True
 
     def wait_for_writers(self, wait_s: float) -> None:
@@ -435,6 +446,7 @@ class SqliteDirectory:
         Raises:
             DirectoryError: Something else is there, or nothing, and it stays so: no change of the cluster is possible.
         """
+        self._mend()
         if self._is_there():
             found = self._damage()
             if not found:
@@ -530,6 +542,8 @@ class SqliteDirectory:
 
     def close(self) -> None:
         """Close the file. The last process to do so also removes SQLite's side files."""
+        with contextlib.suppress(DirectoryBusy):
+            self._mend()
         self._db.close()
 
 

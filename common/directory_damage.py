@@ -9,17 +9,32 @@ reads what a newcomer would read. That costs about a millisecond, after each cha
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import DirectoryError
+from .errors import DirectoryBusy, DirectoryError
+
+log = logging.getLogger("roost.directory")
 
 Age = tuple[int, int]
 """Version of the map, and the last incarnation given."""
 Stamp = tuple[tuple[int, int] | None, ...]
 """Two numbers of each of some files; ``None`` for one that is not there."""
+
+INDEX_HEAD_BYTES = 136
+"""Bytes with which the index of a log begins, by which SQLite sees whether the rest holds (its file format)."""
+
+WRITE_LOCK_AT = 120
+"""The byte of that file which is locked while somebody writes into the log."""
+
+writing = threading.Lock()
+"""Held by a thread of this process while it writes: processes' locks do not keep threads from each other."""
+_open: dict[tuple[int, int], int] = {}
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR_SHORT_READ)
 """What SQLite says of content that is not what it was: the third for a table that is missing."""
@@ -41,6 +56,67 @@ def _stat(path: Path, *suffixes: str) -> Iterator[os.stat_result | None]:
             yield os.stat(f"{path}{suffix}")
         except OSError:
             yield None
+
+
+def index_of(path: Path) -> tuple[int, int]:
+    """Number and length of the file that the index of its log is; zeros if it is not there."""
+    for found in _stat(path, "-shm"):
+        if found is not None:
+            return found.st_ino, found.st_size
+    return 0, 0
+
+
+def mend_index(path: Path, known: tuple[int, int]) -> tuple[int, int]:
+    """See to it that the index of the log is not shorter than it was. To be called before anything reads it.
+
+    SQLite has it mapped, and where a mapped file has been cut off, the system ends whoever looks (SIGBUS). An index
+    that is as long again, and has no head, is one that SQLite fills from the log, as after a crash.
+
+    Not while somebody writes: he would write a head that vouches for what is not there any more. Such a one is ended by
+    the system, when he comes to that, or has found all that he needs.
+
+    Args:
+        path: The directory's file.
+        known: What ``index_of`` said last.
+
+    Returns:
+        What it says now.
+
+    Raises:
+        DirectoryBusy: Somebody writes.
+        OSError: It is gone by now.
+    """
+    number, length = index_of(path)
+    if number != known[0] or length >= known[1]:
+        return number, length
+    index = path.with_name(f"{path.name}-shm")
+    busy = DirectoryBusy(f"somebody has cut off {index}, and another process writes into the directory")
+    descriptor = _kept_open(index)
+    if not writing.acquire(blocking=False):
+        raise busy
+    try:
+        # As SQLite does it; it asks in this process only who does so by a connection of its own.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, WRITE_LOCK_AT)
+        # In this order: an index with a head and without the rest would be believed.
+        os.pwrite(descriptor, bytes(INDEX_HEAD_BYTES), 0)
+        os.ftruncate(descriptor, known[1])
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, WRITE_LOCK_AT)
+    except BlockingIOError:
+        raise busy from None
+    finally:
+        writing.release()
+    log.warning("somebody has cut off %s: it is made anew from the log", index)
+    return known
+
+
+def _kept_open(index: Path) -> int:
+    """A descriptor of the file, for the rest of this process's life: to close one would drop the locks that SQLite has
+    on it here."""
+    info = index.stat()
+    key = info.st_dev, info.st_ino
+    if key not in _open:
+        _open[key] = os.open(index, os.O_RDWR | os.O_CLOEXEC)
+    return _open[key]
 
 
 def damage(path: Path, cluster_id: int, age: Age) -> str:

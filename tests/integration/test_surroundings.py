@@ -213,6 +213,29 @@ async def test_the_directory_goes_under_a_cluster_that_is_scaled_and_loses_a_sha
     assert roost.left_behind() == ([f"{FILE_NAME}.damaged"] if how.endswith("cut off") else [])
 
 
+async def test_whoever_cuts_off_what_processes_have_mapped_ends_nobody(roost: Roost) -> None:
+    """A file that is cut off in its place, as ``cp`` does first: its process was ended at the next look (SIGBUS)."""
+    await asyncio.to_thread(roost.start, APP, "--shards", 2, "--routers", 2)
+    before = pids(roost)
+    index = roost.data / f"{FILE_NAME}-shm"
+    async with talking(roost.port):
+        for path in (*roost.run.glob("*.counters"), *roost.run.glob("*.running")):
+            with pytest.raises(PermissionError):
+                os.truncate(path, 0)
+            with pytest.raises(PermissionError):
+                path.write_bytes(b"a copy")
+        for length in (0, 100, 20_000):
+            whole = index.stat().st_size
+            os.truncate(index, length)
+            await asyncio.to_thread(wait_for, "it to be mended", lambda whole=whole: index.stat().st_size == whole)
+        assert await asyncio.to_thread(pids, roost) == before
+        scaled = await asyncio.to_thread(roost.command, "scale", "--shards", 3)
+        assert scaled.returncode == 0, scaled.stderr
+        assert await asyncio.to_thread(pids, roost) == before | {"shard-3": roost.member("shard-3")["pid"]}
+    assert await asyncio.to_thread(roost.end) == 0
+    assert roost.left_behind() == []
+
+
 async def test_the_directory_of_another_cluster_in_its_place_refuses_changes(roost: Roost, tmp_path: Path) -> None:
     await asyncio.to_thread(roost.start, APP, "--shards", 1)
     SqliteDirectory(tmp_path / FILE_NAME).close()

@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +163,48 @@ def test_what_is_no_directory_at_all_is_left_alone(
     supervisors.restore(rebuild=True)
     members.restore()
     assert set(members.map().members) == {member.incarnation}
+
+
+CUT_OFF = """
+import contextlib, os, sys
+from pathlib import Path
+from roost.common.cluster_map import MemberKind
+from roost.common.directory import SqliteDirectory, enter
+
+path = Path(sys.argv[1])
+index = path.with_name(path.name + "-shm")
+
+def join(directory, name):
+    member = directory.join(MemberKind.SHARD, name, os.getpid(), lambda incarnation: f"ipc://{incarnation}", ())
+    enter(directory, member)
+    return member.incarnation
+
+with contextlib.closing(SqliteDirectory(path, initial_shards=1)) as one:
+    with contextlib.closing(SqliteDirectory(path, create=False)) as other:
+        joined = [join(one, "shard-1")]
+        for step in ("changed", "map", "join", "restore", "rebuild", "close"):
+            for length in (0, 1, 4096):
+                os.truncate(index, length)
+                if step == "join":
+                    joined.append(join(other, f"shard-{len(joined) + 1}"))
+                elif step == "rebuild":
+                    assert one.restore(rebuild=True) == "", "it is mended, and nothing is lost"
+                elif step != "close":
+                    getattr(other, step)()
+                assert list(one.map().members) == joined
+                assert list(other.map().members) == joined
+        os.truncate(index, 0)
+    os.truncate(index, 0)
+with contextlib.closing(SqliteDirectory(path, create=False)) as later:
+    assert list(later.map().members) == joined
+print("all of it")
+"""
+
+
+def test_whoever_looks_into_an_index_that_was_cut_off_lives(path: Path) -> None:
+    """SQLite has it mapped: the system ended all processes that had the directory open (SIGBUS)."""
+    done = subprocess.run([sys.executable, "-c", CUT_OFF, str(path)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "all of it\n"), done.stderr
 
 
 def test_the_directory_of_another_cluster_is_left_alone(
