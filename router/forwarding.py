@@ -35,10 +35,10 @@ nothing was sent on it that has no answer: closing it parks nothing, fails nothi
 
 Parking and attaching are work in proportion to connections and events. A slot is parked at once, so that nothing more
 goes to its old owner. What follows for its objects, its requests and its connections is done in steps (``work``); until
-then the slot is *unwinding*, and not attached. Attaching is done in pieces of about ``PIECE``, between which the loop
-does other work; slots whose turn has not come stay parked. An owner whose link is blocked gets no piece for as
-long: events sent again count against the link's bound as all others do. Slots with suspects may have to wait for their
-stage of a trial.
+then the slot is *unwinding*, and not attached. Attaching is done in pieces of ``PIECE``, between which the loop does
+other work; a slot stays parked until all of it is there (``attaching``), and if its owner goes before that, it unwinds
+again. An owner whose link is blocked gets no piece for as long: events sent again count against the link's bound as all
+others do. Slots with suspects may have to wait for their stage of a trial.
 
 What kills shards is not tried for ever: see ``poison``.
 """
@@ -56,6 +56,7 @@ from ..common.errors import Unavailable
 from ..common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
 from ..common.limits import MAX_PARKED_REQUESTS
 from ..common.records import AcceptMode, Headers, HttpRequest
+from .attaching import Attaching
 from .connection import Connection
 from .frames import SERVICE_RESTART, TRY_AGAIN_LATER
 from .http import Refusal
@@ -72,9 +73,7 @@ from .work import Errand
 log = logging.getLogger("roost.router")
 
 PIECE = 512
-"""Passports and events given to new owners in one turn of the loop: some 5 ms. An object is not divided."""
-BYTES_OF_EVENT = 16 << 10
-"""A larger event counts as several: its bytes are copied."""
+"""Passports and events given to new owners in one turn of the loop: some 5 ms."""
 REQUESTS_AT_ONCE = 64
 """Parked requests sent in one step of the loop's turn: some 0.5 ms."""
 POISONED = "a message of this connection ended its object's process"
@@ -120,6 +119,7 @@ class Forwarding:
         self._unconnected = False  # some shard of the map has no link
         self._held: dict[Slot, set[ObjectId]] = {}  # objects whose mailboxes are full, as their owners say
         self._unwinding: set[int] = set()  # parked slots whose former owner's part is not over here
+        self._attaching: dict[int, Attaching] = {}  # parked slots of which a part has been given to an owner
         self._deaths = Deaths()
         self._attached_at: dict[Incarnation, float] = {}  # when shards were given their first slots
         # Parked slots to look at; and whether that is planned for the next turn of the loop.
@@ -455,6 +455,8 @@ class Forwarding:
         shared.reports.drop(link)
         shared.link_ended(link)
         slots = self._slots.of(link)
+        for attaching in [each for each in self._attaching.values() if each.link is link]:
+            self._undo(attaching)
         if not slots:
             log.info("%s has gone; none of its slots was attached", member.name)
             return
@@ -515,6 +517,20 @@ class Forwarding:
 
     # --- attaching ---
 
+    def _undo(self, attaching: Attaching) -> None:
+        """The owner of a slot has gone before it had all of it."""
+        slot = attaching.slot
+        del self._attaching[slot]
+        self._unattach((slot,), attaching.link)
+        self._in_steps(self._unwind([slot], attaching.undo()))
+
+    def _prepare(self, entry: ObjectEntry, poisoned: Mapping[int, list[int]]) -> Iterator[None]:
+        """Do what an object's new owner is not to have to do with."""
+        if self._deaths.refuses_any and self._deaths.refuses(entry.object_id, self._now()):
+            yield from self._refuse(entry)
+        if poisoned:
+            self._drop_poisoned(entry, poisoned)
+
     def _attach_candidates(self) -> None:
         """Attach what may be attached, in pieces; the first one now."""
         if self._planned:
@@ -540,31 +556,41 @@ class Forwarding:
             link = self._links.get(current.owners[slot])
             if link is None or slot not in self._slots.parked or slot in self._unwinding:
                 continue
-            if not self._slots.may_attach(slot, current, tick):
-                continue
             if link.blocked:
                 self._blocked = True
                 continue
-            if self._deaths.holds(Slot(slot), self._now()):
-                continue
-            entries = shared.objects.in_slot(slot)
-            if not all(self._has_spoken(entry) for entry in entries):
-                continue
-            owner = link.remote
-            if owner not in attached:
-                attached[owner] = []
+            attaching = self._attaching.get(slot)
+            if attaching is None:
+                if not self._slots.may_attach(slot, current, tick) or self._deaths.holds(Slot(slot), self._now()):
+                    continue
+                entries = shared.objects.of_slot(slot)
+                if not all(self._has_spoken(entry) for entry in entries):
+                    continue
+                owner = link.remote
                 self._attached_at.setdefault(owner, self._now())
-                poisoned[owner] = self._deaths.poisoned(self._shards[owner].seat)
+                if entries:
+                    if owner not in poisoned:
+                        poisoned[owner] = self._deaths.poisoned(self._shards[owner].seat)
+                    attaching = self._attaching[slot] = Attaching(
+                        Slot(slot), link, shared.objects, partial(self._prepare, poisoned=poisoned[owner])
+                    )
+            elif attaching.link is not link:
+                self._undo(attaching)
+                continue
+            if attaching is not None:
+                left = self._give(attaching, left)
+                if attaching.is_broken:
+                    continue
+                if left <= 0:
+                    candidates[slot] = None  # there may be more
+                    candidates.move_to_end(slot, last=False)
+                    break
+                del self._attaching[slot]
+            for state in shared.objects.remembered.in_slot(Slot(slot)):
+                link.writer.object_state(state)
+                left -= 1
             self._slots.attach(slot, link, current.version, shared.wheel.tick)
-            attached[owner].append(slot)
-            try:
-                for entry in entries:
-                    left -= 1 + self._restore(entry, link, poisoned[owner])
-                for state in shared.objects.remembered.in_slot(Slot(slot)):
-                    link.writer.object_state(state)
-                    left -= 1
-            except Exception as error:
-                link.give_up(error)  # half a slot is restored there: it must begin anew
+            attached.setdefault(link.remote, []).append(slot)
         for owner, slots in attached.items():
             link = self._links[owner]
             link.writer.restored(current.version, array("H", sorted(slots)))
@@ -589,39 +615,20 @@ class Forwarding:
         self._candidates[entry.slot] = None
         self._attach_candidates()
 
-    def _restore(self, entry: ObjectEntry, link: OwnerLink, poisoned: Mapping[int, list[int]]) -> int:
-        """Give an object to its new owner.
-
-        Returns:
-            How much that was: connections and events, large ones as several.
-        """
-        counters, writer = self._shared.counters, link.writer
-        if self._deaths.refuses_any and self._deaths.refuses(entry.object_id, self._now()):
-            _do_all(self._refuse(entry))
-        if poisoned:
-            self._drop_poisoned(entry, poisoned)
-        entry.belongs_to(link)
-        known = []
-        for connection in [connection for connection in entry.connections.values() if connection.known]:
-            try:
-                passport = connection.passport()
-            except Exception as error:
-                connection.forget_events()  # its new owner never hears of it
-                connection.break_off(error)
-            else:
-                writer.restore(passport)
-                connection.tell_if_full()
-                known.append(connection)
-        if entry.state is not None:
-            writer.object_state(entry.state)
-        events = size = 0
-        for connection in known:
-            events += len(connection.window.events)
-            size += connection.window.size
-            connection.window.send_again(writer, connection.number)
-        counters.events_sent_again += events
-        self._tally.setdefault(link.remote, [0, 0])[1] += len(known)
-        return len(known) + events + size // BYTES_OF_EVENT
+    def _give(self, attaching: Attaching, left: int) -> int:
+        """Give the next piece of a slot to its owner; returns what is left of the piece, more than 0 with the last."""
+        link, events, connections = attaching.link, attaching.events, attaching.connections
+        try:
+            if not attaching.is_broken:
+                left = attaching.go_on(left)
+        except Exception as error:
+            attaching.is_broken = True
+            link.give_up(error)  # half a slot is restored there: it must begin anew
+        else:
+            link.flush_soon()
+        self._shared.counters.events_sent_again += attaching.events - events
+        self._tally.setdefault(link.remote, [0, 0])[1] += attaching.connections - connections
+        return left
 
     # --- what ends shards ---
 
@@ -729,7 +736,7 @@ class Forwarding:
         before = shared.wheel.tick - self._parked_ticks
         if self.requests.parked:
             self._in_steps(self._fail_parked(before))
-        late = [slot for slot, since in self._slots.parked.items() if since < before]
+        late = [slot for slot, since in self._slots.parked.items() if since < before and slot not in self._attaching]
         for slot in late:
             self._slots.parked[slot] = shared.wheel.tick
         if late:

@@ -75,6 +75,15 @@ class ObjectEntry:
         self.output: deque[Broadcast | Callable[[], None]] | None = None
         self.gate: Gate | None = None
 
+    def without_owner(self) -> ObjectEntry:
+        """A part of the object: as those of its connections see it which its new owner does not have yet. Not in any
+        table."""
+        part = ObjectEntry(self.object_id, self.namespace, self.name)
+        part.connections = self.connections
+        part.auto_request, part.auto_frame = self.auto_request, self.auto_frame
+        part.held = part.is_behind = self.is_behind
+        return part
+
     def is_shut(self) -> bool:
         """Whether nothing new is sent to it now, because of itself or of the link to its owner."""
         return self.held or (self.link is not None and self.link.blocked)
@@ -90,9 +99,17 @@ class ObjectEntry:
         self._look()
 
     def fall_behind(self, is_behind: bool) -> None:
-        """Much of its output waits, or not so much any more."""
+        """Much of its output waits, or not so much any more: its shard keeps the rest until then."""
         self.is_behind = is_behind
+        self.tell_behind()
         self._look()
+
+    def tell_behind(self) -> None:
+        """Tell its owner whether it is behind."""
+        link = self.link
+        if link is not None:
+            link.writer.behind(self.object_id, self.is_behind)
+            link.flush_soon()
 
     def _look(self) -> None:
         self.held = self.is_full or self.is_behind
@@ -143,9 +160,11 @@ class Objects:
             entry.set_state(state)
 
     def release(self, entry: ObjectEntry) -> None:
-        """Forget *entry* if it has no connection left."""
+        """Forget *entry*, or what it is a part of, if it has no connection left."""
         entries = self._by_slot.get(entry.slot)
-        if not entry.connections and entries is not None and entries.get(entry.object_id) is entry:
+        known = None if entry.connections or entries is None else entries.get(entry.object_id)
+        if known is not None and entries is not None and known.connections is entry.connections:
+            entry = known
             del entries[entry.object_id]
             self._count -= 1
             if entry.state is not None:

@@ -5,6 +5,8 @@ loop. But one client may have 256 messages under way, and a few that send as fas
 front of everybody else's. So what a turn leaves over is sorted by object. Who has jobs here gets a few of them started
 at a time, in turn with the others; who has none is served before, in the order of coming, as ever. The jobs of one
 object never overtake each other.
+
+An object may also have to **pause** (``behind``): its jobs wait here until it may go on.
 """
 
 from __future__ import annotations
@@ -27,16 +29,33 @@ class Crowd(Generic[J]):
 
     Attributes:
         jobs: They, by object, the one first whose turn is next. For others to look whether there are any.
+        paused: Those of objects that pause, which may be none.
     """
 
-    __slots__ = ("jobs",)
+    __slots__ = ("jobs", "paused")
 
     def __init__(self) -> None:
         self.jobs: OrderedDict[Owner, deque[J]] = OrderedDict()
+        self.paused: dict[Owner, deque[J]] = {}
+
+    def pause(self, owner: Owner) -> None:
+        """Give no job of *owner* back until it goes on."""
+        self.paused[owner] = self.jobs.pop(owner, deque())
+
+    def go_on(self, owner: Owner) -> None:
+        """The opposite of ``pause``."""
+        jobs = self.paused.pop(owner)
+        if jobs:
+            self.jobs[owner] = jobs
+
+    def _of(self, owner: Owner) -> deque[J] | None:
+        jobs = self.paused.get(owner)
+        return self.jobs.get(owner) if jobs is None else jobs
 
     def takes(self, job: J) -> bool:
-        """Take *job*, which has just come, if earlier jobs of its object wait here; returns whether they do."""
-        jobs = self.jobs.get(job.owner)
+        """Take *job*, which has just come, if earlier jobs of its object wait here, or that pauses; returns whether it
+        is so."""
+        jobs = self._of(job.owner)
         if jobs is None:
             return False
         jobs.append(job)
@@ -49,7 +68,7 @@ class Crowd(Generic[J]):
             came.setdefault(job.owner, []).append(job)
         queue.clear()
         for owner, jobs in came.items():
-            waiting = self.jobs.get(owner)
+            waiting = self._of(owner)
             if waiting is None:
                 self.jobs[owner] = deque(jobs)
             else:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sys import getsizeof
 from typing import TYPE_CHECKING, cast
 
-from ..common.ids import Slot
+from ..common.ids import ObjectId, Slot
 from ..common.records import HttpRequest, ObjectState, Passport
 from .jobs import Job, JobKind
 
@@ -80,6 +80,10 @@ class RouterEvents:
         """See ``EventSink``."""
         self._host.flow.room(self._peer, connection, size)
 
+    def behind(self, object_id: ObjectId, is_behind: bool) -> None:
+        """See ``EventSink``."""
+        self._host.behind.told(self._peer, object_id, is_behind)
+
     def object_state(self, state: ObjectState) -> None:
         """See ``EventSink``."""
         self._host.object_state(self._peer, state)
@@ -118,6 +122,9 @@ class LastEvents:
         """See ``EventSink``."""
 
     def room(self, connection: int, size: int) -> None:
+        """See ``EventSink``."""
+
+    def behind(self, object_id: ObjectId, is_behind: bool) -> None:
         """See ``EventSink``."""
 
     def object_state(self, state: ObjectState) -> None:

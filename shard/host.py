@@ -26,6 +26,7 @@ from ..common.records import HttpRequest, HttpResponse, ObjectState, OutputWrite
 from ..common.remembered import Remembered
 from . import pairs
 from .activation import Activation
+from .behind import Behind
 from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
@@ -87,6 +88,7 @@ class Host:
         output: Outboxes and acknowledgements, and the routers they go to.
         misuse: Says what users' code does that no exception tells of.
         flow: What is held for connections that are full.
+        behind: Objects that pause, since much of their output waits at a router.
         is_closing: The shard ends.
         is_copy: This process was forked off the shard's by an object's code (``become_copy``).
         on_defect: Called with an error of our own code; is to end the process at once (``common.defects``).
@@ -117,6 +119,7 @@ class Host:
         self.misuse = MisuseLog()
         self.flow = Flow(config.all_held_bytes, self.output.acknowledge_behind, self.output.plan, counters)
         self.output.flow = self.flow
+        self.behind = Behind(self.objects, self.output, self.runner)
         self.is_closing = False
         self.is_copy = False
         self.on_defect: Callable[[Exception], None] = lambda error: None
@@ -217,6 +220,7 @@ class Host:
         for socket in list(peer.sockets.values()):
             self._vanish(socket)
         self.flow.lose(peer)
+        self.behind.lose(peer)
         self.output.lose(peer)
         self._apply(self.slots.lost_router(peer.incarnation))
 
@@ -702,6 +706,7 @@ class Host:
         for owner in self.objects:
             owner.stop_retrying()
             self.flow.let_go(owner.outbox)
+            self.behind.let_go(owner)
         if self._sleep_timer is not None:
             self._sleep_timer.cancel()
         end = self._loop.time() + deadline_s

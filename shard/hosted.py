@@ -407,6 +407,7 @@ class HostedObject:
         """The slot moves: drop what waits, for routers hold it, and start nothing more."""
         self.leaving = True
         self.host.flow.let_go(self.outbox)
+        self.host.behind.let_go(self)
         self.stop_retrying()
         waiting = []
         while self.mailbox:
@@ -438,6 +439,7 @@ class HostedObject:
                 self.finished(job)
             else:
                 self.mailbox.put(job.source, job)
+        self.host.behind.forget(peer, self)
         for socket in [socket for socket in self.sockets if socket.peer is peer]:
             socket.gone = True
             self.forget(socket)

@@ -117,6 +117,7 @@ class Outbox:
         marks: For each router the last batch that carries output; kept only while there are several routers.
         backlogs: Those of connections that are full.
         unheld: The object moves, or its shard ends: no output is held any more.
+        behind: Routers where much of it waits to be written: nothing leaves for them; ``None`` without any.
         waiters: Called once when all that is here now has left.
     """
 
@@ -138,6 +139,7 @@ class Outbox:
         "_tally",
         "_texts",
         "backlogs",
+        "behind",
         "marks",
         "planned",
         "size",
@@ -175,6 +177,7 @@ class Outbox:
         self.marks: dict[Peer, int] | None = None
         self.backlogs: dict[Backlog, None] | None = None
         self.unheld = False
+        self.behind: set[Peer] | None = None
         self.waiters: list[Callable[[], object]] | None = None
 
     def send(self, peer: Peer, counter: int, payload: str | bytes) -> None:
@@ -385,8 +388,8 @@ class Outbox:
 
     @property
     def holds(self) -> bool:
-        """Whether a backlog keeps something, or a connection is full."""
-        return bool(self.backlogs) or self._holders is not None
+        """Whether a backlog keeps something, or a connection is full, or a router behind."""
+        return bool(self.backlogs) or self._holders is not None or self.behind is not None
 
     def bytes_for(self, peer: Peer, counter: int) -> int:
         """Bytes of the messages that are here for one connection, those of its backlog aside.

@@ -5,8 +5,9 @@ outboxes to the routers' links, then the acknowledgements: one group to each rou
 flush: they wait for the next output, though not for long. A turn in which many events end is flushed **early** as well,
 after the first few and then after twice as many each time: else the routers would have nothing to do while the shard
 works, and the shard nothing while they write. Never inside a handler. What goes to a link that is **blocked** (too much
-of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that object's events. What is held for one
-connection (see ``flow``) is another matter: that delays the acknowledgements of this connection's events only.
+of it is unconfirmed) stays in its outbox, and so do the acknowledgements of that object's events; the same for one
+object, of which much waits at that router (``behind``). What is held for one connection (see ``flow``) is another
+matter: that delays the acknowledgements of this connection's events only.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Output:
         planned: A flush will come at the end of this turn.
         early_at: How many ``ended`` events call for ``flush_early`` before that.
         flow: What is held for connections that are full.
+        pausing: Outboxes with a router where much of theirs waits.
         on_progress: Called when a router has confirmed something, or has gone.
         plan_outbox: What outboxes call when they stop being empty; one for all of them.
     """
@@ -57,6 +59,7 @@ class Output:
         self.planned = False
         self.early_at = FIRST_EARLY
         self.flow: Flow | None = None
+        self.pausing = 0
         self.on_progress: Callable[[], None] | None = None
         self.plan_outbox: Callable[[Outbox], None] = self._plan_outbox
         self._at_turns_end = at_turns_end
@@ -132,7 +135,7 @@ class Output:
             self.flush()
             self.peers[0].note_sent()
         peer.link.on_confirmed = lambda _: self._confirmed(peer)
-        peer.link.on_unblocked = lambda _: self._unstall()
+        peer.link.on_unblocked = lambda _: self.unstall()
         self.peers.append(peer)
 
     def lose(self, peer: Peer) -> None:
@@ -141,10 +144,10 @@ class Output:
         self.peers.remove(peer)
         peer.link.close()
         self._confirmed(peer)
-        self._unstall()
+        self.unstall()
 
-    def _unstall(self) -> None:
-        """A link is not blocked any more, or gone: try again what waited."""
+    def unstall(self) -> None:
+        """A link is not blocked any more, or gone; or a router is not behind any more: try again what waited."""
         if self._stalled:
             self._dirty = self._stalled + self._dirty
             self.ended = self._stalled_events + self.ended
@@ -189,7 +192,7 @@ class Output:
         dirty, self._dirty = self._dirty, []
         ended, self.ended = self.ended, []
         sends = 0
-        if len(peers) <= 1 and not blocked and not self._stalled:
+        if len(peers) <= 1 and not blocked and not self._stalled and not self.pausing:
             for outbox in dirty:
                 sends += outbox.drain()[1]
             ended = self._behind_held(ended)
@@ -210,8 +213,8 @@ class Output:
         sends = 0
         fresh: dict[Outbox, set[Peer]] = {}
         for outbox in dirty:
-            if blocked and outbox.goes_to(blocked):
-                self._stalled.append(outbox)  # until it is unblocked, or lost
+            if (blocked and outbox.goes_to(blocked)) or (outbox.behind is not None and outbox.goes_to(outbox.behind)):
+                self._stalled.append(outbox)  # until that is over, or the router lost
                 continue
             fresh[outbox], count = outbox.drain()
             sends += count

@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..common.ids import Incarnation
+from ..common.ids import Incarnation, ObjectId
 from ..common.link import Link
 from ..common.records import OutputWriter
 from ..common.shipping import Shipping
@@ -64,6 +64,7 @@ class Peer:
         objects: How many connections of each object it has; the router knows what an object has set while that is
             not 0.
         held: The backlogs of its connections that are full, by counter.
+        behind: The objects of which much output waits there.
         shipping: What goes ahead to it in pieces.
         sent_unmarked: The last batch that may carry output for which no outbox has a mark.
         closed: The router has left the map; nothing goes there any more.
@@ -72,6 +73,7 @@ class Peer:
     __slots__ = (
         "_acks",
         "_awaiting",
+        "behind",
         "closed",
         "held",
         "incarnation",
@@ -90,6 +92,7 @@ class Peer:
         self.sockets: dict[int, Socket] = {}
         self.objects: dict[HostedObject, int] = {}
         self.held: dict[int, Backlog] = {}
+        self.behind: dict[ObjectId, HostedObject] = {}
         self.shipping = Shipping(link)
         self.sent_unmarked = 0
         self.closed = False

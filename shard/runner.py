@@ -35,7 +35,7 @@ from .current import redelivered
 from .life import Called
 from .tasks import shut
 from .unfinished import Note
-from .work import Instance, Work
+from .work import Instance, Owner, Work
 
 J = TypeVar("J", bound=Work)
 
@@ -176,6 +176,7 @@ class Runner(Generic[J]):
         self._queue: deque[J] = deque()
         self._crowd: Crowd[J] = Crowd()
         self._crowded = self._crowd.jobs
+        self._paused = self._crowd.paused
         self._resting: list[_Rest] = []
         self._new: set[asyncio.Task[None]] = set()  # carriers that have not rested yet
         self._called = False  # _carry will be called in the loop's next turn
@@ -189,11 +190,11 @@ class Runner(Generic[J]):
 
     def __bool__(self) -> bool:
         """Whether jobs are queued."""
-        return bool(self._queue or self._crowded)
+        return bool(self._queue or self._crowded or any(self._paused.values()))
 
     def start(self, job: J) -> None:
         """Start *job*, behind those started before."""
-        if not self._crowded or not self._crowd.takes(job):
+        if not (self._crowded or self._paused) or not self._crowd.takes(job):
             self._queue.append(job)
         if not self._called:
             self._call()
@@ -201,7 +202,20 @@ class Runner(Generic[J]):
     def start_first(self, jobs: Iterable[J]) -> None:
         """Start *jobs*, which had to wait, before those queued: later ones of their object may be among these."""
         self._queue.extendleft(reversed(list(jobs)))
-        if self._queue:
+        if self._paused:
+            self._crowd.put(self._queue)
+        if self._queue or self._crowded:
+            self._call()
+
+    def pause(self, owner: Owner) -> None:
+        """Start no job of *owner* until it goes on. Not while a task runs."""
+        self._crowd.pause(owner)
+        self._crowd.put(self._queue)
+
+    def go_on(self, owner: Owner) -> None:
+        """The opposite of ``pause``."""
+        self._crowd.go_on(owner)
+        if self._crowded:
             self._call()
 
     def gather(self) -> None:
@@ -211,13 +225,14 @@ class Runner(Generic[J]):
     def go(self) -> None:
         """Begin with the jobs that were gathered, now. Not while a task runs."""
         self._gathering = False
-        if self:
+        if self._queue or self._crowded:
             self._context.run(self._carry)
 
     async def aclose(self) -> None:
         """End the carriers that have no handler. No more jobs start, and no last words are noted."""
         self._queue.clear()
         self._crowded.clear()
+        self._paused.clear()
         self._last_words = self._words = None
         idle = {rest.carrier for rest in self._resting} | self._new
         for carrier in idle:
@@ -279,7 +294,7 @@ class Runner(Generic[J]):
         queue, crowded, resting, now = self._queue, self._crowded, self._resting, self._loop.time
         self._called = False
         if not resting:
-            if self and not self._new:
+            if (queue or crowded) and not self._new:
                 self._make_carriers(min(len(queue) or 1, MADE_AT_ONCE))
             return  # the first of them that rests calls again
         self._turn_ends = now() + (CROWDED_TURN_S if crowded else TURN_S)
@@ -294,7 +309,7 @@ class Runner(Generic[J]):
             self.quiet()
             if len(queue) > LEFT_OVER:
                 self._crowd.put(queue)
-            if self:
+            if queue or crowded:
                 self._call()  # timers and batches have their turn before
             self._on_pause()
 
@@ -308,7 +323,7 @@ class Runner(Generic[J]):
     def _gone(self, carrier: asyncio.Task[None]) -> None:
         """*carrier* has ended, before its first step perhaps: somebody may cancel every task that there is."""
         self._new.discard(carrier)
-        if self:
+        if self._queue or self._crowded:
             self._call()
 
     async def _life(self) -> None:

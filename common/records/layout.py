@@ -19,6 +19,8 @@ Router to shard (*events*)::
                       size; 0: none, until the next ROOM
     0x09 MESSAGE_AHEAD u8 binary · u8 deliveries · u32 connection · u64 seq · u32 stream: a MESSAGE whose payload has
                       gone ahead
+    0x0A BEHIND       u8 behind · id[32]; much output of the object waits to be written at the router: it wants no more
+                      of it (or does again), as far as it is not on its way
 
 Shard to router (*output*)::
 
@@ -60,7 +62,7 @@ import struct
 import sys
 
 MESSAGE, CLOSED, FAILED, REQUEST, RESTORE, RESTORED = 0x01, 0x02, 0x03, 0x04, 0x06, 0x07
-ROOM, MESSAGE_AHEAD = 0x08, 0x09
+ROOM, MESSAGE_AHEAD, BEHIND = 0x08, 0x09, 0x0A
 SEND, SEND_AGAIN, ACK, CLOSE, ATTACHMENT, RESPONSE = 0x41, 0x42, 0x43, 0x44, 0x45, 0x46
 HOLD, RELEASED, OWED, CUT, SEND_AHEAD = 0x47, 0x48, 0x49, 0x4A, 0x4B
 OBJECT_STATE, AUTO_TIMES, PART = 0x60, 0x61, 0x62

@@ -14,6 +14,7 @@ from .layout import (
     ATTACHMENT,
     ATTACHMENT_HEAD,
     AUTO_TIMES,
+    BEHIND,
     BIG_ENDIAN,
     CLOSE,
     CLOSE_HEAD,
@@ -163,6 +164,9 @@ def _read_event(cursor: _Cursor, sink: EventSink, parts: Parts) -> None:
     elif kind == ROOM:
         _, _, connection, size = cursor.unpack(ROOM_HEAD)
         sink.room(connection, size)
+    elif kind == BEHIND:
+        cursor.position += 2
+        sink.behind(is_behind=bool(cursor.group[cursor.position - 1]), object_id=cursor.object_id())
     elif kind == PART:
         cursor.part(parts)
     elif kind == MESSAGE_AHEAD:

@@ -13,6 +13,7 @@ from .layout import (
     ATTACHMENT,
     ATTACHMENT_HEAD,
     AUTO_TIMES,
+    BEHIND,
     BIG_ENDIAN,
     CLOSE,
     CLOSE_HEAD,
@@ -209,6 +210,10 @@ class EventWriter(RecordWriter):
     def room(self, connection: int, size: int) -> None:
         """*size* bytes of output may be sent to the connection; 0: none until the next of these."""
         self._add(ROOM_HEAD.pack(ROOM, 0, connection, min(size, 0xFFFFFFFF)))
+
+    def behind(self, object_id: ObjectId, is_behind: bool) -> None:
+        """Much output of the object waits to be written here: send no more; or (not *is_behind*) go on."""
+        self._add(bytes((BEHIND, is_behind)) + object_id)
 
 
 class OutputWriter(RecordWriter):

@@ -49,6 +49,8 @@ shipping.UNDER_WAY_BYTES = 4 * PIECE_BYTES
 shipping.BEGUN_BYTES = 8 * LARGE_BYTES
 MANY_STARTS = 100
 """Starts of one member after which a run ends: whoever dies at each start is started again as long as there is time."""
+HALF_S = 0.002
+"""Seconds between the first piece of a slot that an owner is given and the next, where something comes between."""
 NOWHERE = Path("simulated")
 """Stands for data and run folder: nothing is ever written there."""
 
@@ -107,6 +109,9 @@ class Cluster:
         self.on_ready: Callable[[Member], None] = lambda _: None
         self.on_death: Callable[[Member], None] = lambda _: None
         self.broken: BaseException | None = None
+        self.hunts: list[float] = []
+        self.hunted = 0
+        self.talk: Callable[[Any], None] = lambda client: None
         self._pids = 100
         self._starts: Counter[str] = Counter()
         self._deaths: dict[int, list[tuple[Process, Callable[[], None]]]] = {}
@@ -271,6 +276,23 @@ class Cluster:
         for client in self.clients:
             if client.router is member.process:
                 self.later(0.0, client.lose_router)
+
+    def half_given(self, owner: Incarnation) -> float:
+        """A shard has been given a part of a slot: clients may talk now, and it may have to die before it has the rest.
+
+        Returns:
+            Seconds for which that waits.
+        """
+        member = self.member_of(owner)
+        if not self.hunts or member is None:
+            return 0.0
+        value = self.hunts.pop()
+        for client in self.clients:
+            self.later(0.0, self.talk, client)
+        if value > 0.5:
+            self.hunted += 1
+            self.later(HALF_S * 2 * (value - 0.5), self.kill, member.process)
+        return HALF_S
 
     def freeze(self, process: Process) -> None:
         """SIGSTOP."""

@@ -25,9 +25,11 @@ from roost.common.ids import Incarnation, Slot
 from roost.common.last_words import LastWords, Said
 from roost.common.records import Pieces
 from roost.router import app as router_app
+from roost.router import forwarding as router_forwarding
 from roost.router import guard_watch as router_guard
 from roost.router import output as router_output
 from roost.router import receiving as router_receiving
+from roost.router.attaching import Attaching
 from roost.router.descriptors import Descriptors
 from roost.router.intake import ProtocolFactory
 from roost.router.listener import Listener
@@ -445,6 +447,25 @@ class SimListener(Listener):
         super().close()
 
 
+class HuntedAttaching(Attaching):
+    """Says when an owner has been given a part. The rest may then take longer than it does with a few clients."""
+
+    __slots__ = ("_rest_at",)
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._rest_at = 0.0
+
+    def go_on(self, left: int) -> int:
+        cluster = current_cluster()
+        if cluster.now < self._rest_at:
+            return 0
+        left = super().go_on(left)
+        if left <= 0:
+            self._rest_at = cluster.now + cluster.half_given(self.link.remote)
+        return left
+
+
 _COMMON: dict[str, Any] = {
     "SystemClock": SimClock,
     "SqliteDirectory": SimDirectory.of_current,
@@ -491,7 +512,8 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
     shard_handover: {"SqliteDirectory": SimDirectory.of_current, "apart": _apart},
     shard_host: {"time": SimpleNamespace(time=_wall)},
     # A few clients are many: broadcasts to more than two queue, as those to more than 32 do.
-    router_output: {"AT_ONCE": 2, "PIECE": 2, "WRITES_PER_TURN": 4},
+    router_forwarding: {"PIECE": 3, "Attaching": HuntedAttaching},
+    router_output: {"AT_ONCE": 2, "PIECE": 2, "WRITES_PER_TURN": 4, "OBJECT_WRITES": 6},
     router_receiving: {"AT_ONCE": 2},
 }
 

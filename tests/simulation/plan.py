@@ -85,6 +85,7 @@ THEMES = {
     "expulsions": ("expel_shard", "expel_router", "crash_mover", "move"),
     "moves": ("move_on", "crash_mover", "crash_unseen", "lag", "reload", "join_router"),
     "routers": ("crash_router", "join_router", "leave_router", "crash_shard", "move"),
+    "halves": ("crash_again", "crash_again", "move_talking", "move_talking", "crash_router"),
     "crashes": ("crash_shard", "lose_shard", "cut_link", "slow_down"),
     "defects": ("defect", "defect", "move", "reload", "crash_router", "join_router"),
     "slow": ("crash_shard", "move", "move", "reload", "crash_mover"),
@@ -138,7 +139,7 @@ def draw(seed: int, theme: str = "") -> Plan:
     for _ in range(rng.randint(0, 3)):
         steps.append(Step(rng.uniform(1.0, plan.lasts_s), rng.choice(("close", "vanish")), rng.random()))
     if not theme and rng.random() < 0.3:
-        theme = rng.choice([each for each in THEMES if each not in ("slow", "large", "maps")])
+        theme = rng.choice([each for each in THEMES if each not in ("slow", "large", "maps", "halves")])
     faults = {what: float(THEMES[theme].count(what)) for what in THEMES[theme]} if theme else FAULTS
     count = rng.randint(3, 7) if theme else rng.choice((0, 1, 1, 2, 2, 3, 4, 5, 6))
     for _ in range(count):
@@ -148,8 +149,16 @@ def draw(seed: int, theme: str = "") -> Plan:
         steps.append(Step(at, weighted(rng, faults), rng.random(), rng.random()))
     _add_slow_clients(plan, random.Random(f"{seed} slow"), theme)
     _add_large_output(plan, random.Random(f"{seed} large"), theme)
+    _add_halves(plan, random.Random(f"{seed} halves"), theme)
     steps.sort(key=lambda step: step.at)
     return plan
+
+
+def _add_halves(plan: Plan, rng: random.Random, theme: str) -> None:
+    """Owners that are given what another has left, and die half way, or hear of something new; in some runs."""
+    if theme != "halves" and rng.random() < 0.1:
+        what = rng.choice(("crash_again", "move_talking"))
+        plan.steps.append(Step(rng.uniform(QUIET_S, plan.lasts_s), what, rng.random(), rng.random()))
 
 
 def _add_slow_clients(plan: Plan, rng: random.Random, theme: str) -> None:

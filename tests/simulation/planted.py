@@ -14,15 +14,18 @@ from unittest import mock
 
 from roost.common.directory import MapWatch
 from roost.common.endpoint import Link
-from roost.common.ids import Incarnation, Slot
+from roost.common.ids import Incarnation, ObjectId, Slot
 from roost.common.records import Ahead, EventWriter, OutputWriter
 from roost.common.session import HEADER_BYTES, Flag, Session
+from roost.router.attaching import Attaching
 from roost.router.connection import Connection
+from roost.router.objects import ObjectEntry
 from roost.router.receiving import Receiver
 from roost.router.slots import Slots as RouterSlots
 from roost.router.window import Window
 from roost.shard.app import Shard
 from roost.shard.backlog import Backlog
+from roost.shard.behind import Behind
 from roost.shard.events import RouterEvents
 from roost.shard.flow import Flow
 from roost.shard.hosted import HostedObject
@@ -329,6 +332,33 @@ def pieces_mixed_up() -> Iterator[None]:
         yield
 
 
+def pause_without_end() -> Planting:
+    """An object that pauses, since much of its output waits at a router, does not go on when that has been written."""
+    told = Behind.told
+
+    def deaf(self: Behind, peer: Peer, object_id: ObjectId, is_behind: bool) -> None:
+        if is_behind:
+            told(self, peer, object_id, is_behind)
+
+    return mock.patch.object(Behind, "told", deaf)
+
+
+def said_before_restored() -> Planting:
+    """What a client says goes to its object's new owner although that does not have the client yet."""
+    return mock.patch.object(ObjectEntry, "without_owner", lambda self: self)
+
+
+def half_given_counts() -> Planting:
+    """An owner is said to have all of a slot when it has the first piece."""
+
+    def go_on(self: Attaching, left: int) -> int:
+        given(self, left)
+        return 1
+
+    given = Attaching.go_on
+    return mock.patch.object(Attaching, "go_on", go_on)
+
+
 @dataclass(frozen=True, slots=True)
 class Plant:
     """A defect that can be planted.
@@ -374,5 +404,8 @@ PLANTS: dict[str, Plant] = {
         (large_output_overtaken, 100, "large"),
         (large_output_left_behind, 200, "large"),
         (pieces_mixed_up, 50, "large"),
+        (pause_without_end, 50),
+        (said_before_restored, 100, "halves"),
+        (half_given_counts, 50),
     )
 }

@@ -61,6 +61,7 @@ class Run:
         self.plan = plan.draw(seed, theme)
         self.cluster = Cluster(seed, initial_shards=self.plan.shards, tracing=tracing)
         self.supervisor = Supervisor(self.cluster)
+        self.cluster.talk = self._talk
         self.clients: list[Client] = []
         self.callers: list[Caller] = []
         self._over = False
@@ -101,6 +102,7 @@ class Run:
             cluster.history.note("--- no more faults")
         cluster.network.weather = Weather()
         cluster.network.deaf.clear()
+        cluster.hunts.clear()
         for client in self.clients:
             client.slow_down(False)
         for process in cluster.members:
@@ -195,6 +197,10 @@ class Run:
         clients = self._open_clients()
         if clients:
             _one_of(clients, who).close(1000 + (3000 if value else 0), "bye")
+
+    def _talk(self, client: Client) -> None:
+        if client in self._open_clients():
+            client.say("echo", "")
 
     def _vanish(self, who: float, value: float) -> None:
         clients = self._open_clients()
@@ -359,6 +365,18 @@ class Run:
                 self.cluster.later(0.02 + 0.03 * index, self._say, "cast", (who * (index + 3)) % 1, value)
             self.cluster.later(0.05 + 0.15 * value, self._crash_shard, (who * 7) % 1, value)
 
+    def _crash_again(self, who: float, value: float) -> None:
+        """The death of a shard, and of whoever is then given what it had, half way through that."""
+        for index in range(6):
+            self.cluster.later(0.01 * index * value, self._say, "cast", (who * (index + 3)) % 1, value)
+        self._crash_shard(who, value)
+        self.cluster.hunts.append(value)
+
+    def _move_talking(self, who: float, value: float) -> None:
+        """A move, half way through which clients talk."""
+        self.cluster.hunts.append(value / 2)
+        self._move(who, value)
+
     # --- the network, the disk ---
 
     def _cut_link(self, who: float, value: float) -> None:
@@ -447,6 +465,7 @@ def _tally(run: Run) -> Counter[str]:
             "shards lost": sum(member.kind is MemberKind.SHARD for member in lost),
             "routers lost": sum(member.kind is MemberKind.ROUTER for member in lost),
             "members expelled alive": sum(0 < member.lost_at < member.died_at for member in lost),
+            "owners lost half way": cluster.hunted,
             "batches carried": cluster.network.carried,
             "batches lost": cluster.network.lost,
             "writes refused": cluster.store.refused,

@@ -204,6 +204,9 @@ class RecordingSink:
     def room(self, connection: int, size: int) -> None:
         self.records.append(("room", connection, size))
 
+    def behind(self, object_id: ObjectId, is_behind: bool) -> None:
+        self.records.append(("behind", object_id, is_behind))
+
     def object_state(self, state: ObjectState) -> None:
         self.records.append(("object_state", state))
 

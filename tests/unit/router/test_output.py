@@ -201,6 +201,21 @@ def test_an_object_with_much_to_write_takes_nothing_new_of_its_clients(
     assert entry.pending_writes <= 500
 
 
+def test_an_object_with_much_to_write_is_told_to_send_no_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "OBJECT_WRITES", 1000)
+    entry, _, numbers = stage.crowd("a", 400)
+    link = stage.world.link
+    link.take()
+    for _ in range(4):
+        stage.output.broadcast(entry, stage.message(b"x", numbers))
+    assert link.take() == [("behind", entry.object_id, True)]
+    while entry.pending_writes > 700:
+        stage.output.run()
+    assert link.take() == []
+    stage.run_all()
+    assert link.take() == [("behind", entry.object_id, False)]
+
+
 def test_all_together_have_so_much_memory(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "MAX_PENDING_BYTES", 20_000)
     entry, _, numbers = stage.crowd("a", 100)

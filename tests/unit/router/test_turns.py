@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from websockets.frames import Opcode
 
 from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode
+from roost.router.attaching import BYTES_OF_EVENT
 from roost.router.client_frames import ClientFrames, is_one_message
-from roost.router.forwarding import BYTES_OF_EVENT, PIECE
+from roost.router.connection import Connection
+from roost.router.forwarding import PIECE
 from roost.router.frames import pong_frame
 from roost.router.retirement import Retirement
 from roost.router.states import State
 from roost.router.timers import CALLS, CALLS_A_STEP, Wheel
 from roost.router.work import OWN_SLICE_S, STEPS_AT_ONCE, Errand, Work
-from tests.unit.router.fakes import World, binary, client_frame, text
+from tests.unit.router.fakes import World, binary, client_frame, close, text
 from tests.unit.router.rig import Rig, cluster, shard
 
 LOOK_S = OWN_SLICE_S / 4
@@ -127,6 +130,148 @@ def test_events_given_to_a_new_owner_count_by_their_bytes(rig: Rig) -> None:
     given = turns(rig, lambda: sum(each.entry.link is rig.links[2] for each in clients))
     assert sum(given) == len(clients)
     assert max(given) * (1 << 19) <= PIECE * BYTES_OF_EVENT + (1 << 20)
+
+
+def test_one_object_with_many_sockets_is_given_to_its_owner_in_steps(rig: Rig) -> None:
+    clients = [rig.connect()[0] for _ in range(COUNT)]
+    for each in clients:
+        each.data_received(text("before"))
+    rig.links[1].writer.take()
+    rig.take_map(cluster(2, shard(2)))
+    given = turns(rig, lambda: sum(each.entry.link is rig.links[2] for each in clients))
+    assert sum(given) == COUNT
+    assert max(given) <= PIECE
+    records = rig.links[2].take()
+    assert [record[0] for record in records[:2]] == ["restore", "message"]
+    assert sum(record[0] == "restore" for record in records) == COUNT
+    assert restored(records, clients[0])
+
+
+def restored(records: list[tuple[Any, ...]], client: Connection) -> bool:
+    """Whether the slot of a client's object is said to be whole, behind everything else of it."""
+    kind, _, slots = records[-1]
+    return kind == "restored" and client.entry.slot in slots
+
+
+def half_given(rig: Rig, count: int = COUNT) -> list[Connection]:
+    """One object with so many clients, of which the first have been given to shard 2."""
+    clients = [rig.connect()[0] for _ in range(count)]
+    for each in clients:
+        each.data_received(text("before"))
+    rig.links[1].writer.take()
+    rig.take_map(cluster(2, shard(2)))
+    while not any(each.entry.link for each in clients):
+        rig.soon.pop(0)()
+    assert clients[0].entry.link is rig.links[2]
+    assert clients[-1].entry.link is None
+    return clients
+
+
+def messages(records: list[tuple[Any, ...]], client: Connection) -> list[tuple[int, str]]:
+    """How often those of a client were sent before, and what they say."""
+    return [(record[3], record[4]) for record in records if record[0] == "message" and record[1] == client.number]
+
+
+def test_what_clients_say_while_half_of_them_are_there_stays_in_order(rig: Rig) -> None:
+    clients = half_given(rig)
+    first, last = clients[0], clients[-1]
+    for each in (first, last):
+        each.data_received(text("meanwhile"))
+    turns(rig, lambda: 0)
+    records = rig.links[2].take()
+    assert messages(records, first) == [(1, "before"), (0, "meanwhile")]
+    assert messages(records, last) == [(1, "before"), (0, "meanwhile")]
+    assert [record[1].connection for record in records if record[0] == "restore"] == [each.number for each in clients]
+    assert rig.forwarding.attached == SLOTS
+
+
+def test_clients_that_leave_while_half_of_them_are_there_end_for_the_new_owner(rig: Rig) -> None:
+    clients = half_given(rig)
+    first, last = clients[0], clients[-1]
+    first.connection_lost(None)
+    last.data_received(close(1000))
+    turns(rig, lambda: 0)
+    records = rig.links[2].take()
+    ends = [(record[1], record[4]) for record in records if record[0] == "closed"]
+    assert ends == [(first.number, 1006), (last.number, 1000)]
+    assert [record[1].connection for record in records if record[0] == "restore"] == [each.number for each in clients]
+    for each in clients:
+        rig.receiver(2).acknowledge([each.number], [1], [2])
+    assert first not in rig.world.shared.connections.all()
+
+
+def test_if_all_leave_before_they_are_there_nothing_is_left(rig: Rig) -> None:
+    clients = half_given(rig, PIECE + 10)
+    for each in clients:
+        each.forget_events()
+        each.connection_lost(None)
+    turns(rig, lambda: 0)
+    assert len(rig.world.shared.objects) == 0
+    assert rig.forwarding.attached == SLOTS
+
+
+def test_requests_wait_until_all_is_there(rig: Rig) -> None:
+    half_given(rig)
+    for name in ("lobby", "other"):
+        rig.ask(name, upgrade=True)
+    turns(rig, lambda: 0)
+    kinds = [record[0] for record in rig.links[2].take()]
+    assert kinds[-3:] == ["restored", "request", "request"] or kinds.index("restored") < kinds.index("request")
+    assert kinds.count("request") == 2
+
+
+def test_an_owner_that_dies_half_way_has_begun_nothing(rig: Rig) -> None:
+    clients = half_given(rig)
+    clients[0].data_received(text("meanwhile"))
+    rig.forwarding.shard_died(rig.links[2])
+    assert not any(each.entry.link for each in clients), "nothing more goes to a dead shard"
+    clients[0].data_received(text("later"))
+    clients[-1].data_received(text("later"))
+    rig.take_map(cluster(3, shard(3)))
+    given = turns(rig, lambda: sum(each.entry.link is rig.links[3] for each in clients))
+    assert max(given) <= PIECE
+    records = rig.links[3].take()
+    assert messages(records, clients[0]) == [(1, "before"), (0, "meanwhile"), (0, "later")]
+    assert messages(records, clients[-1]) == [(1, "before"), (0, "later")]
+    assert sum(record[0] == "restore" for record in records) == COUNT
+    assert restored(records, clients[0])
+    assert len({id(each.entry) for each in clients}) == 1
+
+
+def test_an_owner_that_says_it_has_let_go_half_way_is_not_believed(rig: Rig) -> None:
+    clients = half_given(rig)
+    rig.receiver(2).released(2, [clients[0].entry.slot], [], [])
+    turns(rig, lambda: 0)
+    assert all(each.entry.link is rig.links[2] for each in clients)
+    assert rig.forwarding.attached == SLOTS
+
+
+def test_an_owner_whose_link_is_blocked_gets_the_rest_later(rig: Rig) -> None:
+    clients = half_given(rig)
+    rig.links[2].blocked = True
+    turns(rig, lambda: 0)
+    assert clients[-1].entry.link is None
+    rig.links[2].blocked = False
+    rig.forwarding.unblocked(rig.links[2])
+    turns(rig, lambda: 0)
+    assert all(each.entry.link is rig.links[2] for each in clients)
+    assert rig.forwarding.attached == SLOTS
+
+
+def test_who_waited_for_room_goes_on_when_it_is_there(rig: Rig) -> None:
+    """The gate of those that were not there yet is nobody's afterwards."""
+    clients = half_given(rig)
+    entry, last = clients[0].entry, clients[-1]
+    entry.fall_behind(True)
+    last.entry.held = True
+    last.data_received(text("meanwhile"))
+    assert last.has_input
+    turns(rig, lambda: 0)
+    assert last.has_input, "its object is behind"
+    entry.fall_behind(False)
+    turns(rig, lambda: 0)
+    assert not last.has_input
+    assert messages(rig.links[2].take(), last) == [(1, "before"), (0, "meanwhile")]
 
 
 def test_an_error_in_a_step_keeps_nothing_parked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -392,6 +392,10 @@ class Router:
         self.events.room(counter, size)
         self.world.host.output.flush()
 
+    def behind(self, name: str = "lobby", is_behind: bool = True) -> None:
+        """Say whether much output of an object waits."""
+        self.events.behind(id_from_name("room", name), is_behind)
+
     def restore(self, counter: int, name: str = "lobby", *, ordinal: int | None = None, **fields: Any) -> None:
         """Restore a connection of an earlier owner."""
         namespace = fields.pop("namespace", "room")

@@ -53,6 +53,25 @@ def test_what_comes_later_waits_behind_and_what_was_given_back_comes_first() -> 
     assert [n for _, n in given(crowd)] == list(range(AT_ONCE + 4))
 
 
+def test_jobs_of_one_that_pauses_wait_until_it_goes_on_in_their_order() -> None:
+    a, b = Owner(), Owner()
+    crowd = Crowd()
+    crowd.put(deque([job(a, 0), job(b, 0), job(a, 1)]))
+    crowd.pause(a)  # type: ignore[arg-type]
+    crowd.pause(b)  # type: ignore[arg-type]
+    assert not crowd.jobs
+    assert crowd.takes(job(a, 3))
+    crowd.put(deque([job(a, -1)]))
+    crowd.go_on(b)  # type: ignore[arg-type]
+    assert given(crowd) == [(b, 0)]
+    crowd.go_on(a)  # type: ignore[arg-type]
+    assert given(crowd) == [(a, -1), (a, 0), (a, 1), (a, 3)]
+    crowd.pause(a)  # type: ignore[arg-type]
+    assert crowd.takes(job(a, 4)), "also when nothing of it waits yet"
+    crowd.go_on(a)  # type: ignore[arg-type]
+    assert given(crowd) == [(a, 4)]
+
+
 @on_virtual_time
 async def test_one_that_is_sent_much_does_not_keep_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_S", 0.0)  # then a turn takes 16 jobs
