@@ -28,6 +28,7 @@ MODULES = (
     "tests.attacks.large",
     "tests.attacks.rooms",
     "tests.attacks.hoards",
+    "tests.attacks.honest",
 )
 """Where attacks are."""
 APP = "tests.attacks.app"
@@ -84,6 +85,7 @@ class Attack:
         router: Settings of the router.
         shard: Settings of the shard.
         limits: As ``Cluster`` has them.
+        honest: It is none: as much traffic of honest clients as an attack makes, to compare with. No goals hold for it.
         meanwhile: What is done to the cluster during the attack, in a thread of the driver.
     """
 
@@ -98,6 +100,7 @@ class Attack:
     shard: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     meanwhile: Callable[[Cluster], None] | None = None
+    honest: bool = False
 
 
 ALL: dict[str, Attack] = {}

@@ -74,6 +74,7 @@ def run(attack: Attack, seconds: float | None = None) -> Row:
             without=without,
             during=during,
             notes=f"{failed} attackers failed" if failed else "",
+            honest=attack.honest,
         )
 
 

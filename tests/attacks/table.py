@@ -60,6 +60,7 @@ class Row:
         without: The neighbour's echoes before the attack.
         during: And during the attack.
         notes: What else there is to say.
+        honest: It was no attack, and no goals hold for it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Row:
     without: Echoes
     during: Echoes
     notes: str = ""
+    honest: bool = False
 
     @property
     def slowdown(self) -> float:

@@ -86,6 +86,17 @@ def test_goals_that_are_missed_are_named() -> None:
     assert missed(dataclasses.replace(ROW, ratio=1.6)) == ["pings: memory grew by 1.60 times windows"]
 
 
+def test_honest_traffic_misses_no_goals() -> None:
+    assert missed(dataclasses.replace(ROW, turn_s=1.0, ratio=9.0, during=Echoes((1.0,) * 9, lost=1), honest=True)) == []
+
+
+def test_honest_clients_are_answered_as_fast_as_they_can_be() -> None:
+    row = scene.run(dataclasses.replace(load()["honest-few"], attackers=1), 0.5)
+    assert row.honest
+    assert not row.notes
+    assert row.during.took
+
+
 def test_the_table_has_a_cell_for_each_column() -> None:
     lines = as_markdown([ROW]).splitlines()
     assert {line.count("|") for line in lines} == {len(HEAD) + 1}
