@@ -146,7 +146,7 @@ class Roost:
 
     def left_behind(self) -> list[str]:
         """What an ended cluster must not leave: processes and files."""
-        found = [str(path) for path in (self.run, *self.run.glob("*")) if path.exists()]
+        found = [str(path) for path in (self.run, *self.run.glob("*")) if os.path.lexists(path)]
         if self.data.exists():
             found += [path.name for path in self.data.iterdir() if path.name not in (FILE_NAME, "roost.log")]
         found += [f"process {pid}" for pid in processes_of(self.data)]

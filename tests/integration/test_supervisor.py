@@ -48,6 +48,22 @@ def refuses(roost: Roost, code: int, sentence: str, *words: object, **more: Any)
     return lines[0]
 
 
+def test_a_cluster_with_a_run_folder_of_its_own_is_named_and_not_started_over(roost: Roost) -> None:
+    roost.run = roost.folder / "elsewhere"
+    roost.start("--shards", 1, "--run", roost.run)
+    serves = roost.status()
+    for words in (("status",), ("scale", "--shards", 2), ("down",)):
+        done = roost.command(*words)
+        assert done.returncode == 1
+        assert f"has another run folder: add `--run {roost.run}`" in done.stderr
+    other = Roost(roost.folder)  # its default run folder, and another port
+    refuses(other, DataFolderInUse.exit_code, f"a cluster runs in .* already, .*`--run {roost.run}` means that one")
+    assert roost.status()["members"][0]["pid"] == serves["members"][0]["pid"]
+    assert roost.command("down", "--run", roost.run).returncode == 0
+    assert roost.finish() == 0
+    assert roost.left_behind() == []
+
+
 # --- a life -------------------------------------------------------------------------------------------------------
 
 
