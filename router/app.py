@@ -347,6 +347,7 @@ class Router:
         self._shared.on_tick()
         self._attempt("telling of automatic responses", self._shared.reports.flush)
         self._attempt("looking for clients that take nothing", lambda: self._shared.send_buffers.look(wheel.tick))
+        self._attempt("collecting young garbage", self._collector.on_tick)
         if wheel.tick >= self._second:
             self._second = wheel.tick + _TICKS_A_SECOND
             self._attempt("looking after what is parked", self._forwarding.on_second)

@@ -45,7 +45,7 @@ from .outlet import Outlet
 from .states import State, Trigger, after
 from .surroundings import Surroundings, Transport
 from .window import EVENT_BYTES, SHORT_TEXT, SMALL_BYTES, End, Window, memory_of
-from .work import AT_ONCE_BYTES, LEAST_COST, Gate
+from .work import LEAST_COST, Ending, Gate
 
 log = logging.getLogger("roost.router")
 
@@ -230,7 +230,7 @@ class Connection(Outlet):
         assert protocol is not None
         shared = self._shared
         self._heard = shared.wheel.tick
-        if shared.work.taken > AT_ONCE_BYTES and not is_one_message(data):
+        if shared.work.is_full and not is_one_message(data):
             protocol.put_off(data)
             self._look_after(protocol)
             return
@@ -305,9 +305,20 @@ class Connection(Outlet):
         """The client sends no more bytes.
 
         Returns:
-            Whether TCP stays open for what we have to send: after a Close of the client, or while we fail it.
+            Whether TCP stays open: for what we have to send, after a Close of the client or while we fail it; or
+            until the turn of this end has come.
         """
+        return self._ends_first or not self._shared.work.ends(Ending(self._end_of_input, self))
+
+    @property
+    def _ends_first(self) -> bool:
+        """Whether it is we who end TCP, though the client sends no more."""
         return self.state is _CLOSED_BY_CLIENT or self._is_failing
+
+    def _end_of_input(self) -> None:
+        """The client's end has its turn."""
+        if self._transport is not None and not self._ends_first:
+            self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """TCP is over."""

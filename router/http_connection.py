@@ -40,7 +40,7 @@ import asyncio
 import logging
 import select
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from email.utils import formatdate
 from enum import Enum, auto
 from typing import cast
@@ -84,7 +84,7 @@ from .shares import Shares, share_of
 from .surroundings import Surroundings
 from .timers import TICK_S, ticks
 from .urls import Address, address, authority, path_of
-from .work import STEPS_AT_ONCE
+from .work import STEPS_AT_ONCE, Ending, Errand
 
 log = logging.getLogger("roost.router")
 
@@ -185,6 +185,8 @@ class Front:
         self.spent = self.new_parser()
         self.spent.drop()
         self._waiting: dict[HttpConnection, None] = {}
+        self._latest: HttpConnection | None = None  # whose request takes too much, with those of others
+        self._relieves = False  # that is under way
         self.shares: dict[Phase, Shares[HttpConnection]] = {phase: Shares() for phase in _SHARED}
         self.deadlines = {
             Phase.FRESH: ticks(config.handshake_timeout_s),
@@ -306,11 +308,37 @@ class Front:
         victim.make_room()
 
     def relieve(self, latest: HttpConnection) -> None:
-        """Requests take too much memory: heads that do not come whole go first, then what *latest* has sent."""
-        while self.counters.head_bytes > MAX_HEADS_BYTES:
-            if not (self._make_room((Phase.HEAD,)) or self.make_room_at_work(latest.address)):
-                latest.give_way()
-                return
+        """If requests take too much memory, or too many heads have begun: heads that do not come whole go first, then
+        what *latest* has sent. When very much comes in one turn, they go in later ones."""
+        counters, work = self.counters, self.shared.work
+        if counters.head_bytes <= MAX_HEADS_BYTES and counters.handshakes_in_flight <= MAX_HANDSHAKES_IN_FLIGHT:
+            return
+        self._latest = latest
+        if not self._relieves:
+            self._relieves = True
+            errand = Errand(self._relief(), self._not_relieved)
+            if work.is_full or errand.work():
+                work.add_own(errand)
+
+    def _relief(self) -> Iterator[None]:
+        counters = self.counters
+        while True:
+            too_much = counters.head_bytes > MAX_HEADS_BYTES
+            if not too_much and counters.handshakes_in_flight <= MAX_HANDSHAKES_IN_FLIGHT:
+                break
+            latest = self._latest
+            assert latest is not None
+            if not (self._make_room((Phase.HEAD,)) or (too_much and self.make_room_at_work(latest.address))):
+                if too_much:
+                    latest.give_way()
+                break
+            yield
+        self._relieves, self._latest = False, None
+
+    def _not_relieved(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised while some were ended for others."""
+        self._relieves, self._latest = False, None
+        self.shared.defects.note("requests that take too much go on until the next comes", error)
 
     def leave(self, connection: HttpConnection) -> None:
         """*connection* has ended or become a WebSocket."""
@@ -435,31 +463,45 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
+        work = self._front.shared.work
         if self._phase is Phase.LINGERING:
             # It is dropped. The next read takes its turn: the transport would go on for as long as something is there.
             self._pause(True)
-            self._front.shared.work.add(self)
+            work.add(self)
             return
         if self._phase is Phase.UPGRADE:
             self._keep(data)
         else:
-            if self._front.shared.work.takes(len(data)):
+            if work.takes(len(data)):
                 self._parser.feed(data)
+                self._serve()
             else:
                 self._parser.keep(data)
-                if self._phase is Phase.FRESH or self._phase is Phase.IDLE:
-                    self._begin_head()
-            self._serve()
+                self._take_turn()
         self._count()
-        if self._front.counters.head_bytes > MAX_HEADS_BYTES:
-            self._front.relieve(self)
+        self._front.relieve(self)
+
+    def _take_turn(self) -> None:
+        """Much has come in this turn of the loop, and what has come here is not looked at in it."""
+        if self._may_parse():
+            self._pause(True)
+            self._front.shared.work.add(self)
+            if self._phase is Phase.FRESH or self._phase is Phase.IDLE:
+                self._enter(Phase.HEAD)
+        else:
+            self._serve()
 
     def eof_received(self) -> bool:
         if self._incoming is not None and self._phase is not Phase.UPGRADE:
             # It has sent all it wanted and waits for answers, as programs do that shut their sending side down.
             self._ended = True
             return True
-        return False
+        return not self._front.shared.work.ends(Ending(self._end_of_input, self))
+
+    def _end_of_input(self) -> None:
+        """The client's end has its turn."""
+        if self._transport is not None:
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         request = self._request
@@ -544,8 +586,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._parser.go_on()
         self._serve()
         self._count()
-        if self._front.counters.head_bytes > MAX_HEADS_BYTES:
-            self._front.relieve(self)
+        self._front.relieve(self)
         return self._may_parse()
 
     def _count(self) -> None:

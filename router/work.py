@@ -7,7 +7,8 @@ and stands in the one queue of all that have something left to do: each turn of 
 what they have sent; these have a step in each other turn at least, whoever comes. So whatever clients send, the loop
 comes round, and everybody else is served in between. A connection whose read holds little, which is nearly every one,
 never meets the queue; but when very many of these come in one turn, each with a request or some control frames, only
-some are handled where they come (``AT_ONCE_BYTES``). Whole messages that come alone are, always.
+some are handled where they come (``AT_ONCE_BYTES``). Whole messages that come alone are, always. And when very many
+clients end in one turn, some are let go of where that is noticed, the others in turn (``Ending``).
 
 The router has work of its own that grows with what clients have: a shard's death is looked up for each of its
 connections, a bucket of the timer wheel may hold thousands of them. That is done in steps as well (``Errand``), in a
@@ -33,6 +34,8 @@ OWN_SLICE_S = 0.001
 AT_ONCE_BYTES = 32 << 10
 """Bytes that callbacks of reads take apart in one turn, together, where a small read costs as much as 512 of them:
 thousands of sockets may have something in the same turn. What is beyond it is work that is left over."""
+ENDS_AT_ONCE = 64
+"""Clients that have ended whom a turn lets go of at once: some 1 ms. What is beyond them takes its turn, too."""
 LEAST_COST = 512
 MOST_COST = 4 << 10
 """Bytes of a step."""
@@ -40,7 +43,15 @@ STEPS_AT_ONCE = 8
 """Steps of an errand between two looks at the clock: of some 10 µs each."""
 
 
-class Worker(Protocol):
+class Breakable(Protocol):
+    """Whom an error of ours may end."""
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised for it: end."""
+        ...
+
+
+class Worker(Breakable, Protocol):
     """What has work left over."""
 
     def work(self) -> bool:
@@ -49,10 +60,6 @@ class Worker(Protocol):
         Returns:
             Whether there is more that can be done now.
         """
-        ...
-
-    def break_off(self, error: Exception) -> None:
-        """*error*, a defect of ours, was raised by ``work``: end."""
         ...
 
 
@@ -69,7 +76,19 @@ class Work:
         taken: What reads have cost that were handled where they came, in bytes, since the last slice.
     """
 
-    __slots__ = ("_began", "_clients", "_new", "_now", "_on_work", "_owed", "_own", "_queued", "longest_turn", "taken")
+    __slots__ = (
+        "_began",
+        "_clients",
+        "_ended",
+        "_new",
+        "_now",
+        "_on_work",
+        "_owed",
+        "_own",
+        "_queued",
+        "longest_turn",
+        "taken",
+    )
 
     def __init__(self, on_work: Callable[[], None], now: Callable[[], float]) -> None:
         self._on_work = on_work
@@ -80,6 +99,7 @@ class Work:
         self._queued: set[Worker] = set()
         self._owed = False
         self._began = 0.0
+        self._ended = 0
         self.taken = 0
         self.longest_turn = 0.0
 
@@ -91,6 +111,20 @@ class Work:
         """Whether *size* bytes that were just read may be taken apart at once. If not, their reader is to be added."""
         self.taken += max(LEAST_COST, min(size, MOST_COST))
         return self.taken <= AT_ONCE_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether reads have cost all that may be spent on them where they come."""
+        return self.taken > AT_ONCE_BYTES
+
+    def ends(self, ending: Worker) -> bool:
+        """A client has ended. Whether it may be let go of at once; if not, *ending* does that when its turn has come:
+        that of thousands would be one long turn. Who has just sent something goes before it."""
+        self._ended += 1
+        if self._ended <= ENDS_AT_ONCE:
+            return True
+        self._add(ending, self._clients)
+        return False
 
     def add(self, worker: Worker) -> None:
         """*worker* has work of clients left over; fine if it was added before."""
@@ -114,7 +148,7 @@ class Work:
         Returns:
             Whether there is more to do.
         """
-        self.taken = 0
+        self.taken = self._ended = 0
         began = self._now()
         if self._began:
             self.longest_turn = max(self.longest_turn, began - self._began)
@@ -164,6 +198,30 @@ class Work:
                 others.append(worker)
             else:
                 self._queued.discard(worker)
+
+
+class Ending:
+    """The end of a client that takes its turn.
+
+    Args:
+        end: Ends it.
+        client: It.
+    """
+
+    __slots__ = ("_client", "_end")
+
+    def __init__(self, end: Callable[[], None], client: Breakable) -> None:
+        self._end = end
+        self._client = client
+
+    def work(self) -> bool:
+        """Its turn has come."""
+        self._end()
+        return False
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised by that."""
+        self._client.break_off(error)
 
 
 class Errand:

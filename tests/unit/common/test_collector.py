@@ -27,7 +27,7 @@ def collector_of(counters: RouterCounters, clock: FakeClock) -> Collector:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[Collector, RouterCounters, FakeClock]:
-    monkeypatch.setattr(gc, "collect", lambda: 0)
+    monkeypatch.setattr(gc, "collect", lambda generation=2: 0)
     counters, clock = RouterCounters(), FakeClock()
     return collector_of(counters, clock), counters, clock
 
@@ -61,6 +61,30 @@ def test_a_portion_more_connections_do_not_wait_and_are_frozen(
         counters.messages_in += 1
         collector.on_second()
     assert counters.collections == 3
+
+
+def test_when_thousands_come_in_a_second_their_portions_are_not_waited_for(
+    counted: tuple[Collector, RouterCounters, FakeClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector, counters, _ = counted
+    frozen: list[int] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(counters.connections))
+    for counters.connections in range(0, 3 * PORTION, PORTION // 4):
+        collector.on_tick()
+    assert frozen == [PORTION, 2 * PORTION]
+
+
+def test_what_is_young_does_not_become_all_that_there_is_while_as_many_go_as_come() -> None:
+    counters = RouterCounters()
+    collector = collector_of(counters, FakeClock())
+    held = [[number] for number in range(20_000)]
+    gc.collect()
+    for number in range(len(held)):
+        held[number] = [number]  # one comes and one goes: no collection
+    assert len(gc.get_objects(0)) > 10_000
+    collector.on_tick()
+    assert len(gc.get_objects(0)) < 1_000
+    assert counters.collections == 0, "those that stop everything are counted"
 
 
 class Shard:

@@ -11,6 +11,7 @@ from websockets.frames import Opcode
 
 from roost.common.limits import SLOTS
 from roost.common.records import AcceptMode
+from roost.router import http_connection
 from roost.router.attaching import BYTES_OF_EVENT
 from roost.router.client_frames import ClientFrames, is_one_message
 from roost.router.connection import Connection
@@ -19,7 +20,8 @@ from roost.router.frames import pong_frame
 from roost.router.retirement import Retirement
 from roost.router.states import State
 from roost.router.timers import CALLS, CALLS_A_STEP, Wheel
-from roost.router.work import OWN_SLICE_S, STEPS_AT_ONCE, Errand, Work
+from roost.router.work import AT_ONCE_BYTES, ENDS_AT_ONCE, OWN_SLICE_S, STEPS_AT_ONCE, Errand, Work
+from tests.unit.router import test_http_connection as http
 from tests.unit.router.fakes import World, binary, client_frame, close, text
 from tests.unit.router.rig import Rig, cluster, shard
 
@@ -433,3 +435,90 @@ def test_bytes_that_are_put_off_stay_in_order_with_what_comes_behind_and_before(
     while frames.unparsed:
         got += frames.go_on()
     assert [payload for _, payload in got] == [str(number).encode() for number in range(50)]
+
+
+# --- ends ---
+
+
+def test_of_many_that_end_in_one_turn_some_are_let_go_of_at_once_and_all_in_turn() -> None:
+    world = World()
+    clients = [world.connect(f"o{number}") for number in range(COUNT)]
+    assert sum(not client.eof_received() for client, _ in clients) == ENDS_AT_ONCE, "the transport closes those"
+    assert not any(transport.closed for _, transport in clients)
+    now = itertools.count()
+    world.shared.work._now = lambda: next(now) * OWN_SLICE_S
+    assert world.shared.work.run(), "a turn has room for one with this clock"
+    assert sum(transport.closed for _, transport in clients) == 1
+    world.run()
+    assert sum(transport.closed for _, transport in clients) == COUNT - ENDS_AT_ONCE
+    assert not clients[0][0].eof_received(), "a later turn begins anew"
+
+
+def test_an_end_that_waits_for_its_turn_does_not_overtake_the_close_that_the_client_has_sent() -> None:
+    world = World()
+    for number in range(ENDS_AT_ONCE):
+        world.connect(f"o{number}")[0].eof_received()
+    client, transport = world.connect("lobby")
+    world.shared.work.taken = AT_ONCE_BYTES + 1
+    client.data_received(close(1000) + PING)
+    assert client.state is State.OPEN
+    assert client.eof_received()
+    world.run()
+    assert client.state is State.CLOSED_BY_CLIENT
+    assert not transport.closed, "its object has not ended"
+
+
+def test_who_is_gone_when_its_end_has_its_turn_is_left_alone() -> None:
+    world = World()
+    clients = [world.connect(f"o{number}") for number in range(ENDS_AT_ONCE + 1)]
+    for client, _ in clients:
+        client.eof_received()
+    last, transport = clients[-1]
+    last.connection_lost(None)
+    world.run()
+    assert not transport.closed
+
+
+def test_http_connections_that_end_together_take_turns_as_well() -> None:
+    rig = http.Rig()
+    clients = [rig.client() for _ in range(3 * ENDS_AT_ONCE)]
+    assert sum(not client.protocol.eof_received() for client in clients) == ENDS_AT_ONCE
+    clients[-1].protocol.connection_lost(None)
+    rig.world.run()
+    assert sum(client.transport.closed for client in clients) == 2 * ENDS_AT_ONCE - 1
+
+
+# --- requests that take too much ---
+
+BEGUN = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\nx: "
+
+
+@pytest.mark.parametrize("bound", ["MAX_HEADS_BYTES", "MAX_HANDSHAKES_IN_FLIGHT"])
+def test_heads_that_have_to_make_room_go_in_steps_while_very_much_comes(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = http.Rig()
+    clients = [rig.client() for _ in range(1_000)]
+    monkeypatch.setattr(http_connection, bound, 40 if bound == "MAX_HANDSHAKES_IN_FLIGHT" else 40 * 2_050)
+    for client in clients:
+        client.protocol.data_received(BEGUN + bytes(2_000).replace(b"\0", b"v"))
+    gone = sum(client.transport.eof for client in clients)
+    assert gone < 40, "a few, before too much had come for this turn"
+    now = itertools.count()
+    rig.world.shared.work._now = lambda: next(now) * OWN_SLICE_S
+    while rig.world.shared.work.run():
+        before, gone = gone, sum(client.transport.eof for client in clients)
+        assert gone - before <= 2 * STEPS_AT_ONCE
+    left = [client for client in clients if not client.transport.eof]
+    assert 20 <= len(left) <= 45
+    assert left == clients[-len(left) :], "the oldest go"
+
+
+def test_one_head_too_many_at_a_quiet_time_makes_room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = http.Rig()
+    first, second = rig.client(), rig.client()
+    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 1)
+    for client in (first, second):
+        client.protocol.data_received(BEGUN)
+    assert (first.transport.eof, second.transport.eof) == (True, False)
+    assert http.status(first.take()) == 503
