@@ -291,8 +291,15 @@ class Endpoint(ABC, Generic[W]):
             self._loop.call_soon(self._flush_planned)
         self._unflushed.append(link)
 
+    def flush_planned(self) -> None:
+        """Send now what is planned for the end of this turn, if anything is: before something that takes long."""
+        if self._unflushed:
+            self._flush_planned()
+
     def _flush_planned(self) -> None:
         links, self._unflushed = self._unflushed, []
+        if not links:
+            return
         self._alone = self._alone + 1 if len(links) == 1 and links[0].writer.parts <= ALONE_PARTS else 0
         for link in links:
             link._scheduled = False  # of all before the first: one whose flush fails keeps no other from being planned

@@ -399,6 +399,8 @@ class Router:
     def _write_output(self) -> None:
         self._output_planned = False
         more = True
+        if self._dialer is not None:
+            self._dialer.flush_planned()  # what has just been read need not wait for what is written now
         try:
             more = self._output.run()
         finally:

@@ -103,6 +103,22 @@ def test_messages_of_one_turn_leave_together_at_its_end(endpoint: Noting) -> Non
     assert endpoint.batches == 1
 
 
+def test_what_is_planned_may_leave_before_the_rest_of_a_turn_and_what_comes_then_leaves_as_well(
+    endpoint: Noting,
+) -> None:
+    link = endpoint.link()
+    endpoint.flush_planned()
+    assert endpoint.batches == 0
+    say(link)
+    endpoint.flush_planned()
+    assert endpoint.batches == 1
+    say(link)
+    endpoint.loop.turn()
+    assert endpoint.batches == 2
+    endpoint.loop.turn()
+    assert endpoint.batches == 2
+
+
 def test_a_message_leaves_at_once_when_the_last_turns_had_one_each(endpoint: Noting) -> None:
     link = endpoint.link()
     alone(endpoint, link)
