@@ -34,7 +34,7 @@ from .clock import Clock
 from .counters import Counters
 from .errors import WireError
 from .ids import Incarnation
-from .records import Ahead, Parts, RecordWriter
+from .records import Ahead, Parts, Pieces, RecordWriter
 from .session import Session
 from .shipping import Shipment, Shipping
 
@@ -100,7 +100,7 @@ class Link(Generic[W]):
         self.remote = remote
         self.name = f"incarnation {remote}"
         self.session = session
-        self.parts = Parts()
+        self.parts = endpoint.new_parts()
         self.on_confirmed: Callable[[Link[W]], None] | None = None
         self.on_unblocked: Callable[[Link[W]], None] | None = None
         self.closed = False
@@ -140,7 +140,7 @@ class Link(Generic[W]):
         """Send what the writer holds now."""
         self._endpoint.flush(self)
 
-    def ship(self, data: bytes, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
+    def ship(self, data: bytes | Pieces, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
         """Send a payload ahead of its record, in pieces: see ``shipping``. Flushes carry it on, whoever makes them."""
         if self._shipping is None:
             self._shipping = Shipping(self)
@@ -199,9 +199,11 @@ class Endpoint(ABC, Generic[W]):
         on_failed: Called soon after a link was given up, with the reason. The link is closed already.
         on_defect: Called at once with an error of our own, and is to end the process (``defects``). Without it the link
             that the error was met for is given up.
+        new_parts: Makes what takes the payloads of a link that come ahead of their records.
 
     Attributes:
         on_drained: Called after each run of groups that were handed out.
+        new_parts: See above.
     """
 
     waits_for_maps: ClassVar[bool]
@@ -218,6 +220,7 @@ class Endpoint(ABC, Generic[W]):
         counters: Counters,
         on_failed: Callable[[Link[W], Exception], None] | None,
         on_defect: Callable[[Exception], None] | None = None,
+        new_parts: Callable[[], Parts] = Parts,
     ) -> None:
         self._loop = loop
         # A record may be written while an object's code runs; what keeps the links going must not be that object's.
@@ -231,6 +234,7 @@ class Endpoint(ABC, Generic[W]):
         self._counters = counters
         self._links: dict[Incarnation, Link[W]] = {}
         self.on_drained: Callable[[], None] = lambda: None
+        self.new_parts = new_parts
         self._unflushed: list[Link[W]] = []
         self._alone = 0  # turns in a row that have flushed one message
         self._flushed_at = 0.0

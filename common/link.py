@@ -34,7 +34,7 @@ from .counters import Counters
 from .endpoint import Endpoint, Link, Rest, W
 from .errors import ConfigError, FolderTrouble, StartupError
 from .ids import Incarnation
-from .records import EventWriter, OutputWriter
+from .records import EventWriter, OutputWriter, Parts
 from .run_folder import follow_folders, hidden_path, reachable
 from .session import MAX_MESSAGE_BYTES, sender_of
 from .upkeep import is_file
@@ -158,6 +158,7 @@ class _ZmqEndpoint(Endpoint[W]):
         counters: Counters,
         on_failed: Callable[[Link[W], Exception], None] | None,
         on_defect: Callable[[Exception], None] | None = None,
+        new_parts: Callable[[], Parts] = Parts,
     ) -> None:
         super().__init__(
             loop=loop,
@@ -168,6 +169,7 @@ class _ZmqEndpoint(Endpoint[W]):
             counters=counters,
             on_failed=on_failed,
             on_defect=on_defect,
+            new_parts=new_parts,
         )
         self._context = zmq.Context(io_threads=1)
 
@@ -208,6 +210,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         counters: Where batches and garbage are counted.
         on_failed: Called soon after a link was given up, with the reason. The link is closed already.
         has_room: Whether batches may be received now; asked before each, and again in the next turn when not.
+        new_parts: Makes what takes the payloads of a link that come ahead of their records.
     """
 
     waits_for_maps = False
@@ -223,6 +226,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         counters: Counters,
         on_failed: Callable[[Link[EventWriter], Exception], None] | None = None,
         has_room: Callable[[], bool] = lambda: True,
+        new_parts: Callable[[], Parts] = Parts,
     ) -> None:
         super().__init__(
             loop=loop,
@@ -232,6 +236,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
             on_group=on_group,
             counters=counters,
             on_failed=on_failed,
+            new_parts=new_parts,
         )
         self._has_room = has_room
         self._channels: dict[Link[EventWriter], _Channel] = {}
@@ -329,6 +334,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         counters: Where batches and garbage are counted.
         on_failed: Called soon after a link was given up, with the reason. The link is closed already.
         on_defect: Called at once with an error of our own, and is to end the process.
+        new_parts: As for a ``Dialer``.
 
     Raises:
         StartupError: The address cannot be bound.
@@ -348,6 +354,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         counters: Counters,
         on_failed: Callable[[Link[OutputWriter], Exception], None] | None = None,
         on_defect: Callable[[Exception], None] | None = None,
+        new_parts: Callable[[], Parts] = Parts,
     ) -> None:
         super().__init__(
             loop=loop,
@@ -358,6 +365,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             counters=counters,
             on_failed=on_failed,
             on_defect=on_defect,
+            new_parts=new_parts,
         )
         self._by_name: dict[bytes, Link[OutputWriter]] = {}
         self._unread: dict[Link[OutputWriter], None] = {}  # those with something that is not handed out yet

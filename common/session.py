@@ -109,7 +109,7 @@ RESEND_WINDOW = 64
 MAX_GROUP_BYTES = 1 << 29
 """Bytes of a group: far above one flush of any setting, so that only a broken member gets here."""
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"rst\xb7"
 
 _ADDRESS = struct.Struct("<4sHHIIQ")

@@ -33,7 +33,7 @@ from collections.abc import Callable, Hashable
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
-from .records.model import Ahead
+from .records.model import Ahead, Pieces
 from .records.writing import PIECE_BYTES
 
 if TYPE_CHECKING:
@@ -70,22 +70,30 @@ def _nobody(ahead: Ahead) -> None:
 class Shipment:
     """One payload on its way. Made by ``Shipping.ship``."""
 
-    __slots__ = ("_at", "_on_shipped", "_view", "owner", "size", "stream")
+    __slots__ = ("_at", "_next", "_on_shipped", "_view", "owner", "size", "stream")
 
-    def __init__(self, data: bytes | str, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> None:
+    def __init__(self, data: bytes | str | Pieces, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> None:
         self.owner = owner
         self.size = len(data)
         self.stream = 0
         """Its number once it has begun; 0 before."""
-        self._view: memoryview | str = data if isinstance(data, str) else memoryview(data)
-        self._at = 0
+        self._view: memoryview | str | Pieces = memoryview(data) if isinstance(data, bytes) else data
+        self._at = self._next = 0
         self._on_shipped = on_shipped
 
-    def next_piece(self) -> bytes | memoryview:
-        """What goes next."""
-        piece = self._view[self._at : self._at + PIECE_BYTES]
+    def write_piece(self, writer: RecordWriter) -> int:
+        """Write what goes next; returns how many bytes that are."""
+        view = self._view
+        if isinstance(view, Pieces):
+            piece: bytes | memoryview = view.parts[self._next]
+            self._next += 1
+            writer.part(self.stream, piece, view.form, view.chars)
+        else:
+            part = view[self._at : self._at + PIECE_BYTES]
+            piece = part.encode("ascii") if isinstance(part, str) else part
+            writer.part(self.stream, piece)
         self._at += len(piece)
-        return piece.encode("ascii") if isinstance(piece, str) else piece
+        return len(piece)
 
     @property
     def is_whole(self) -> bool:
@@ -128,11 +136,11 @@ class Shipping:
         """How many owners have something on its way."""
         return len(self._begun | self._waiting) if self._waiting else len(self._begun)
 
-    def ship(self, data: bytes | str, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
+    def ship(self, data: bytes | str | Pieces, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
         """Send a payload ahead, when its turn comes.
 
         Args:
-            data: The payload, not empty; text only if it is ASCII.
+            data: The payload, not empty; ``str`` only if it is ASCII.
             owner: Who takes turns with others.
             on_shipped: Called by ``work`` when all of it is written. Writes the record, which must not be forgotten: it
                 is what frees the stream. May ship and cancel.
@@ -196,9 +204,7 @@ class Shipping:
             own.rotate(-1)
             if not shipment.stream:
                 shipment.stream = self._last = self._last % 0xFFFFFFFF + 1
-            piece = shipment.next_piece()
-            writer.part(shipment.stream, piece)
-            left -= len(piece)
+            left -= shipment.write_piece(writer)
             wrote = True
             if shipment.is_whole:
                 self._ended(shipment)

@@ -40,7 +40,7 @@ from ..common.heap import Heap
 from ..common.ids import Incarnation
 from ..common.last_words import OpenNotes, RunningEvent
 from ..common.link import Dialer, Link, Rest
-from ..common.records import STEP_BYTES, EventWriter, OutputSteps, read_output
+from ..common.records import STEP_BYTES, EventWriter, OutputSteps, Parts, read_output
 from ..common.run_folder import make_data_folder
 from ..common.startup import hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.upkeep import Upkeep
@@ -188,7 +188,9 @@ class Router:
                 counters=self.counters,
                 on_failed=self._link_failed,
                 has_room=lambda: not self._output.is_full,
+                new_parts=lambda: Parts(self._shared.discards.watch),
             )
+            closing.callback(self._shared.discards.close)
             closing.push_async_callback(self._dialer.aclose)
             closing.callback(self._deaths.close)
             self._listener = listener = Listener(config.host, config.port, descriptors.backlog)

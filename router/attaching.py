@@ -17,9 +17,10 @@ is as if this had never begun (``undo``, in steps as well): events count as sent
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from ..common.ids import Slot
-from ..common.records import ObjectState
+from ..common.records import Ahead, ObjectState
 from .connection import Connection
 from .links import OwnerLink
 from .objects import ObjectEntry, Objects
@@ -41,10 +42,11 @@ class Attaching:
         slot: See above.
         link: See above.
         events: How many events have been sent to the owner.
+        ahead: Tells where a large message has gone ahead, by its connection and its number.
         is_broken: An error of ours has come between: the owner has to start anew.
     """
 
-    __slots__ = ("_begun", "_given", "_objects", "_prepare", "_steps", "events", "is_broken", "link", "slot")
+    __slots__ = ("_begun", "_given", "_objects", "_prepare", "_steps", "ahead", "events", "is_broken", "link", "slot")
 
     def __init__(
         self, slot: Slot, link: OwnerLink, objects: Objects, prepare: Callable[[ObjectEntry], Iterator[None]]
@@ -53,6 +55,7 @@ class Attaching:
         self.link = link
         self.events = 0
         self.is_broken = False
+        self.ahead: Callable[[int, int], Ahead | None] = lambda connection, seq: None
         self._objects = objects
         self._prepare = prepare
         self._begun: dict[ObjectEntry, None] = {}
@@ -118,7 +121,7 @@ class Attaching:
         if state is not None:
             writer.object_state(state)  # some events may be requests for its automatic response
         connection.tell_if_full()
-        window.send_again(writer, connection.number)
+        window.send_again(writer, connection.number, partial(self.ahead, connection.number))
         self._given.append(connection)
         self.events += len(window.events)
         return 1 + len(window.events) + window.size // BYTES_OF_EVENT

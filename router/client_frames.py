@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import zlib
 from codecs import utf_8_decode
+from collections.abc import Callable
 
 from websockets.frames import Opcode
 
@@ -27,13 +28,16 @@ try:
 except ImportError:  # a platform without the compiled part
     from websockets.utils import apply_mask
 
+from ..common.records import Form
 from .frames import INVALID_DATA, MESSAGE_TOO_BIG, NO_STATUS, PROTOCOL_ERROR, pong_frame
+from .gathering import Gathering, Payload, form_of
 
 STEP_FRAMES = 64
 """Frames that are taken apart at once: some 0.2 ms."""
 
-ClientFrame = tuple[Opcode, bytes]
-"""TEXT or BINARY with a whole message, text being valid UTF-8; or CLOSE with its body as it came."""
+ClientFrame = tuple[Opcode, Payload]
+"""TEXT or BINARY with a whole message, text being valid UTF-8, a large one in pieces; or CLOSE with its body as it
+came."""
 
 _CONT, _TEXT, _BINARY, _CLOSE, _PING = Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING
 _OPCODES = {int(opcode): opcode for opcode in Opcode}
@@ -82,6 +86,7 @@ class ClientFrames:
     Args:
         max_message_bytes: Limit of a message, all its fragments together, inflated.
         inflate_bits: Window of compressed messages (RFC 7692), which keep no context; 0 without compression.
+        watch: Told of each piece of a large message (``common.discards``).
 
     Attributes:
         failure: How the client has broken the protocol. What it sends after that is not looked at.
@@ -104,6 +109,7 @@ class ClientFrames:
         "_opcode",
         "_rest",
         "_tail",
+        "_watch",
         "failure",
         "has_news",
         "held",
@@ -112,19 +118,25 @@ class ClientFrames:
         "unparsed",
     )
 
-    def __init__(self, max_message_bytes: int, inflate_bits: int = 0) -> None:
+    def __init__(
+        self,
+        max_message_bytes: int,
+        inflate_bits: int = 0,
+        watch: Callable[[memoryview], object] | None = None,
+    ) -> None:
         self.failure: ClientError | None = None
         self.held = self.left = self.unparsed = 0
         self.has_news = False
         self.pongs: list[bytes] = []
         self._max_message_bytes = max_message_bytes
         self._inflate_bits = inflate_bits
+        self._watch = watch
         self._is_over = False
         # Most connections are between two frames most of the time: what only a frame or message needs is made for it.
         self._head: bytearray | None = None
         self._mask = b""
         self._fin = False
-        self._message: bytearray | None = None
+        self._message: Gathering | None = None
         self._opcode = _TEXT
         self._decoder: zlib._Decompress | None = None
         self._tail = self._rest = b""
@@ -311,7 +323,7 @@ class ClientFrames:
         self._mask = bytes(head[-4:])
         self._fin = bool(head[0] & _FIN)
         if self._message is None:
-            self._message = bytearray()
+            self._message = Gathering(self._watch)
             self._opcode = opcode
             if head[0] & _RSV1:
                 self._decoder = zlib.decompressobj(wbits=-self._inflate_bits)
@@ -353,26 +365,29 @@ class ClientFrames:
         message = self._message
         assert message is not None
         if self._opcode is _TEXT:
-            self._check_text(plain)
-        message += plain
-        self.held = len(message)
+            self._check_text(plain, message)
+        message.add(plain)
+        self.held = message.size
 
-    def _check_text(self, plain: bytes) -> None:
+    def _check_text(self, plain: bytes, message: Gathering) -> None:
         """Text must be UTF-8 (RFC 6455 8.1), whatever pieces it comes in."""
         tail = self._tail
         if tail:
             plain = tail + plain
         elif plain.isascii():
+            message.add_text(len(plain), Form.ASCII)
             return
         at = self.held - len(tail)
         try:
-            _, read = utf_8_decode(plain, "strict", False)
+            text, read = utf_8_decode(plain, "strict", False)
         except UnicodeDecodeError as error:
             raise _not_utf_8(error.reason, at + error.start) from error
         self._tail = tail = plain[read:]  # the beginning of a character
         if tail[:1] == b"\xed" and tail[1:] >= b"\xa0":
             # Of a surrogate: the codec would wait for its end, since it can be told to let surrogates pass.
             raise _not_utf_8("a surrogate", at + read)
+        if text:
+            message.add_text(len(text), form_of(text))
 
     def _end_frame(self, frames: list[ClientFrame]) -> None:
         if not self._fin:
@@ -387,7 +402,7 @@ class ClientFrames:
         message, self._message = self._message, None
         assert message is not None
         self.held = 0
-        frames.append((self._opcode, bytes(message)))
+        frames.append((self._opcode, message.whole()))
 
 
 def _not_utf_8(what: str, at: int) -> ClientError:

@@ -34,11 +34,12 @@ from functools import partial
 
 from websockets.frames import Opcode
 
-from ..common.limits import MAX_BATCH_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
+from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ..common.records import AcceptMode, Ahead, HttpResponse, Passport
 from ..common.shipping import Shipment
 from .client_frames import STEP_FRAMES, ClientError, ClientFrame, ClientFrames, close_of, is_one_message
 from .frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
+from .gathering import AHEAD_BYTES, Payload
 from .links import LARGE_BYTES, OwnerLink
 from .objects import ObjectEntry
 from .outlet import Outlet
@@ -49,8 +50,6 @@ from .work import LEAST_COST, Ending, Gate
 
 log = logging.getLogger("roost.router")
 
-AHEAD_BYTES = MAX_BATCH_BYTES
-"""Bytes of a message from which on its payload goes ahead in pieces."""
 UNFINISHED = "the server has too many unfinished messages"
 """The reason with which a client is closed whose message does not get on while others wait."""
 VANISHED = "WebSocket disconnected without sending Close frame."
@@ -402,7 +401,7 @@ class Connection(Outlet):
                 if size >= AHEAD_BYTES:
                     link.writer.message_ahead(self.number, seq, 0, self._ahead(), binary)
                 else:
-                    link.writer.message(self.number, seq, 0, payload, binary)
+                    link.writer.message(self.number, seq, 0, payload, binary)  # type: ignore[arg-type]  # not large
                 written = True
                 if size > SHORT_TEXT and link.writer.size >= LARGE_BYTES:
                     link.flush()  # what comes behind meets the link's bounds
@@ -413,7 +412,7 @@ class Connection(Outlet):
             counters.auto_responses += answers
             self.write(entry.auto_frame * answers)  # which may close the connection: it is too slow
         if close is not None:
-            self._client_closed(close)
+            self._client_closed(close)  # type: ignore[arg-type]  # a Close is not large
         elif stopped_at >= 0:
             frames = frames[stopped_at:] if stopped_at else frames
             if self.expects_events:
@@ -423,7 +422,7 @@ class Connection(Outlet):
 
     # --- what goes ahead ---
 
-    def _has_gone_ahead(self, payload: bytes, link: OwnerLink) -> bool:
+    def _has_gone_ahead(self, payload: Payload, link: OwnerLink) -> bool:
         """Whether a large message may be passed on, as its payload has gone ahead in pieces; if not, it goes, and all
         that the client has sent behind it waits as for anything else."""
         ships = self._ships

@@ -55,15 +55,17 @@ from ..common.cluster_map import ClusterMap, Member
 from ..common.errors import Unavailable
 from ..common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
 from ..common.limits import MAX_PARKED_REQUESTS
-from ..common.records import AcceptMode, Headers, HttpRequest
+from ..common.records import AcceptMode, Headers, HttpRequest, Pieces
 from .attaching import Attaching
 from .connection import Connection
 from .frames import SERVICE_RESTART, TRY_AGAIN_LATER
+from .gathering import AHEAD_BYTES
 from .http import Refusal
 from .links import OwnerLink
 from .objects import ObjectEntry
 from .output import Broadcast
 from .poison import Death, Deaths
+from .replay import AHEAD_AT_ONCE_BYTES, Replay
 from .requests import Asker, Request, Requests
 from .slots import Slots
 from .surroundings import Surroundings
@@ -136,6 +138,9 @@ class Forwarding:
         self._closes = False
         # Slots and connections attached since that was last logged, by owner.
         self._tally: dict[Incarnation, list[int]] = {}
+        # Large messages that go ahead to the owners of parked slots; and parked slots that wait for those of others.
+        self._replays: dict[int, Replay] = {}
+        self._behind_replays: set[int] = set()
 
     # --- requests of clients ---
 
@@ -148,7 +153,7 @@ class Forwarding:
         method: str,
         url: str,
         headers: Headers,
-        body: bytes,
+        body: bytes | Pieces,
         upgrade: bool,
         share: Hashable = "",
         memory: int = 0,
@@ -454,6 +459,8 @@ class Forwarding:
         member = self._shards.pop(link.remote)
         shared.reports.drop(link)
         shared.link_ended(link)
+        for slot in [slot for slot, replay in self._replays.items() if replay.link is link]:
+            self._end_replay(slot)
         slots = self._slots.of(link)
         for attaching in [each for each in self._attaching.values() if each.link is link]:
             self._undo(attaching)
@@ -566,6 +573,8 @@ class Forwarding:
                 entries = shared.objects.of_slot(slot)
                 if not all(self._has_spoken(entry) for entry in entries):
                     continue
+                if not self._has_gone_ahead(slot, entries, link):
+                    continue
                 owner = link.remote
                 self._attached_at.setdefault(owner, self._now())
                 if entries:
@@ -574,6 +583,8 @@ class Forwarding:
                     attaching = self._attaching[slot] = Attaching(
                         Slot(slot), link, shared.objects, partial(self._prepare, poisoned=poisoned[owner])
                     )
+                    if slot in self._replays:
+                        attaching.ahead = self._replays[slot].take
             elif attaching.link is not link:
                 self._undo(attaching)
                 continue
@@ -590,6 +601,7 @@ class Forwarding:
                 link.writer.object_state(state)
                 left -= 1
             self._slots.attach(slot, link, current.version, shared.wheel.tick)
+            self._end_replay(slot)
             attached.setdefault(link.remote, []).append(slot)
         for owner, slots in attached.items():
             link = self._links[owner]
@@ -598,6 +610,40 @@ class Forwarding:
             self._tally.setdefault(owner, [0, 0])[0] += len(slots)
         for slots in attached.values():
             self._send_parked(slots)
+
+    def _has_gone_ahead(self, slot: int, entries: Collection[ObjectEntry], link: OwnerLink) -> bool:
+        """Whether all large messages that are to be sent again have gone ahead to the owner. Else they go, and the slot
+        is looked at again when they have."""
+        replay = self._replays.get(slot)
+        if replay is not None and replay.link is not link:
+            self._end_replay(slot)
+            replay = None
+        connections = [
+            connection
+            for entry in entries
+            for connection in entry.connections.values()
+            if connection.window.size >= AHEAD_BYTES and connection.known
+        ]
+        if not connections:
+            return True
+        if replay is None:
+            if sum(each.size for each in self._replays.values() if each.link is link) >= AHEAD_AT_ONCE_BYTES:
+                self._behind_replays.add(slot)
+                return False
+            replay = self._replays[slot] = Replay(link, partial(self._look_again, slot))
+        return replay.send(connections)
+
+    def _look_again(self, slot: int) -> None:
+        self._candidates[slot] = None
+        self._attach_candidates()
+
+    def _end_replay(self, slot: int) -> None:
+        """A slot is attached, or goes elsewhere."""
+        replay = self._replays.pop(slot, None)
+        if replay is not None:
+            replay.end()
+            self._candidates.update(dict.fromkeys(self._behind_replays))
+            self._behind_replays.clear()
 
     def _has_spoken(self, entry: ObjectEntry) -> bool:
         """Whether all that the object said at its last owner has taken effect here. Else its slot is looked at again

@@ -7,6 +7,7 @@ sent when the object has accepted.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from websockets.datastructures import Headers as WebSocketHeaders
 from websockets.exceptions import InvalidHeader, InvalidMethod, InvalidProtocol, InvalidUpgrade
@@ -57,14 +58,20 @@ class Handshake:
 
     __slots__ = ("_response", "protocol", "subprotocol", "window_bits")
 
-    def __init__(self, checked: ServerProtocol, response: Response, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        checked: ServerProtocol,
+        response: Response,
+        max_message_bytes: int,
+        watch: Callable[[memoryview], object] | None,
+    ) -> None:
         self.subprotocol = ""
         self.window_bits = inflate_bits = 0
         for extension in checked.extensions:
             if isinstance(extension, PerMessageDeflate):
                 self.window_bits = extension.local_max_window_bits
                 inflate_bits = extension.remote_max_window_bits
-        self.protocol = ClientFrames(max_message_bytes, inflate_bits)
+        self.protocol = ClientFrames(max_message_bytes, inflate_bits, watch)
         self._response = response
 
     def complete(self, headers: Headers) -> bytes:
@@ -91,7 +98,14 @@ class Handshake:
         return self._response.serialize()
 
 
-def begin(head: RequestHead, version: str, *, max_message_bytes: int, compression: bool) -> Handshake:
+def begin(
+    head: RequestHead,
+    version: str,
+    *,
+    max_message_bytes: int,
+    compression: bool,
+    watch: Callable[[memoryview], object] | None = None,
+) -> Handshake:
     """Check a request that asks for a WebSocket.
 
     Args:
@@ -99,6 +113,7 @@ def begin(head: RequestHead, version: str, *, max_message_bytes: int, compressio
         version: Its HTTP version.
         max_message_bytes: Limit of an incoming message, all its fragments together.
         compression: Whether permessage-deflate may be agreed to.
+        watch: Told of each piece of a large message (``common.discards``).
 
     Raises:
         Refusal: It is no valid handshake; the status is 400, 426 or 505.
@@ -112,7 +127,7 @@ def begin(head: RequestHead, version: str, *, max_message_bytes: int, compressio
     response = protocol.accept(Request(head.target, _headers(head), head.method, f"HTTP/{version}"))
     if response.status_code != 101:
         raise _refusal(protocol.handshake_exc, response.status_code)
-    return Handshake(protocol, response, max_message_bytes)
+    return Handshake(protocol, response, max_message_bytes, watch)
 
 
 def _headers(head: RequestHead) -> WebSocketHeaders:

@@ -210,6 +210,7 @@ class Front:
             max_body_bytes=self.config.max_body_bytes,
             counters=self.counters,
             bodies=self._bodies,
+            watch=self.shared.discards.watch,
         )
 
     def take_map(self, new: ClusterMap) -> None:
@@ -690,6 +691,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                     incoming.version,
                     max_message_bytes=front.config.max_message_bytes,
                     compression=front.config.compression,
+                    watch=front.shared.discards.watch,
                 )
                 if self._phase is not Phase.HEAD:
                     front.make_room_for_handshake(self.address)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..common.ids import Incarnation
 from ..common.limits import MAX_BATCH_BYTES
-from ..common.records import Ahead, EventWriter
+from ..common.records import Ahead, EventWriter, Pieces
 from ..common.shipping import Shipment
 
 LARGE_BYTES = 4 * MAX_BATCH_BYTES
@@ -44,7 +44,7 @@ class OwnerLink(Protocol):
         """The same behind a client's message, which leaves at once if it is probably alone."""
         ...
 
-    def ship(self, data: bytes, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
+    def ship(self, data: bytes | Pieces, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
         """Send a large payload ahead of its record, in pieces (``common.shipping``); *on_shipped* writes the record.
         Not called before this returns, nor when the session has ended."""
         ...

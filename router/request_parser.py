@@ -19,6 +19,7 @@ from ..common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError
 from ..common.limits import MAX_HEAD_BYTES, MAX_HEADER_FIELDS, MAX_TARGET_BYTES
 from .bodies import Bodies
 from .counters import RouterCounters
+from .gathering import Gathering, Payload
 from .http import Refusal, RequestHead, examine
 
 PIECE_BYTES = 512
@@ -55,7 +56,7 @@ class Incoming:
 
     head: RequestHead
     version: str
-    body: bytes
+    body: Payload
     memory: int
 
 
@@ -69,6 +70,7 @@ class RequestParser:
         max_body_bytes: Limit of a body.
         counters: ``body_bytes`` counts all bodies together.
         bodies: Who has to make room when that is too much.
+        watch: Told of each piece of a large body (``common.discards``).
 
     Attributes:
         items: What has been parsed and not been taken: requests, at last perhaps an error to be answered.
@@ -81,7 +83,15 @@ class RequestParser:
         on_evicted: Called when the body that was coming had to make room: there is an error among ``items``.
     """
 
-    def __init__(self, *, own_host: str, max_body_bytes: int, counters: RouterCounters, bodies: Bodies) -> None:
+    def __init__(
+        self,
+        *,
+        own_host: str,
+        max_body_bytes: int,
+        counters: RouterCounters,
+        bodies: Bodies,
+        watch: Callable[[memoryview], object] | None = None,
+    ) -> None:
         self.items: deque[Incoming | RequestError] = deque()
         self.expecting: RequestHead | None = None
         self.finished = False
@@ -93,6 +103,7 @@ class RequestParser:
         self._max_body_bytes = max_body_bytes
         self._counters = counters
         self._bodies = bodies
+        self._watch = watch
         self.on_evicted: Callable[[], None] | None = None
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._fault: RequestError | None = None
@@ -109,7 +120,7 @@ class RequestParser:
         self._protocol = ""  # which the request line names, where that had to be looked for
         self._head_size = 0  # of fields that are complete
         self._fed = 0  # bytes received since the message began, as far as they surely belong to it
-        self._body = bytearray()
+        self._body: Gathering | None = None  # until some of it has come
         self._declared = 0
         self._ignores_upgrade = False
 
@@ -161,7 +172,7 @@ class RequestParser:
         while start < end and pieces > 0 and not self.items and not self.finished:
             pieces -= 1
             # Of a body with a declared length there is one call for each piece, however large.
-            stop = min(end, start + max(PIECE_BYTES, self._declared - len(self._body) if self.body_open else 0))
+            stop = min(end, start + max(PIECE_BYTES, self._declared - self.body_size if self.body_open else 0))
             again = self._parse_piece(data[start:stop] if stop - start < end else data)
             start = stop
             if self.finished and self._is_upgrade():
@@ -201,7 +212,7 @@ class RequestParser:
             self._keep_first_line()
         if len(self.items) == before:
             self._fed += len(data)
-            size = len(self._body)
+            size = self.body_size
             if self.head_open and self._fed > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLarge(MAX_HEAD_BYTES))
             elif self.body_open and self._fed - size > MAX_HEAD_BYTES + MAX_FRAMING_FACTOR * size:
@@ -217,7 +228,7 @@ class RequestParser:
         self.finished = True
         self._drop_partial()
 
-    def release(self, body: bytes) -> None:
+    def release(self, body: Payload) -> None:
         """The body of a request is not held any more."""
         self._counters.body_bytes -= len(body)
 
@@ -245,7 +256,7 @@ class RequestParser:
     @property
     def body_size(self) -> int:
         """Bytes of the body that is coming, as far as they have come."""
-        return len(self._body)
+        return 0 if self._body is None else self._body.size
 
     def evict(self, error: RequestError) -> None:
         """The body that is coming has to make room for others: answer *error*, after the requests before it."""
@@ -255,8 +266,8 @@ class RequestParser:
 
     def _drop_partial(self) -> None:
         self._bodies.end(self)
-        self._counters.body_bytes -= len(self._body)
-        self._body = bytearray()
+        self._counters.body_bytes -= self.body_size
+        self._body = None
         self._waiting, self.unparsed = b"", 0
         self.head_open = self.body_open = False
         self.expecting = None
@@ -365,9 +376,11 @@ class RequestParser:
 
     def on_body(self, body: bytes) -> None:
         self.expecting = None  # it did not wait
-        self._body += body
+        if self._body is None:
+            self._body = Gathering(self._watch)
+        self._body.add(body)
         self._counters.body_bytes += len(body)
-        if len(self._body) > self._max_body_bytes:
+        if self._body.size > self._max_body_bytes:
             raise self._faulty(BodyTooLarge(self._max_body_bytes))
         try:
             self._bodies.grew(self)
@@ -381,8 +394,9 @@ class RequestParser:
         self.body_open = False
         self.expecting = None
         memory = REQUEST_BYTES + self._head_size + FIELD_BYTES * len(self._headers)
-        self.items.append(Incoming(self._head, self._version, bytes(self._body), memory))
-        self._body = bytearray()  # the item has it now
+        body = b"" if self._body is None else self._body.whole()
+        self.items.append(Incoming(self._head, self._version, body, memory))
+        self._body = None  # the item has it now
         self._bodies.end(self)
         if not self._head.keep_alive:
             self.finished = True

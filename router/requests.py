@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..common.errors import RequestError, Unavailable
 from ..common.ids import ObjectId, Slot, slot_of
-from ..common.limits import MAX_BATCH_BYTES, MAX_PARKED_REQUESTS
+from ..common.limits import MAX_PARKED_REQUESTS
 from ..common.records import Ahead, HttpRequest, HttpResponse
 from ..common.shipping import Shipment
+from .gathering import AHEAD_BYTES
 from .links import LARGE_BYTES, OwnerLink
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-AHEAD_BYTES = MAX_BATCH_BYTES
-"""Bytes of a body from which on it goes ahead of its request, in pieces."""
 MAX_LEFT_BYTES = 64 << 20
 """Bytes of requests that clients of one address may have left at shards."""
 ALL_LEFT_BYTES = 256 << 20

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
+from ..common.discards import Discards
 from ..common.limits import ROUTER_SEND_BUFFERS_BYTES, ROUTER_WINDOWS_BYTES, WINDOW_BYTES
 from .auto_response import Reports
 from .connections import Connections
@@ -66,6 +67,7 @@ class Surroundings:
 
     Attributes:
         defects: Where errors of our own code are counted and logged.
+        discards: Lets go of large payloads a piece at a time.
         least_progress: Bytes that a client must take, or send of a body, in *stall_timeout*.
         reads: How much one read of a client's socket may bring.
         send_buffers: What waits for slow clients.
@@ -87,6 +89,7 @@ class Surroundings:
         "counters",
         "crowded",
         "defects",
+        "discards",
         "least_progress",
         "objects",
         "output_of",
@@ -152,6 +155,7 @@ class Surroundings:
         self.windows_half = half = bound // 2
         self.are_full = False
         self.work = Work(on_work, now)
+        self.discards = Discards(self.work.add_own)
         self.turns = Turns(soon)
         self._full = Gate(self.work, lambda: counters.window_bytes < bound)
         self.crowded = Gate(self.work, lambda: counters.window_bytes <= half)

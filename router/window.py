@@ -16,11 +16,12 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from ..common.limits import WINDOW_BYTES, WINDOW_MESSAGES
-from ..common.records import EventWriter
+from ..common.records import Ahead, EventWriter, Pieces
+from .gathering import AHEAD_BYTES, Payload
 
 EVENT_BYTES = 2 << 10
 """Bytes that a message takes beside its payload. Here some 130: its tuple, its number, its place in the table, the head
@@ -66,11 +67,11 @@ class End:
             writer.closed(connection, seq, deliveries, self.code, self.text, self.clean)
 
 
-Event = tuple[bytes, bool, int] | End
+Event = tuple[Payload, bool, int] | End
 """A message as payload, binary and the times it has been sent (a tuple: one is made for each message); or the end."""
 
 
-def memory_of(payload: bytes, binary: bool) -> int:
+def memory_of(payload: Payload, binary: bool) -> int:
     """Bytes that a message counts with."""
     size = len(payload)
     if size > SHORT_TEXT and not binary and not payload.isascii():
@@ -99,7 +100,7 @@ class Window:
         events = self.events
         return not events or (len(events) < WINDOW_MESSAGES and self.size + size + EVENT_BYTES <= WINDOW_BYTES)
 
-    def add(self, payload: bytes, binary: bool, sent: int) -> int:
+    def add(self, payload: Payload, binary: bool, sent: int) -> int:
         """Take a message in, admitted or not: that is the caller's business.
 
         Args:
@@ -205,13 +206,35 @@ class Window:
             self.size -= memory_of(event[0], event[1])
         return event
 
-    def send_again(self, writer: EventWriter, connection: int) -> None:
-        """Send every event kept to a new owner, in order, each saying how often it has been sent before."""
+    @property
+    def large(self) -> Iterator[tuple[int, Pieces]]:
+        """The large messages that are kept, each with its number: they go ahead to a new owner."""
+        if self.size >= AHEAD_BYTES:
+            for seq, event in self.events.items():
+                if not isinstance(event, End) and isinstance(event[0], Pieces):
+                    yield seq, event[0]
+
+    def send_again(
+        self, writer: EventWriter, connection: int, ahead: Callable[[int], Ahead | None] = lambda seq: None
+    ) -> None:
+        """Send every event kept to a new owner, in order, each saying how often it has been sent before.
+
+        Args:
+            writer: The owner's.
+            connection: The connection's counter.
+            ahead: Tells where a large message has gone ahead, by its number; one that has not goes whole.
+        """
         events = self.events
         for seq, event in events.items():
             if isinstance(event, End):
                 event.write(writer, connection, seq)
+                continue
+            payload, binary, sent = event
+            deliveries = min(sent, _MAX_DELIVERIES)
+            if not isinstance(payload, Pieces):
+                writer.message(connection, seq, deliveries, payload, binary)
+            elif (gone := ahead(seq)) is not None:
+                writer.message_ahead(connection, seq, deliveries, gone, binary)
             else:
-                payload, binary, sent = event
-                writer.message(connection, seq, min(sent, _MAX_DELIVERIES), payload, binary)
-                events[seq] = (payload, binary, sent + 1)  # replaces a value: the order stays
+                writer.message(connection, seq, deliveries, payload.join(), binary)
+            events[seq] = (payload, binary, sent + 1)  # replaces a value: the order stays

@@ -347,7 +347,9 @@ class Activation(Life):
         request_job.set(job)  # in the handler's own context, which the tasks that it starts inherit
         request = job.request
         pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
-        return handler(Request(request.url, method=request.method, headers=Headers(pairs), body=request.body))
+        body = request.body
+        assert isinstance(body, bytes)  # as it comes over a link
+        return handler(Request(request.url, method=request.method, headers=Headers(pairs), body=body))
 
     @property
     def has_fetch(self) -> bool:

@@ -36,7 +36,7 @@ from ..common.heap import Heap
 from ..common.ids import Incarnation, Slot
 from ..common.last_words import LastWords, forget_links, last_words_path
 from ..common.link import Acceptor, Link, Rest
-from ..common.records import STEP_BYTES, EventSteps, OutputWriter, read_events
+from ..common.records import STEP_BYTES, EventSteps, OutputWriter, Wholes, read_events
 from ..common.run_folder import ipc_endpoint, make_data_folder, remove_sockets
 from ..common.startup import DEFECT_EXIT_CODE, hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.upkeep import Upkeep
@@ -137,6 +137,7 @@ class Shard:
                 counters=counters,
                 on_failed=self._link_failed,
                 on_defect=self._crash,
+                new_parts=Wholes,
             )
             acceptor.on_drained = host.runner.go
             closing.push_async_callback(acceptor.aclose)

@@ -9,6 +9,7 @@ from .model import (
     AcceptMode,
     Ahead,
     EventSink,
+    Form,
     Headers,
     HttpRequest,
     HttpResponse,
@@ -17,19 +18,21 @@ from .model import (
     Passport,
     Pieces,
 )
-from .parts import Parts
+from .parts import Parts, Wholes
 from .reading import read_events, read_output
 from .steps import STEP_BYTES, EventSteps, OutputSteps
-from .writing import EventWriter, OutputWriter, RecordWriter
+from .writing import PIECE_BYTES, EventWriter, OutputWriter, RecordWriter
 
 __all__ = [
     "NO_ATTACHMENT",
+    "PIECE_BYTES",
     "STEP_BYTES",
     "AcceptMode",
     "Ahead",
     "EventSink",
     "EventSteps",
     "EventWriter",
+    "Form",
     "Headers",
     "HttpRequest",
     "HttpResponse",
@@ -41,6 +44,7 @@ __all__ = [
     "Passport",
     "Pieces",
     "RecordWriter",
+    "Wholes",
     "read_events",
     "read_output",
 ]

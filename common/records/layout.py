@@ -44,8 +44,9 @@ Either way::
 
     0x60 OBJECT_STATE id[32] · u64 revision · u32 event_timeout_ms (0: none) · u8 has_pair · s16 request · s16 response
     0x61 AUTO_TIMES   u32 n · u32 connection[n] · f64 unix_time[n]
-    0x62 PART         u32 stream · s32 bytes: more of a payload that goes ahead as that stream; no bytes: it does not
-                      come, and what has come of it is forgotten
+    0x62 PART         u32 stream · u8 form · u32 chars · s32 bytes: more of a payload that goes ahead as that stream; no
+                      bytes: it does not come, and what has come of it is forgotten. form 0: bytes; else all of it is
+                      a text of so many characters, the widest of them of 1 ASCII, 2 Latin-1, 3 two bytes, 4 more
 
 A payload of some size goes **ahead** of the record that it belongs to (``shipping``): in PARTs of a batch each, between
 which others' records travel. The record names its stream, and is one like any other: it takes effect when it comes, and
@@ -81,7 +82,7 @@ REQUEST_HEAD = struct.Struct("<BII")
 RESPONSE_HEAD = struct.Struct("<BIHB")
 SLOTS_HEAD = struct.Struct("<BIH")
 STATE_HEAD = struct.Struct("<B32sQIB")
-PART_HEAD = struct.Struct("<BII")
+PART_HEAD = struct.Struct("<BIBII")
 U16 = struct.Struct("<H")
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")

@@ -24,19 +24,36 @@ class Ahead:
     stream: int
 
 
+class Form(IntEnum):
+    """What a payload that goes ahead is: text is put together in memory as wide as its widest character."""
+
+    BYTES = 0
+    """No text, or nobody needs to know."""
+    ASCII = 1
+    LATIN = 2
+    """Characters below 256."""
+    WIDE = 3
+    """Characters of two bytes."""
+    WIDEST = 4
+
+
 class Pieces:
-    """For readers: a payload that has come in PARTs. It is not joined unless somebody needs it whole.
+    """A payload in pieces. It is not joined unless somebody needs it whole.
 
     Attributes:
-        parts: Its bytes, in order.
-        size: How many.
+        parts: Its bytes, in order, ``PIECE_BYTES`` of them at most in each.
+        size: How many bytes it has.
+        form: What it is, if whoever sends it knows.
+        chars: Characters of a text.
     """
 
-    __slots__ = ("parts", "size")
+    __slots__ = ("chars", "form", "parts", "size")
 
-    def __init__(self, parts: list[memoryview], size: int) -> None:
+    def __init__(self, parts: list[memoryview], size: int, form: Form = Form.BYTES, chars: int = 0) -> None:
         self.parts = parts
         self.size = size
+        self.form = form
+        self.chars = chars
 
     def __len__(self) -> int:
         return self.size
@@ -44,6 +61,18 @@ class Pieces:
     def join(self) -> bytes:
         """All of it, in one piece."""
         return b"".join(self.parts)
+
+    def text(self) -> str:
+        """All of it as text.
+
+        Raises:
+            UnicodeDecodeError: It is no UTF-8.
+        """
+        return self.join().decode()
+
+    def isascii(self) -> bool:
+        """As ``bytes.isascii``, of a payload whose form is known."""
+        return self.form == Form.ASCII
 
 
 class AcceptMode(IntEnum):
@@ -72,7 +101,7 @@ class HttpRequest:
         method: The HTTP method, upper case as received.
         url: The absolute URL as the client asked for it.
         headers: Header fields in order, names in lower case.
-        body: The whole body.
+        body: The whole body; at a router in pieces if it is large.
     """
 
     request: int
@@ -83,7 +112,7 @@ class HttpRequest:
     method: str
     url: str
     headers: Headers
-    body: bytes
+    body: bytes | Pieces
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ from .layout import (
     U64,
 )
 from .model import AcceptMode, EventSink, HttpRequest, HttpResponse, ObjectState, OutputSink, Passport, Pieces
-from .parts import Parts
+from .parts import Arrived, Parts
 
 _MODES = frozenset(AcceptMode)
 
@@ -171,8 +171,8 @@ def _read_event(cursor: _Cursor, sink: EventSink, parts: Parts) -> None:
         cursor.part(parts)
     elif kind == MESSAGE_AHEAD:
         _, binary, deliveries, connection, seq, stream = cursor.unpack(MESSAGE_HEAD)
-        data = parts.take(stream).join()
-        sink.message(connection, seq, deliveries, data if binary else data.decode())
+        data = parts.take(stream)
+        sink.message(connection, seq, deliveries, data.join() if binary else data.text())
     elif kind == OBJECT_STATE:
         sink.object_state(cursor.object_state())
     else:
@@ -296,8 +296,8 @@ def _read_output(cursor: _Cursor, sink: OutputSink, parts: Parts) -> None:
         raise WireError(f"no shard sends a record of type {kind:#04x}")
 
 
-def _joined(body: bytes | Pieces) -> bytes:
-    return body.join() if isinstance(body, Pieces) else body
+def _joined(body: bytes | Arrived) -> bytes:
+    return body if isinstance(body, bytes) else body.join()
 
 
 class _Cursor:
@@ -329,12 +329,13 @@ class _Cursor:
         return parts.take(self.unpack(U32)[0]) if length == AHEAD else self.take(length)
 
     def part(self, parts: Parts) -> None:
-        _, stream, length = self.unpack(PART_HEAD)
+        _, stream, form, chars, length = self.unpack(PART_HEAD)
         start = self.position
         self.position = start + length
         if self.position > len(self.group):
             raise WireError(f"a part of {length} bytes at byte {start} ends behind its group of {len(self.group)}")
-        parts.add(stream, memoryview(self.group)[start : self.position])  # no copy: most groups with a part are one
+        part = memoryview(self.group)[start : self.position]  # no copy: most groups with a part are one
+        parts.add(stream, part, form, chars)
 
     def text16(self) -> str:
         return self.take(self.unpack(U16)[0]).decode()

@@ -104,14 +104,20 @@ class RecordWriter:
         if self._size >= MAX_BATCH_BYTES:
             self._seal()
 
-    def part(self, stream: int, data: bytes | memoryview) -> None:
+    def part(self, stream: int, data: bytes | memoryview, form: int = 0, chars: int = 0) -> None:
         """More of a payload that goes ahead as *stream*, at most ``PIECE_BYTES``; none: it does not come.
 
         It is a group, and so a batch, by itself: nothing is joined at the other end.
+
+        Args:
+            stream: Which.
+            data: Its next bytes.
+            form: What all of it is (``Form``).
+            chars: Characters of all of it, if that is text.
         """
         if self._parts:
             self._seal()
-        self._parts += (PART_HEAD.pack(PART, stream, len(data)), data)
+        self._parts += (PART_HEAD.pack(PART, stream, form, chars, len(data)), data)
         self._size = PART_HEAD.size + len(data)
         self._seal()
 

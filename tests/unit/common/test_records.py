@@ -15,6 +15,7 @@ from roost.common.records import (
     AcceptMode,
     Ahead,
     EventWriter,
+    Form,
     HttpRequest,
     HttpResponse,
     ObjectState,
@@ -103,6 +104,7 @@ def test_the_layout_of_what_goes_ahead() -> None:
     output = OutputWriter()
     output.cut(4)
     output.part(7, memoryview(b"-ab-")[1:3])
+    output.part(8, b"\xc3\xbcx", Form.LATIN, 2)
     output.part(7, b"")
     output.send_ahead(array("I", [1, 2]), Ahead(7), True)
     output.response(HttpResponse(1, 200, AcceptMode.PLAIN, [], b"not this"), Ahead(8))
@@ -111,8 +113,9 @@ def test_the_layout_of_what_goes_ahead() -> None:
     events.request(HttpRequest(5, 6, ID, "", "", "", "", [], b"not this"), Ahead(9))
     assert output.take() == [
         b"\x4a\0" + struct.pack("<I", 4),
-        b"\x62" + struct.pack("<II", 7, 2) + b"ab",
-        b"\x62" + struct.pack("<II", 7, 0),
+        b"\x62" + struct.pack("<IBII", 7, 0, 0, 2) + b"ab",
+        b"\x62" + struct.pack("<IBII", 8, 2, 2, 3) + b"\xc3\xbcx",
+        b"\x62" + struct.pack("<IBII", 7, 0, 0, 0),
         b"\x4b\x01" + struct.pack("<IIII", 2, 7, 1, 2) + b"\x46" + struct.pack("<IHBHII", 1, 200, 0, 0, 0xFFFFFFFF, 8),
     ]
     assert events.take() == [

@@ -69,7 +69,7 @@ def test_the_bytes_of_a_batch() -> None:
     receive(here, send(there, b"x", b"y"))
     (batch,) = send(here, b"records", map_version=9)
     assert batch == (
-        b"rst\xb7" + b"\x02\x00" + b"\x00\x00"
+        b"rst\xb7" + b"\x03\x00" + b"\x00\x00"
         + b"\x01\x00\x00\x00" + b"\x02\x00\x00\x00" + bytes.fromhex("8967452301efcdab")
         + b"\x01" + bytes(7) + b"\x02" + bytes(7) + b"\x09\x00\x00\x00" + bytes(4) + b"records"
     )  # fmt: skip

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from roost.common.limits import MAX_BATCH_BYTES
+from roost.router import forwarding, replay
 from roost.router.connection import AHEAD_BYTES, VANISHED
 from roost.router.frames import TRY_AGAIN_LATER
 from roost.router.states import State
 from tests.unit.router.fakes import FakeTransport, World, binary, close, text
-from tests.unit.router.rig import Rig
+from tests.unit.router.rig import Rig, shard
 from tests.unit.router.test_moves import A, B, cluster, hand_over, of, release
 from tests.unit.router.test_moves import rig as moving
 
@@ -220,3 +221,83 @@ def test_one_that_has_gone_ahead_and_waits_is_freed_by_a_move(rig: Rig) -> None:
     hand_over(rig)
     assert [record[2:4] for record in of(rig.links[2].take(), *EVENTS)] == [(1, 0)]
     assert A.incarnation != B.incarnation
+
+
+# --- what is sent again ---
+
+
+def test_what_is_sent_again_goes_ahead_and_its_slot_waits_for_it(rig: Rig) -> None:
+    connection, _ = rig.connect()
+    connection.data_received(text("before") + binary(BIG) + text("after"))
+    assert [record[2] for record in of(rig.links[1].take(), *EVENTS)] == [1, 2, 3]
+    rig.take_map(cluster(3, B))
+    new = rig.links[2]
+    assert new.writer.size < MAX_BATCH_BYTES, "no record holds it"
+    assert connection.entry.link is None
+    records = of(new.take(), *EVENTS, "restore", "restored")
+    assert connection.entry.link is new
+    mine = [record for record in records if record[0] != "restored" or connection.entry.slot in record[2]]
+    assert [record[0] for record in mine] == ["restore", "message", "message", "message", "restored"]
+    assert [record[2:4] for record in mine[1:4]] == [(1, 1), (2, 1), (3, 1)]
+    assert mine[2][4] == BIG
+    assert len(new.parts) == 0
+
+
+def test_one_whose_client_is_reset_meanwhile_is_forgotten_there(rig: Rig) -> None:
+    connection, _ = rig.connect()
+    other, _ = rig.connect()
+    for each in (connection, other):
+        each.data_received(binary(BIG))
+    rig.links[1].take()
+    rig.take_map(cluster(3, B))
+    new = rig.links[2]
+    new.shipping.work()
+    connection.forget_events()
+    records = of(new.take(), *EVENTS)
+    assert [(record[1], record[4]) for record in records] == [(other.number, BIG)]
+    new.flush_soon()
+    new.take()
+    assert (len(new.parts), new.parts.size) == (0, 0)
+
+
+def test_an_owner_that_dies_meanwhile_leaves_it_to_the_next(rig: Rig) -> None:
+    connection, _ = rig.connect()
+    connection.data_received(binary(BIG))
+    rig.links[1].take()
+    rig.take_map(cluster(3, B))
+    rig.links[2].shipping.work()
+    rig.take_map(cluster(4, shard(3)))
+    assert connection.entry.link is None
+    records = of(rig.links[3].take(), *EVENTS)
+    assert [record[2:] for record in records] == [(1, 1, BIG)]
+
+
+def test_what_comes_while_the_slot_waits_goes_ahead_as_well(rig: Rig) -> None:
+    connection, _ = rig.connect()
+    other, _ = rig.connect()
+    connection.data_received(binary(BIG))
+    rig.links[1].take()
+    rig.take_map(cluster(3, B))
+    new = rig.links[2]
+    new.shipping.work()
+    other.data_received(binary(BIG))  # parked with it
+    new.flush_soon()
+    records = of(new.take(), *EVENTS)
+    assert [(record[1], record[3], record[4]) for record in records] == [
+        (connection.number, 1, BIG),
+        (other.number, 0, BIG),
+    ]
+
+
+def test_a_link_takes_so_much_ahead_of_slots_that_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "AHEAD_AT_ONCE_BYTES", len(BIG))
+    monkeypatch.setattr(forwarding, "AHEAD_AT_ONCE_BYTES", len(BIG))
+    clients = [rig.connect(f"o{number}")[0] for number in range(4)]
+    for each in clients:
+        each.data_received(binary(BIG))
+    rig.links[1].take()
+    rig.take_map(cluster(3, B))
+    new = rig.links[2]
+    assert len(new.shipping) == 1
+    assert {record[1] for record in of(new.take(), *EVENTS)} == {each.number for each in clients}
+    assert len(new.parts) == 0

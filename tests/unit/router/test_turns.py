@@ -17,6 +17,7 @@ from roost.router.client_frames import ClientFrames, is_one_message
 from roost.router.connection import Connection
 from roost.router.forwarding import PIECE
 from roost.router.frames import pong_frame
+from roost.router.gathering import AHEAD_BYTES
 from roost.router.retirement import Retirement
 from roost.router.states import State
 from roost.router.timers import CALLS, CALLS_A_STEP, Wheel
@@ -126,7 +127,8 @@ def test_clients_whose_objects_cannot_be_reached_are_closed_in_steps(rig: Rig, o
 def test_events_given_to_a_new_owner_count_by_their_bytes(rig: Rig) -> None:
     clients = [rig.connect(f"o{number}")[0] for number in range(60)]
     for each in clients:
-        each.data_received(binary(bytes(1 << 20 >> 1)))
+        each.data_received(binary(bytes(AHEAD_BYTES - 1)))
+        each.data_received(binary(bytes(AHEAD_BYTES - 1)))
     rig.links[1].writer.take()
     rig.take_map(cluster(2, shard(2)))
     given = turns(rig, lambda: sum(each.entry.link is rig.links[2] for each in clients))
