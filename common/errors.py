@@ -32,6 +32,7 @@
         ├── TooManyWebSockets            the object has 32,768 sockets
         ├── DataCloneError (TypeError)   a value that structured clone does not carry, or cannot read back
         ├── AttachmentTooLarge (ValueError)
+        ├── PackagesFull                 all sockets of the process keep too much in tags and attachments
         ├── AutoResponseTooLong (ValueError)
         ├── EventTimeoutTooLong (ValueError)
         ├── InvalidCloseCode (ValueError)
@@ -324,6 +325,20 @@ class AttachmentTooLarge(ApiError, ValueError):
         super().__init__(f"a WebSocket attachment can have at most {limit} bytes once serialised, got {size}")
 
 
+class PackagesFull(ApiError):
+    """All sockets of the object's process together keep as much in tags, attachments and URLs as they may. Sizes are
+    bytes; *more* is what there is no room for."""
+
+    def __init__(self, size: int, more: int, limit: int) -> None:
+        self.size = size
+        self.more = more
+        self.limit = limit
+        super().__init__(
+            f"the sockets of this process keep {size} bytes in tags, attachments and URLs and may keep {limit}: there "
+            f"is no room for {more} more"
+        )
+
+
 class AutoResponseTooLong(ApiError, ValueError):
     """The request or response (``part``) of an auto-response pair is over the limit. Sizes are characters."""
 
@@ -364,13 +379,13 @@ class InvalidObjectId(ApiError, ValueError):
 
 
 class OutboxFull(ApiError):
-    """Too much of the object's output waits for its clients: await ``WebSocket.drain``, and send less. Sizes are
-    bytes."""
+    """Too much of the object's output, or of the large messages of all objects of its process, waits for its clients:
+    await ``WebSocket.drain``, and send less. Sizes are bytes."""
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int, limit: int, what: str = "the object has {size} bytes of output") -> None:
         self.size = size
         self.limit = limit
-        super().__init__(f"the object has {size} bytes of output on their way and may have {limit}")
+        super().__init__(f"{what.format(size=size)} on their way and may have {limit}")
 
 
 class WrongThreadError(ApiError, RuntimeError):

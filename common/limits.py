@@ -83,6 +83,10 @@ OUTBOX_BYTES = 64 << 20
 """Bytes of one object's output that has not left, held output included (design)."""
 SHARD_HELD_BYTES = 512 << 20
 """Bytes of output that all objects of a shard together hold for clients that do not take it as fast as it comes."""
+SHARD_PACKAGES_BYTES = 512 << 20
+"""Bytes of the tags, attachments and URLs that all sockets of a shard keep: 100,000 of them with 5 KiB each."""
+SHARD_EVENTS_BYTES = 512 << 20
+"""Bytes of messages and requests that have come to a shard and have not ended, all objects together."""
 LINK_UNCONFIRMED_BYTES = 64 << 20
 """Bytes of batches that the other end of a link has not confirmed (design)."""
 MAX_BATCH_BYTES = 256 << 10

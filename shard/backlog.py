@@ -130,6 +130,9 @@ class Backlog:
             return
         enough_stack()
         data, cost = self._outbox.hold(payload, behind_others=self._flow is not None)
+        if self.dead:  # it was cut for this very message
+            self._outbox.let_go(data)
+            return
         self._took(data, not isinstance(payload, str), cost)
 
     def keep(self, data: Payload, binary: bool) -> None:
@@ -143,7 +146,7 @@ class Backlog:
         if self._flow is not None:
             if not self.owed:
                 self.tell_owed()
-            self._flow.grown(cost)
+            self._flow.grown(cost, is_large=len(data) >= LARGE_BYTES)
 
     def insert(self) -> None:
         """What is kept or recorded from now on was put out before all that waits here, until ``inserted``."""
@@ -312,6 +315,11 @@ class Backlog:
         return any(isinstance(what, (bytes, str)) and len(what) >= LARGE_BYTES for _, what, _ in self._items)
 
     @property
+    def waits_for_client(self) -> bool:
+        """Whether what is here does not leave before the client has taken more; else it is on its way."""
+        return self.room <= 0 and self.shipment is None and not self._outbox.unheld
+
+    @property
     def outbox(self) -> Outbox:
         """The object's outbox."""
         return self._outbox
@@ -320,7 +328,7 @@ class Backlog:
         self.size -= len(data)
         cost = self._outbox.let_go(data)
         if self._flow is not None:
-            self._flow.shrunk(cost)
+            self._flow.shrunk(cost, is_large=len(data) >= LARGE_BYTES)
         return cost
 
     def _pass(self, item: _Write | int) -> None:

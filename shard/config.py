@@ -45,8 +45,24 @@ class ShardConfig(MemberConfig):
     all_held_bytes: int = setting(
         limits.SHARD_HELD_BYTES,
         help="output that objects hold for clients that do not take it as fast as it comes, all together; beyond that "
-        "the clients with most of it are closed with 1013. Large responses that wait to be sent have what is left, "
-        "one object as much as is free; those beyond are answered with 503",
+        "the clients with most of it are closed with 1013. Large messages that are on their way have as much, and send "
+        "raises OutboxFull beyond it. Large responses that wait to be sent have what is left, one object as much as is "
+        "free; those beyond are answered with 503",
+        unit="bytes",
+        at_least=1 << 20,
+    )
+    all_events_bytes: int = setting(
+        limits.SHARD_EVENTS_BYTES,
+        help="messages and requests that objects have and have not done with, all together: from half of that on, "
+        "clients are not read of objects that have more than an even share of it; beyond it requests with more than "
+        "64 KiB are answered with 503",
+        unit="bytes",
+        at_least=1 << 20,
+    )
+    all_attachments_bytes: int = setting(
+        limits.SHARD_PACKAGES_BYTES,
+        help="tags, attachments and URLs that all sockets keep, here and at their routers: beyond that an accept, or a "
+        "new attachment, raises PackagesFull",
         unit="bytes",
         at_least=1 << 20,
     )

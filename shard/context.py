@@ -120,6 +120,7 @@ class DurableObjectState:
             TagTooLong: A tag of more than 256 characters.
             AlreadyAccepted: The socket, or its pair, was accepted or returned before.
             TooManyWebSockets: The object has 32,768.
+            PackagesFull: All sockets of the object's process keep 512 MiB in tags, attachments and URLs (a setting).
             UnicodeEncodeError: A tag holds a lone surrogate, which UTF-8 does not have.
         """
         owner = self._owner

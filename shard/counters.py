@@ -14,6 +14,8 @@ class ShardCounters(Counters):
     sockets: int = gauge("Connections of all objects, hibernatable and not")
     events_bytes: int = gauge("Payload of events of 1 KiB or more that have come and not ended", unit="bytes")
     held_bytes: int = gauge("Output held for clients that do not take it as fast as it comes", unit="bytes")
+    package_bytes: int = gauge("Tags, attachments and URLs that all sockets keep", unit="bytes")
+    large_bytes: int = gauge("Of those, large messages, which go in pieces", unit="bytes")
     sockets_held: int = gauge("Connections whose output is held because they do not take it as fast as it comes")
     slots_owned: int = gauge("Slots that this shard owns")
     slots_waiting: int = gauge("Slots for which not every router has restored its connections")
@@ -31,7 +33,14 @@ class ShardCounters(Counters):
     constructions_failed: int = total("Constructors of objects that have raised")
     sockets_refused: int = total("Sockets that were not accepted because their object has as many as one may have")
     sockets_cut: int = total("Connections cut because too much output was held for all together, and most for them")
+    requests_refused: int = total(
+        "Requests answered with 503 because all objects have too much that has come and not ended"
+    )
     responses_refused: int = total("Responses of objects that were too much, and answered with 503 in their place")
+    packages_refused: int = total(
+        "Accepts and attachments refused because all sockets keep too much in tags, attachments and URLs"
+    )
+    large_refused: int = total("Large messages of objects refused because too much of such was on its way")
     resets: int = total("Objects reset")
     settings_forgotten: int = total("Objects without sockets whose settings were forgotten because there were too many")
     lives_ended: int = total("Instances that have left memory, for whatever reason")

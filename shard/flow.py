@@ -18,7 +18,10 @@ When the last piece is written, the message leaves: a record like any other, so 
 nothing of pieces. Bodies of responses go the same way (``large_responses``).
 
 **All together**: when more than ``limit`` bytes are held, those that hold most are cut (CUT: the router closes with
-1013) until a sixteenth is free.
+1013) until a sixteenth is free; first of all those that wait for their clients. Who takes what comes is not cut for
+being sent much: large messages have a bound of the same size for themselves, and one beyond that is refused to the
+object that sends it, unless clients are cut for it that do not take theirs. What they hold of the bound counts for the
+others up to three quarters: the last quarter is there for these alone.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ RELEASE_BYTES = 2 << 20
 out for each of them."""
 RELIEF = 16
 """The part of the bound, one of so many, that is free after a cut."""
+LARGE_PART = 3, 4
+"""The part of the bound that large messages may take from others."""
 
 log = logging.getLogger("roost.shard")
 
@@ -110,6 +115,8 @@ class Flow:
         shipping: Routers to which something goes ahead.
         counters: See above.
         total: Bytes held.
+        large: Those of large messages among them.
+        promised: Bytes of large messages that have been sent in this turn, and are not held yet.
     """
 
     __slots__ = (
@@ -119,6 +126,8 @@ class Flow:
         "acknowledge",
         "backlogs",
         "counters",
+        "large",
+        "promised",
         "ready",
         "responses",
         "shipping",
@@ -135,7 +144,7 @@ class Flow:
         self.acknowledge = acknowledge
         self._plan = plan
         self.ready: dict[Backlog, None] = {}
-        self.total = 0
+        self.total = self.large = self.promised = 0
         self.counters = counters
         self._limit = limit
         self.backlogs: dict[Backlog, None] = {}
@@ -294,21 +303,50 @@ class Flow:
 
     # --- the bound ---
 
-    def grown(self, size: int) -> None:
+    def grown(self, size: int, *, is_large: bool = False) -> None:
         """So much more is held."""
         self.total += size
-        if self.total > self._limit:
+        if is_large:
+            self.large += size
+        elif self.total - self.large > self._limit_beside_large:
             self._relieve()
 
-    def shrunk(self, size: int) -> None:
+    def shrunk(self, size: int, *, is_large: bool = False) -> None:
         """So much less is held."""
         self.total -= size
+        if is_large:
+            self.large -= size
+
+    @property
+    def _limit_beside_large(self) -> int:
+        part, of = LARGE_PART
+        return self._limit - min(self.large, self._limit * part // of)
+
+    @property
+    def large_limit(self) -> int:
+        """Bytes of large messages that may be on their way or held, all together; one has room whatever its size."""
+        return self._limit
+
+    def takes_large(self, size: int) -> bool:
+        """Whether a large message of *size* bytes may be sent. If not, clients that do not take theirs are cut first,
+        those that hold most."""
+        limit = self.large_limit - size
+        if self.large + self.promised > limit and self.large:
+            waiting = [each for each in self.backlogs if each.waits_for_client and each.has_large]
+            for backlog in sorted(waiting, key=_size_of, reverse=True):
+                self._cut(backlog)
+                if self.large + self.promised <= limit:
+                    break
+        if self.large + self.promised <= max(limit, 0):
+            return True
+        self.counters.large_refused += 1
+        return False
 
     def _relieve(self) -> None:
-        goal = self._limit - self._limit // RELIEF
-        largest = sorted(self.backlogs, key=lambda backlog: backlog.size, reverse=True)
-        for backlog in largest:
-            if self.total <= goal:
+        goal = self._limit_beside_large - self._limit // RELIEF
+        # Who is not told of more room cannot help it; who is takes what comes.
+        for backlog in sorted(self.backlogs, key=lambda each: (each.waits_for_client, each.size), reverse=True):
+            if self.total - self.large <= goal:
                 break
             self._cut(backlog)
 
@@ -326,6 +364,10 @@ class Flow:
         backlog.drop_messages()
         backlog.outbox.note(peer, lambda writer: writer.cut(counter))
         backlog.wake()
+
+
+def _size_of(backlog: Backlog) -> int:
+    return backlog.size
 
 
 def _place_of(held: tuple[tuple[int, object, bool], Backlog]) -> int:

@@ -26,6 +26,7 @@ from ..common.records import HttpRequest, HttpResponse, ObjectState, OutputWrite
 from ..common.remembered import Remembered
 from . import pairs
 from .activation import Activation
+from .arrivals import Arrivals
 from .behind import Behind
 from .config import ShardConfig
 from .counters import ShardCounters
@@ -41,6 +42,7 @@ from .misuse import SLOW_FETCH_S, Mistake, MisuseLog, add_hint
 from .namespaces import Env
 from .objects import Objects
 from .output import Output
+from .packages import Packages, size_of
 from .peers import Peer
 from .release import LAST_STEPS_S, MOVES, Release
 from .remains import Remains
@@ -58,6 +60,7 @@ T = TypeVar("T")
 
 _MESSAGE = JobKind.MESSAGE
 
+TOO_MUCH_INPUT = "this object's process has too many messages and requests at present; try again later"
 TOO_MUCH_OUTPUT = "too many large responses wait at this object's process to be sent; try again later"
 FIELD_BYTES = 350
 """What a header field takes beside its text, in the two forms that there are of it."""
@@ -89,6 +92,8 @@ class Host:
         misuse: Says what users' code does that no exception tells of.
         flow: What is held for connections that are full.
         behind: Objects that pause, since much of their output waits at a router.
+        arrivals: The bound of what has come and not ended.
+        packages: What sockets keep in tags, attachments and URLs.
         is_closing: The shard ends.
         is_copy: This process was forked off the shard's by an object's code (``become_copy``).
         on_defect: Called with an error of our own code; is to end the process at once (``common.defects``).
@@ -117,6 +122,8 @@ class Host:
         self.unfinished = Unfinished(last_words, loop.time)
         self.output = Output(self._at_turns_end, self._later, counters)
         self.misuse = MisuseLog()
+        self.arrivals = Arrivals(config.all_events_bytes, counters, self.call_soon)
+        self.packages = Packages(config.all_attachments_bytes, counters)
         self.flow = Flow(config.all_held_bytes, self.output.acknowledge_behind, self.output.plan, counters)
         self.output.flow = self.flow
         self.behind = Behind(self.objects, self.output, self.runner)
@@ -304,9 +311,14 @@ class Host:
         if hosted is None or not hosted.public:
             self.refuse(peer, request, 404, f"there is no namespace {request.namespace!r} here")
             return
+        size = _size_of(request)
+        if not self.arrivals.takes(size):
+            self.counters.requests_refused += 1
+            self.refuse(peer, request, 503, TOO_MUCH_INPUT)
+            return
         owner = self.object_for(request.object_id, request.namespace, request.name)
         assert owner is not None
-        owner.deliver(Job(JobKind.FETCH, owner, None, peer, 0, 0, request, _size_of(request)))
+        owner.deliver(Job(JobKind.FETCH, owner, None, peer, 0, 0, request, size))
 
     def refuse(self, peer: Peer, request: HttpRequest, status: int, sentence: str) -> None:
         """Answer a request that no object gets."""
@@ -328,6 +340,7 @@ class Host:
         socket.auto_response_time = passport.auto_response_time
         socket.closed_by_object = passport.closed_by_object
         owner.sockets.add(socket)
+        self.packages.change(socket, size_of(passport.tags, passport.url, passport.attachment))
         owner.restored = True
         self.slots.holds(owner)  # also without events: routers may have to be told what others knew of it
         peer.attach(socket, passport.connection)
@@ -689,6 +702,7 @@ class Host:
         counters, flow = self.counters, self.flow
         counters.objects_asleep = len(self.objects) - counters.objects_awake
         counters.held_bytes = flow.total
+        counters.large_bytes = flow.large
         counters.sockets_held = flow.waiting
         counters.settings_remembered = len(self.remembered)
         counters.settings_forgotten += self.remembered.forgotten - counters.settings_forgotten

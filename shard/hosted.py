@@ -25,6 +25,7 @@ from .jobs import Job, JobKind, request_job
 from .mailbox import Mailbox
 from .misuse import Mistake
 from .outbox import Outbox
+from .packages import size_of
 from .peers import Peer
 from .retry import Retry
 from .sockets import Socket, Sockets
@@ -169,7 +170,10 @@ class HostedObject:
         self.unfinished += 1
         self._unfinished_bytes += job.size
         if job.size >= LARGE_EVENT_BYTES:
-            self.host.counters.events_bytes += job.size
+            counters, arrivals = self.host.counters, self.host.arrivals
+            counters.events_bytes += job.size
+            if counters.events_bytes > arrivals.half:
+                arrivals.grown(self)
         if not self.held and (self.unfinished > MAILBOX_EVENTS or self._unfinished_bytes > MAILBOX_BYTES):
             self._set_held(True)
         activation = self.activation
@@ -228,7 +232,23 @@ class HostedObject:
         self._unfinished_bytes -= job.size
         if job.size >= LARGE_EVENT_BYTES:
             self.host.counters.events_bytes -= job.size
-        if self.held and self.unfinished <= MAILBOX_EVENTS // 2 and self._unfinished_bytes <= MAILBOX_BYTES // 2:
+            self.host.arrivals.shrunk()
+        if self.held:
+            self.go_on_if_it_may()
+
+    def hold(self) -> None:
+        """Let its clients not be read, until ``go_on_if_it_may``."""
+        if not self.held:
+            self._set_held(True)
+
+    def go_on_if_it_may(self) -> None:
+        """Let its clients be read again, unless it has too much still."""
+        if (
+            self.held
+            and self.unfinished <= MAILBOX_EVENTS // 2
+            and self._unfinished_bytes <= MAILBOX_BYTES // 2
+            and not self.host.arrivals.holds(self)
+        ):
             self._set_held(False)
 
     def _set_held(self, held: bool) -> None:
@@ -502,6 +522,7 @@ class HostedObject:
         """Take *socket* out of every index; its package lives on in handles that the user keeps."""
         socket.live = None  # they refer to each other, and nobody will ask for the handle again
         self.sockets.remove(socket)
+        self.host.packages.forget(socket)
         if self.standard:
             self.standard.discard(socket)
         if socket.peer is not None and socket.peer.detach(socket):
@@ -512,9 +533,15 @@ class HostedObject:
     def accept_hibernatable(self, handle: WebSocket, tags: tuple[str, ...]) -> None:
         """Accept the server end of a pair for hibernation."""
         self._check_room(len(self.sockets), "hibernatable")
+        job = self._accepting_job()
+        takes = size_of(
+            tags, "" if job is None or job.kind is not JobKind.FETCH else job.request.url, handle.early_attachment
+        )
+        self.host.packages.check(takes)
         enough_stack()
-        socket = self._accept(handle, hibernatable=True, tags=tags)
+        socket = self._accept(handle, job, hibernatable=True, tags=tags)
         self.sockets.add(socket)
+        self.host.packages.change(socket, takes)
         if handle.has_listeners:
             self.listens_in_vain()
 
@@ -529,7 +556,7 @@ class HostedObject:
         if self.standard is None:
             self.standard = set()
         self._check_room(len(self.standard), "non-hibernatable")
-        socket = self._accept(handle, hibernatable=False)
+        socket = self._accept(handle, self._accepting_job(), hibernatable=False)
         self.standard.add(socket)
         other = None if handle.other is None else handle.other.socket
         if other is not None:
@@ -541,13 +568,15 @@ class HostedObject:
             self.host.counters.sockets_refused += 1
             raise TooManyWebSockets(MAX_WEBSOCKETS_PER_OBJECT, kind)
 
-    def _accept(self, handle: WebSocket, *, hibernatable: bool, tags: tuple[str, ...] = ()) -> Socket:
+    def _accepting_job(self) -> Job | None:
+        """The event in whose handling a socket is accepted; ``None`` if it is code of no event."""
+        job = self.host.runner.running or request_job.get()
+        return None if job is None or job.owner is not self or job.has_ended else job
+
+    def _accept(self, handle: WebSocket, job: Job | None, *, hibernatable: bool, tags: tuple[str, ...] = ()) -> Socket:
         socket = Socket(self, hibernatable=hibernatable, ordinal=self.host.next_ordinal(), tags=tags)
         socket.held = Backlog(self.outbox)
         handle.bind(socket)
-        job = self.host.runner.running or request_job.get()
-        if job is not None and (job.owner is not self or job.has_ended):
-            job = None
         if self.accepting is None:
             self.accepting = {}
         self.accepting[socket] = job

@@ -48,6 +48,9 @@ LARGE_BYTES = MAX_BATCH_BYTES
 _WEIGHT = 3, 4
 """The part of the bound that one message counts with at most: the object may go on with others beside."""
 
+TOO_MUCH_LARGE = "the objects of this process have {size} bytes of large messages"
+"""What is said to whom a large message is refused for others."""
+
 
 Payload = bytes | str
 """A payload as it goes out: encoded, or large ASCII text as it is."""
@@ -136,6 +139,7 @@ class Outbox:
         "_notes",
         "_place",
         "_plan",
+        "_promised",
         "_tally",
         "_texts",
         "backlogs",
@@ -168,6 +172,7 @@ class Outbox:
         """Identity of a payload in backlogs → how many have it."""
         self._held_last: tuple[str | bytes, Payload] | None = None
         self._has_large = False
+        self._promised = 0
         self._place = 0
         self._notes: list[_Record] | None = None
         self._tally: dict[tuple[Peer, int], int] | None = None
@@ -190,7 +195,9 @@ class Outbox:
         """
         last_payload = self._last_payload
         if payload is last_payload or (
-            type(payload) is type(last_payload) and len(payload) == len(last_payload) and payload == last_payload
+            type(payload) is type(last_payload)
+            and len(payload) == len(last_payload) < LARGE_BYTES
+            and payload == last_payload
         ):
             if self.size >= self._limit:
                 raise OutboxFull(self.size, self._limit)
@@ -240,14 +247,24 @@ class Outbox:
 
     def _begin_large(self, peer: Peer, counter: int, payload: str | bytes, binary: bool) -> None:
         data = _encoded(payload)
-        size = self.size + _ENTRY_BYTES + len(data)
+        length = len(data)
+        size = self.size + _ENTRY_BYTES + length
         if size > self._limit and self.size:
             raise OutboxFull(self.size, self._limit)
+        self._check_large(length)
+        if self._flow is not None:
+            self._flow.promised += length
+            self._promised += length
         self.size = size
         self._has_large = True
         self._last = entry = _Send(data, binary, peer, counter)
         self._last_payload = payload
         self._append(entry)
+
+    def _check_large(self, size: int) -> None:
+        flow = self._flow
+        if flow is not None and size >= LARGE_BYTES and not flow.takes_large(size):
+            raise OutboxFull(flow.large + flow.promised, flow.large_limit, TOO_MUCH_LARGE)
 
     def _append(self, entry: _Send | _Record) -> None:
         entries = self._entries
@@ -315,6 +332,8 @@ class Outbox:
         size = self.size + _ENTRY_BYTES + (0 if shared else len(data))
         if self.size and size > (self._limit - self._limit // _RESERVE if behind_others else self._limit):
             raise OutboxFull(self.size, self._limit)
+        if behind_others and not shared:
+            self._check_large(len(data))
         self._held_last = payload, data
         return data, self.keep(data)
 
@@ -324,7 +343,9 @@ class Outbox:
         data: Payload | None = None if table is None or len(payload) >= LARGE_BYTES else table.get(payload)
         if data is None and self._held_last is not None:
             last, encoded = self._held_last
-            if type(last) is type(payload) and len(last) == len(payload) and last == payload:
+            if last is payload or (
+                type(last) is type(payload) and len(last) == len(payload) < LARGE_BYTES and last == payload
+            ):
                 data = encoded
         return _encoded(payload) if data is None else data
 
@@ -435,6 +456,9 @@ class Outbox:
         self._last = self._last_payload = None
         self._texts = self._binaries = None
         much, has_large = self.sends_much, self._has_large
+        if self._promised and self._flow is not None:
+            self._flow.promised -= self._promised
+            self._promised = 0
         self.size = self._held_size
         self.planned = self._has_large = False
         if self._flow is None:

@@ -84,6 +84,16 @@ class SocketPort(Protocol[H]):
         """Keep an attachment in the connection's passport."""
         ...
 
+    def check_package(self, more: int) -> None:
+        """Raises:
+        PackagesFull: There is no room for *more* bytes of its attachment.
+        """
+        ...
+
+    def grow_package(self, more: int) -> None:
+        """Its attachment has *more* bytes than before."""
+        ...
+
     def drained(self) -> Coroutine[Any, Any, None]:
         """Wait until nothing that was sent to it is here any more."""
         ...

@@ -43,6 +43,7 @@ class Socket:
         ending: Its last event (close or failure) has come: there is no second one.
         gone: The connection is over (reset, protocol error, dropped): sends go nowhere.
         held: Where its output waits, before the 101 and while its router has no room for more; else ``None``.
+        package_bytes: Bytes that its tags, attachment and URL count with.
         mate: The other end of the pair, when both are used inside the object (see ``pairs``): there is no 101 then.
         live: The user's handle, while the object is awake.
     """
@@ -61,6 +62,7 @@ class Socket:
         "mate",
         "ordinal",
         "owner",
+        "package_bytes",
         "peer",
         "protocol",
         "tags",
@@ -70,7 +72,7 @@ class Socket:
     def __init__(self, owner: HostedObject, *, hibernatable: bool, ordinal: int, tags: tuple[str, ...] = ()) -> None:
         self.owner = owner
         self.peer: Peer | None = None
-        self.counter = 0
+        self.counter = self.package_bytes = 0
         self.hibernatable = hibernatable
         self.ordinal = ordinal
         self.tags = tags
@@ -104,6 +106,16 @@ class Socket:
     def record_attachment(self, data: bytes) -> None:
         """Keep an attachment in the connection's passport."""
         self.owner.record_attachment(self, data)
+
+    def check_package(self, more: int) -> None:
+        """Raises:
+        PackagesFull: There is no room for *more* bytes of its attachment.
+        """
+        self.owner.host.packages.check(more)
+
+    def grow_package(self, more: int) -> None:
+        """Its attachment has *more* bytes than before."""
+        self.owner.host.packages.change(self, more)
 
     def drained(self) -> Coroutine[Any, Any, None]:
         """Wait until nothing that was sent to it is here any more."""

@@ -431,6 +431,8 @@ class WebSocket:
             AttachmentTooLarge: More than 2,048 bytes once serialised (the setting ``shard.max_attachment_bytes`` allows
                 more). The earlier value stays.
             OutboxFull: 64 MiB of the object's output wait. The earlier value stays.
+            PackagesFull: The sockets of all objects of the process keep 512 MiB together (the setting
+                ``shard.all_attachments_bytes``). The earlier value stays.
         """
         self._check_life()
         socket = self._socket
@@ -439,10 +441,16 @@ class WebSocket:
         if socket is None:
             self._early_attachment = data
         else:
-            if socket.peer is not None and socket.hibernatable and not socket.gone:
+            kept = socket.hibernatable and not socket.gone
+            more = len(data) - len(socket.attachment or b"")
+            if kept:
+                socket.check_package(more)
+            if kept and socket.peer is not None:
                 owner.outbox.check_room(len(data))
                 socket.record_attachment(data)
             socket.attachment = data
+            if kept:
+                socket.grow_package(more)
         return DONE
 
     def deserialize_attachment(self) -> Any:
@@ -490,6 +498,11 @@ class WebSocket:
     def socket(self) -> SocketPort[WebSocket] | None:
         """The package behind this handle; ``None`` before the accept."""
         return self._socket
+
+    @property
+    def early_attachment(self) -> bytes | None:
+        """What was serialised before the accept."""
+        return self._early_attachment
 
     @property
     def other(self) -> WebSocket | None:

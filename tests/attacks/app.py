@@ -33,6 +33,16 @@ class Room(Echo):
             each.send(message)
 
 
+class Keeper(Echo):
+    """Keeps as much of each client as a socket may: ten tags, and an attachment."""
+
+    async def fetch(self, request: Request) -> Response:
+        client, server = WebSocketPair()
+        self.ctx.accept_web_socket(server, [f"{number}{'t' * 255}" for number in range(10)])
+        server.serialize_attachment("a" * 2000)
+        return Response(None, status=101, web_socket=client)
+
+
 class Big(Echo):
     """Makes as much as it is asked for: ``GET ?size=N``, or a message ``COUNT SIZE``. Says how long other ones are."""
 

@@ -21,6 +21,7 @@ from roost.common.limits import (
     ROUTER_WINDOWS_BYTES,
     SHARD_HELD_BYTES,
 )
+from roost.common.shipping import BEGUN_BYTES
 from tests.attacks.floods import connected
 from tests.attacks.registry import Attack, Bound, Target, add
 from tests.raw_client import BINARY, CONTINUATION, TEXT, frame
@@ -238,6 +239,25 @@ _enter(
     _body(10 * MIB, 10 * MIB),
     BODIES,
     app=SLOW,
+)
+_enter(
+    "bodies-beyond-the-shards-bound",
+    "the same, and the shard's `all_events_bytes` is 64 MiB",
+    30,
+    "",
+    _body(10 * MIB, 10 * MIB),
+    Bound("shard", 64 * MIB + BEGUN_BYTES, "`all_events_bytes`, and what is coming"),
+    app=SLOW,
+    shard={"all_events_bytes": 64 * MIB},
+)
+_enter(
+    "tags-and-attachments",
+    "1,200 WebSockets each, of which the object keeps 10 tags and 2 kB; `all_attachments_bytes` is 8 MiB",
+    1200,
+    "/keeper/{}",
+    lambda number: iter(()),
+    Bound("shard", 8 * MIB + 3600 * 4 * KIB, "`all_attachments_bytes`, and 4 KiB of a WebSocket"),
+    shard={"all_attachments_bytes": 8 * MIB},
 )
 _enter(
     "requests-of-slow-objects",

@@ -67,8 +67,17 @@ def large_responses(target: Target) -> None:
 
 @attack("sends messages of 32 MiB to an object, which says how long they are", bound=LARGE, attackers=1)
 def large_input(target: Target) -> None:
-    message = frame(TEXT, "x" * (32 * MIB))
+    _say(target, "x" * (32 * MIB))
+
+
+@attack("sends texts of 32 MiB with one emoji to an object, which says how long they are", bound=LARGE, attackers=1)
+def wide_input(target: Target) -> None:
+    _say(target, "x" * (32 * MIB - 4) + "\N{GRINNING FACE}")
+
+
+def _say(target: Target, message: str) -> None:
+    data = frame(TEXT, message)
     with connected(target.port, "/big/evil") as client, suppress(TimeoutError):
         while target.goes_on:
-            client.sendall(message)
+            client.sendall(data)
             client.recv(100)

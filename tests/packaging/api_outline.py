@@ -203,6 +203,27 @@ LIMITS = (
     Limit("fields of a query", limits.MAX_QUERY_FIELDS, "fields", "414"),
     Limit("output of an object that has not left its process", limits.OUTBOX_BYTES, "bytes", "`OutboxFull`"),
     Limit(
+        "messages of 256 KiB or more of all objects of a process that are held or on their way, beside one of any size",
+        limits.SHARD_HELD_BYTES,
+        "bytes",
+        "`OutboxFull`",
+        "shard.all_held_bytes",
+    ),
+    Limit(
+        "tags, attachments and URLs that all sockets of a process keep",
+        limits.SHARD_PACKAGES_BYTES,
+        "bytes",
+        "`PackagesFull`",
+        "shard.all_attachments_bytes",
+    ),
+    Limit(
+        "messages and requests that all objects of a process have and that have not ended",
+        limits.SHARD_EVENTS_BYTES,
+        "bytes",
+        "503 for requests of more than 64 KiB; clients of objects with more than a share are not read",
+        "shard.all_events_bytes",
+    ),
+    Limit(
         "time for which a client takes nothing of what waits for it",
         limits.STALL_TIMEOUT_S,
         "s",

@@ -57,6 +57,7 @@ RUNTIMES_OWN = {
     "listeners",
     "socket",
     "other",
+    "early_attachment",
     "is_server_end",
     "used",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import enum
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from roost.common.errors import (
 )
 from roost.shard import CloseEvent, ErrorEvent, MessageEvent, WebSocket, WebSocketPair
 from roost.shard.backlog import Backlog
+from roost.shard.counters import ShardCounters
+from roost.shard.packages import Packages
 from roost.shard.sockets import Socket
 from roost.shard.web_socket import tags_of
 from tests.unit.shard.harness import BareLife, FakeLink, outbox, peer_of, socket_of
@@ -36,6 +39,7 @@ class Owner:
         self.peer = peer_of(self.link)
         self.outbox = outbox(limit=1000)
         self.recorded: list[tuple[Any, ...]] = []
+        self.host = SimpleNamespace(packages=Packages(1 << 20, ShardCounters()))
 
     def record_close(self, socket: Socket, code: int, reason: str) -> None:
         self.recorded.append(("close", socket, code, reason))

@@ -1,0 +1,57 @@
+"""What the sockets of a shard keep in their packages, all together: tags, attachments, and the URLs of handshakes.
+
+Each has a bound of its own, and a shard may have 100,000 sockets and more. So what all packages take is counted, here
+and so for the routers too, which keep the same for as long as a socket lives. What would be too much is refused to the
+object that asks for it, and changes nothing. Sockets that come from another shard are never refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from sys import getsizeof
+
+from ..common.errors import PackagesFull
+from .counters import ShardCounters
+from .sockets import Socket
+
+TAG_BYTES = 150
+"""What a tag takes beside its text: its places in the socket's tuple and in the index."""
+
+
+class Packages:
+    """The account of one shard's hibernatable sockets.
+
+    Args:
+        limit: Bytes that all of them may take.
+        counters: ``package_bytes`` is kept up to date.
+    """
+
+    __slots__ = ("_counters", "_limit")
+
+    def __init__(self, limit: int, counters: ShardCounters) -> None:
+        self._limit = limit
+        self._counters = counters
+
+    def check(self, more: int) -> None:
+        """Raises:
+        PackagesFull: *more* bytes would be too much.
+        """
+        counters = self._counters
+        if more > 0 and counters.package_bytes + more > self._limit:
+            counters.packages_refused += 1
+            raise PackagesFull(counters.package_bytes, more, self._limit)
+
+    def change(self, socket: Socket, more: int) -> None:
+        """The package of *socket* takes *more* bytes than before."""
+        socket.package_bytes += more
+        self._counters.package_bytes = self._counters.package_bytes + more
+
+    def forget(self, socket: Socket) -> None:
+        """*socket* is over; fine if it was before."""
+        self.change(socket, -socket.package_bytes)
+
+
+def size_of(tags: Iterable[str], url: str, attachment: bytes | None) -> int:
+    """Bytes that a package takes, the socket itself aside."""
+    size = getsizeof(url) + sum([TAG_BYTES + getsizeof(tag) for tag in tags])
+    return size if attachment is None else size + getsizeof(attachment)
