@@ -7,7 +7,8 @@ full collections are taken from CPython's hands, and cut in two. The younger gen
 * **What is new** is collected by itself, and what survives that is *frozen*: later collections need not look at it.
   This happens whenever the process holds a ``PORTION`` more than before, and, where users' code runs, by time: users
   make cycles as they like (``self.handlers = {"x": self.on_x}``), and an instance in one is not freed when its object
-  sleeps.
+  sleeps. It also happens there when very much has been made within that time (``MUCH``): a million handlers that wait
+  would be looked at in one go, for half a second.
 * **Everything** is collected after a second without traffic. During traffic only where users' code runs, and only once
   ``SUSPECTS`` lives of objects have ended that had begun before the last freezing: the instances of those may be frozen
   garbage. Whatever else is frozen ends by its references alone.
@@ -36,6 +37,14 @@ PORTION = 500
 """Connections or objects more than were frozen, after which what is new is collected and frozen."""
 LONG_S = 0.01
 """Seconds that a collection of what is new may take without its survivors being frozen."""
+MUCH = 20_000
+"""Objects that have come since, and have outlived two collections of what is young, which do not wait for the time. A
+collection of so many takes some 4 ms."""
+LOOK = 4
+"""Collections of the middle generation between two looks at how many these are. CPython has one whenever 7,000 objects
+were made, and not at once let go of."""
+MOST_LOOK = 16
+"""The same where looks have found little: then much is made and goes soon."""
 SUSPECTS = 256
 """Lives of objects that may have left garbage among what is frozen, after which everything is collected."""
 _NEVER = 1 << 30
@@ -69,6 +78,9 @@ class Collector:
         self._traffic = traffic
         self._lives = lives
         self._after_all = after_all
+        self._soon: Callable[[Callable[[], None]], object] | None = None
+        self._planned = False
+        self._look_at, self._left = LOOK, 0
         self._traffic_then = 0
         self._frozen = 0
         self._frozen_lives = self._ended_then = self._suspects = 0
@@ -76,8 +88,16 @@ class Collector:
         self._new_at = self._all_at = now
         self._new_pause_s = self._all_pause_s = BUSY_PAUSE_S
 
-    def start(self) -> None:
-        """Set aside what the process began with: it stays, and later collections need not look at it."""
+    def start(self, soon: Callable[[Callable[[], None]], object] | None = None) -> None:
+        """Set aside what the process began with: it stays, and later collections need not look at it.
+
+        Args:
+            soon: Has something called soon, from whichever thread: until ``stop``, what is new is collected whenever it
+                is ``MUCH``.
+        """
+        if soon is not None:
+            self._soon = soon
+            gc.callbacks.append(self._note)
         gc.collect()
         gc.freeze()
         young, middle, _ = gc.get_threshold()
@@ -95,6 +115,32 @@ class Collector:
         self._frozen = min(self._frozen, held)
         if held - self._frozen >= PORTION:
             self._collect_new(grown=True)
+
+    def stop(self) -> None:
+        """Do not look any more at how much is new."""
+        if self._note in gc.callbacks:
+            gc.callbacks.remove(self._note)
+
+    def _note(self, phase: str, info: dict[str, int]) -> None:
+        """CPython has begun or ended a collection, wherever the code is that is running."""
+        if phase == "stop" and info["generation"] == 1 and not self._planned and gc.get_count()[2] >= self._look_at:
+            assert self._soon is not None
+            try:
+                self._soon(self._look)
+            except RecursionError:
+                return  # what runs has hardly any stack left: the next collection will do
+            self._planned = True
+
+    def _look(self) -> None:
+        """Collect what is new if it is much. To count it takes a twentieth of that time."""
+        self._planned = False
+        count = gc.get_count()[2]
+        if count < self._look_at:
+            return  # it was collected meanwhile
+        if len(gc.get_objects(2)) - self._left < MUCH:
+            self._look_at = count + min(count, MOST_LOOK)
+        else:
+            self._collect_new(grown=False)
 
     def on_second(self) -> None:
         """Collect if the time is right. Call it about once a second."""
@@ -122,6 +168,7 @@ class Collector:
 
     def _freeze(self, suspects: int) -> None:
         gc.freeze()
+        self._left = 0
         self._frozen, self._suspects = self._held(), suspects
         if self._lives is not None:
             self._frozen_lives, self._ended_then = self._lives()
@@ -132,6 +179,8 @@ class Collector:
         self._new_pause_s = max(BUSY_PAUSE_S, took / SHARE)
         if grown or took > LONG_S:
             self._freeze(self._suspected())
+        elif self._soon is not None:
+            self._left = len(gc.get_objects(2))
 
     def _collect_all(self) -> None:
         gc.unfreeze()
@@ -145,6 +194,7 @@ class Collector:
         before = self._clock.now()
         gc.collect()
         took = self._clock.now() - before
+        self._look_at = LOOK
         counters = self._counters
         counters.collections += 1
         counters.longest_collection_us = max(counters.longest_collection_us, int(took * 1e6))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import signal
@@ -166,7 +167,9 @@ class Shard:
             self._watch = watch = MapWatch(directory, self._take_map)
             await watch.start()
             closing.push_async_callback(watch.aclose)
-            collector.start()
+            # In the runtime's own context: what is collected by itself is so while objects' code runs, too.
+            collector.start(partial(self._loop.call_soon_threadsafe, context=contextvars.copy_context()))
+            closing.callback(collector.stop)
             watchdog.start()
             os.register_at_fork(after_in_child=partial(self._become_copy, counter_file))
             log.info("hosting %s as incarnation %d", ", ".join(sorted(self._classes)), me.incarnation)

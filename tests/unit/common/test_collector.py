@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from roost.common.collector import BUSY_PAUSE_S, LONG_S, PAUSE_S, PORTION, SHARE, SUSPECTS, Collector
+from roost.common.collector import BUSY_PAUSE_S, LONG_S, MUCH, PAUSE_S, PORTION, SHARE, SUSPECTS, Collector
 from roost.router.counters import RouterCounters
 
 
@@ -203,3 +205,84 @@ def test_full_collections_are_taken_from_the_interpreter() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+@pytest.fixture
+def planned() -> Iterator[tuple[Collector, RouterCounters, list[Callable[[], None]]]]:
+    counters, planned = RouterCounters(), list[Callable[[], None]]()
+    collector = collector_of(counters, FakeClock())
+    thresholds = gc.get_threshold()
+    try:
+        collector.start(planned.append)
+        yield collector, counters, planned
+    finally:
+        collector.stop()
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="collects in increments by itself")
+def test_very_much_that_is_new_is_not_left_until_the_time_is_right(
+    planned: tuple[Collector, RouterCounters, list[Callable[[], None]]],
+) -> None:
+    collector, counters, calls = planned
+    held = [[number] for number in range(MUCH)]
+    assert len(held) == MUCH
+    assert calls == [], "that is not much"
+    held += [[number] for number in range(2 * MUCH)]
+    assert len(calls) == 1, "once, until it is done"
+    calls.pop()()
+    assert counters.collections == 1
+    assert gc.get_count()[2] == 0
+    held += [[number] for number in range(2 * MUCH)]
+    assert len(calls) == 1
+    gc.collect()
+    calls.pop()()
+    assert counters.collections == 1, "all was collected meanwhile"
+    collector.stop()
+    held += [[number] for number in range(2 * MUCH)]
+    assert calls == []
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="collects in increments by itself")
+def test_what_comes_and_goes_or_was_there_is_not_much(
+    planned: tuple[Collector, RouterCounters, list[Callable[[], None]]],
+) -> None:
+    _, counters, calls = planned
+    held = [[number] for number in range(3 * MUCH)]
+    while counters.collections == 0:
+        held += [[number] for number in range(1_000)]
+        for call in calls:
+            call()
+        calls.clear()
+    looks = 0
+    for _ in range(1_000):
+        assert len([[number] for number in range(1_000)]) == 1_000
+        looks += len(calls)
+        for call in calls:
+            call()
+        calls.clear()
+    assert counters.collections == 1
+    assert 1 <= looks <= 20, "they become rare"
+    assert len(held) >= 3 * MUCH
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="collects in increments by itself")
+def test_where_there_is_hardly_any_stack_it_is_tried_again() -> None:
+    collector = collector_of(RouterCounters(), FakeClock())
+    thresholds, tries = gc.get_threshold(), 0
+
+    def soon(call: Callable[[], None]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RecursionError
+
+    try:
+        collector.start(soon)
+        assert [[number] for number in range(3 * MUCH)]
+        assert tries == 2
+    finally:
+        collector.stop()
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
