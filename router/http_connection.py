@@ -117,6 +117,8 @@ _DATE_TICKS = ticks(1.0)
 class Phase(Enum):
     """Where an HTTP connection is; see the module."""
 
+    __hash__ = object.__hash__  # that of Enum is a call of Python code, and each request makes dozens
+
     FRESH = auto()
     HEAD = auto()
     BODY = auto()
