@@ -15,7 +15,9 @@ what the account itself refers to, so a frame leaves it only when somebody looks
 when the bound is reached, at all clients. If less than a sixteenth of the bound is free even then, the clients with
 the largest shares are cut until it is. A client's share is what it keeps and its part of each frame, a frame that n
 clients wait for being divided by n: so a frame is not freed by cutting clients of ten rooms where one room would do.
-The sixteenth is what pays for the search, which looks at every frame.
+The sixteenth is what pays for the search, which looks at every frame: a million, perhaps, so it is done in steps
+(``work``). Until it has come to its end, frames are taken as before; but if as much again as it is to free comes
+meanwhile, the rest of the search is done at once.
 
 A client that was cut is told nothing: its Close would stand behind all that it does not take, and only the end of TCP
 gives the memory back.
@@ -24,7 +26,8 @@ gives the memory back.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop
 from typing import Any, Protocol
 
 from .progress import Progress
@@ -36,6 +39,8 @@ HOLD_COST = 1 << 10
 fewer frames are written in one turn of the loop) and the account's notes."""
 LOOK_TICKS = 20
 """Ticks, a second, in which each slow client is looked at once."""
+FRAMES_OF_A_STEP = 256
+"""Frames that a step of the search looks at, and one client's: some 20 µs."""
 RELIEF = 16
 """The part of the bound, one of so many, that is free after a cut."""
 
@@ -85,13 +90,27 @@ class SendBuffers:
         patience: Ticks for which a client may take nothing.
         least: Bytes that it must take in that time.
         output_of: Tells how far a client has come, as ``tcp.output_of`` does.
+        in_steps: Has what it is given done step by step, in later turns of the loop; without it all is done at once.
 
     Attributes:
         each: See above.
-        total: Bytes that count; never above *limit* when a call returns.
+        total: Bytes that count; above *limit* by a sixteenth of it at most when a call returns, and only while clients
+            are searched.
     """
 
-    __slots__ = ("_clients", "_holders", "_least", "_limit", "_output_of", "_patience", "_round", "each", "total")
+    __slots__ = (
+        "_clients",
+        "_holders",
+        "_in_steps",
+        "_least",
+        "_limit",
+        "_output_of",
+        "_patience",
+        "_relief",
+        "_round",
+        "each",
+        "total",
+    )
 
     def __init__(
         self,
@@ -101,6 +120,7 @@ class SendBuffers:
         patience: int,
         least: int = 1,
         output_of: Callable[[Buffer], tuple[int, int]],
+        in_steps: Callable[[Iterator[None]], None] | None = None,
     ) -> None:
         self.each = each
         self._limit = limit
@@ -112,6 +132,8 @@ class SendBuffers:
         self._clients: OrderedDict[SlowClient, None] = OrderedDict()
         self._holders: dict[int, int] = {}
         """Identity of a frame → how often it is noted. The notes refer to it, so its identity is its own."""
+        self._in_steps = in_steps
+        self._relief: Iterator[None] | None = None
         self.total = 0
 
     def __len__(self) -> int:
@@ -148,7 +170,7 @@ class SendBuffers:
         client.frames.append(frame)
         client.size += size
         if self.total > self._limit:
-            self._relieve()
+            self._over()
         return waiting > self.each
 
     def look(self, tick: int) -> None:
@@ -178,20 +200,44 @@ class SendBuffers:
                 del holders_of[id(frame)]
                 self.total -= len(frame)
 
-    def _relieve(self) -> None:
-        for client in self._clients:
-            self._forget(client, client.buffer.get_write_buffer_size())
-        goal = self._limit - self._limit // RELIEF
-        if self.total <= goal:
-            return
-        cut = []
-        for client in sorted(self._clients, key=self._share, reverse=True):
-            self.remove(client)
-            cut.append(client)
-            if self.total <= goal:
-                break
+    def _over(self) -> None:
+        """More counts than may: find out who has most, or be quick about it."""
+        relief = self._relief
+        if relief is None:
+            self._relief = relief = self._relieve()
+            if self._in_steps is not None:
+                self._in_steps(relief)
+        if self._in_steps is None or self.total > self._limit + self._limit // RELIEF:
+            for _ in relief:
+                pass
+
+    def _relieve(self) -> Iterator[None]:
+        """Cut clients until there is room, a step at a time. Clients come, go and write in between."""
+        goal, frames = self._limit - self._limit // RELIEF, 0
+        shares: list[tuple[float, int, SlowClient]] = []
+        try:
+            for client in list(self._clients):
+                self._forget(client, client.buffer.get_write_buffer_size())
+                if (frames := frames + len(client.frames) + 1) > FRAMES_OF_A_STEP:
+                    frames = 0
+                    yield
+            for number, client in enumerate(list(self._clients) if self.total > goal else ()):
+                shares.append((-self._share(client), number, client))
+                if (frames := frames + len(client.frames) + 1) > FRAMES_OF_A_STEP:
+                    frames = 0
+                    yield
+            heapify(shares)
+            cut = []
+            while shares and self.total > goal:
+                client = heappop(shares)[2]
+                if client in self._clients:
+                    self.remove(client)
+                    cut.append(client)
+        finally:
+            self._relief = None
         for client in cut:  # last, since their owners may do anything
             client.owner.cut()
+            yield
 
     def _share(self, client: SlowClient) -> float:
         holders = self._holders

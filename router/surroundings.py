@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
@@ -20,7 +20,7 @@ from .tcp import output_of
 from .timers import TICK_S, Wheel
 from .turns import Turns
 from .unfinished import Unfinished
-from .work import Gate, Work
+from .work import Errand, Gate, Work
 
 if TYPE_CHECKING:
     from .links import OwnerLink
@@ -148,6 +148,7 @@ class Surroundings:
             patience=stall_timeout,
             least=self.least_progress,
             output_of=output_of,
+            in_steps=self._in_steps,
         )
         self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)
         self.reads = Reads(all_windows_bytes // 32)
@@ -160,6 +161,11 @@ class Surroundings:
         self._full = Gate(self.work, lambda: counters.window_bytes < bound)
         self.crowded = Gate(self.work, lambda: counters.window_bytes <= half)
         self._links: dict[OwnerLink, Gate] = {}
+
+    def _in_steps(self, steps: Iterator[None]) -> None:
+        self.work.add_own(
+            Errand(steps, lambda error: self.defects.note("clients that take too little may be cut later", error))
+        )
 
     def window_share(self) -> int:
         """Bytes that the window of one connection may hold when all together hold more than ``windows_half``.

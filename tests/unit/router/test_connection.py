@@ -930,6 +930,7 @@ def test_when_all_clients_together_have_too_much_waiting_the_largest_is_cut() ->
     large.write(bytes(800 << 10))
     assert not cut.aborted
     other.write(bytes(150 << 10))
+    world.run()
     assert cut.aborted
     assert not large.writable
     assert small.writable
@@ -951,6 +952,7 @@ def test_one_that_was_closed_and_does_not_drain_is_cut_like_any_other() -> None:
     assert not slow.ending
     for _ in range(64):
         other.write(bytes(64 << 10))
+    world.run()
     assert slow.aborted
     assert other.writable
     assert (world.counters.slow_consumers_closed, world.counters.send_buffers_cut) == (1, 1)

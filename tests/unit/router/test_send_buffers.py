@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from roost.router.send_buffers import HOLD_COST, LOOK_TICKS, SendBuffers, SlowClient
+from roost.router.send_buffers import FRAMES_OF_A_STEP, HOLD_COST, LOOK_TICKS, RELIEF, SendBuffers, SlowClient
 
 EACH, LIMIT = 4 << 20, 1 << 20
 PATIENCE = 600
@@ -44,9 +45,16 @@ class Client:
 
 
 class Rig:
-    def __init__(self, limit: int = LIMIT, least: int = 1) -> None:
+    def __init__(
+        self, limit: int = LIMIT, least: int = 1, in_steps: Callable[[Iterator[None]], None] | None = None
+    ) -> None:
         self.account = SendBuffers(
-            EACH, limit, patience=PATIENCE, least=least, output_of=lambda client: (client.taken, 0)
+            EACH,
+            limit,
+            patience=PATIENCE,
+            least=least,
+            output_of=lambda client: (client.taken, 0),
+            in_steps=in_steps,
         )
         self.cut: list[Client] = []
 
@@ -245,3 +253,61 @@ def test_the_bound_holds_whatever_is_written(rig: Rig) -> None:
         client.write(shared[number % 19] if number % 3 else bytes(number % 5_000))
         assert rig.account.total <= LIMIT
     assert rig.cut
+
+
+def test_who_has_most_is_looked_for_in_steps_and_cut_in_steps() -> None:
+    searches: list[Iterator[None]] = []
+    rig = Rig(limit=3000 * KIB, in_steps=searches.append)
+    clients = rig.clients(1000)
+    frame = b"x" * 100
+    for client in clients:
+        for _ in range(2):
+            client.write(frame)
+    few = rig.clients(20)
+    for client in few:
+        for _ in range(50):
+            client.write(b"y" * 100)
+    (search,) = searches
+    assert rig.cut == []
+    assert rig.account.total > 3000 * KIB
+    steps = 0
+    while rig.account.total > 3000 * KIB:
+        next(search)
+        steps += 1
+    assert steps > 2000 // FRAMES_OF_A_STEP, "all frames are looked at"
+    assert len(rig.cut) <= 1
+    for _ in search:
+        steps += 1
+    assert set(rig.cut) <= set(few)
+    assert rig.account.total <= 3000 * KIB - 3000 * KIB // RELIEF
+    for client in clients:
+        client.write(b"z" * 300)
+    assert len(searches) > 1, "the next search is another one"
+
+
+def test_what_comes_during_a_search_has_a_bound() -> None:
+    searches: list[Iterator[None]] = []
+    rig = Rig(in_steps=searches.append)
+    first, second = rig.clients(2)
+    first.write(bytes(LIMIT))
+    assert rig.cut == []
+    while not rig.cut:
+        second.write(bytes(KIB))
+        assert rig.account.total <= LIMIT + LIMIT // RELIEF + 4 * KIB
+    assert rig.cut == [first]
+    assert len(searches) == 1
+    assert rig.account.total < LIMIT
+
+
+def test_clients_that_leave_during_a_search_are_not_cut() -> None:
+    searches: list[Iterator[None]] = []
+    rig = Rig(in_steps=searches.append)
+    clients = rig.clients(3)
+    for client in clients:
+        client.write(bytes(LIMIT // 3))
+    for client in clients:
+        rig.account.remove(client.slow)
+    for _ in searches[0]:
+        pass
+    assert rig.cut == []
+    assert rig.account.total == 0
