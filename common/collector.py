@@ -2,7 +2,8 @@
 
 A full collection stops the loop for as long as it takes to visit each object, and finds next to nothing: the code here
 breaks its reference cycles by hand. With 100,000 sockets and 10,000 objects awake that is a quarter of a second. So
-full collections are taken from CPython's hands, and cut in two. The younger generations go on as usual.
+full collections are taken from CPython's hands, and cut in two. The younger generations go on as usual, and where
+thousands may come and go the youngest is collected by time as well (``on_tick``).
 
 * **What is new** is collected by itself, and what survives that is *frozen*: later collections need not look at it.
   This happens whenever the process holds a ``PORTION`` more than before, and, where users' code runs, by time: users

@@ -15,6 +15,8 @@ import pytest
 from roost.common.addresses import bound_sockets
 from roost.common.errors import ConfigError, PortTaken
 from roost.router import listener as listening
+from roost.router.app import Router
+from roost.router.config import RouterConfig
 from roost.router.half_open import half_open
 from roost.router.listener import Listener, migrates
 from tests.cluster import REPOSITORY
@@ -158,6 +160,23 @@ async def test_the_last_one_at_a_port_answers_whoever_it_has_accepted() -> None:
     assert {await answer(client) for client in clients} == {b"hello"}
     with pytest.raises(ConnectionRefusedError):
         connected(HOST, only.port)
+
+
+async def test_a_router_is_not_done_while_its_port_may_bring_clients(tmp_path: Path) -> None:
+    """Nobody is left, but a handshake is under way: whoever comes with it is waited for like all others."""
+    router = Router(RouterConfig(name="router-1", data=tmp_path, run=tmp_path))
+    router._front.drain(ending=True)
+    port_ends = asyncio.Event()
+    router._listening_ends = asyncio.create_task(port_ends.wait())  # type: ignore[arg-type]  # stands for the drain
+    try:
+        router._tick()
+        assert not router._drained.is_set()
+        port_ends.set()
+        await router._listening_ends
+        router._tick()
+        assert router._drained.is_set()
+    finally:
+        router._stop_ticking()
 
 
 async def test_a_system_that_hands_on_needs_no_wait(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
