@@ -156,7 +156,7 @@ def draw(seed: int, theme: str = "") -> Plan:
 
 def _add_halves(plan: Plan, rng: random.Random, theme: str) -> None:
     """Owners that are given what another has left, and die half way, or hear of something new; in some runs."""
-    if theme != "halves" and rng.random() < 0.1:
+    if theme != "halves" and rng.random() < 0.3:
         what = rng.choice(("crash_again", "move_talking"))
         plan.steps.append(Step(rng.uniform(QUIET_S, plan.lasts_s), what, rng.random(), rng.random()))
 

@@ -370,7 +370,7 @@ class Run:
         for index in range(6):
             self.cluster.later(0.01 * index * value, self._say, "cast", (who * (index + 3)) % 1, value)
         self._crash_shard(who, value)
-        self.cluster.hunts.append(value)
+        self.cluster.hunts.append(0.5 + value / 2)
 
     def _move_talking(self, who: float, value: float) -> None:
         """A move, half way through which clients talk."""
