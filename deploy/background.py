@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 from ..common.config import to_argv
 from ..common.errors import StartupError
@@ -15,10 +14,9 @@ from ..common.processes import python_words
 from ..common.run_folder import make_data_folder
 from ..common.startup import holder_of
 from .config import UpConfig
-from .log_file import put_aside_path
+from .log_file import log_path, put_aside_path
 from .run_folder import SUPERVISOR
 
-LOG_FILE = "roost.log"
 OLD_LOG_BYTES = 16 << 20
 """A log of this size is put aside at the next start, over the one put aside before."""
 
@@ -31,11 +29,6 @@ class BackgroundStartFailed(StartupError):
         self.exit_code = exit_code
 
 
-def log_path(config: UpConfig) -> Path:
-    """Where a background cluster's processes write."""
-    return config.data / LOG_FILE
-
-
 def start_in_background(config: UpConfig) -> int:
     """Start a supervisor that goes on after this process, and wait until its cluster serves.
 
@@ -45,7 +38,7 @@ def start_in_background(config: UpConfig) -> int:
     Raises:
         BackgroundStartFailed: It could not start; the error says why.
     """
-    log = log_path(config)
+    log = log_path(config.data)
     make_data_folder(config.data)
     # Not under a cluster that runs: this start will be refused.
     if holder_of(config.run, SUPERVISOR) is None and log.exists() and log.stat().st_size > OLD_LOG_BYTES:

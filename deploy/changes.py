@@ -39,6 +39,18 @@ class ChangeRefused(RoostError):
     """A change cannot begin now; nothing was changed."""
 
 
+class ChangeFailed(RoostError):
+    """A change has failed; the message says what became of the cluster.
+
+    Attributes:
+        exit_code: For the command.
+    """
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The cluster at one moment, as a change sees it.

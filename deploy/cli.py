@@ -22,10 +22,12 @@ from ..common.processes import python_words
 from ..common.startup import report_error
 from ..common.system import check_system
 from . import client
-from .background import log_path, start_in_background
+from .background import start_in_background
+from .changes import ChangeFailed
 from .config import UpConfig
 from .loadtest.command import EXIT_CODES as LOAD_EXIT_CODES
 from .loadtest.command import load
+from .log_file import log_path
 from .reloading import CANARY_S, LONGEST_CANARY_S
 from .status import render
 from .tables import show, width_of
@@ -121,7 +123,7 @@ def up(
 
         raise typer.Exit(serve(config, announce=_say))
     pid = start_in_background(config)
-    _say(f"roost serves at {config.url} (supervisor {pid}, log {log_path(config)})")
+    _say(f"roost serves at {config.url} (supervisor {pid}, log {log_path(config.data)})")
 
 
 @app.command(epilog=_EXIT_CODES)
@@ -300,7 +302,7 @@ def main() -> None:
         if not {"-h", "--help", "--version"}.intersection(sys.argv):
             check_system()
         app(prog_name="roost")
-    except client.ChangeFailed as error:
+    except ChangeFailed as error:
         report_error(-1, error)
         sys.exit(error.exit_code)
     except (RoostError, OSError) as error:

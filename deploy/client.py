@@ -15,6 +15,7 @@ from ..common.directory import FILE_NAME, SqliteDirectory
 from ..common.errors import DirectoryError, RoostError
 from ..common.run_folder import run_folder
 from ..common.startup import holder_of
+from .changes import ChangeFailed
 from .leftovers import end_everybody, watched
 from .members import find_members
 from .run_folder import SUPERVISOR, Address, live_members, other_run_folder, read_address, sweep
@@ -38,18 +39,6 @@ class ClusterUnreachable(RoostError):
 
 class Refused(RoostError):
     """The cluster does not do what was asked for; the message is the supervisor's, and nothing was changed."""
-
-
-class ChangeFailed(RoostError):
-    """A change has failed; the message says what became of the cluster.
-
-    Attributes:
-        exit_code: For the command.
-    """
-
-    def __init__(self, sentence: str, exit_code: int) -> None:
-        super().__init__(sentence)
-        self.exit_code = exit_code
 
 
 def find(data: Path, run: Path | None = None) -> Address:

@@ -13,8 +13,14 @@ from pathlib import Path
 
 log = logging.getLogger("roost.supervisor")
 
+FILE_NAME = "roost.log"
 LARGE_BYTES = 64 << 20
 """Bytes at which it is put aside, over what was put aside before: so both take 128 MiB."""
+
+
+def log_path(data: Path) -> Path:
+    """Where a background cluster's processes write."""
+    return data / FILE_NAME
 
 
 def put_aside_path(path: Path) -> Path:

@@ -46,12 +46,11 @@ from . import ports
 from .admin import make_app
 from .admin_server import AdminServer
 from .adoption import Adopted, adopt, in_map
-from .background import log_path
 from .changes import Change, ChangeRefused, Outcome
 from .conductor import Conductor
 from .config import ADMIN_HOST, CHAT_EXAMPLE, UpConfig
 from .leftovers import end_everybody, end_leftovers
-from .log_file import LogFile
+from .log_file import LogFile, log_path
 from .members import LiveMember, find_members, is_router
 from .orders import told
 from .post import Abort, GiveUp, Post, PostState
@@ -146,7 +145,7 @@ class Supervisor:
                 directory,
                 self._clock,
                 upkeep=self._upkeep,
-                log_file=LogFile(log_path(config)),
+                log_file=LogFile(log_path(config.data)),
                 announce=self._announce,
                 on_lost=self._lost,
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..common.errors import StartupError
-from .client import ChangeFailed
+from .changes import ChangeFailed
 from .config import UpConfig
 from .post import how_it_ended
 from .process import MemberProcess

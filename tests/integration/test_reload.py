@@ -15,6 +15,7 @@ from roost.common.errors import AppError
 from roost.common.ids import id_from_name, slot_of
 from roost.common.limits import SLOTS
 from roost.deploy import client
+from roost.deploy.changes import ChangeFailed
 from tests.integration.roost import Roost, processes_of, wait_for
 from tests.integration.talkers import talking
 from tests.waiting import within
@@ -48,7 +49,7 @@ def reload(roost: Roost, app: Path | None = None, canary_s: float = 0.0) -> list
 
 def fails(roost: Roost, canary_s: float = 2.0, code: int = AppError.exit_code) -> str:
     """A reload that fails; returns the reason."""
-    with pytest.raises(client.ChangeFailed) as caught:
+    with pytest.raises(ChangeFailed) as caught:
         reload(roost, canary_s=canary_s)
     assert caught.value.exit_code == code
     return str(caught.value)
@@ -171,7 +172,7 @@ async def test_down_in_the_middle_of_a_reload(roost: Roost) -> None:
     await asyncio.to_thread(wait_for, "the canary", lambda: roost.owned().get("shard-1.2"))
     assert await asyncio.to_thread(roost.end) == 0
     (error,) = await asyncio.gather(failing, return_exceptions=True)
-    assert isinstance(error, client.ChangeFailed | client.ClusterUnreachable)
+    assert isinstance(error, ChangeFailed | client.ClusterUnreachable)
     assert roost.left_behind() == []
 
 
