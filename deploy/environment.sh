@@ -3,9 +3,15 @@
 # runs. Sourced, not run. Needs bash and Python 3.11 or newer, nothing else.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-VENV="$ROOT/.venv"
-STAMP="$VENV/roost-installed"        # what was installed, when all of it was
-INCOMPLETE="$VENV/roost-incomplete"  # exists while an installation runs
+
+# use_environment FOLDER VERSIONS: what the functions below make and look at is the environment in FOLDER, with the
+# versions that the file VERSIONS pins.
+use_environment() {
+    VENV="$1" CONSTRAINTS="$2"
+    STAMP="$VENV/roost-installed"        # what was installed, when all of it was
+    INCOMPLETE="$VENV/roost-incomplete"  # exists while an installation runs
+}
+use_environment "$ROOT/.venv" "$ROOT/deploy/constraints.txt"
 
 fail() {
     echo "roost: $*" >&2
@@ -22,11 +28,12 @@ forget_empty_entries() {
 }
 if [ -n "${PYTHONPATH:-}" ]; then forget_empty_entries; fi
 
-# Sets PYTHON to the first interpreter that will do. From 3.11 on, -P keeps Python from looking for modules in the current
-# folder, which is anybody's.
+# find_python [NAME…]: sets PYTHON to the first of these interpreters that will do, or of the usual ones. From 3.11 on, -P
+# keeps Python from looking for modules in the current folder, which is anybody's.
 find_python() {
     local candidate version seen="" crippled=""
-    for candidate in python3 python3.13 python3.12 python3.11 python; do
+    [ $# -gt 0 ] || set -- python3 python3.13 python3.12 python3.11 python
+    for candidate in "$@"; do
         version="$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" || continue
         if ! "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             seen="$seen, $candidate is $version"
@@ -46,7 +53,7 @@ find_python() {
 
 # What an installation of the kind $1 depends on; the place counts, as the packages are linked from it.
 fingerprint() {
-    printf '%s %s ' "$1" "$(cat "$ROOT/pyproject.toml" "$ROOT/deploy/constraints.txt" | cksum)"
+    printf '%s %s ' "$1" "$(cat "$ROOT/pyproject.toml" "$CONSTRAINTS" | cksum)"
     printf '%s\n' "$ROOT"
 }
 
@@ -62,14 +69,15 @@ install_packages() {
     : >"$INCOMPLETE"
     rm -f "$STAMP"
     "$VENV/bin/python" -P -m pip install --quiet --quiet --disable-pip-version-check --no-input \
-        --constraint "$ROOT/deploy/constraints.txt" --editable "$1" || return 1
+        --constraint "$CONSTRAINTS" --editable "$1" || return 1
     fingerprint "$2" >"$STAMP"
     rm -f "$INCOMPLETE"
 }
 
-# prepare run|dev: make sure that the environment is there; says so in one line when it has something to do.
+# prepare run|dev [PYTHON]: make sure that the environment is there; says so in one line when it has something to do. It
+# is made with the interpreter PYTHON, or with the first one that will do.
 prepare() {
-    local kind="$1" what="$ROOT"
+    local kind="$1" python="${2:-}" what="$ROOT"
     if installed "$kind"; then return; fi
     # Two scripts may come here at once; the second one finds the work done. The lock is on a file that is there anyway.
     if command -v flock >/dev/null; then
@@ -91,7 +99,7 @@ prepare() {
         fi
         echo "roost: that failed; making it anew" >&2
     fi
-    find_python
+    find_python ${python:+"$python"}
     echo "roost: making $VENV with Python $PYTHON_VERSION (the first time only; about half a minute)" >&2
     "$PYTHON" -P -m venv --clear "$VENV" || fail "the virtual environment $VENV could not be made"
     install_packages "$what" "$kind" || fail "the packages could not be installed (see above)"

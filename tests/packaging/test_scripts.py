@@ -15,12 +15,16 @@ import pytest
 
 from tests.cluster import REPOSITORY
 
-TOOLS = "bash cat cksum dirname env flock grep rm touch mkdir cp chmod"
+TOOLS = "bash cat cksum dirname env flock grep rm touch mkdir cp chmod sed sort nproc"
 
 PYTHON = """#!/usr/bin/env bash
 [ "$1" != -P ] || shift
+home="${0%/bin/python}" home="${home##*/}"
 case "$1 $2" in
     "-c "*version_info\\[:2\\]*) echo "${STAND_IN_VERSION:-3.12}" ;;
+    "-c "*platform*) echo "Python of $home" ;;
+    "-m pytest") shift 2; echo "pytest $* in $home" >>"$STAND_IN_LOG"
+        [ "$home" != "${STAND_IN_FAILING_CELL:-}" ] || exit "${STAND_IN_CODE:-1}" ;;
     "-c "*version_info*) [ "${STAND_IN_VERSION:-3.12}" != 3.9 ] ;;
     "-c import matplotlib") [ -z "${STAND_IN_PLOTLESS:-}" ] ;;
     "-c "*ensurepip*) [ -z "${STAND_IN_CRIPPLED:-}" ] ;;
@@ -42,7 +46,7 @@ class Checkout:
         self.log = folder / "log"
         self.venv = self.root / ".venv"
         (self.root / "deploy").mkdir(parents=True)
-        scripts = ("up", "status", "load", "environment.sh", "constraints.txt")
+        scripts = ("up", "status", "load", "test", "environment.sh", "matrix.sh", "constraints.txt")
         for name in ("pyproject.toml", *(f"deploy/{script}" for script in scripts)):
             shutil.copy(REPOSITORY / name, self.root / name)
         self.bin.mkdir()
@@ -169,7 +173,7 @@ def test_a_machine_without_python_is_told_so(checkout: Checkout) -> None:
 
 def test_nothing_is_imported_from_the_folder_where_it_is_called(checkout: Checkout) -> None:
     """A name that Python itself imports early is beyond anybody's help; what the scripts ask for is not."""
-    for path in ("deploy/environment.sh", "deploy/load"):
+    for path in ("deploy/environment.sh", "deploy/load", "deploy/matrix.sh"):
         for line in (checkout.root / path).read_text().splitlines():
             if re.search(r'(python|PYTHON|candidate)" -[cm] ', line):
                 assert "import sys" in line, "needs -P"
@@ -186,3 +190,77 @@ def test_an_empty_entry_of_pythonpath_is_not_the_folder_where_it_is_called(
     checkout.run()
     (checkout.venv / "bin" / "roost").write_text('#!/usr/bin/env bash\necho "$PYTHONPATH"\n')
     assert checkout.run(PYTHONPATH=entries).stdout == f"{kept}\n"
+
+
+# --- the matrix ---
+
+LOWEST = re.findall(r'"websockets>=([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())[0]
+CELLS = [f"python3.{minor}-websockets-{which}" for minor in (11, 13) for which in (LOWEST, "newest")]
+
+
+@pytest.fixture
+def two_pythons(checkout: Checkout) -> Checkout:
+    """A machine with three, of which one is in the middle, and with one that its version manager has switched off."""
+    for name in ("python3.11", "python3.12", "python3.13"):
+        checkout.add_python(name)
+    checkout.add_python("python3.14")
+    (checkout.bin / "python3.14").write_text("#!/usr/bin/env bash\necho 'python3.14: not found' >&2\nexit 127\n")
+    return checkout
+
+
+def test_the_matrix_runs_the_tests_in_four_environments_of_their_own(two_pythons: Checkout) -> None:
+    ran = two_pythons.run("deploy/test", "--matrix", "tests/unit", "-q")
+    assert ran.returncode == 0
+    expected = []
+    for cell in CELLS:
+        expected += ["venv --clear", "install ROOT[dev]"]
+        expected += ["install websockets"] if cell.endswith("newest") else []
+        expected += [f"pytest tests/unit -q in {cell}"]
+    assert two_pythons.done() == expected
+    assert ran.stderr.splitlines()[-4:] == [f"roost: Python of {cell}: passed" for cell in CELLS]
+    assert f"roost: testing with Python of {CELLS[2]} ({two_pythons.bin / 'python3.13'})" in ran.stderr
+    assert not two_pythons.venv.exists()
+    assert two_pythons.run("deploy/test", "--matrix", "-q").returncode == 0
+    again = [line for line in two_pythons.done() if not line.startswith("pytest -q in ")]
+    assert again == ["install websockets"] * 2  # a newer one may have come out
+
+
+def test_the_matrix_pins_all_but_one_package(two_pythons: Checkout) -> None:
+    two_pythons.run("deploy/test", "--matrix", "-q")
+    pins = (REPOSITORY / "deploy" / "constraints.txt").read_text().splitlines()
+    others = [line for line in pins if not line.startswith("websockets==")]
+    folder = two_pythons.root / ".matrix"
+    assert (folder / f"websockets-{LOWEST}.txt").read_text().splitlines() == [*others, f"websockets=={LOWEST}"]
+    assert (folder / "websockets-newest.txt").read_text().splitlines() == others
+
+
+def test_a_cell_of_the_matrix_that_fails_does_not_keep_the_others_from_running(two_pythons: Checkout) -> None:
+    ran = two_pythons.run("deploy/test", "--matrix", "-q", STAND_IN_FAILING_CELL=CELLS[1])
+    assert ran.returncode == 1
+    assert sum(line.startswith("pytest") for line in two_pythons.done()) == 4
+    outcomes = [f"roost: Python of {cell}: passed" for cell in CELLS]
+    outcomes[1] = f"roost: Python of {CELLS[1]}: failed (pytest ended with 1)"
+    assert ran.stderr.splitlines()[-4:] == outcomes
+
+
+def test_a_matrix_that_is_interrupted_ends(two_pythons: Checkout) -> None:
+    ran = two_pythons.run("deploy/test", "--matrix", "-q", STAND_IN_FAILING_CELL=CELLS[1], STAND_IN_CODE="2")
+    assert ran.returncode == 1
+    assert sum(line.startswith("pytest") for line in two_pythons.done()) == 2
+    assert ran.stderr.splitlines()[-1] == f"roost: Python of {CELLS[1]}: failed (pytest ended with 2)"
+
+
+def test_a_matrix_of_one_python_says_so(checkout: Checkout) -> None:
+    checkout.add_python("python3.11")
+    ran = checkout.run("deploy/test", "--matrix", "-q")
+    assert ran.returncode == 0
+    assert ran.stderr.startswith("roost: PATH has no newer Python than python3.11: only that one is tried\n")
+    assert ran.stderr.splitlines()[-2:] == [f"roost: Python of {cell}: passed" for cell in CELLS[:2]]
+
+
+def test_a_matrix_without_the_lowest_python_is_refused(checkout: Checkout) -> None:
+    checkout.add_python("python3.13")
+    ran = checkout.run("deploy/test", "--matrix", "-q")
+    assert ran.returncode == 70
+    assert ran.stderr == ("roost: the matrix needs python3.11, and PATH has none that makes virtual environments\n")
+    assert checkout.done() == []

@@ -187,7 +187,7 @@ async def test_why_a_change_cannot_begin(api: Api) -> None:
         ("/reload", '{"app": 5}', "app must be a string, got 5"),
         ("/reload", '{"canary_s": -1}', "canary_s must be a number that is not negative, got -1"),
         ("/reload", "[" * 60_000, "the request's body is nested too deeply"),
-        ("/scale", '{"shards": ' * 5_000, "the request's body is nested too deeply"),
+        ("/scale", '{"":' * 15_000, "the request's body is nested too deeply"),  # from Python 3.12 on 5,000 are read
         ("/scale", '{"shards": ' + "[" * 30_000 + "]" * 30_000 + "}", "the request's body is nested too deeply"),
         ("/scale", '{"shards": 1' + "0" * 5_000 + "}", "the request's body is no JSON"),
         ("/reload", '{"app": "a\\u0000b"}', "app must be a path or a module's name, which 'a\\x00b' cannot be"),
