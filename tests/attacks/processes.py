@@ -35,11 +35,20 @@ def _pin(process: int, processors: set[int]) -> None:
             os.sched_setaffinity(int(thread.name), processors)
 
 
-def give_way(processes: Iterable[int]) -> None:
+@contextlib.contextmanager
+def giving_way(processes: Iterable[int]) -> Iterator[None]:
     """Have *processes* run while nobody else of this session wants the processor. What wakes up takes it from them at
-    once: by the kernel's rules, other than for a process that is merely nice."""
-    for process in processes:
-        os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
+    once: by the kernel's rules, other than for a process that is merely nice. In the end they are like all others
+    again: on a machine that others keep busy they would hardly come to their end."""
+    processes = tuple(processes)
+    try:
+        for process in processes:
+            os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(process, os.SCHED_OTHER, os.sched_param(0))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from roost.common.counters import read_counters
 from tests.attacks.neighbour import Neighbour
-from tests.attacks.processes import at_once, forget_peak, give_way, peak_bytes, pin, private_bytes
+from tests.attacks.processes import at_once, forget_peak, giving_way, peak_bytes, pin, private_bytes
 from tests.attacks.registry import Attack
 from tests.attacks.table import Memory, Row
 from tests.cluster import REPOSITORY, Cluster
@@ -37,9 +37,8 @@ def run(attack: Attack, seconds: float | None = None) -> Row:
     with cluster, _attackers(attack, cluster.port) as attackers:
         router, shard = cluster.processes["router-1"].pid, cluster.processes["shard-1"].pid
         pin(router, [shard, *(attacker.pid for attacker in attackers)])
-        give_way(attacker.pid for attacker in attackers)
-        neighbour = Neighbour(cluster.port)
-        with contextlib.closing(neighbour), at_once():
+        neighbour, ways = Neighbour(cluster.port), giving_way(attacker.pid for attacker in attackers)
+        with contextlib.closing(neighbour), ways, at_once():
             neighbour.measure(time.monotonic() + WARM_S)
             without = neighbour.measure(time.monotonic() + WITHOUT_S)
             earlier_turn_s = longest_turn_s(cluster)

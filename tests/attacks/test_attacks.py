@@ -6,12 +6,13 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 import pytest
 
 from tests.attacks import scene
 from tests.attacks.__main__ import missed
-from tests.attacks.processes import give_way
+from tests.attacks.processes import giving_way
 from tests.attacks.registry import Attack, Bound, Target, add, load
 from tests.attacks.table import HEAD, Echoes, Memory, Row, as_markdown
 from tests.cluster import Cluster
@@ -58,9 +59,9 @@ def test_attackers_give_way_to_router_and_shard(monkeypatch: pytest.MonkeyPatch)
     attackers: list[int] = []
     policies: list[int] = []
 
-    def note(processes: Iterable[int]) -> None:
+    def noting(processes: Iterable[int]) -> AbstractContextManager[None]:
         attackers.extend(processes)
-        give_way(attackers)
+        return giving_way(attackers)
 
     def look(cluster: Cluster) -> None:
         policies.extend(os.sched_getscheduler(process) for process in attackers)
@@ -68,7 +69,7 @@ def test_attackers_give_way_to_router_and_shard(monkeypatch: pytest.MonkeyPatch)
         sessions = {os.getsid(each) for each in [*attackers, *(each.pid for each in cluster.processes.values())]}
         assert sessions == {os.getsid(0)}
 
-    monkeypatch.setattr(scene, "give_way", note)
+    monkeypatch.setattr(scene, "giving_way", noting)
     row = scene.run(dataclasses.replace(load()["comings"], attackers=2, meanwhile=look), 0.1)
     assert policies == [os.SCHED_IDLE] * 2
     assert not row.notes

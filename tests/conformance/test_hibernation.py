@@ -30,12 +30,19 @@ async def test_it_leaves_memory_once_idle_for_long_enough(drowsy: Room) -> None:
 
 async def test_every_event_begins_the_time_anew(drowsy: Room) -> None:
     async with await drowsy.connect() as client:
-        until = time.monotonic() + 4 * IDLE_S
-        while time.monotonic() < until:
-            await client.send("awake")
-            await drowsy.saw("message")
-            await asyncio.sleep(IDLE_S / 10)
-        assert drowsy.all("dropped") == []
+        async with asyncio.timeout(30):
+            while True:
+                slept, longest, sent = len(drowsy.all("dropped")), 0.0, time.monotonic()
+                until = sent + 4 * IDLE_S
+                while sent < until:
+                    before, sent = sent, time.monotonic()
+                    await client.send("awake")
+                    await drowsy.saw("message")
+                    longest = max(longest, time.monotonic() - before)
+                    await asyncio.sleep(IDLE_S / 10)
+                if longest < IDLE_S:
+                    break  # else the machine was too busy to send often enough, and it may have slept
+        assert len(drowsy.all("dropped")) == slept
         await drowsy.asleep()
 
 
