@@ -18,8 +18,9 @@ from roost.common.errors import DataFolderInUse
 from roost.common.run_folder import ipc_endpoint
 from roost.common.startup import HeldName, hold_name
 from roost.deploy import client
-from roost.deploy.background import OLD_LOG_BYTES, BackgroundStartFailed, log_path, start_in_background
+from roost.deploy.background import OLD_LOG_BYTES, BackgroundStartFailed, start_in_background
 from roost.deploy.config import UpConfig
+from roost.deploy.log_file import log_path
 from roost.deploy.run_folder import SUPERVISOR, Address, AddressFile, other_run_folder, read_address
 
 
@@ -80,13 +81,13 @@ def test_those_who_have_ended_have_no_run_folder(tmp_path: Path, elsewhere: Path
 def test_a_refused_start_leaves_the_log_of_the_cluster_that_runs(tmp_path: Path, held: HeldName) -> None:
     config = UpConfig(data=tmp_path / "data", run=tmp_path / "run", admin_port=0)
     config.data.mkdir()
-    with log_path(config).open("wb") as log:
+    with log_path(config.data).open("wb") as log:
         log.truncate(OLD_LOG_BYTES + 1)
     with pytest.raises(BackgroundStartFailed) as caught:
         start_in_background(config)
     assert caught.value.exit_code == DataFolderInUse.exit_code
     assert [path.name for path in config.data.iterdir()] == ["roost.log"]
-    assert log_path(config).stat().st_size > OLD_LOG_BYTES
+    assert log_path(config.data).stat().st_size > OLD_LOG_BYTES
 
 
 def test_whoever_interrupts_the_command_hears_that_the_change_goes_on(
