@@ -1,7 +1,9 @@
 """The processes of an attack: where they run, and what memory they have.
 
-With two processors the router has one of its own, and all others share the rest: so what an attacker can send is what
-one core can send, and the router's figures are its own. What the neighbour waits for should be the cluster, and not the
+With two processors the router's loop has one of its own, and all others share the rest: so what an attacker can send is
+what one core can send, and the router's figures are its own. The router's other threads are among the others, above all
+that of ZeroMQ: beside a loop that never waits, as in a flood, the kernel lets it wait for the end of a time slice (3 ms)
+at each message of a link, which it does not on a machine with a processor to spare. What the neighbour waits for should be the cluster, and not the
 attackers beside it, which would have machines of their own. So the neighbour, which sleeps nearly all the time, is
 given the processor whenever it wants it (a real-time priority, where that is allowed). The attackers give way to the
 shard: beside processes of the same policy it would wait for the end of their time slices, up to a tick of the kernel
@@ -19,14 +21,14 @@ from pathlib import Path
 
 
 def pin(router: int, others: list[int]) -> str:
-    """Give the router a processor of its own; returns what was done, in words."""
+    """Give the router's loop a processor of its own; returns what was done, in words."""
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:
         return "all on one processor"
-    _pin(router, {processors[0]})
-    for process in others:
+    for process in (router, *others):
         _pin(process, set(processors[1:]))
-    return f"the router on a processor of its own, all others on {len(processors) - 1}"
+    os.sched_setaffinity(router, {processors[0]})  # its first thread, which the loop runs on
+    return f"the router's loop on a processor of its own, all others on {len(processors) - 1}"
 
 
 def _pin(process: int, processors: set[int]) -> None:
