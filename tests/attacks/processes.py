@@ -2,14 +2,15 @@
 
 With two processors the router's loop has one of its own, and all others share the rest: so what an attacker can send is
 what one core can send, and the router's figures are its own. The router's other threads are among the others, above all
-that of ZeroMQ: beside a loop that never waits, as in a flood, the kernel lets it wait for the end of a time slice (3 ms)
-at each message of a link, which it does not on a machine with a processor to spare. What the neighbour waits for should be the cluster, and not the
-attackers beside it, which would have machines of their own. So the neighbour, which sleeps nearly all the time, is
-given the processor whenever it wants it (a real-time priority, where that is allowed). The attackers give way to the
-shard: beside processes of the same policy it would wait for the end of their time slices, up to a tick of the kernel
-(4 ms), at each echo. They have all that the shard leaves, and a hundredth of the processor for certain
-(``SCHED_IDLE``): one write of theirs, a fraction of a millisecond, has tens of thousands of small things for the router
-and the shard to do.
+that of ZeroMQ: beside a loop that never waits, as in a flood, the kernel lets it wait for the end of a time slice, 3 ms,
+at each message of a link. On a machine with a processor to spare it does not.
+
+What the neighbour waits for should be the cluster, and not the attackers beside it, which would have machines of their
+own. So the neighbour, which sleeps nearly all the time, is given the processor whenever it wants it (a real-time
+priority, where that is allowed). The attackers give way to the shard: beside processes of the same policy it would wait
+for the end of their time slices, up to a tick of the kernel (4 ms), at each echo. They have all that the shard leaves,
+and a hundredth of the processor for certain (``SCHED_IDLE``): one write of theirs, a fraction of a millisecond, has
+tens of thousands of small things for the router and the shard to do.
 """
 
 from __future__ import annotations
