@@ -2,7 +2,7 @@
 
 With two processors the router's loop has one of its own, and all others share the rest: so what an attacker can send is
 what one core can send, and the router's figures are its own. The router's other threads are among the others, above all
-that of ZeroMQ: beside a loop that never waits, as in a flood, the kernel lets it wait for the end of a time slice, 3 ms,
+that of ZeroMQ: beside a loop that never waits, as in a flood, the kernel lets it wait for the end of a slice of 3 ms
 at each message of a link. On a machine with a processor to spare it does not.
 
 What the neighbour waits for should be the cluster, and not the attackers beside it, which would have machines of their
