@@ -6,7 +6,7 @@ import sys
 
 import uvloop
 
-from ..common.startup import launch
+from ..common.runtime.startup import launch
 from .app import run
 from .config import RouterConfig
 

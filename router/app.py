@@ -28,45 +28,45 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
-from ..common.clock import SystemClock
-from ..common.cluster_map import ClusterMap, Member, MemberKind
-from ..common.collector import Collector
-from ..common.counters import CounterFile
-from ..common.defects import is_defect
-from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
+from ..common.cluster.cluster_map import ClusterMap, Member, MemberKind
+from ..common.cluster.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import DescriptorsTooFew, Expelled
-from ..common.hangup import listen_to_hangup
-from ..common.heap import Heap
 from ..common.ids import Incarnation
-from ..common.last_words import OpenNotes, RunningEvent
-from ..common.link import Dialer, Link, Rest
-from ..common.records import STEP_BYTES, EventWriter, OutputSteps, Parts, read_output
-from ..common.run_folder import make_data_folder
-from ..common.startup import hold_name, others_serve, raise_descriptor_limit, report_ready
-from ..common.upkeep import Upkeep
+from ..common.machine.counters import CounterFile
+from ..common.machine.hangup import listen_to_hangup
+from ..common.machine.last_words import OpenNotes, RunningEvent
+from ..common.machine.run_folder import make_data_folder
+from ..common.machine.upkeep import Upkeep
+from ..common.runtime.clock import SystemClock
+from ..common.runtime.collector import Collector
+from ..common.runtime.defects import is_defect
+from ..common.runtime.heap import Heap
+from ..common.runtime.startup import hold_name, others_serve, raise_descriptor_limit, report_ready
+from ..common.wire.link import Dialer, Link, Rest
+from ..common.wire.records import STEP_BYTES, EventWriter, OutputSteps, Parts, read_output
 from . import development
-from .auto_response import Reports
+from .clients.auto_response import Reports
+from .clients.connections import Connections
+from .clients.descriptors import Descriptors
+from .clients.links import OwnerLink
+from .clients.objects import Objects
+from .clients.output import Output
+from .clients.retirement import GONE, Retirement
+from .clients.surroundings import Surroundings
+from .clients.timers import TICK_S, Wheel, ticks
 from .config import RouterConfig
-from .connection import Connection
-from .connections import Connections
 from .counters import RouterCounters
-from .death_watch import DeathWatch
-from .descriptors import Descriptors
-from .forwarding import Forwarding
-from .frames import GOING_AWAY
-from .guard import Guard
-from .guard_watch import GuardWatch
-from .http_connection import Front, HttpConnection, protocol_factory
-from .links import OwnerLink
-from .listener import Listener
-from .objects import Objects
-from .output import Output
-from .poison import Death, Running
-from .receiving import Receiver
-from .retirement import GONE, Retirement
-from .surroundings import Surroundings
-from .timers import TICK_S, Wheel, ticks
-from .urls import authority
+from .formats.frames import GOING_AWAY
+from .formats.urls import authority
+from .guard.deaths import DeathWatch
+from .guard.judging import Guard
+from .guard.watching import GuardWatch
+from .http.connection import Front, HttpConnection, protocol_factory
+from .http.listener import Listener
+from .owners.forwarding import Forwarding
+from .owners.poison import Death, Running
+from .owners.receiving import Receiver
+from .websocket.connection import Connection
 
 log = logging.getLogger("roost.router")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from ..common.ids import Incarnation
-from ..common.startup import launch, report_ready
+from ..common.runtime.startup import launch, report_ready
 from .config import RouterConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..common import limits
-from ..common.config import MemberConfig, setting
+from ..common.runtime.config import MemberConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)

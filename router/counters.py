@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..common.counters import Counters, gauge, high_water, total
+from ..common.machine.counters import Counters, gauge, high_water, total
 
 
 class RouterCounters(Counters):

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from ..common import broken_code
 from ..common.errors import RequestError
-from ..common.records import HttpResponse, Pieces
-from .connection import Connection
-from .http import Refusal
-from .http_connection import OWN_PATHS, Front, HttpConnection, Phase
-from .request_parser import Incoming
-from .states import State
-from .urls import path_of
+from ..common.runtime import broken_code
+from ..common.wire.records import HttpResponse, Pieces
+from .formats.http import Refusal
+from .formats.urls import path_of
+from .http.connection import OWN_PATHS, Front, HttpConnection, Phase
+from .http.parser import Incoming
+from .websocket.connection import Connection
+from .websocket.states import State
 
 log = logging.getLogger("roost.access")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..common.startup import launch
+from ..common.runtime.startup import launch
 from .app import run
 from .config import ShardConfig
 from .current import current_label

@@ -26,21 +26,21 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from ..common.clock import SystemClock
-from ..common.cluster_map import ClusterMap, MemberKind
-from ..common.collector import Collector
-from ..common.counters import CounterFile
-from ..common.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
+from ..common.cluster.cluster_map import ClusterMap, MemberKind
+from ..common.cluster.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import Expelled, LinkBroken
-from ..common.hangup import listen_to_hangup
-from ..common.heap import Heap
 from ..common.ids import Incarnation, Slot
-from ..common.last_words import LastWords, forget_links, last_words_path
-from ..common.link import Acceptor, Link, Rest
-from ..common.records import STEP_BYTES, EventSteps, OutputWriter, Wholes, read_events
-from ..common.run_folder import ipc_endpoint, make_data_folder, remove_sockets
-from ..common.startup import DEFECT_EXIT_CODE, hold_name, others_serve, raise_descriptor_limit, report_ready
-from ..common.upkeep import Upkeep
+from ..common.machine.counters import CounterFile
+from ..common.machine.hangup import listen_to_hangup
+from ..common.machine.last_words import LastWords, forget_links, last_words_path
+from ..common.machine.run_folder import ipc_endpoint, make_data_folder, remove_sockets
+from ..common.machine.upkeep import Upkeep
+from ..common.runtime.clock import SystemClock
+from ..common.runtime.collector import Collector
+from ..common.runtime.heap import Heap
+from ..common.runtime.startup import DEFECT_EXIT_CODE, hold_name, others_serve, raise_descriptor_limit, report_ready
+from ..common.wire.link import Acceptor, Link, Rest
+from ..common.wire.records import STEP_BYTES, EventSteps, OutputWriter, Wholes, read_events
 from .config import ShardConfig
 from .counters import ShardCounters
 from .descriptors import Descriptors

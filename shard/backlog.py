@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..common.records import OutputWriter
+from ..common.wire.records import OutputWriter
 from .outbox import LARGE_BYTES, Payload
 from .stack import enough_stack
 

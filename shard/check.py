@@ -11,7 +11,7 @@ import json
 import os
 import sys
 
-from ..common.startup import launch
+from ..common.runtime.startup import launch
 from .config import ShardConfig
 from .current import current_label
 from .loader import load

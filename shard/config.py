@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from ..common import limits
-from ..common.config import MemberConfig, setting
 from ..common.errors import ConfigError
+from ..common.runtime.config import MemberConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)

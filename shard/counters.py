@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..common.counters import Counters, gauge, total
+from ..common.machine.counters import Counters, gauge, total
 
 
 class ShardCounters(Counters):

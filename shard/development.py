@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from ..common import broken_code
 from ..common.errors import AppError
-from ..common.logs import line
+from ..common.runtime import broken_code
+from ..common.runtime.logs import line
 from .config import ShardConfig
 from .loader import HostedClass, load
 

@@ -7,7 +7,7 @@ from sys import getsizeof
 from typing import TYPE_CHECKING, cast
 
 from ..common.ids import ObjectId, Slot
-from ..common.records import HttpRequest, ObjectState, Passport
+from ..common.wire.records import HttpRequest, ObjectState, Passport
 from .jobs import Job, JobKind
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ from heapq import merge
 from typing import TYPE_CHECKING
 
 from ..common.limits import SEND_BUFFER_BYTES
-from ..common.records import Ahead
-from ..common.shipping import Shipment
+from ..common.wire.records import Ahead
+from ..common.wire.shipping import Shipment
 from .backlog import Backlog
 from .counters import ShardCounters
 from .large_responses import LargeResponses

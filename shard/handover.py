@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
-from ..common.apart import apart
-from ..common.cluster_map import handed_over
-from ..common.directory import SqliteDirectory, update
+from ..common.cluster.cluster_map import handed_over
+from ..common.cluster.directory import SqliteDirectory, update
 from ..common.errors import DirectoryError
 from ..common.ids import Incarnation, Slot
+from ..common.machine.apart import apart
 
 AGAIN_AFTER_S = 0.5
 """Seconds before a proposal that failed is made again."""

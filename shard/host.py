@@ -16,14 +16,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from ..common.cluster_map import ClusterMap
-from ..common.defects import is_defect
+from ..common.cluster.cluster_map import ClusterMap
 from ..common.errors import ObjectGone, OutboxFull
 from ..common.ids import Incarnation, ObjectId, Slot, slot_of
-from ..common.last_words import LastWords
-from ..common.link import Link
-from ..common.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
-from ..common.remembered import Remembered
+from ..common.machine.last_words import LastWords
+from ..common.runtime.defects import is_defect
+from ..common.wire.link import Link
+from ..common.wire.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
+from ..common.wire.remembered import Remembered
 from . import pairs
 from .activation import Activation
 from .arrivals import Arrivals

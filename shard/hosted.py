@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from ..common.errors import LifeOver, ObjectGone, ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
 from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
-from ..common.records import ObjectState, OutputWriter
+from ..common.wire.records import ObjectState, OutputWriter
 from . import pairs
 from .activation import RESET, Activation, ActivationState
 from .backlog import Backlog, Close

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from ..common.records import HttpRequest
+from ..common.wire.records import HttpRequest
 from .unfinished import Note
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from ..common.records import AcceptMode, Ahead, HttpResponse
-from ..common.shipping import Shipment
+from ..common.wire.records import AcceptMode, Ahead, HttpResponse
+from ..common.wire.shipping import Shipment
 
 if TYPE_CHECKING:
     from .outbox import Outbox

@@ -25,7 +25,7 @@ from ..common.errors import ApiError, OutboxFull
 from ..common.limits import MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, OUTBOX_BYTES, SEND_BUFFER_BYTES
 
 if TYPE_CHECKING:
-    from ..common.records import Ahead, HttpResponse, OutputWriter
+    from ..common.wire.records import Ahead, HttpResponse, OutputWriter
     from .backlog import Backlog
     from .flow import Flow
     from .peers import Peer

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..common.ids import Incarnation, ObjectId
-from ..common.link import Link
-from ..common.records import OutputWriter
-from ..common.shipping import Shipping
+from ..common.wire.link import Link
+from ..common.wire.records import OutputWriter
+from ..common.wire.shipping import Shipping
 
 if TYPE_CHECKING:
     from .backlog import Backlog

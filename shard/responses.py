@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..common import pages
 from ..common.errors import AlreadyAccepted
-from ..common.records import AcceptMode, HttpRequest, HttpResponse
+from ..common.runtime import pages
+from ..common.wire.records import AcceptMode, HttpRequest, HttpResponse
 from .misuse import Mistake
 from .request import Response
 from .sockets import Socket

@@ -29,7 +29,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any, Generic, TypeVar
 
 from ..common.ids import ObjectId
-from ..common.last_words import EVENT, RUNS, SEQ, LastWords
+from ..common.machine.last_words import EVENT, RUNS, SEQ, LastWords
 from .crowd import Crowd
 from .current import redelivered
 from .life import Called

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
-from ..common.cluster_map import ClusterMap
+from ..common.cluster.cluster_map import ClusterMap
 from ..common.ids import Incarnation, Slot
 
 

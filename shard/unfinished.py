@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..common.last_words import LastWords
+from ..common.machine.last_words import LastWords
 
 
 class Note:

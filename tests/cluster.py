@@ -29,10 +29,10 @@ from types import TracebackType
 from typing import IO, Any, ClassVar
 
 from roost.common import limits
-from roost.common.cluster_map import ClusterMap, balancing, moving, without
-from roost.common.counters import read_counters
-from roost.common.directory import FILE_NAME, SqliteDirectory, update
+from roost.common.cluster.cluster_map import ClusterMap, balancing, moving, without
+from roost.common.cluster.directory import FILE_NAME, SqliteDirectory, update
 from roost.common.ids import Incarnation, id_from_name, slot_of
+from roost.common.machine.counters import read_counters
 from tests.ports import free_port
 from tests.waiting import until
 

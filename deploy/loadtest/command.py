@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ...common.config import describe
+from ...common.runtime.config import describe
 from .config import LoadConfig
 
 _FIELDS = {item.field: item for item in describe(LoadConfig)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...common.config import check, setting
 from ...common.errors import ConfigError
+from ...common.runtime.config import check, setting
 from .messages import MIN_BYTES
 from .target import PLACEHOLDER, Target
 

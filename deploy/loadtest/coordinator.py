@@ -15,20 +15,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ...common.errors import RoostError
-from ...common.processes import python_words
+from ...common.runtime.processes import python_words
 from . import machine
 from .capacity import Fit
 from .config import LoadConfig
 from .connection import CLOSE_TIMEOUT_S
 from .ledger import Findings
 from .result import ENDING, SENDING, Books
-from .worker import (
-    BACKLOG_S,
-    HANDSHAKES_AT_ONCE,
-    MAX_LINE_BYTES,
-    Setup,
-    config_to_dict,
-)
+from .worker import BACKLOG_S, HANDSHAKES_AT_ONCE, MAX_LINE_BYTES, Setup, config_to_dict
 
 START_TIMEOUT_S = 30.0
 """Seconds for a process to start."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from ...common.pages import document
+from ...common.runtime.pages import document
 
 _STYLE = """main { max-width: 64rem; padding-top: 2rem; font-size: 0.94rem; }
 h1 { font-size: 1.5rem; letter-spacing: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 0.5rem; }

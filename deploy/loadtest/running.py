@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from ...common.errors import ConfigError
-from ..tables import show, width_of
+from ..report.tables import show, width_of
 from . import machine
 from .capacity import ServerFacts, fit
 from .config import LoadConfig

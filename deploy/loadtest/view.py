@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..tables import Column, flow, printable, table
+from ..report.tables import Column, flow, printable, table
 from .config import IDLE
 from .histogram import Histogram
 from .result import SENDING, Books

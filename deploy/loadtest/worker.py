@@ -33,7 +33,7 @@ from typing import Any, cast
 
 import uvloop
 
-from ...common.config import describe
+from ...common.runtime.config import describe
 from .alarm import Alarm
 from .config import LoadConfig
 from .ledger import Findings, Life, Log, audit, own_copies_lost

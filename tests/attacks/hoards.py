@@ -21,7 +21,7 @@ from roost.common.limits import (
     ROUTER_WINDOWS_BYTES,
     SHARD_HELD_BYTES,
 )
-from roost.common.shipping import BEGUN_BYTES
+from roost.common.wire.shipping import BEGUN_BYTES
 from tests.attacks.floods import connected
 from tests.attacks.registry import Attack, Bound, Target, add
 from tests.raw_client import BINARY, CONTINUATION, TEXT, frame

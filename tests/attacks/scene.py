@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from roost.common.counters import read_counters
+from roost.common.machine.counters import read_counters
 from tests.attacks.neighbour import Neighbour
 from tests.attacks.processes import at_once, forget_peak, giving_way, peak_bytes, pin, private_bytes
 from tests.attacks.registry import Attack

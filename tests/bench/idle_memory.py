@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from roost.common.counters import read_counters
+from roost.common.machine.counters import read_counters
 from tests.bench.client import handshake, masked_frame
 from tests.bench.running import Roost, machine, pss_bytes, roost, write_report
 

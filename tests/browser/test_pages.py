@@ -11,7 +11,7 @@ import pytest
 from roost.deploy.loadtest.ledger import Findings
 from roost.deploy.loadtest.page import page as report_page
 from roost.deploy.loadtest.plots import draw, svg
-from roost.router.page import home
+from roost.router.formats.page import home
 from tests.cluster import Cluster
 from tests.conformance.driver import unique
 from tests.unit.deploy.loadtest.test_plots import run_with_memory

@@ -20,12 +20,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from roost.common.cluster_map import ClusterMap, moving, targets
-from roost.common.directory import FILE_NAME, SqliteDirectory
+from roost.common.cluster.cluster_map import ClusterMap, moving, targets
+from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
 from roost.common.errors import AppError
 from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
 from roost.common.limits import GRACE_S, SEND_BUFFER_BYTES, STALL_TIMEOUT_S
-from roost.deploy.reloading import CANARY_S
+from roost.deploy.plan.reloading import CANARY_S
 from tests.cluster import Cluster
 from tests.faults.deaf import Deaf, Memory
 from tests.faults.load import Group, Load, Report

@@ -17,14 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from roost.common.cluster_map import ClusterMap
-from roost.common.counters import read_counters
-from roost.common.directory import FILE_NAME, SqliteDirectory
+from roost.common.cluster.cluster_map import ClusterMap
+from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
 from roost.common.ids import id_from_name, slot_of
-from roost.common.processes import python_words
-from roost.common.run_folder import run_folder
-from roost.deploy import client
-from roost.deploy.run_folder import live_members
+from roost.common.machine.counters import read_counters
+from roost.common.machine.run_folder import run_folder
+from roost.common.runtime.processes import python_words
+from roost.deploy.commands import client
+from roost.deploy.processes.run_folder import live_members
 from tests.cluster import DEFECTS, ON_PURPOSE, REPOSITORY
 from tests.ports import free_port
 from tests.waiting import until

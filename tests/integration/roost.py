@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from roost.common.cluster_map import ClusterMap
-from roost.common.directory import FILE_NAME, SqliteDirectory
-from roost.common.processes import python_words
-from roost.common.run_folder import run_folder
-from roost.deploy import client
+from roost.common.cluster.cluster_map import ClusterMap
+from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
+from roost.common.machine.run_folder import run_folder
+from roost.common.runtime.processes import python_words
+from roost.deploy.commands import client
 from tests.cluster import REPOSITORY
 from tests.ports import free_port
 

@@ -14,8 +14,8 @@ import struct
 import subprocess
 import sys
 
-from roost.router.half_open import half_open
-from roost.router.listener import Listener
+from roost.router.http.half_open import half_open
+from roost.router.http.listener import Listener
 
 OURS, THEIRS = "10.99.99.1", "10.99.99.2"
 SYN, ACK, PUSH = 0x02, 0x10, 0x08

@@ -15,8 +15,8 @@ from websockets.asyncio.client import connect
 
 from roost.common.errors import AppError, ConfigError
 from roost.common.limits import SLOTS
-from roost.deploy import client
-from roost.deploy.run_folder import live_members
+from roost.deploy.commands import client
+from roost.deploy.processes.run_folder import live_members
 from tests.integration.roost import Roost, lives, processes_of, wait_for
 from tests.integration.talkers import talking
 from tests.streams import ended

@@ -43,7 +43,7 @@ from typing import Any
 
 import pytest
 
-from roost.router.window import EVENT_BYTES
+from roost.router.websocket.window import EVENT_BYTES
 from roost.shard import Request, Response
 from tests.cluster import Cluster, Process
 from tests.conformance import app as probe_app

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roost.common.errors import AppError
-from roost.common.processes import python_words
+from roost.common.runtime.processes import python_words
 
 APP = """
 import asyncio

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.counters import read_counters
+from roost.common.machine.counters import read_counters
 from tests.cluster import Cluster
 from tests.raw_client import CLOSE, PING, PONG, TEXT, RawClient, close_body, frame, request
 from tests.waiting import until, within

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.processes import python_words
+from roost.common.runtime.processes import python_words
 from tests.integration.roost import DEADLINE_S, Roost
 
 APP = """

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from roost.common.startup import DEFECT_EXIT_CODE
+from roost.common.runtime.startup import DEFECT_EXIT_CODE
 from tests.cluster import Cluster
 from tests.waiting import until, within
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from roost.router.listener import Listener
+from roost.router.http.listener import Listener
 from tests.waiting import within
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from roost.deploy.source_watch import PAGES
+from roost.deploy.supervisor.source_watch import PAGES
 from tests.integration.roost import DEADLINE_S, Roost, wait_for
 from tests.waiting import within
 

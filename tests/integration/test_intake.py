@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from roost.router import intake as taking
-from roost.router.intake import CLIENTS_A_TURN, Intake
+from roost.router.http import intake as taking
+from roost.router.http.intake import CLIENTS_A_TURN, Intake
 from tests.waiting import DEADLINE_S
 
 HOST = "127.0.0.1"

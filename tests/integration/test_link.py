@@ -16,16 +16,16 @@ import pytest_asyncio
 import uvloop
 import zmq
 
-from roost.common import endpoint as endpoint_module
-from roost.common import link as link_module
-from roost.common import session as session_module
-from roost.common.clock import SystemClock
-from roost.common.counters import Counters
 from roost.common.errors import StartupError, WireError
 from roost.common.ids import Incarnation
-from roost.common.link import Acceptor, Dialer, Link, routing_id
-from roost.common.records import EventWriter, OutputWriter, read_events, read_output
-from roost.common.session import Session
+from roost.common.machine.counters import Counters
+from roost.common.runtime.clock import SystemClock
+from roost.common.wire import endpoint as endpoint_module
+from roost.common.wire import link as link_module
+from roost.common.wire import session as session_module
+from roost.common.wire.link import Acceptor, Dialer, Link, routing_id
+from roost.common.wire.records import EventWriter, OutputWriter, read_events, read_output
+from roost.common.wire.session import Session
 from tests.streams import ended, serving
 
 CLUSTER = 0xFEED

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.addresses import bound_sockets
 from roost.common.errors import ConfigError, PortTaken
-from roost.router import listener as listening
+from roost.common.machine.addresses import bound_sockets
 from roost.router.app import Router
 from roost.router.config import RouterConfig
-from roost.router.half_open import half_open
-from roost.router.listener import Listener, migrates
+from roost.router.http import listener as listening
+from roost.router.http.half_open import half_open
+from roost.router.http.listener import Listener, migrates
 from tests.cluster import REPOSITORY
 from tests.waiting import within
 

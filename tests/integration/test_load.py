@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from roost.common.counters import read_counters
-from roost.common.processes import python_words
+from roost.common.machine.counters import read_counters
+from roost.common.runtime.processes import python_words
 from tests.cluster import REPOSITORY, Cluster
 from tests.integration.roost import lives
 from tests.streams import serving

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from roost.common.counters import read_counters
+from roost.common.machine.counters import read_counters
 from tests.cluster import Cluster
 from tests.raw_client import request
 from tests.waiting import until, within

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import zmq
 
-from roost.common.counters import read_counters
 from roost.common.ids import Incarnation
-from roost.router.window import EVENT_BYTES
+from roost.common.machine.counters import read_counters
+from roost.router.websocket.window import EVENT_BYTES
 from tests.cluster import Cluster, Process, ProcessFailed
 from tests.conformance import app
 from tests.conformance.driver import Client, Reports, Room

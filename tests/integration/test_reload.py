@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from roost.common.errors import AppError
 from roost.common.ids import id_from_name, slot_of
 from roost.common.limits import SLOTS
-from roost.deploy import client
-from roost.deploy.changes import ChangeFailed
+from roost.deploy.commands import client
+from roost.deploy.plan.changes import ChangeFailed
 from tests.integration.roost import Roost, processes_of, wait_for
 from tests.integration.talkers import talking
 from tests.waiting import within

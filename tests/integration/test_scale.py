@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from roost.common.cluster_map import targets
+from roost.common.cluster.cluster_map import targets
 from roost.common.errors import AppError
 from roost.common.limits import SLOTS
-from roost.deploy import client
+from roost.deploy.commands import client
 from tests.integration.roost import DEADLINE_S, Roost, processes_of, wait_for
 from tests.integration.talkers import talking
 from tests.waiting import within

@@ -20,19 +20,12 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from roost.common.directory import FILE_NAME, SqliteDirectory
-from roost.common.errors import (
-    AppError,
-    ConfigError,
-    DataFolderInUse,
-    DescriptorsTooFew,
-    PortTaken,
-    StartupError,
-)
+from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
+from roost.common.errors import AppError, ConfigError, DataFolderInUse, DescriptorsTooFew, PortTaken, StartupError
 from roost.common.limits import SLOTS
-from roost.common.processes import python_words
-from roost.deploy import client
-from roost.deploy.run_folder import live_members, read_address
+from roost.common.runtime.processes import python_words
+from roost.deploy.commands import client
+from roost.deploy.processes.run_folder import live_members, read_address
 from tests.cluster import REPOSITORY
 from tests.integration.roost import DEADLINE_S, Roost, lives, processes_of, wait_for
 from tests.waiting import within

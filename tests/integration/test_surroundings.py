@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.directory import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
 from roost.common.limits import SLOTS
-from roost.deploy.run_folder import SUPERVISOR, live_members
+from roost.deploy.processes.run_folder import SUPERVISOR, live_members
 from tests.integration.roost import Roost, wait_for
 from tests.integration.talkers import talking
 from tests.ports import free_port

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from roost.common.errors import UnsupportedSystem
-from roost.common.processes import python_words
+from roost.common.runtime.processes import python_words
 from tests.integration.roost import DEADLINE_S, Roost, processes_of, wait_for
-from tests.unit.common.test_first_process import children
+from tests.unit.common.machine.test_first_process import children
 
 WITHOUT = "import os\ndel os.pidfd_open\n"
 """Python's own hook for a site, as on a system that has no process descriptors."""

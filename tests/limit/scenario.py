@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from roost.common.counters import read_counters
 from roost.common.errors import TooManyWebSockets
 from roost.common.limits import HANDSHAKE_TIMEOUT_S, MAX_WEBSOCKETS_PER_OBJECT, PING_INTERVAL_S
+from roost.common.machine.counters import read_counters
 from tests.bench.running import cpu_s, pss_bytes
 from tests.crowd.crowd import PER_PROCESS, Crowd
 from tests.faults.supervised import Supervised

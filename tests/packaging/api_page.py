@@ -14,8 +14,8 @@ from typing import Any
 
 import griffe
 
-from roost.common.config import describe
-from roost.deploy.config import UpConfig
+from roost.common.runtime.config import describe
+from roost.deploy.plan.config import UpConfig
 from roost.router.config import RouterConfig
 from roost.shard.config import ShardConfig
 from tests.cluster import REPOSITORY

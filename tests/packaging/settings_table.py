@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from roost.common.config import describe
-from roost.deploy.config import UpConfig
+from roost.common.runtime.config import describe
 from roost.deploy.loadtest.config import LoadConfig
+from roost.deploy.plan.config import UpConfig
 from roost.router.config import RouterConfig
 from roost.shard.config import ShardConfig
 from tests.cluster import REPOSITORY

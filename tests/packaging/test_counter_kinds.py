@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.counters import Counters, Kind
+from roost.common.machine.counters import Counters, Kind
 from roost.router.counters import RouterCounters
 from roost.shard.counters import ShardCounters
 

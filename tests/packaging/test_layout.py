@@ -45,7 +45,7 @@ def test_each_package_is_typed() -> None:
 
 
 def test_the_package_is_links_to_the_folders() -> None:
-    """``deploy`` is linked file by file: a link to the folder would contain itself."""
+    """Of ``deploy`` what is in it is linked: a link to the folder would contain itself."""
     for name in ("common", "router", "shard"):
         assert (LINKS / name).is_symlink()
         assert (LINKS / name).resolve() == REPOSITORY / name

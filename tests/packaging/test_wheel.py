@@ -57,7 +57,7 @@ parts = ("common", "router", "shard", "deploy", "deploy.cli", "shard.__main__", 
 for name in ("roost", *map("roost.".__add__, parts)):
     found = importlib.import_module(name).__file__
     assert found.startswith(sys.argv[1]), found
-from roost.deploy.config import CHAT_EXAMPLE
+from roost.deploy.plan.config import CHAT_EXAMPLE
 assert CHAT_EXAMPLE.is_file() and str(CHAT_EXAMPLE).startswith(sys.argv[1]), CHAT_EXAMPLE
 """
     run = {"check": True, "cwd": tmp_path, "env": environment, "timeout": 50}

@@ -10,8 +10,8 @@ from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from roost.router.client_frames import ClientFrames
-from roost.router.frames import pong_frame
+from roost.router.formats.frames import pong_frame
+from roost.router.websocket.client_frames import ClientFrames
 
 LIMIT = 70_000
 

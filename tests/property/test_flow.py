@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.common import shipping
 from roost.common.errors import OutboxFull
+from roost.common.wire import shipping
 from roost.shard import backlog as backlog_module
 from roost.shard import outbox as outbox_module
 from roost.shard.counters import ShardCounters

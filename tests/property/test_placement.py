@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.common import cluster_map
-from roost.common.cluster_map import NOBODY, ClusterMap, Member, MemberKind, targets
+from roost.common.cluster import cluster_map
+from roost.common.cluster.cluster_map import NOBODY, ClusterMap, Member, MemberKind, targets
 from roost.common.errors import DirectoryError
 from roost.common.ids import Incarnation, Slot
 from roost.common.limits import SLOTS

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from roost.common.errors import WireError
 from roost.common.ids import OBJECT_ID_BYTES, ObjectId
-from roost.common.records import (
+from roost.common.wire.records import (
     AcceptMode,
     Ahead,
     EventWriter,

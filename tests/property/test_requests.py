@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roost.common.errors import RequestError
-from roost.router.bodies import Bodies
+from roost.router.clients.timers import Wheel
 from roost.router.counters import RouterCounters
-from roost.router.http import RequestHead, examine
-from roost.router.request_parser import Incoming, RequestParser
-from roost.router.timers import Wheel
+from roost.router.formats.http import RequestHead, examine
+from roost.router.http.bodies import Bodies
+from roost.router.http.parser import Incoming, RequestParser
 from roost.shard import Request
 
 # --- hosts ---

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from roost.common import session as session_module
 from roost.common.ids import Incarnation
-from roost.common.session import Session
+from roost.common.wire import session as session_module
+from roost.common.wire.session import Session
 
 SMALL_BATCH = 16
 """Bytes: so that groups of some dozens of bytes travel in pieces."""

@@ -11,11 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from roost.common.cluster_map import ClusterMap, MemberKind
+from roost.common.cluster.cluster_map import ClusterMap, MemberKind
 from roost.common.ids import id_from_name, slot_of
 from roost.common.limits import MAX_DEATHS_OF_EVENT, MAX_DEATHS_OF_OBJECT
-from roost.common.records import Passport
-from roost.router.connection import Connection
+from roost.common.wire.records import Passport
+from roost.router.websocket.connection import Connection
 from roost.shard.attachments import deserialize
 from roost.shard.sockets import Socket
 

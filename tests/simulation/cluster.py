@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from roost.common import shipping
-from roost.common.cluster_map import NOBODY, ClusterMap, MemberKind
+from roost.common.cluster.cluster_map import NOBODY, ClusterMap, MemberKind
 from roost.common.errors import RoostError
 from roost.common.ids import Incarnation
-from roost.router import connection, requests
+from roost.common.wire import shipping
 from roost.router.app import Router
 from roost.router.config import RouterConfig
+from roost.router.owners import requests
+from roost.router.websocket import connection
 from roost.shard import backlog, large_responses, outbox
 from roost.shard.app import Shard
 from roost.shard.config import ShardConfig

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from roost.common import defects
-from roost.common.cluster_map import MemberKind
-from roost.common.records import EventWriter
-from roost.common.session import Session
-from roost.router.auto_response import Reports
-from roost.router.connection import Connection
-from roost.router.forwarding import Forwarding
-from roost.router.http_connection import HttpConnection
-from roost.router.receiving import Receiver
+from roost.common.cluster.cluster_map import MemberKind
+from roost.common.runtime import defects
+from roost.common.wire.records import EventWriter
+from roost.common.wire.session import Session
+from roost.router.clients.auto_response import Reports
+from roost.router.http.connection import HttpConnection
+from roost.router.owners.forwarding import Forwarding
+from roost.router.owners.receiving import Receiver
+from roost.router.websocket.connection import Connection
 from roost.shard.events import RouterEvents
 from roost.shard.host import Host
 from roost.shard.hosted import HostedObject

@@ -12,12 +12,12 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from roost.common.counters import Counters
-from roost.common.endpoint import Endpoint, Link, W
 from roost.common.ids import Incarnation
-from roost.common.link import Acceptor, Dialer
-from roost.common.records import EventWriter, OutputWriter
-from roost.common.session import HEADER_BYTES
+from roost.common.machine.counters import Counters
+from roost.common.wire.endpoint import Endpoint, Link, W
+from roost.common.wire.link import Acceptor, Dialer
+from roost.common.wire.records import EventWriter, OutputWriter
+from roost.common.wire.session import HEADER_BYTES
 
 from .loops import STEP_S, Process, Scheduler
 

@@ -16,25 +16,25 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
-from roost.common import last_words
-from roost.common.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.counters import Reading
-from roost.common.directory import MapWatch
+from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.cluster.directory import MapWatch
 from roost.common.errors import DirectoryError, StartupError
 from roost.common.ids import Incarnation, Slot
-from roost.common.last_words import LastWords, Said
-from roost.common.records import Pieces
+from roost.common.machine import last_words
+from roost.common.machine.counters import Reading
+from roost.common.machine.last_words import LastWords, Said
+from roost.common.wire.records import Pieces
 from roost.router import app as router_app
-from roost.router import forwarding as router_forwarding
-from roost.router import guard_watch as router_guard
-from roost.router import output as router_output
-from roost.router import receiving as router_receiving
-from roost.router.attaching import Attaching
-from roost.router.descriptors import Descriptors
-from roost.router.intake import ProtocolFactory
-from roost.router.listener import Listener
-from roost.router.receiving import Receiver
-from roost.router.surroundings import Surroundings
+from roost.router.clients import output as router_output
+from roost.router.clients.descriptors import Descriptors
+from roost.router.clients.surroundings import Surroundings
+from roost.router.guard import watching as router_guard
+from roost.router.http.intake import ProtocolFactory
+from roost.router.http.listener import Listener
+from roost.router.owners import forwarding as router_forwarding
+from roost.router.owners import receiving as router_receiving
+from roost.router.owners.attaching import Attaching
+from roost.router.owners.receiving import Receiver
 from roost.shard import app as shard_app
 from roost.shard import handover as shard_handover
 from roost.shard import host as shard_host

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from roost.common.directory import MapWatch
-from roost.common.endpoint import Link
+from roost.common.cluster.directory import MapWatch
 from roost.common.ids import Incarnation, ObjectId, Slot
-from roost.common.records import Ahead, EventWriter, OutputWriter
-from roost.common.session import HEADER_BYTES, Flag, Session
-from roost.router.attaching import Attaching
-from roost.router.connection import Connection
-from roost.router.objects import ObjectEntry
-from roost.router.receiving import Receiver
-from roost.router.slots import Slots as RouterSlots
-from roost.router.window import Window
+from roost.common.wire.endpoint import Link
+from roost.common.wire.records import Ahead, EventWriter, OutputWriter
+from roost.common.wire.session import HEADER_BYTES, Flag, Session
+from roost.router.clients.objects import ObjectEntry
+from roost.router.owners.attaching import Attaching
+from roost.router.owners.receiving import Receiver
+from roost.router.owners.slots import Slots as RouterSlots
+from roost.router.websocket.connection import Connection
+from roost.router.websocket.window import Window
 from roost.shard.app import Shard
 from roost.shard.backlog import Backlog
 from roost.shard.behind import Behind

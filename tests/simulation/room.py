@@ -11,14 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from roost.common.errors import RoostError
-from roost.shard import (
-    DurableObject,
-    Request,
-    Response,
-    WebSocket,
-    WebSocketPair,
-    WebSocketRequestResponsePair,
-)
+from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 
 from .history import Execution
 from .outside import current_cluster, current_process

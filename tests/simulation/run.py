@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from roost.common.cluster_map import MemberKind
+from roost.common.cluster.cluster_map import MemberKind
 from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
-from roost.router.forwarding import Forwarding
+from roost.router.owners.forwarding import Forwarding
 
 from . import checks, plan
 from .clients import Caller, Client, Stage

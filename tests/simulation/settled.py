@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from roost.common.cluster_map import MemberKind
-from roost.router.connection import Connection
-from roost.router.states import State as ConnectionState
+from roost.common.cluster.cluster_map import MemberKind
+from roost.router.websocket.connection import Connection
+from roost.router.websocket.states import State as ConnectionState
 
 from .clients import Stage
 from .cluster import Cluster, Member

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from roost.common import directory
-from roost.common.cluster_map import ClusterMap, MemberKind, balancing, inherited, moving, without
+from roost.common.cluster import directory
+from roost.common.cluster.cluster_map import ClusterMap, MemberKind, balancing, inherited, moving, without
 from roost.common.errors import DirectoryError
 from roost.common.ids import Incarnation, Slot
 from roost.common.limits import FROZEN_KILL_S, GRACE_S

@@ -13,12 +13,12 @@ def main() -> None:
     if raises:  # Ctrl-C while modules are loaded, which takes a second on a busy machine, ends it without a traceback
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     _forget_empty_entries()
-    from .common.first_process import step_aside
-    from .common.standard_streams import open_descriptors
+    from .common.machine.first_process import step_aside
+    from .common.machine.standard_streams import open_descriptors
 
     open_descriptors()
     step_aside()  # before anything is imported that process 1 of a container would only carry around
-    from .deploy.cli import main
+    from .deploy.commands.cli import main
 
     if raises:
         signal.signal(signal.SIGINT, signal.default_int_handler)

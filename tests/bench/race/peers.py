@@ -21,7 +21,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from roost.common.counters import read_counters
+from roost.common.machine.counters import read_counters
 from tests.bench.race import building
 from tests.bench.race.building import HERE, Unavailable
 from tests.bench.race.processes import end

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from roost.common.errors import WireError
-from roost.common.records import Form, Wholes, texts
-from roost.common.records.texts import LargeText
-from roost.router.gathering import AHEAD_BYTES, Gathering, form_of
+from roost.common.wire.records import Form, Wholes, texts
+from roost.common.wire.records.texts import LargeText
+from roost.router.clients.gathering import AHEAD_BYTES, Gathering, form_of
 
 TEXTS = {
     Form.ASCII: "plain " * 100_000,

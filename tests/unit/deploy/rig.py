@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from roost.common import cluster_map
-from roost.common.cluster_map import ClusterMap, Member
-from roost.common.counters import Reading
+from roost.common.cluster import cluster_map
+from roost.common.cluster.cluster_map import ClusterMap, Member
 from roost.common.ids import Incarnation
-from roost.deploy.changes import Change, Seen
-from roost.deploy.config import UpConfig
-from roost.deploy.post import Post, PostState, Restart
-from roost.deploy.reconciling import concerns, is_dead, is_settled, next_map, next_steps
-from roost.deploy.staffing import Staff
+from roost.common.machine.counters import Reading
+from roost.deploy.plan.changes import Change, Seen
+from roost.deploy.plan.config import UpConfig
+from roost.deploy.plan.post import Post, PostState, Restart
+from roost.deploy.plan.reconciling import concerns, is_dead, is_settled, next_map, next_steps
+from roost.deploy.plan.staffing import Staff
 
 GRACE_S = 10.0
 

@@ -12,7 +12,7 @@ from websockets.frames import Opcode
 from roost.common.errors import RequestError
 from roost.common.ids import Incarnation, ObjectId, id_from_name
 from roost.common.limits import SLOTS
-from roost.common.records import (
+from roost.common.wire.records import (
     AcceptMode,
     Ahead,
     EventWriter,
@@ -23,16 +23,16 @@ from roost.common.records import (
     Passport,
     read_events,
 )
-from roost.common.shipping import Shipment, Shipping
-from roost.router.auto_response import Reports
-from roost.router.client_frames import ClientFrames
-from roost.router.connection import Connection
-from roost.router.connections import Connections
+from roost.common.wire.shipping import Shipment, Shipping
+from roost.router.clients.auto_response import Reports
+from roost.router.clients.connections import Connections
+from roost.router.clients.objects import ObjectEntry, Objects
+from roost.router.clients.send_buffers import HIGH_WATER
+from roost.router.clients.surroundings import Surroundings
+from roost.router.clients.timers import TICK_S, Wheel
 from roost.router.counters import RouterCounters
-from roost.router.objects import ObjectEntry, Objects
-from roost.router.send_buffers import HIGH_WATER
-from roost.router.surroundings import Surroundings
-from roost.router.timers import TICK_S, Wheel
+from roost.router.websocket.client_frames import ClientFrames
+from roost.router.websocket.connection import Connection
 from tests.raw_client import frame
 
 NAMESPACE = "chat-room"

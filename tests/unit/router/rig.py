@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from roost.common.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.ids import Incarnation, Slot, id_from_name
 from roost.common.limits import SLOTS
-from roost.common.records import AcceptMode
-from roost.router.connection import Connection
-from roost.router.forwarding import Forwarding
-from roost.router.output import Output
-from roost.router.poison import Death, Running
-from roost.router.receiving import Receiver
-from roost.router.requests import Request
+from roost.common.wire.records import AcceptMode
+from roost.router.clients.output import Output
+from roost.router.owners.forwarding import Forwarding
+from roost.router.owners.poison import Death, Running
+from roost.router.owners.receiving import Receiver
+from roost.router.owners.requests import Request
+from roost.router.websocket.connection import Connection
 from tests.unit.router.fakes import NAMESPACE, FakeAsker, FakeLink, FakeTransport, World
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from roost.common import limits
-from roost.common.config import parse
 from roost.common.errors import ConfigError
+from roost.common.runtime.config import parse
 from roost.router.config import RouterConfig
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from websockets.frames import Opcode
 
-from roost.common.records import AcceptMode
-from roost.router.frames import close_frame, data_frame
-from roost.router.states import State
+from roost.common.wire.records import AcceptMode
+from roost.router.formats.frames import close_frame, data_frame
+from roost.router.websocket.states import State
 from tests.unit.router.fakes import World, client_frame, close, text
 
 BAD = b"\x83\x80\0\0\0\0"

@@ -8,10 +8,17 @@ from array import array
 import pytest
 
 from roost.common.limits import SEND_BUFFER_BYTES
-from roost.common.records import AcceptMode, Ahead, HttpResponse, Parts, read_output
-from roost.router.frames import DEFLATE_STEP, Deflating, close_frame, data_frame, deflated_frame, frame_in_pieces
-from roost.router.send_buffers import HIGH_WATER
-from tests.unit.router.test_receiving import Rig
+from roost.common.wire.records import AcceptMode, Ahead, HttpResponse, Parts, read_output
+from roost.router.clients.send_buffers import HIGH_WATER
+from roost.router.formats.frames import (
+    DEFLATE_STEP,
+    Deflating,
+    close_frame,
+    data_frame,
+    deflated_frame,
+    frame_in_pieces,
+)
+from tests.unit.router.owners.test_receiving import Rig
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from roost.router.turns import AGO, Turns
+from roost.router.clients.turns import AGO, Turns
 
 
 def test_a_mark_lies_behind_once_a_whole_turn_has_ended() -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from roost.common.ids import id_from_name, slot_of
 from roost.common.limits import SLOTS
-from roost.common.records import AcceptMode, HttpResponse
-from roost.router import forwarding as forwarding_module
-from roost.router import requests as requests_module
-from roost.router.frames import close_frame, data_frame
-from roost.router.output import AT_ONCE
-from roost.router.states import State
+from roost.common.wire.records import AcceptMode, HttpResponse
+from roost.router.clients.output import AT_ONCE
+from roost.router.formats.frames import close_frame, data_frame
+from roost.router.owners import forwarding as forwarding_module
+from roost.router.owners import requests as requests_module
+from roost.router.websocket.states import State
 from tests.unit.router.fakes import NAMESPACE, accepted, close, state, text
 from tests.unit.router.rig import Rig, cluster, shard
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from roost.common.ids import ObjectId, id_from_name, slot_of
-from roost.router.poison import LONGEST_REFUSAL_S, STAGES, Death, Deaths, Running
+from roost.router.owners.poison import LONGEST_REFUSAL_S, STAGES, Death, Deaths, Running
 from tests.unit.router.fakes import NAMESPACE, text
 from tests.unit.router.rig import Rig, cluster, shard
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roost.common.records import HttpResponse
+from roost.common.wire.records import HttpResponse
 from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair
 from roost.shard.hosted import VANISHED
 from tests.unit.shard.harness import Record, Router, World, turns

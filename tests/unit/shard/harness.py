@@ -16,11 +16,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ParamSpec
 
-from roost.common.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
-from roost.common.last_words import LastWords
 from roost.common.limits import SLOTS
-from roost.common.records import (
+from roost.common.machine.last_words import LastWords
+from roost.common.wire.records import (
     HttpRequest,
     HttpResponse,
     ObjectState,
@@ -30,7 +30,7 @@ from roost.common.records import (
     Pieces,
     read_output,
 )
-from roost.common.records.layout import PART
+from roost.common.wire.records.layout import PART
 from roost.shard import DurableObject, Request, Response, WebSocketPair
 from roost.shard.config import ShardConfig
 from roost.shard.counters import ShardCounters

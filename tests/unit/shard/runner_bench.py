@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
-from roost.common.last_words import LastWords
+from roost.common.machine.last_words import LastWords
 from roost.shard.jobs import Job, JobKind
 from roost.shard.runner import Runner
 from tests.unit.shard.harness import turns

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from roost.common.errors import ObjectReset
-from roost.common.records import HttpRequest
+from roost.common.wire.records import HttpRequest
 from roost.shard import CloseEvent, DurableObject, ErrorEvent, MessageEvent, WebSocketProtocolError
 from roost.shard.activation import Activation, ActivationState
 from roost.shard.current import current

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from roost.common.last_words import LastWords
+from roost.common.machine.last_words import LastWords
 from roost.shard.jobs import Job
 from roost.shard.runner import MOST_RESTING, TURN_S
 from tests.unit.shard.harness import on_virtual_time, turns

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from roost.common.config import parse
 from roost.common.errors import ConfigError
+from roost.common.runtime.config import parse
 from roost.shard.config import ShardConfig
 
 

@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from roost.common.errors import (
-    ApiError,
-    AutoResponseTooLong,
-    EventTimeoutTooLong,
-    NotAccepted,
-    TooManyTags,
-)
+from roost.common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong, NotAccepted, TooManyTags
 from roost.common.ids import id_from_name
 from roost.shard import DurableObjectState, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 from roost.shard.ports import current_object

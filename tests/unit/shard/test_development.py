@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.counters import PUBLISH_INTERVAL_S, CounterFile, read_counters
+from roost.common.machine.counters import PUBLISH_INTERVAL_S, CounterFile, read_counters
 from roost.shard.counters import ShardCounters
 from roost.shard.development import LabelledOutput, debugging
 

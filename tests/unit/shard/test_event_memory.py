@@ -1,4 +1,4 @@
-"""What an event takes at its shard: routers count each with that (``roost.router.window.EVENT_BYTES``)."""
+"""What an event takes at its shard: routers count each with that (``roost.router.websocket.window.EVENT_BYTES``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from roost.router.window import EVENT_BYTES
+from roost.router.websocket.window import EVENT_BYTES
 from roost.shard import WebSocket
 from tests.unit.shard.harness import Room, World, on_virtual_time, turns
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from roost.common.ids import id_from_name
-from roost.common.records import EventWriter, HttpRequest, ObjectState, Passport, read_events
+from roost.common.wire.records import EventWriter, HttpRequest, ObjectState, Passport, read_events
 from roost.shard.events import LastEvents, RouterEvents
 from roost.shard.jobs import Job, JobKind
 

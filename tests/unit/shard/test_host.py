@@ -12,13 +12,13 @@ from unittest import mock
 import cbor2
 import pytest
 
-from roost.common.cluster_map import ClusterMap
-from roost.common.directory import MapWatch
+from roost.common.cluster.cluster_map import ClusterMap
+from roost.common.cluster.directory import MapWatch
 from roost.common.ids import Incarnation, id_from_name
-from roost.common.last_words import LastWords, RunningEvent, read_last_words
 from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, SLOTS
-from roost.common.records import AcceptMode, ObjectState
-from roost.common.remembered import ENTRY_BYTES, Remembered
+from roost.common.machine.last_words import LastWords, RunningEvent, read_last_words
+from roost.common.wire.records import AcceptMode, ObjectState
+from roost.common.wire.remembered import ENTRY_BYTES, Remembered
 from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 from roost.shard.current import current
 from roost.shard.events import LastEvents
@@ -829,7 +829,7 @@ class LastRequest:
     """A request made by hand: the harness hands its own to another sink."""
 
     def __init__(self) -> None:
-        from roost.common.records import HttpRequest
+        from roost.common.wire.records import HttpRequest
 
         self.record = HttpRequest(1, 0, LOBBY, "room", "lobby", "GET", "http://localhost/room/lobby", [], b"")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from roost.common.defects import is_defect
 from roost.common.errors import ObjectReset
+from roost.common.runtime.defects import is_defect
 from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 from roost.shard.failures import TOLD_CHARS, TOLD_IN_SHORT_CHARS, in_full, in_short, is_end_of_life
 from tests.unit.shard.clients import Rec, shard

@@ -8,7 +8,7 @@ import pytest
 
 from roost.common.errors import OutboxFull
 from roost.common.limits import OUTBOX_BYTES
-from roost.common.records.writing import PIECE_BYTES
+from roost.common.wire.records.writing import PIECE_BYTES
 from roost.shard.outbox import LARGE_BYTES
 from tests.unit.shard.harness import Room, World, on_virtual_time, turns
 from tests.unit.shard.test_flow import after, handle, talker, world_of

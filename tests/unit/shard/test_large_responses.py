@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from roost.common import shipping
-from roost.common.records import AcceptMode, HttpResponse
+from roost.common.wire import shipping
+from roost.common.wire.records import AcceptMode, HttpResponse
 from roost.shard import large_responses
 from roost.shard.counters import ShardCounters
 from roost.shard.flow import Flow

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from roost.common.ids import id_from_name
-from roost.common.last_words import LastWords, RunningEvent, read_last_words
+from roost.common.machine.last_words import LastWords, RunningEvent, read_last_words
 from roost.shard import WebSocket
 from tests.unit.shard.harness import Room, World, on_virtual_time, turns
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from roost.common.errors import AlreadyAccepted, InvalidResponse
-from roost.common.records import AcceptMode, HttpRequest
+from roost.common.wire.records import AcceptMode, HttpRequest
 from roost.shard import Response, WebSocketPair
 from roost.shard.responses import Answer, answer_of
 from roost.shard.sockets import Socket

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from roost.common.ids import id_from_name
-from roost.common.records import ObjectState
+from roost.common.wire.records import ObjectState
 from roost.shard import WebSocket, WebSocketRequestResponsePair
 from roost.shard.events import LastEvents
 from tests.unit.shard.clients import Front, Rec, shard

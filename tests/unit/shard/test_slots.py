@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from roost.common.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.ids import Incarnation, Slot
 from roost.common.limits import SLOTS
 from roost.shard.slots import Slots, SlotState

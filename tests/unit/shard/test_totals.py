@@ -9,7 +9,7 @@ import pytest
 
 from roost.common.errors import OutboxFull, PackagesFull
 from roost.common.ids import id_from_name
-from roost.common.records import HttpRequest
+from roost.common.wire.records import HttpRequest
 from roost.shard import Request, Response, WebSocket, WebSocketPair
 from roost.shard.arrivals import AT_ONCE, SMALL_BYTES
 from tests.unit.shard.harness import Record, Room, Router, World, on_virtual_time, turns

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from roost.common.last_words import LastWords, read_last_words
+from roost.common.machine.last_words import LastWords, read_last_words
 from roost.shard.counters import ShardCounters
 from roost.shard.watchdog import BEAT_S, Watchdog
 from tests.waiting import until

@@ -1,0 +1,226 @@
+"""What the records say: the wide ones as values, all of them as the methods of two sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from ...ids import ObjectId
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""HTTP header fields in their order, as bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """For writers: a payload that has gone ahead of its record in PARTs, on the same link.
+
+    Attributes:
+        stream: The number that they had.
+    """
+
+    stream: int
+
+
+class Form(IntEnum):
+    """What a payload that goes ahead is: text is put together in memory as wide as its widest character."""
+
+    BYTES = 0
+    """No text, or nobody needs to know."""
+    ASCII = 1
+    LATIN = 2
+    """Characters below 256."""
+    WIDE = 3
+    """Characters of two bytes."""
+    WIDEST = 4
+
+
+class Pieces:
+    """A payload in pieces. It is not joined unless somebody needs it whole.
+
+    Attributes:
+        parts: Its bytes, in order, ``PIECE_BYTES`` of them at most in each.
+        size: How many bytes it has.
+        form: What it is, if whoever sends it knows.
+        chars: Characters of a text.
+    """
+
+    __slots__ = ("chars", "form", "parts", "size")
+
+    def __init__(self, parts: list[memoryview], size: int, form: Form = Form.BYTES, chars: int = 0) -> None:
+        self.parts = parts
+        self.size = size
+        self.form = form
+        self.chars = chars
+
+    def __len__(self) -> int:
+        return self.size
+
+    def join(self) -> bytes:
+        """All of it, in one piece."""
+        return b"".join(self.parts)
+
+    def text(self) -> str:
+        """All of it as text.
+
+        Raises:
+            UnicodeDecodeError: It is no UTF-8.
+        """
+        return self.join().decode()
+
+    def isascii(self) -> bool:
+        """As ``bytes.isascii``, of a payload whose form is known."""
+        return self.form == Form.ASCII
+
+
+class AcceptMode(IntEnum):
+    """What a RESPONSE says of the connection that it answers."""
+
+    PLAIN = 0
+    """No WebSocket: an ordinary HTTP response."""
+    HIBERNATABLE = 1
+    """``ctx.accept_web_socket``: the router holds its passport."""
+    STANDARD = 2
+    """``ws.accept()``: its listeners live in the instance, so it cannot move."""
+    UNACCEPTED = 3
+    """A 101 whose server end nobody accepted: open, and its messages go nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A client's request, on its way to an object.
+
+    Attributes:
+        request: Number of the request, unique within its link.
+        connection: Counter of the connection that a WebSocket handshake asks for; 0 for plain HTTP.
+        object_id: The object that it is for.
+        namespace: The object's namespace.
+        name: The object's name; empty for an object with a unique id.
+        method: The HTTP method, upper case as received.
+        url: The absolute URL as the client asked for it.
+        headers: Header fields in order, names in lower case.
+        body: The whole body; at a router in pieces if it is large.
+    """
+
+    request: int
+    connection: int
+    object_id: ObjectId
+    namespace: str
+    name: str
+    method: str
+    url: str
+    headers: Headers
+    body: bytes | Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An object's answer to a request.
+
+    Attributes:
+        request: Number of the request.
+        status: HTTP status, 101 when ``mode`` is not PLAIN.
+        mode: What has become of the connection.
+        headers: Header fields in order.
+        body: The whole body, as bytes where the response is made; empty with a 101.
+        ordinal: Place of the connection in the object's order of accepts.
+        tags: Tags of the connection.
+        attachment: Its serialised attachment, ``None`` when never set.
+    """
+
+    request: int
+    status: int
+    mode: AcceptMode
+    headers: Headers
+    body: bytes | Pieces = b""
+    ordinal: int = 0
+    tags: tuple[str, ...] = ()
+    attachment: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passport:
+    """What a router knows of a connection: enough to attach it to any shard.
+
+    Attributes:
+        connection: The connection's counter.
+        hibernatable: False for a connection accepted with ``accept()``.
+        closed_by_object: The object has called ``close()``; a ``send`` raises.
+        ordinal: Place in the object's order of accepts.
+        next_seq: Number of the connection's next event.
+        auto_response_time: Unix seconds of the last auto-response, ``None`` if there was none.
+        object_id: The object.
+        namespace: The object's namespace.
+        name: The object's name; empty for an object with a unique id.
+        url: URL of the handshake.
+        protocol: Subprotocol, empty if none.
+        tags: Tags, first given first.
+        attachment: Serialised attachment, ``None`` when never set.
+    """
+
+    connection: int
+    hibernatable: bool
+    closed_by_object: bool
+    ordinal: int
+    next_seq: int
+    auto_response_time: float | None
+    object_id: ObjectId
+    namespace: str
+    name: str
+    url: str
+    protocol: str
+    tags: tuple[str, ...]
+    attachment: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """What an object has set for all its sockets. The highest revision wins.
+
+    Attributes:
+        object_id: The object.
+        revision: Grows by one with each change.
+        event_timeout_ms: Milliseconds an event handler may take, 0 for no limit.
+        auto_response: Request and response text, ``None`` when unset.
+    """
+
+    object_id: ObjectId
+    revision: int
+    event_timeout_ms: int
+    auto_response: tuple[str, str] | None
+
+
+class EventSink(Protocol):
+    """What a shard does with each record of a router, in the order sent."""
+
+    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None: ...
+    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None: ...
+    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None: ...
+    def request(self, request: HttpRequest) -> None: ...
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None: ...
+    def restore(self, passport: Passport) -> None: ...
+    def restored(self, map_version: int, slots: Sequence[int]) -> None: ...
+    def room(self, connection: int, size: int) -> None: ...
+    def behind(self, object_id: ObjectId, is_behind: bool) -> None: ...
+    def object_state(self, state: ObjectState) -> None: ...
+
+
+class OutputSink(Protocol):
+    """What a router does with each record of a shard, in the order sent."""
+
+    def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None: ...
+    def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None: ...
+    def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None: ...
+    def close(self, connection: int, code: int, reason: str, final: bool) -> None: ...
+    def attachment(self, connection: int, attachment: bytes) -> None: ...
+    def response(self, response: HttpResponse) -> None: ...
+    def hold(self, object_id: ObjectId, held: bool) -> None: ...
+    def released(
+        self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]
+    ) -> None: ...
+    def owed(self, connection: int, owed: bool) -> None: ...
+    def cut(self, connection: int) -> None: ...
+    def object_state(self, state: ObjectState) -> None: ...
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None: ...

@@ -1,0 +1,373 @@
+"""Readers: they hand each record of a group to a sink, in the order sent."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+
+from ...errors import WireError
+from ...ids import OBJECT_ID_BYTES, ObjectId
+from .layout import (
+    ACK,
+    AHEAD,
+    ATTACHMENT,
+    ATTACHMENT_HEAD,
+    AUTO_TIMES,
+    BEHIND,
+    BIG_ENDIAN,
+    CLOSE,
+    CLOSE_HEAD,
+    CLOSED,
+    COUNT_HEAD,
+    CUT,
+    END_HEAD,
+    FAILED,
+    HOLD,
+    MESSAGE,
+    MESSAGE_AHEAD,
+    MESSAGE_HEAD,
+    NO_ATTACHMENT,
+    OBJECT_STATE,
+    OWED,
+    OWED_HEAD,
+    PART,
+    PART_HEAD,
+    RELEASED,
+    REQUEST,
+    REQUEST_HEAD,
+    RESPONSE,
+    RESPONSE_HEAD,
+    RESTORE,
+    RESTORE_HEAD,
+    RESTORED,
+    ROOM,
+    ROOM_HEAD,
+    SEND,
+    SEND_AGAIN,
+    SEND_AGAIN_HEAD,
+    SEND_AHEAD,
+    SEND_HEAD,
+    SLOTS_HEAD,
+    STATE_HEAD,
+    U16,
+    U32,
+    U64,
+)
+from .model import AcceptMode, EventSink, HttpRequest, HttpResponse, ObjectState, OutputSink, Passport, Pieces
+from .parts import Arrived, Parts
+
+_MODES = frozenset(AcceptMode)
+
+
+def read_events(
+    group: bytes, sink: EventSink, parts: Parts | None = None, start: int = 0, stop: int | None = None
+) -> int:
+    """Hand the records of a router's *group* to *sink*.
+
+    Args:
+        group: Its records.
+        sink: What takes them.
+        parts: What has come on this link of payloads that go ahead; ``None`` if nothing can have.
+        start: Where to begin: where an earlier call has stopped.
+        stop: Where to stop, behind the record that ends there or later; ``None``: read all.
+
+    Returns:
+        Where it stopped.
+
+    Raises:
+        WireError: The group ends inside a record, or holds a record that no router sends. What stood before it has
+            been handed over; the caller gives the link up.
+    """
+    unpack_message, on_message = MESSAGE_HEAD.unpack_from, sink.message
+    position, end = start, len(group)
+    stop = end if stop is None else stop
+    try:
+        while position < stop:
+            if group[position] == MESSAGE:
+                _, binary, deliveries, connection, seq, length = unpack_message(group, position)
+                body = position + 19
+                position = body + length
+                if position > end:
+                    raise WireError(f"a message of {length} bytes ends behind its group")
+                data = group[body:position]
+                on_message(connection, seq, deliveries, data if binary else data.decode())
+            else:
+                cursor = _Cursor(group, position)
+                _read_event(cursor, sink, Parts() if parts is None else parts)
+                position = cursor.position
+    except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
+        if not _is_ours(error):
+            raise
+        raise WireError(f"bad record in a router's group at byte {position} of {end}: {error}") from error
+    return position
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether *error* arose in this module, so that the bytes are bad; or in the sink, which is a defect of its own."""
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename == __file__
+
+
+def _read_event(cursor: _Cursor, sink: EventSink, parts: Parts) -> None:
+    kind = cursor.group[cursor.position]
+    if kind in (CLOSED, FAILED):
+        _, clean, deliveries, connection, seq, code, length = cursor.unpack(END_HEAD)
+        text = cursor.take(length).decode()
+        if kind == CLOSED:
+            sink.closed(connection, seq, deliveries, code, text, bool(clean))
+        else:
+            sink.failed(connection, seq, deliveries, code, text)
+    elif kind == REQUEST:
+        _, request, connection = cursor.unpack(REQUEST_HEAD)
+        sink.request(
+            HttpRequest(
+                request=request,
+                connection=connection,
+                object_id=cursor.object_id(),
+                namespace=cursor.text16(),
+                name=cursor.text16(),
+                method=cursor.text16(),
+                url=cursor.s32().decode(),
+                headers=cursor.headers(),
+                body=_joined(cursor.body(parts)),
+            )
+        )
+    elif kind == AUTO_TIMES:
+        _, count = cursor.unpack(COUNT_HEAD)
+        sink.auto_response_times(cursor.numbers("I", count), cursor.numbers("d", count))
+    elif kind == RESTORE:
+        _, connection, flags, ordinal, next_seq, time = cursor.unpack(RESTORE_HEAD)
+        sink.restore(
+            Passport(
+                connection=connection,
+                hibernatable=bool(flags & 1),
+                closed_by_object=bool(flags & 2),
+                ordinal=ordinal,
+                next_seq=next_seq,
+                auto_response_time=time if flags & 4 else None,
+                object_id=cursor.object_id(),
+                namespace=cursor.text16(),
+                name=cursor.text16(),
+                url=cursor.s32().decode(),
+                protocol=cursor.text16(),
+                tags=cursor.tags(),
+                attachment=cursor.attachment(),
+            )
+        )
+    elif kind == RESTORED:
+        _, map_version, count = cursor.unpack(SLOTS_HEAD)
+        sink.restored(map_version, cursor.numbers("H", count))
+    elif kind == ROOM:
+        _, _, connection, size = cursor.unpack(ROOM_HEAD)
+        sink.room(connection, size)
+    elif kind == BEHIND:
+        cursor.position += 2
+        sink.behind(is_behind=bool(cursor.group[cursor.position - 1]), object_id=cursor.object_id())
+    elif kind == PART:
+        cursor.part(parts)
+    elif kind == MESSAGE_AHEAD:
+        _, binary, deliveries, connection, seq, stream = cursor.unpack(MESSAGE_HEAD)
+        data = parts.take(stream)
+        sink.message(connection, seq, deliveries, data.join() if binary else data.text())
+    elif kind == OBJECT_STATE:
+        sink.object_state(cursor.object_state())
+    else:
+        raise WireError(f"no router sends a record of type {kind:#04x}")
+
+
+def read_output(
+    group: bytes,
+    sink: OutputSink,
+    parts: Parts | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    payloads: list[tuple[bytes, bool]] | None = None,
+) -> int:
+    """Hand the records of a shard's *group* to *sink*.
+
+    Args:
+        group: As for ``read_events``, as are *sink*, *parts*, *start* and *stop*.
+        payloads: The messages of the group so far, for its later records: the same list for all calls.
+
+    Returns:
+        Where it stopped.
+
+    Raises:
+        WireError: As for ``read_events``.
+    """
+    if payloads is None:
+        payloads = []
+    unpack_send, on_send = SEND_HEAD.unpack_from, sink.send
+    position, end = start, len(group)
+    stop = end if stop is None else stop
+    try:
+        while position < stop:
+            if group[position] == SEND:
+                _, binary, count, length = unpack_send(group, position)
+                body = position + 10
+                position = body + length
+                data = group[body:position]
+                payloads.append((data, bool(binary)))
+                # The list of targets stands last, so this one check covers the payload as well.
+                if count == 1:
+                    connections: Sequence[int] = U32.unpack_from(group, position)
+                    position += 4
+                else:
+                    cursor = _Cursor(group, position)
+                    connections = cursor.numbers("I", count)
+                    position = cursor.position
+                on_send(connections, data, bool(binary))
+            else:
+                cursor = _Cursor(group, position)
+                if group[position] == SEND_AGAIN:
+                    _, index, count = cursor.unpack(SEND_AGAIN_HEAD)
+                    on_send(cursor.numbers("I", count), *payloads[index])
+                else:
+                    _read_output(cursor, sink, Parts() if parts is None else parts)
+                position = cursor.position
+    except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
+        if not _is_ours(error):
+            raise
+        raise WireError(f"bad record in a shard's group at byte {position} of {end}: {error}") from error
+    return position
+
+
+def _read_output(cursor: _Cursor, sink: OutputSink, parts: Parts) -> None:
+    kind = cursor.group[cursor.position]
+    if kind == ACK:
+        _, count = cursor.unpack(COUNT_HEAD)
+        sink.acknowledge(cursor.numbers("I", count), cursor.numbers("Q", count), cursor.numbers("Q", count))
+    elif kind == CLOSE:
+        _, final, connection, code, length = cursor.unpack(CLOSE_HEAD)
+        sink.close(connection, code, cursor.take(length).decode(), bool(final))
+    elif kind == ATTACHMENT:
+        _, connection, length = cursor.unpack(ATTACHMENT_HEAD)
+        sink.attachment(connection, cursor.take(length))
+    elif kind == RESPONSE:
+        _, request, status, mode = cursor.unpack(RESPONSE_HEAD)
+        headers, body = cursor.headers(), cursor.body(parts)
+        if mode not in _MODES:
+            raise WireError(f"a response has no mode {mode}")
+        if mode == AcceptMode.PLAIN:
+            sink.response(HttpResponse(request, status, AcceptMode.PLAIN, headers, body))
+        else:
+            (ordinal,) = cursor.unpack(U64)
+            sink.response(
+                HttpResponse(
+                    request,
+                    status,
+                    AcceptMode(mode),
+                    headers,
+                    body,
+                    ordinal,
+                    cursor.tags(),
+                    cursor.attachment(),
+                )
+            )
+    elif kind == PART:
+        cursor.part(parts)
+    elif kind == SEND_AHEAD:
+        _, binary, count, stream = cursor.unpack(SEND_HEAD)
+        sink.send_pieces(cursor.numbers("I", count), parts.take(stream), bool(binary))
+    elif kind == HOLD:
+        cursor.position += 2
+        sink.hold(held=bool(cursor.group[cursor.position - 1]), object_id=cursor.object_id())
+    elif kind == RELEASED:
+        _, map_version, count = cursor.unpack(SLOTS_HEAD)
+        slots = cursor.numbers("H", count)
+        (cancelled,) = cursor.unpack(U32)
+        sink.released(map_version, slots, cursor.numbers("I", cancelled), cursor.numbers("Q", cancelled))
+    elif kind == OWED:
+        _, owed, connection = cursor.unpack(OWED_HEAD)
+        sink.owed(connection, bool(owed))
+    elif kind == CUT:
+        _, _, connection = cursor.unpack(OWED_HEAD)
+        sink.cut(connection)
+    elif kind == OBJECT_STATE:
+        sink.object_state(cursor.object_state())
+    elif kind == AUTO_TIMES:
+        _, count = cursor.unpack(COUNT_HEAD)
+        sink.auto_response_times(cursor.numbers("I", count), cursor.numbers("d", count))
+    else:
+        raise WireError(f"no shard sends a record of type {kind:#04x}")
+
+
+def _joined(body: bytes | Arrived) -> bytes:
+    return body if isinstance(body, bytes) else body.join()
+
+
+class _Cursor:
+    """A place in a group. Every read checks that the group goes on that far."""
+
+    __slots__ = ("group", "position")
+
+    def __init__(self, group: bytes, position: int) -> None:
+        self.group = group
+        self.position = position
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        values = layout.unpack_from(self.group, self.position)
+        self.position += layout.size
+        return values
+
+    def take(self, length: int) -> bytes:
+        start = self.position
+        self.position = start + length
+        if self.position > len(self.group):
+            raise WireError(f"a field of {length} bytes at byte {start} ends behind its group of {len(self.group)}")
+        return self.group[start : self.position]
+
+    def s32(self) -> bytes:
+        return self.take(self.unpack(U32)[0])
+
+    def body(self, parts: Parts) -> bytes | Pieces:
+        (length,) = self.unpack(U32)
+        return parts.take(self.unpack(U32)[0]) if length == AHEAD else self.take(length)
+
+    def part(self, parts: Parts) -> None:
+        _, stream, form, chars, length = self.unpack(PART_HEAD)
+        start = self.position
+        self.position = start + length
+        if self.position > len(self.group):
+            raise WireError(f"a part of {length} bytes at byte {start} ends behind its group of {len(self.group)}")
+        part = memoryview(self.group)[start : self.position]  # no copy: most groups with a part are one
+        parts.add(stream, part, form, chars)
+
+    def text16(self) -> str:
+        return self.take(self.unpack(U16)[0]).decode()
+
+    def numbers(self, typecode: str, count: int) -> array[int]:
+        numbers: array[int] = array(typecode)
+        numbers.frombytes(self.take(count * numbers.itemsize))
+        if BIG_ENDIAN:
+            numbers.byteswap()
+        return numbers
+
+    def object_id(self) -> ObjectId:
+        return ObjectId(self.take(OBJECT_ID_BYTES))
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        (count,) = self.unpack(U16)
+        return [(self.take(self.unpack(U16)[0]), self.s32()) for _ in range(count)]
+
+    def tags(self) -> tuple[str, ...]:
+        count = self.take(1)[0]
+        return tuple(self.text16() for _ in range(count))
+
+    def attachment(self) -> bytes | None:
+        (length,) = self.unpack(U16)
+        return None if length == NO_ATTACHMENT else self.take(length)
+
+    def object_state(self) -> ObjectState:
+        _, object_id, revision, timeout_ms, has_pair = self.unpack(STATE_HEAD)
+        request, response = self.text16(), self.text16()
+        return ObjectState(
+            ObjectId(object_id),  # type: ignore[arg-type]  # the struct's 32s field is bytes
+            revision,
+            timeout_ms,
+            (request, response) if has_pair else None,
+        )

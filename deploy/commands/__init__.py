@@ -1,0 +1,1 @@
+"""``roost …`` on the command line. Knows all other folders."""

@@ -1,1 +1,0 @@
-../../../admin_server.py

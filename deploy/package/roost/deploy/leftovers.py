@@ -1,1 +1,0 @@
-../../../leftovers.py

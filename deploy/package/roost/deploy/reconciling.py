@@ -1,1 +1,0 @@
-../../../reconciling.py

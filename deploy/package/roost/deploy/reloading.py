@@ -1,1 +1,0 @@
-../../../reloading.py

@@ -1,1 +1,0 @@
-../../../source_watch.py

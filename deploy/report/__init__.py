@@ -1,0 +1,1 @@
+"""What people and programs are told of a cluster: pictures of it, tables, lines. Knows no other folder."""

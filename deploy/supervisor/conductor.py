@@ -1,0 +1,405 @@
+"""The conductor: looks at the cluster, again and again, and takes the next steps towards what it should be.
+
+A **turn** reads the counters, lets the change under way look, changes the map, and starts and ends processes; each part
+decides in pure code (``changes``, ``reconciling``, ``observation``). Turns come a second apart, ten times a second
+while a change is under way, and at once when a process or the map has changed. The parts of a turn stand alone: an
+error in one of them, a defect of ours, keeps neither the others nor the next turn from coming.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable
+
+from ...common.cluster.cluster_map import ClusterMap, MemberKind
+from ...common.cluster.directory import BUSY_TIMEOUT_S, MapWatch, SqliteDirectory, update
+from ...common.errors import DirectoryBusy, DirectoryError
+from ...common.ids import Incarnation
+from ...common.machine.liveness import Verdict
+from ...common.machine.upkeep import Upkeep
+from ...common.runtime.clock import Clock
+from ...common.runtime.defects import origin_of
+from ...common.runtime.processes import is_running
+from ...common.runtime.startup import is_holder
+from ..plan.changes import Change, ChangeRefused, Outcome, Seen
+from ..plan.config import UpConfig
+from ..plan.post import Abort, GiveUp, Post, PostState
+from ..plan.reconciling import next_look, next_map, next_steps
+from ..plan.staffing import Staff
+from ..processes.crew import Crew
+from ..processes.log_file import LogFile
+from ..report.status import MemberStatus
+from .observation import Observation
+
+log = logging.getLogger("roost.supervisor")
+
+TICK_S = 1.0
+"""Seconds between two turns when nothing happens."""
+CHANGE_TICK_S = 0.1
+"""The same while a change is under way."""
+BUSY_AGAIN_S = 0.05
+"""Seconds before the map is tried again that another process was just writing."""
+CHANGES_REMEMBERED = 16
+"""Changes whose outcome can still be asked for."""
+WHY_KILLED = {Verdict.STALLED: "does not get on", Verdict.FROZEN: "is stopped"}
+
+
+class Conductor:
+    """One cluster's turns.
+
+    Args:
+        config: How long things may take.
+        staff: What should be.
+        directory: Where the map is.
+        clock: The time.
+        upkeep: Looks after the supervisor's own files in the run folder.
+        log_file: Puts the log aside when it is large; ``None`` where the log is no file of ours.
+        announce: Takes each line that a person should see.
+        on_lost: Called when a post cannot be staffed.
+    """
+
+    def __init__(
+        self,
+        config: UpConfig,
+        staff: Staff,
+        directory: SqliteDirectory,
+        clock: Clock,
+        *,
+        upkeep: Upkeep,
+        log_file: LogFile | None = None,
+        announce: Callable[[str], None],
+        on_lost: Callable[[Post, Abort | GiveUp], None],
+    ) -> None:
+        self._config = config
+        self.staff = staff
+        self._directory = directory
+        self._clock = clock
+        self._announce = announce
+        self._loop = asyncio.get_running_loop()
+        self.crew = Crew(staff, config, clock, announce=announce, on_change=self.soon, on_lost=on_lost)
+        self.observation = Observation(config.run, stall_kill_s=config.stall_kill, is_running=is_running)
+        self.map = ClusterMap()
+        self._slots: Tally[Incarnation] = Tally()
+        self._watch = MapWatch(directory, self._take_map)
+        self._strangers_gone: set[Incarnation] = set()
+        self._change: Change | None = None
+        self._changes: deque[tuple[int, Change]] = deque(maxlen=CHANGES_REMEMBERED)
+        self._change_ended = asyncio.Event()
+        self._said = 0
+        self._turned = asyncio.Event()
+        self._judge_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._planned = False
+        self._directory_fails = False
+        self._busy_since = math.inf
+        self.directory_error = ""
+        self._failing: dict[str, set[tuple[str, str, int]]] = {}  # the errors of each part since it last went well
+        self._closed = False
+        self._upkeep = upkeep
+        self._log_file = log_file
+
+    # --- turns --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take the first turn.
+
+        Raises:
+            DirectoryError: The directory cannot be read.
+        """
+        await self._watch.start()
+        self._directory.wait_for_writers(0.0)
+        self.soon()
+
+    def stop(self) -> None:
+        """Take no more turns, and call off the change under way."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._change is not None:
+            self._change.call_off("the cluster ends")
+            self._report_change()
+
+    async def aclose(self) -> None:
+        """Let go of the directory."""
+        self.stop()
+        self.crew.reserve.close()
+        await self._watch.aclose()
+
+    def _take_map(self, new: ClusterMap) -> None:
+        self.map, self._slots = new, Tally(new.owners)
+        self.soon()
+
+    def soon(self) -> None:
+        """Take a turn at once: something has happened."""
+        if not self._planned and not self._closed:
+            self._planned = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._planned = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._closed:
+            return
+        now = self._clock.now()
+        due = now >= self._judge_at
+        # First the next turn, so that an error in this one does not end it all.
+        self._timer = self._loop.call_later(TICK_S if self._change is None else CHANGE_TICK_S, self._turn)
+        if due or self._change is not None:
+            self._attempt("reading the counters", self.observation.read, self.staff.posts.values(), now)
+        if due:
+            self._judge_at = now + TICK_S
+            self._attempt("looking after the run folder", self._upkeep.look)
+            self._attempt("keeping descriptors", self.crew.reserve.top_up)
+            if self._log_file is not None:
+                self._attempt("looking after the log", self._log_file.look)
+            self._attempt("looking after the directory", self._restore_directory)
+            self._attempt("looking for strangers", self._look_for_strangers)
+            self._attempt("judging the members", self._judge, now)
+        if self._change is not None:
+            self._attempt("the change", self._step_change, self._change, now)
+        self._attempt("the map", self._change_map)
+        self._attempt("the processes", self._take_steps, now)
+        wait_s = next_look(self.staff, now)
+        # A step that is due has just been tried; when it failed, it is not tried again before the next turn.
+        if 0 < wait_s < self._timer.when() - self._loop.time():
+            self._timer.cancel()
+            self._timer = self._loop.call_later(wait_s, self._turn)
+        self._turned.set()
+
+    def _attempt(self, part: str, do: Callable[..., None], *arguments: object) -> None:
+        """Do one part of a turn; an error in it is logged when it is new."""
+        try:
+            do(*arguments)
+        except Exception as error:
+            known, origin = self._failing.setdefault(part, set()), origin_of(error)
+            if origin not in known:
+                log.exception("%s: unexpected %s", part, type(error).__name__)
+            known.add(origin)
+        else:
+            self._failing.pop(part, None)
+
+    def _judge(self, now: float) -> None:
+        for post, verdict in self.observation.judge(self.staff.posts.values(), now):
+            self.crew.kill(post, WHY_KILLED[verdict])
+
+    def _step_change(self, change: Change, now: float) -> None:
+        try:
+            change.step(Seen(now, self.map, self.observation.readings))
+        except Exception as error:
+            # Whoever holds a seat by now keeps it, and nobody is left over.
+            change.call_off(f"unexpected {type(error).__name__}: {error}; the cluster goes on with what it has")
+            self.staff.dismiss_spares()
+            raise
+        finally:
+            self._report_change()
+
+    def _change_map(self) -> None:
+        if self._next_map(self.map) is None and not self._directory_fails:
+            return
+        try:
+            while self._advance():
+                pass
+            self._directory_fails, self._busy_since = False, math.inf
+            self._watch.look()
+        except DirectoryError as error:
+            if isinstance(error, DirectoryBusy):
+                now = self._clock.now()
+                self._busy_since = min(self._busy_since, now)
+                if now - self._busy_since < BUSY_TIMEOUT_S:
+                    # A write takes milliseconds. This loop has other things to do than to wait for one.
+                    self._loop.call_later(BUSY_AGAIN_S, self.soon)
+                    return
+            # The next turn tries again; until then the cluster goes on with the map that it has.
+            if not self._directory_fails:
+                log.error("the cluster map stays as it is for now: %s", error)
+            self._directory_fails = True
+
+    def _restore_directory(self) -> None:
+        """Have the directory where it belongs, before anybody is started who opens it by its path."""
+        try:
+            done = self._directory.restore(rebuild=True)
+        except DirectoryError as error:
+            if str(error) != self.directory_error:
+                log.error("%s", error)
+                self._announce(f"  {error}")
+            self.directory_error = str(error)
+            return
+        self.directory_error = ""
+        if done:
+            log.warning("%s", done)
+            self._announce(f"  {done}")
+            self._watch.look()
+
+    def _advance(self) -> bool:
+        """Change the map by one step; returns whether there was one to take."""
+        advanced = False
+
+        def change(current: ClusterMap) -> ClusterMap | None:
+            nonlocal advanced
+            new = self._next_map(current)
+            advanced = new is not None
+            return new
+
+        update(self._directory, change)
+        return advanced
+
+    def _next_map(self, current: ClusterMap) -> ClusterMap | None:
+        return next_map(current, self.staff, self._clock.now(), self._config.grace, self._strangers_gone)
+
+    def _look_for_strangers(self) -> None:
+        """Members without a post: left by an earlier supervisor, or started by hand."""
+        self._strangers_gone = {
+            member.incarnation
+            for member in self.map.members.values()
+            if member.name not in self.staff.posts and not is_holder(self._config.run, member.name, member.pid)
+        }
+
+    def _take_steps(self, now: float) -> None:
+        steps = next_steps(self.staff, self.map, now)
+        if steps.start:
+            self._attempt("looking after the directory", self._restore_directory)
+        for post in steps.start if not self.directory_error else ():
+            self._attempt(f"starting {post.name}", self.crew.start, post)
+        for post in steps.kill:
+            late = (
+                f"was not ready within {self._config.start_timeout:g} s"
+                if post.state is PostState.STARTING
+                else f"did not end within {self._config.drain_timeout:g} s"
+            )
+            self._attempt(f"killing {post.name}", self.crew.kill, post, late)
+        for post in steps.retire:
+            self._attempt(f"retiring {post.name}", self._retire, post)
+        for post in steps.end:
+            self._attempt(f"ending {post.name}", self.crew.end, post)
+        for post in steps.forget:
+            del self.staff.posts[post.name]
+            self._attempt(f"forgetting {post.name}", self.observation.forget, post)
+        if steps.forget or steps.end or steps.retire:
+            self.soon()
+
+    def _retire(self, post: Post) -> None:
+        reading = self.observation.reading(post)
+        clients = reading.values.get("connections", 0) if reading is not None else 0
+        self.crew.retire(post, clients / self.staff.config.retire_rate + self._config.drain_timeout)
+
+    # --- changes ------------------------------------------------------------------------------------------------
+
+    @property
+    def change(self) -> Change | None:
+        """The change under way."""
+        return self._change
+
+    def begin(self, change: Change) -> int:
+        """Carry out a change.
+
+        Returns:
+            Its number, for ``find_change``.
+
+        Raises:
+            ChangeRefused: Another one is under way.
+        """
+        self.refuse_when_busy()
+        number = self._changes[-1][0] + 1 if self._changes else 1
+        self._changes.append((number, change))
+        self._change, self._said = change, 0
+        self._change_ended.clear()
+        self._announce(f"roost is {change.title}")
+        self.soon()
+        return number
+
+    def refuse_when_busy(self) -> None:
+        """Only one change at a time.
+
+        Raises:
+            ChangeRefused: There is one.
+        """
+        if self._closed:
+            raise ChangeRefused("the cluster is ending")
+        self._restore_directory()
+        if self.directory_error:
+            raise ChangeRefused(self.directory_error)
+        if self._change is not None:
+            raise ChangeRefused(f"the cluster is {self._change.title}: wait until that is done")
+
+    def find_change(self, number: int) -> Change | None:
+        """A change that has begun not too long ago."""
+        return next((change for at, change in self._changes if at == number), None)
+
+    async def carry_out(self, change: Change) -> Outcome:
+        """Carry out a change and wait for its end.
+
+        Raises:
+            ChangeRefused: as ``begin``.
+        """
+        self.begin(change)
+        while change.outcome is None:
+            await self._change_ended.wait()
+        return change.outcome
+
+    async def until_idle(self) -> None:
+        """Wait until no change is under way."""
+        while self._change is not None:
+            await self._change_ended.wait()
+
+    def _report_change(self) -> None:
+        change = self._change
+        assert change is not None
+        lines, self._said = change.lines[self._said :], len(change.lines)
+        if change.outcome is not None:
+            self._change = None
+            self._change_ended.set()
+        for line in lines:
+            self._announce(f"  {line}")
+        if change.outcome is not None:
+            self._announce(f"  {change.outcome.sentence}")
+            if change.outcome.exit_code:
+                log.error("%s has failed: %s", change.title, change.outcome.sentence)
+
+    async def until_staffed(self) -> None:
+        """Wait until every post serves and is in the map, and none is to be given up."""
+        while not all(
+            post.serves and post.incarnation in self.map.members and not post.leaving
+            for post in self.staff.posts.values()
+        ):
+            self._turned.clear()
+            await self._turned.wait()
+
+    # --- what others may see ------------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Look at the counters now."""
+        self.observation.read(self.staff.posts.values(), self._clock.now())
+
+    def member_status(self, post: Post) -> MemberStatus:
+        """One member at this moment."""
+        now = self._clock.now()
+        reading = self.observation.reading(post)
+        owner = self.map.named(post.name)
+        condition = self.observation.condition(post)
+        state = post.state.value
+        if post.serves and condition is not Verdict.ALIVE:
+            state = condition.value
+        elif post.serves and post.leaving:
+            state = "leaving"
+        is_shard = post.kind is MemberKind.SHARD
+        return MemberStatus(
+            name=post.name,
+            kind=post.kind.value,
+            state=state,
+            pid=post.pid,
+            incarnation=post.incarnation,
+            uptime_s=round(now - post.since, 3) if post.pid else 0.0,
+            restarts=max(0, post.restarts),
+            slots=self._slots[owner.incarnation] if owner is not None else 0,
+            error=post.error,
+            # The figures of a dead process say what was, not what is.
+            counters=dict(reading.values) if reading is not None else {},
+            rates=dict(self.observation.rates(post)) if reading is not None else {},
+            seat=post.seat if is_shard else "",
+            holds_seat=is_shard and self.staff.seats.get(post.seat) == post.name,
+        )

@@ -1,0 +1,1140 @@
+"""A client's TCP connection as long as it speaks HTTP: the shell over ``RequestParser``.
+
+Requests are answered one at a time in the order received. While one is with its object, those that were pipelined
+behind it wait parsed, and nothing more is read. A connection that becomes a WebSocket hands its transport over to a
+``Connection`` and is gone, so that an idle WebSocket does not carry an HTTP parser along.
+
+A connection is always in one phase, and each phase has one deadline::
+
+    FRESH     nothing received yet         handshake_timeout_s, then it is closed
+    HEAD      in the middle of a head      handshake_timeout_s, then 408
+    BODY      in the middle of a body      handshake_timeout_s without a byte, or stall_timeout_s without
+                                           progress (at the least rate), then 408
+    WAITING   no shard has entered yet     parked_timeout_s, then 503
+    BUSY      the object has a request     none: handlers take what they take
+    UPGRADE   it has an upgrade            handshake_timeout_s, then 503
+    IDLE      between two requests         keep_alive_s, then it is closed
+    CLOGGED   the client does not take     stall_timeout_s without progress (``send_buffers``), then it is
+              its response                 cut off
+    LINGERING the last response is         stall_timeout_s without progress, then it is cut off; LINGER_S from
+              written, what still comes    when it has taken everything, then it is closed
+              is dropped
+
+A connection costs a client next to nothing, so there are bounds. Of ``MAX_HTTP_CONNECTIONS`` that are no WebSockets
+those go first that have nothing at stake (``_GO_FIRST``), of ``MAX_HANDSHAKES_IN_FLIGHT`` those whose head does not
+come; and only then those that an object works on, of an address that has twice as many as the one that comes: objects
+may take as long as they like, and a client may ask as many of them as it likes. Of each kind it is the oldest of the
+address that has most (``shares``). Who has sent nothing takes no place from who has.
+
+What clients send ahead of an answer (behind a request, or behind an upgrade) waits as it came, and is counted:
+``MAX_BEHIND_BYTES`` of a connection, ``MAX_AHEAD_BYTES`` of all together.
+
+A router that drains loses no request. It answers what its clients have sent, says ``Connection: close`` with the last
+answer, and gives those without a request ``DRAIN_IDLE_S`` to send another one. A closed connection may always cross a
+request: so an idle one is closed only when nothing of it lies unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import time
+from collections.abc import Callable, Collection, Iterator
+from email.utils import formatdate
+from enum import Enum, auto
+from typing import cast
+
+from ...common.cluster.cluster_map import ClusterMap
+from ...common.errors import BadRequest, RequestError, Unavailable
+from ...common.limits import (
+    MAX_HANDSHAKES_IN_FLIGHT,
+    MAX_HEAD_BYTES,
+    MAX_HEADS_BYTES,
+    MAX_HTTP_CONNECTIONS,
+    MAX_PARKED_REQUESTS,
+    SLOTS,
+)
+from ...common.wire.records import HttpResponse, Pieces
+from ..clients.descriptors import TOLD, Descriptors
+from ..clients.outlet import write_all
+from ..clients.progress import Delivery, Progress
+from ..clients.retirement import GONE
+from ..clients.send_buffers import HIGH_WATER, SlowClient
+from ..clients.shares import Shares, share_of
+from ..clients.surroundings import Surroundings
+from ..clients.timers import TICK_S, ticks
+from ..clients.work import STEPS_AT_ONCE, Ending, Errand
+from ..config import RouterConfig
+from ..formats import page
+from ..formats.frames import GOING_AWAY
+from ..formats.http import (
+    ALLOWED,
+    CONTINUE,
+    BadResponseHeader,
+    Refusal,
+    checked_headers,
+    declared_length,
+    refusal_bytes,
+    response_bytes,
+)
+from ..formats.urls import Address, address, authority, path_of
+from ..owners.forwarding import Forwarding
+from ..owners.requests import Request
+from ..websocket import handshake
+from ..websocket.connection import Connection
+from ..websocket.handshake import Handshake
+from .bodies import Bodies
+from .parser import Incoming, RequestParser
+
+log = logging.getLogger("roost.router")
+
+MAX_BEHIND_BYTES = 64 << 10
+"""Bytes that may wait behind a request that its object has: beyond that the connection ends with the answers to what is
+parsed, and what is not is dropped."""
+MAX_AHEAD_BYTES = 64 << 20
+"""Bytes that all clients together may have sent ahead of answers. For more there is no room: what is behind a request
+is dropped, as above, and an upgrade is refused. Hardly any client sends frames before its 101 (RFC 6455 4.1)."""
+HTTP_HIGH_WATER = 64 << 10
+"""Bytes that may wait for a client before it is slow, as transports have them by themselves."""
+LINGER_S = 2.0
+"""Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
+might never see the answer."""
+DRAIN_IDLE_S = 1.0
+"""Seconds that a connection without a request stays open at a router that drains."""
+ENDING = "this router is ending; try again, and another one answers"
+MAY_HAVE_BEEN = "The request may have been carried out, so look before you send it again"
+CUT_SHORT = f"this router ended before the object answered. {MAY_HAVE_BEEN}"
+TOO_MANY_AT_WORK = "too many requests of your address are being answered at present, and others need the room"
+TOO_MUCH = "requests take too much of this router's memory at present; try again later"
+TOO_MANY_HANDSHAKES = f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"
+OWN_PATHS = ("/", "/healthz", "*")
+"""Paths that the router answers itself; ``*`` is the server as a whole, about which OPTIONS can ask."""
+UPGRADE_REQUIRED = 426
+_ALLOW = (b"allow", ALLOWED)
+_DATE_TICKS = ticks(1.0)
+
+
+class Phase(Enum):
+    """Where an HTTP connection is; see the module."""
+
+    __hash__ = object.__hash__  # that of Enum is a call of Python code, and each request makes dozens
+
+    FRESH = auto()
+    HEAD = auto()
+    BODY = auto()
+    WAITING = auto()
+    BUSY = auto()
+    UPGRADE = auto()
+    IDLE = auto()
+    CLOGGED = auto()
+    LINGERING = auto()
+    OVER = auto()
+    """Ended, or another protocol's: it counts and waits for nothing."""
+
+
+_COMING = frozenset((Phase.HEAD, Phase.BODY))
+_HANDSHAKES = frozenset((Phase.HEAD, Phase.UPGRADE))
+_GO_FIRST = (Phase.FRESH, Phase.LINGERING, Phase.IDLE, Phase.CLOGGED, Phase.HEAD, Phase.BODY)
+"""Phases in which a connection may be ended for another that comes, in this order."""
+_AT_WORK = (Phase.WAITING, Phase.BUSY, Phase.UPGRADE)
+"""Phases in which it may be ended for another of an address that has less than half as many of them."""
+_SHARED = (*_GO_FIRST, *_AT_WORK)
+
+
+class Front:
+    """What the HTTP connections of a router share.
+
+    Args:
+        config: The router's settings.
+        shared: What the WebSockets share.
+        forwarding: Where requests go.
+        now: Monotonic seconds.
+
+    Attributes:
+        descriptors: How many connections clients may have.
+        open: The connections that speak HTTP at present.
+        map: The cluster map.
+        namespaces: Those that are public.
+        has_shards: A shard has entered the cluster, so that the namespaces are known.
+        own_host: What stands for the host that a client does not name; ``None``: the address that it has called.
+        draining: Connections end with the answer to the request that they have sent last.
+        ending: There is no time left: WebSockets that are opened now are closed at once.
+        spent: The parser of all connections that are over. The timer wheel lets go of them only after a while, and
+            their own parsers would be most of what they hold.
+    """
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        shared: Surroundings,
+        forwarding: Forwarding,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.shared = shared
+        self.counters = shared.counters
+        self.forwarding = forwarding
+        self.open: set[HttpConnection] = set()
+        self.map = ClusterMap()
+        self.namespaces: tuple[str, ...] = ()
+        self.has_shards = False
+        self.own_host: str | None = f"{config.host}:{config.port}"
+        self.descriptors = Descriptors(1 << 30, held=0)  # until the router knows better
+        self.now = now
+        self.draining = False
+        self.ending = False
+        self._bodies = Bodies(shared.counters, shared.wheel)
+        self.spent = self.new_parser()
+        self.spent.drop()
+        self._waiting: dict[HttpConnection, None] = {}
+        self._latest: HttpConnection | None = None  # whose request takes too much, with those of others
+        self._relieves = False  # that is under way
+        self.shares: dict[Phase, Shares[HttpConnection]] = {phase: Shares() for phase in _SHARED}
+        self.deadlines = {
+            Phase.FRESH: ticks(config.handshake_timeout_s),
+            Phase.HEAD: ticks(config.handshake_timeout_s),
+            Phase.BODY: ticks(config.handshake_timeout_s),
+            Phase.WAITING: ticks(config.parked_timeout_s),
+            Phase.BUSY: 0,
+            Phase.UPGRADE: ticks(config.handshake_timeout_s),
+            Phase.IDLE: ticks(config.keep_alive_s),
+            Phase.CLOGGED: 0,
+            Phase.LINGERING: min(ticks(LINGER_S), shared.stall_timeout),
+            Phase.OVER: 0,
+        }
+        self._date = b""
+        self._date_until = 0
+
+    def new_parser(self) -> RequestParser:
+        """The parser of a new connection."""
+        return RequestParser(
+            own_host=self.own_host or "",
+            max_body_bytes=self.config.max_body_bytes,
+            counters=self.counters,
+            bodies=self._bodies,
+            watch=self.shared.discards.watch,
+        )
+
+    def take_map(self, new: ClusterMap) -> None:
+        """Follow a new cluster map."""
+        self.map = new
+        self.namespaces = new.namespaces
+        self.has_shards = bool(new.shards)
+        if self.has_shards and self._waiting:
+            self.shared.work.add_own(self)
+
+    def wait(self, connection: HttpConnection) -> None:
+        """Have *connection* called when the first shard has entered the cluster.
+
+        Raises:
+            Unavailable: Too many wait.
+        """
+        if len(self._waiting) >= MAX_PARKED_REQUESTS:
+            raise Unavailable("no shard has entered the cluster yet; try again later")
+        self._waiting[connection] = None
+
+    def work(self) -> bool:
+        """The first shard has entered the cluster: let those go on that wait for it, a few at a time."""
+        for _ in range(STEPS_AT_ONCE):
+            if not self._waiting or not self.has_shards:
+                return False
+            connection = next(iter(self._waiting))
+            del self._waiting[connection]
+            try:
+                connection.go_on()
+            except Exception as error:
+                connection.break_off(error)
+        return True
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised by ``work``."""
+        self.shared.defects.note("requests that waited for the first shard wait longer", error)
+
+    def make_room(self, address: str | bytes) -> bool:
+        """One connection more comes than there may be, from *address*: end another that matters less.
+
+        Returns:
+            Whether there was one.
+        """
+        return self._make_room(_GO_FIRST) or self.make_room_at_work(address)
+
+    def make_room_for_descriptor(self, address: str | bytes) -> bool:
+        """Clients hold all descriptors that they may have: end a connection that matters less than the one that comes.
+
+        Those that are being told why they are refused do not count for one: who came in their place would stay. But
+        there are few of them at a time.
+
+        Returns:
+            Whether there was one.
+        """
+        if len(self.shares[Phase.LINGERING]) >= TOLD:
+            self._make_room((Phase.LINGERING,))
+        first = tuple(phase for phase in _GO_FIRST if phase is not Phase.LINGERING)
+        return self._make_room(first) or self.make_room_at_work(address)
+
+    def _make_room(self, phases: Collection[Phase]) -> bool:
+        for phase in phases:
+            victim = self.shares[phase].first_of_largest()
+            if victim is not None:
+                self.counters.http_evicted += 1
+                victim.make_room()
+                return True
+        return False
+
+    def make_room_at_work(self, address: str | bytes) -> bool:
+        """End one that an object works on, of an address that has far more of them than the one that comes.
+
+        Returns:
+            Whether there was one.
+        """
+        for phase in _AT_WORK:
+            share = self.shares[phase]
+            if share.largest > 2 * share.size(address) and self._make_room((phase,)):
+                return True
+        return False
+
+    def make_room_for_handshake(self, address: str | bytes) -> None:
+        """A handshake from *address* begins: if there are too many, end another that matters less.
+
+        Raises:
+            Unavailable: There is none.
+        """
+        if self.counters.handshakes_in_flight < MAX_HANDSHAKES_IN_FLIGHT:
+            return
+        upgrades = self.shares[Phase.UPGRADE]
+        victim = self.shares[Phase.HEAD].first_of_largest()
+        if victim is None and upgrades.largest > 2 * upgrades.size(address):
+            victim = upgrades.first_of_largest()
+        if victim is None:
+            raise Unavailable(TOO_MANY_HANDSHAKES)
+        self.counters.http_evicted += 1
+        victim.make_room()
+
+    def relieve(self, latest: HttpConnection) -> None:
+        """If requests take too much memory, or too many heads have begun: heads that do not come whole go first, then
+        what *latest* has sent. When very much comes in one turn, they go in later ones."""
+        counters, work = self.counters, self.shared.work
+        if counters.head_bytes <= MAX_HEADS_BYTES and counters.handshakes_in_flight <= MAX_HANDSHAKES_IN_FLIGHT:
+            return
+        self._latest = latest
+        if not self._relieves:
+            self._relieves = True
+            errand = Errand(self._relief(), self._not_relieved)
+            if work.is_full or errand.work():
+                work.add_own(errand)
+
+    def _relief(self) -> Iterator[None]:
+        counters = self.counters
+        while True:
+            too_much = counters.head_bytes > MAX_HEADS_BYTES
+            if not too_much and counters.handshakes_in_flight <= MAX_HANDSHAKES_IN_FLIGHT:
+                break
+            latest = self._latest
+            assert latest is not None
+            if not (self._make_room((Phase.HEAD,)) or (too_much and self.make_room_at_work(latest.address))):
+                if too_much:
+                    latest.give_way()
+                break
+            yield
+        self._relieves, self._latest = False, None
+
+    def _not_relieved(self, error: Exception) -> None:
+        """*error*, a defect of ours, was raised while some were ended for others."""
+        self._relieves, self._latest = False, None
+        self.shared.defects.note("requests that take too much go on until the next comes", error)
+
+    def leave(self, connection: HttpConnection) -> None:
+        """*connection* has ended or become a WebSocket."""
+        self.open.discard(connection)
+        self._waiting.pop(connection, None)
+
+    def address(self, target: str) -> Address:
+        """The object that a request target names.
+
+        Raises:
+            RequestError: It names none.
+        """
+        return address(path_of(target), self.namespaces)
+
+    def date(self) -> bytes:
+        """The present time for a Date header, made once a second."""
+        tick = self.shared.wheel.tick
+        if tick >= self._date_until:
+            self._date = formatdate(self.shared.wall(), usegmt=True).encode()
+            self._date_until = tick + _DATE_TICKS
+        return self._date
+
+    def drain(self, *, ending: bool = False) -> None:
+        """Let all connections end: those with a request after its answer, the others soon.
+
+        Args:
+            ending: Soon the router ends: requests that wait for the first shard wait no longer.
+        """
+        self.draining = True
+        self.ending = self.ending or ending
+        for phase in (Phase.FRESH, Phase.IDLE):
+            self.deadlines[phase] = min(self.deadlines[phase], ticks(DRAIN_IDLE_S))
+        for connection in list(self._waiting) if ending else ():
+            connection.go_on()
+        for connection in list(self.open):
+            connection.drain()
+
+
+class HttpConnection(asyncio.BufferedProtocol):
+    """One client's HTTP. Made by the listener for each TCP connection.
+
+    Attributes:
+        address: What it counts for among those that there may be too many of (``shares``).
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_body",
+        "_deadline",
+        "_delivery",
+        "_due",
+        "_ended",
+        "_front",
+        "_handshake",
+        "_incoming",
+        "_memory",
+        "_parser",
+        "_paused",
+        "_phase",
+        "_request",
+        "_rest",
+        "_slow",
+        "_transport",
+        "address",
+    )
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self.address: str | bytes = ""
+        self._transport: asyncio.Transport | None = None
+        self._parser = front.new_parser()
+        self._parser.on_evicted = self._evicted
+        self._phase = Phase.IDLE
+        self._deadline = 0
+        self._due = 0
+        self._incoming: Incoming | None = None
+        self._request: Request | None = None
+        self._handshake: Handshake | None = None
+        self._rest = bytearray()
+        self._paused = False
+        self._slow: SlowClient | None = None
+        self._body: Progress | None = None
+        self._delivery: Delivery | None = None
+        self._ended = False
+        self._ahead = 0
+        self._memory = 0
+
+    # --- the transport ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are like it, but do not inherit from it
+        try:
+            self._begin(self._transport)
+        except Exception as error:
+            self.break_off(error)  # the loop would not say whose it was
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        front, counters = self._front, self._front.counters
+        counters.http_connections += 1
+        front.open.add(self)
+        self.address = share_of(transport.get_extra_info("peername"))
+        crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room(self.address)
+        full = counters.http_connections + counters.connections > front.descriptors.for_clients
+        if full:
+            front.descriptors.refused(front.now())
+            full = not front.make_room_for_descriptor(self.address)
+        self._enter(Phase.FRESH)
+        if front.own_host is None:
+            host, port = transport.get_extra_info("sockname")[:2]
+            self._parser.own_host = authority(host, port)
+        if full:
+            counters.turned_away += 1
+            self._refuse(Unavailable("this router holds as many connections as it can; try again later"))
+        elif crowded:
+            self._refuse(Unavailable(f"{MAX_HTTP_CONNECTIONS} requests are being answered already; try again later"))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._front.shared.reads.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._front.shared.reads.whole[:nbytes].tobytes())
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        work = self._front.shared.work
+        if self._phase is Phase.LINGERING:
+            # It is dropped. The next read takes its turn: the transport would go on for as long as something is there.
+            self._pause(True)
+            work.add(self)
+            return
+        if self._phase is Phase.UPGRADE:
+            self._keep(data)
+        else:
+            if work.takes(len(data)):
+                self._parser.feed(data)
+                self._serve()
+            else:
+                self._parser.keep(data)
+                self._take_turn()
+        self._count()
+        self._front.relieve(self)
+
+    def _take_turn(self) -> None:
+        """Much has come in this turn of the loop, and what has come here is not looked at in it."""
+        if self._may_parse():
+            self._pause(True)
+            self._front.shared.work.add(self)
+            if self._phase is Phase.FRESH or self._phase is Phase.IDLE:
+                self._enter(Phase.HEAD)
+        else:
+            self._serve()
+
+    def eof_received(self) -> bool:
+        if self._incoming is not None and self._phase is not Phase.UPGRADE:
+            # It has sent all it wanted and waits for answers, as programs do that shut their sending side down.
+            self._ended = True
+            return True
+        return not self._front.shared.work.ends(Ending(self._end_of_input, self))
+
+    def _end_of_input(self) -> None:
+        """The client's end has its turn."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        request = self._request
+        self._leave()
+        if request is not None:
+            self._front.forwarding.abandon(request)
+
+    def pause_writing(self) -> None:
+        if self._transport is not None:
+            shared = self._front.shared
+            self._slow = shared.send_buffers.add(self, self._transport, shared.wheel.tick)
+
+    def resume_writing(self) -> None:
+        self._not_slow()
+        if self._transport is not None:
+            self._serve()
+
+    def _not_slow(self) -> None:
+        slow, self._slow = self._slow, None
+        if slow is not None:
+            self._front.shared.send_buffers.remove(slow)
+
+    def _leave(self) -> None:
+        """This connection's part is over: it has ended, or goes on as a WebSocket."""
+        if self._transport is None:
+            return
+        front = self._front
+        self._not_slow()
+        self._transport = None
+        front.leave(self)
+        front.counters.http_connections -= 1
+        self._enter(Phase.OVER)
+        self._release()
+        self._drop_input()
+        self._parser = front.spent
+        self._incoming = self._request = self._handshake = None
+        self._count()
+
+    # --- requests, in turn ---
+
+    def _serve(self) -> None:
+        """Go on with what has been parsed, as far as the client takes the answers. What is not parsed yet takes its
+        turn with what others have sent."""
+        parser = self._parser
+        while self._transport is not None and self._incoming is None and self._slow is None and parser.items:
+            item = parser.items.popleft()
+            if isinstance(item, Incoming):
+                self._start(item)
+            else:
+                self._refuse(item)
+        if self._transport is None or self._is_over():
+            return
+        if self._incoming is None and parser.expecting is not None and not parser.items:
+            self._answer_expectation()
+            if self._is_over():
+                return
+        if self._incoming is not None and self._phase is not Phase.UPGRADE:
+            too_much = not self._count_ahead(parser.unparsed)
+            if too_much or parser.unparsed > MAX_BEHIND_BYTES:
+                parser.cut_behind(self._incoming)
+                self._count_ahead(0)
+        else:
+            self._count_ahead(len(self._rest))
+        self._pause(bool(parser.items) or parser.unparsed > 0 or self._slow is not None)
+        if self._may_parse():
+            self._front.shared.work.add(self)
+        elif self._incoming is None:
+            self._settle()
+
+    def _may_parse(self) -> bool:
+        """Whether something waits to be parsed, and what was parsed before is answered."""
+        if self._transport is None or self._incoming is not None or self._slow is not None:
+            return False
+        return self._parser.unparsed > 0 and not self._parser.items
+
+    def work(self) -> bool:
+        """Parse a step of what the client has sent; returns whether there is more that can be parsed now."""
+        if not self._may_parse():
+            if self._phase is Phase.LINGERING:
+                self._pause(False)
+            return False
+        self._parser.go_on()
+        self._serve()
+        self._count()
+        self._front.relieve(self)
+        return self._may_parse()
+
+    def _count(self) -> None:
+        """Count what it holds beside bodies."""
+        memory = 0
+        if self._transport is not None:
+            incoming = self._incoming
+            memory = self._parser.memory + (0 if incoming is None else incoming.memory)
+            if self._ahead and not self._rest:
+                memory -= self._ahead  # of its parser's: it has a bound of its own
+        if memory != self._memory:
+            counters = self._front.counters
+            counters.head_bytes = counters.head_bytes + memory - self._memory
+            self._memory = memory
+            self._front.shared.fit_reads()
+
+    def give_way(self) -> None:
+        """Requests take too much memory, and nobody else can make room: take no more of this client."""
+        if self._transport is None or self._is_over():
+            return
+        if self._phase is Phase.UPGRADE:
+            self._give_up_upgrade(Unavailable(TOO_MUCH))
+        elif self._incoming is None:
+            self._refuse(Unavailable(TOO_MUCH))
+        else:
+            self._parser.cut_behind(self._incoming)
+            self._count_ahead(0)
+            self._count()
+
+    def _is_over(self) -> bool:
+        return self._phase is Phase.LINGERING
+
+    def _settle(self) -> None:
+        """No request is with an object: see what we wait for."""
+        parser = self._parser
+        if self._slow is not None:
+            self._enter(Phase.CLOGGED)
+        elif parser.body_open:
+            self._enter(Phase.BODY)
+            self._body_came()
+        elif parser.head_open:
+            self._begin_head()
+        elif self._ended or parser.finished:
+            self._close()
+        elif self._phase is not Phase.FRESH:
+            self._enter(Phase.IDLE)
+
+    def _begin_head(self) -> None:
+        """A head has begun and is not complete."""
+        if self._phase is not Phase.HEAD:
+            try:
+                self._front.make_room_for_handshake(self.address)
+            except Unavailable as error:
+                self._refuse(error)
+            else:
+                self._enter(Phase.HEAD)
+
+    def _body_came(self) -> None:
+        """A body that comes has two deadlines: for its next bytes, and for its next step at the least rate."""
+        shared, body = self._front.shared, self._body
+        assert body is not None
+        tick = shared.wheel.tick
+        body.look(self._parser.body_size, tick, shared.least_progress)
+        self._deadline = min(tick + self._front.deadlines[Phase.BODY], body.since + shared.stall_timeout)
+
+    def _evicted(self) -> None:
+        """The body that was coming had to make room: say so, once the requests before it are answered."""
+        if self._transport is not None:
+            self._serve()
+
+    def _start(self, incoming: Incoming) -> None:
+        """Begin with a request that is next."""
+        self._front.counters.http_requests += 1
+        self._incoming = incoming
+        self._ask(incoming)
+
+    def go_on(self) -> None:
+        """A shard has entered the cluster: go on with the request that waited for one."""
+        if self._incoming is not None and self._phase is Phase.WAITING:
+            self._ask(self._incoming)
+            self._serve()
+
+    def _ask(self, incoming: Incoming) -> None:
+        """Answer a request, or have its object answer it."""
+        front, head = self._front, incoming.head
+        try:
+            if self._answer_own(incoming):
+                return
+            if not front.has_shards:
+                if front.ending:
+                    raise Unavailable(ENDING)
+                front.wait(self)
+                self._enter(Phase.WAITING)
+                return
+            target = front.address(head.target)
+            if front.counters.head_bytes > MAX_HEADS_BYTES and not front.make_room_at_work(self.address):
+                raise Unavailable(TOO_MUCH)
+            if head.wants_websocket:
+                self._handshake = handshake.begin(
+                    head,
+                    incoming.version,
+                    max_message_bytes=front.config.max_message_bytes,
+                    compression=front.config.compression,
+                    watch=front.shared.discards.watch,
+                )
+                if self._phase is not Phase.HEAD:
+                    front.make_room_for_handshake(self.address)
+            self._request = front.forwarding.ask(
+                self,
+                namespace=target.namespace,
+                name=target.name,
+                method=head.method,
+                url=head.url,
+                headers=head.headers,
+                body=incoming.body,
+                upgrade=self._handshake is not None,
+                share=self.address,
+                memory=incoming.memory + len(incoming.body),
+            )
+        except RequestError as error:
+            self._handshake = None
+            self.failed(error)
+            return
+        if self._handshake is None:
+            self._enter(Phase.BUSY)
+        else:
+            self._enter(Phase.UPGRADE)
+            if self._parser.rest:
+                self._keep(self._parser.rest)
+
+    def _release(self) -> None:
+        """The body of the present request is not held here any more."""
+        incoming = self._incoming
+        if incoming is not None and incoming.body:
+            self._parser.release(incoming.body)
+            incoming.body = b""
+
+    def _answer_own(self, incoming: Incoming) -> bool:
+        """Answer a request for one of the router's own pages; ``False`` if it is for an object."""
+        front, head = self._front, incoming.head
+        path = path_of(head.target)
+        if path not in OWN_PATHS:
+            return False
+        if head.method not in ("GET", "HEAD", "OPTIONS"):
+            raise Refusal(405, f"{path} can be read with GET, HEAD and OPTIONS only", [_ALLOW])
+        if head.wants_websocket:
+            raise BadRequest(f"{path} is no object: a WebSocket is opened at /<namespace>/<name>")
+        if path == "/healthz":
+            status, body = page.health(slots_attached=front.forwarding.attached, slots=SLOTS, draining=front.ending)
+            if status == 200 and head.method == "OPTIONS":
+                status, body = 204, b""
+            self._respond(status, [page.JSON, _ALLOW, (b"cache-control", b"no-store")], body)
+        elif head.method == "OPTIONS":
+            self._respond(204, [_ALLOW], b"")
+        else:
+            self._respond(200, [page.HTML], page.home(front.namespaces, starting=not front.has_shards))
+        return True
+
+    def _answer_expectation(self) -> None:
+        """A client waits for a 100 before it sends a body: say so, unless the body could only be thrown away."""
+        head, self._parser.expecting = self._parser.expecting, None
+        assert head is not None
+        assert self._transport is not None
+        try:
+            if path_of(head.target) not in OWN_PATHS and self._front.has_shards:
+                self._front.address(head.target)
+        except RequestError as error:
+            self._refuse(error)
+        else:
+            self._transport.write(CONTINUE)
+
+    # --- answers (Asker) ---
+
+    def answered(self, response: HttpResponse) -> None:
+        """The object gave an ordinary response."""
+        try:
+            headers = checked_headers(response.headers)
+        except BadResponseHeader as error:
+            self._bad_response(error)
+            return
+        if response.status == UPGRADE_REQUIRED:
+            # It must say to what (RFC 9110 15.5.22), in fields that only the router may set.
+            headers += handshake.OFFER
+        self._respond(response.status, headers, response.body, declared=declared_length(response.headers))
+        self._serve()
+
+    def upgraded(self, connection: Connection, response: HttpResponse) -> None:
+        """The object accepted the WebSocket."""
+        front, transport, shake = self._front, self._transport, self._handshake
+        assert transport is not None
+        assert shake is not None
+        try:
+            data = shake.complete(response.headers)
+        except BadResponseHeader as error:
+            connection.accept_lost(response)
+            self._bad_response(error)
+            return
+        transport.write(data)
+        connection.accept(
+            response, shake.protocol, transport, subprotocol=shake.subprotocol, window_bits=shake.window_bits
+        )
+        rest, paused, slow = bytes(self._rest), self._paused, self._slow is not None
+        self._leave()
+        transport.set_protocol(connection)  # type: ignore[arg-type]  # it has a protocol's methods
+        transport.set_write_buffer_limits(HIGH_WATER)
+        if slow:
+            connection.pause_writing()  # the transport says so only when it changes
+        if paused:
+            transport.resume_reading()
+        if rest:
+            connection.data_received(rest)
+        if front.ending:
+            connection.close(GOING_AWAY, GONE)
+
+    def failed(self, error: RequestError) -> None:
+        """There is no answer of an object."""
+        incoming = self._incoming
+        assert incoming is not None
+        assert self._transport is not None
+        keep_alive = self._may_keep_alive(incoming)
+        head_only = incoming.head.method == "HEAD"
+        self._transport.write(
+            refusal_bytes(
+                error, date=self._front.date(), keep_alive=keep_alive, head_only=head_only, accept=incoming.head.accept
+            )
+        )
+        waited = self._request is not None
+        self._finish(keep_alive)
+        if waited:
+            self._serve()
+
+    def _bad_response(self, error: BadResponseHeader) -> None:
+        request = self._request
+        assert request is not None
+        log.error("object %r: %s", f"{request.record.namespace}/{request.record.name}", error)
+        self.failed(Refusal(500, "the object's response has a header that cannot be sent; see the router's log"))
+
+    def _respond(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes | Pieces, declared: int | None = None
+    ) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        transport = self._transport
+        assert transport is not None
+        keep_alive = self._may_keep_alive(incoming)
+        pieces = response_bytes(
+            status,
+            headers,
+            body,
+            date=self._front.date(),
+            keep_alive=keep_alive,
+            head_only=incoming.head.method == "HEAD",
+            declared_length=declared,
+        )
+        write_all(transport, pieces, is_slow=self._slow is not None, high=HTTP_HIGH_WATER)
+        for piece in pieces if self._slow is not None else ():
+            if self._slow is not None:  # else it was cut: all clients together had too much waiting
+                self._front.shared.send_buffers.note(self._slow, piece)
+        self._finish(keep_alive)
+
+    def _may_keep_alive(self, incoming: Incoming) -> bool:
+        if not incoming.head.keep_alive or incoming.head.wants_websocket:
+            return False
+        parser = self._parser
+        return (
+            not self._front.draining
+            or bool(parser.items)
+            or parser.unparsed > 0
+            or parser.head_open
+            or parser.body_open
+        )
+
+    def _finish(self, keep_alive: bool) -> None:
+        """The present request is answered."""
+        self._release()
+        # The end of our own comes unasked: a request may be on its way, and a reset would take our answer along.
+        linger = self._phase is Phase.UPGRADE or self._parser.rest != b"" or self._front.draining
+        self._incoming = self._request = self._handshake = None
+        if keep_alive:
+            self._enter(Phase.IDLE)
+        elif linger:
+            self._linger()
+        else:
+            self._close()
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what is no whole request, and end the connection. What has come of it may tell that it is a browser's;
+        of bytes that are no request nothing is known, and the answer is a line of text."""
+        assert self._transport is not None
+        parser = self._parser
+        self._transport.write(
+            refusal_bytes(
+                error, date=self._front.date(), keep_alive=False, head_only=parser.is_head, accept=parser.accept
+            )
+        )
+        self._linger()
+
+    # --- ending ---
+
+    def _linger(self) -> None:
+        """End our side; drop what still comes until the client has ended its own."""
+        assert self._transport is not None
+        self._drop_input()
+        self._enter(Phase.LINGERING)
+        self._pause(False)
+        self._transport.write_eof()
+
+    def _close(self) -> None:
+        assert self._transport is not None
+        self._drop_input()
+        self._enter(Phase.LINGERING)
+        self._front.shares[Phase.LINGERING].remove(self)  # its end is under way
+        self._transport.close()
+
+    def _drop_input(self) -> None:
+        """Nothing of what the client has sent will be looked at."""
+        self._parser.drop()
+        self._rest.clear()
+        self._count_ahead(0)
+
+    def _close_idle(self) -> None:
+        """Close, unless a request has arrived that we have not read yet: the loop may be late."""
+        assert self._transport is not None
+        if _has_unread(self._transport):
+            self._look_again(1)
+        else:
+            self._close()
+
+    def make_room(self) -> None:
+        """There are too many, and this one matters least."""
+        phase = self._phase
+        if phase is Phase.UPGRADE:
+            self._give_up_upgrade(Unavailable(TOO_MANY_HANDSHAKES))
+        elif phase is Phase.WAITING or phase is Phase.BUSY:
+            self._give_up_request()
+        elif phase is Phase.HEAD or phase is Phase.BODY:
+            self._refuse(Unavailable("too many requests do not arrive whole at present; try again later"))
+        elif phase is Phase.FRESH or phase is Phase.IDLE:
+            self._close()
+        else:
+            self._front.shares[phase].remove(self)
+            self.abort()
+
+    def _give_up_request(self) -> None:
+        """Answer the request that an object works on, and end the connection."""
+        request, incoming = self._request, self._incoming
+        assert incoming is not None
+        incoming.head.keep_alive = False
+        if request is None or request.link is None:
+            self.failed(Unavailable(TOO_MANY_AT_WORK))
+        else:
+            self.failed(Refusal(502, f"{TOO_MANY_AT_WORK}. {MAY_HAVE_BEEN}"))
+        if request is not None:
+            self._front.forwarding.abandon(request)
+
+    def drain(self) -> None:
+        """The router drains: without a request, wait a little for one."""
+        if self._phase is Phase.FRESH or self._phase is Phase.IDLE:
+            wait = self._front.deadlines[self._phase]
+            self._deadline = min(self._deadline, self._front.shared.wheel.tick + wait)
+            self._due = self._front.shared.wheel.schedule(self, wait)
+
+    @property
+    def has_request(self) -> bool:
+        """Whether a request is coming, or waits for its answer."""
+        return self._transport is not None and (self._incoming is not None or self._phase in _COMING)
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether the client is on its way through a response."""
+        if self._transport is None or self._phase is not Phase.LINGERING:
+            return self._phase is Phase.CLOGGED
+        return not self._is_late() and self._delivery is not None and self._delivery.waiting > 0
+
+    def give_up(self) -> None:
+        """The router ends: there will be no answer to the request, nor to those that are pipelined behind it."""
+        request = self._request
+        if self._incoming is None:
+            self._refuse(Unavailable(ENDING))
+            return
+        self._parser.drop()
+        if request is None or request.link is None:
+            self.failed(Unavailable(ENDING))
+        else:
+            self.failed(Refusal(502, CUT_SHORT))
+        if request is not None:
+            self._front.forwarding.abandon(request)
+
+    def abort(self) -> None:
+        """End now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def break_off(self, error: Exception) -> None:
+        """*error*, a defect of ours, was met for this connection: end it, whatever it was doing."""
+        self._front.shared.defects.note("an HTTP connection is ended", error)
+        self.abort()
+
+    def cut(self) -> None:
+        """All clients together have too much waiting, and this one has the largest share."""
+        self._front.counters.send_buffers_cut += 1
+        self.abort()
+
+    def stalled(self) -> None:
+        """The client takes nothing of its response."""
+        self._front.counters.slow_consumers_closed += 1
+        self.abort()
+
+    # --- reading ---
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what the client sends while its upgrade is not answered; not too much of it."""
+        self._rest += data
+        if not self._count_ahead(len(self._rest)):
+            self._give_up_upgrade(Unavailable("too much was sent ahead of answers at present; try again later"))
+        elif len(self._rest) > MAX_HEAD_BYTES:
+            self._pause(True)
+
+    def _count_ahead(self, size: int) -> bool:
+        """The client has sent *size* bytes ahead of an answer; returns whether there is room for those that are new."""
+        counters, more = self._front.counters, size - self._ahead
+        self._ahead = size
+        counters.ahead_bytes = counters.ahead_bytes + more
+        return more <= 0 or counters.ahead_bytes <= MAX_AHEAD_BYTES
+
+    def _pause(self, pause: bool) -> None:
+        if pause != self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # --- time ---
+
+    def _enter(self, phase: Phase) -> None:
+        """Change the phase and with it the deadline; staying in a phase keeps its deadline."""
+        if phase is self._phase:
+            return
+        front = self._front
+        front.counters.handshakes_in_flight += (phase in _HANDSHAKES) - (self._phase in _HANDSHAKES)
+        shares = front.shares
+        if self._phase in shares:
+            shares[self._phase].remove(self)
+        if phase in shares:
+            shares[phase].add(self, self.address)
+        self._phase = phase
+        self._count()
+        if phase is Phase.BODY:
+            self._body = Progress(self._parser.body_size, front.shared.wheel.tick)
+        elif phase is Phase.LINGERING:
+            self._delivery = Delivery(*self._output(), front.shared.wheel.tick)
+        wait = front.deadlines[phase]
+        self._deadline = front.shared.wheel.tick + wait if wait else 0
+        if wait and (not self._due or self._due > self._deadline + 1):
+            self._due = front.shared.wheel.schedule(self, wait)
+
+    def on_tick(self, tick: int) -> None:
+        """The wheel calls at the earliest time that was asked for; the deadline may have moved since."""
+        if tick < self._due:
+            return  # superseded by a later call
+        self._due = 0
+        if self._transport is None or not self._deadline:
+            return
+        if tick < self._deadline:
+            self._due = self._front.shared.wheel.schedule(self, self._deadline - tick)
+        else:
+            self._deadline = 0
+            self._expired()
+
+    def _expired(self) -> None:
+        phase, transport = self._phase, self._transport
+        assert transport is not None
+        if phase in _COMING and self._may_parse():
+            self._look_again(self._front.deadlines[phase])  # it has come, and waits for its turn
+        elif phase is Phase.HEAD:
+            waited = self._front.deadlines[phase] * TICK_S
+            self._refuse(Refusal(408, f"the request's head did not arrive whole within {waited:g} s; send it again"))
+        elif phase is Phase.BODY:
+            self._refuse(Refusal(408, self._slowness()))
+        elif phase is Phase.UPGRADE:
+            self._give_up_upgrade(Unavailable("the object did not answer the upgrade in time; try again later"))
+        elif phase is Phase.WAITING:
+            self.failed(Unavailable("no shard has entered the cluster yet; try again later"))
+            self._serve()
+        elif phase is Phase.FRESH or phase is Phase.IDLE:
+            self._close_idle()
+        elif not self._is_late():
+            self._look_again(self._front.deadlines[phase])
+        elif self._delivery is not None and not self._delivery.waiting and not transport.is_closing():
+            self._front.shares[phase].remove(self)  # its end is under way
+            transport.close()  # no reset: it may be reading what its system has
+            self._look_again(self._front.deadlines[phase])
+        else:
+            self.abort()
+
+    def _give_up_upgrade(self, error: Unavailable) -> None:
+        request = self._request
+        assert request is not None
+        self.failed(error)
+        self._front.forwarding.abandon(request)
+
+    def _slowness(self) -> str:
+        """What a client is told whose body comes too slowly."""
+        shared, body = self._front.shared, self._body
+        if body is not None and shared.wheel.tick - body.since >= shared.stall_timeout:
+            waited = shared.stall_timeout * TICK_S
+            return (
+                f"less than {shared.least_progress} bytes of the request's body came within {waited:g} s; send it again"
+            )
+        waited = self._front.deadlines[Phase.BODY] * TICK_S
+        return f"nothing of the request's body came for {waited:g} s; send it again"
+
+    def _output(self) -> tuple[int, int]:
+        """Bytes that the client has taken, and that it has not."""
+        transport = self._transport
+        assert transport is not None
+        taken, waiting = self._front.shared.output_of(transport)
+        return taken, waiting + transport.get_write_buffer_size()
+
+    def _is_late(self) -> bool:
+        """Whether the client has stalled with its last response, or has all of it and does not end."""
+        delivery, shared = self._delivery, self._front.shared
+        if delivery is None:
+            return True
+        delivery.see(*self._output(), shared.wheel.tick, shared.least_progress)
+        return delivery.is_late(shared.wheel.tick, shared.stall_timeout, self._front.deadlines[Phase.LINGERING])
+
+    def _look_again(self, wait: int) -> None:
+        """Come back in *wait* ticks, in the same phase."""
+        self._deadline = self._front.shared.wheel.tick + wait
+        self._due = self._front.shared.wheel.schedule(self, wait)
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Whether the system has received bytes, or the end, that the loop has not yet given to the protocol."""
+    endpoint = transport.get_extra_info("socket")
+    if endpoint is None or transport.is_closing():
+        return False
+    look = select.poll()
+    look.register(endpoint.fileno(), select.POLLIN)
+    return bool(look.poll(0))
+
+
+def protocol_factory(front: Front) -> Callable[[], HttpConnection]:
+    """Makes the protocol of each TCP connection that the listener accepts."""
+    return lambda: HttpConnection(front)
