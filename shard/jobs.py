@@ -43,7 +43,6 @@ class Job:
         seq: The event's number on its connection; 0 for a request, and where there is no ``peer``.
         deliveries: How often it had been delivered before.
         data: See ``JobKind``.
-        event: Router and connection, as the shard's last words have them.
         size: Bytes that count in the mailbox.
         has_ended: Its handler has ended, or will not run.
         task: The task that handles it, once the handler has waited.
@@ -58,7 +57,6 @@ class Job:
         "cancelled_for",
         "data",
         "deliveries",
-        "event",
         "has_ended",
         "kind",
         "note",
@@ -98,8 +96,6 @@ class Job:
         self.timer: asyncio.TimerHandle | None = None
         self.cancelled_for = ""
         self.note: Note | None = None
-        counter = data.connection if socket is None else socket.counter
-        self.event: int = counter if peer is None else peer.incarnation << 32 | counter
 
     def at_work(self) -> Note:
         """Its note, which is made when needed: few handlers wait or leave something."""
@@ -107,6 +103,15 @@ class Job:
         if note is None:
             note = self.note = Note(self.event, self.seq, self.owner.object_id)
         return note
+
+    # Not kept: a job waits in its thousands, and a number of this size takes as much as four of its fields.
+
+    @property
+    def event(self) -> int:
+        """Router and connection, as the shard's last words have them."""
+        socket, peer = self.socket, self.peer
+        counter = self.request.connection if socket is None else socket.counter
+        return counter if peer is None else peer.incarnation << 32 | counter
 
     @property
     def request(self) -> HttpRequest:
