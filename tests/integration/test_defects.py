@@ -31,7 +31,8 @@ PLANT = """
 import os, sys
 from pathlib import Path
 from unittest import mock
-from roost.router import connection, receiving
+from roost.router.owners import receiving
+from roost.router.websocket import connection
 from roost.shard import outbox
 
 met = Path(os.environ["ROOST_TEST_DEFECTS"])  # of all processes and their next lives

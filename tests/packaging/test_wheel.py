@@ -53,7 +53,7 @@ def test_an_installed_wheel_imports_and_runs(wheel: Path, tmp_path: Path) -> Non
     environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "PATH": "/usr/bin:/bin"}
     code = """
 import importlib, pathlib, sys
-parts = ("common", "router", "shard", "deploy", "deploy.cli", "shard.__main__", "router.__main__")
+parts = ("common", "router", "shard", "deploy", "deploy.commands.cli", "shard.__main__", "router.__main__")
 for name in ("roost", *map("roost.".__add__, parts)):
     found = importlib.import_module(name).__file__
     assert found.startswith(sys.argv[1]), found
