@@ -10,17 +10,31 @@ there. Whoever is held goes on when it has half of a share, or all together have
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .counters import ShardCounters
-
-if TYPE_CHECKING:
-    from .hosted import HostedObject
 
 SMALL_BYTES = 64 << 10
 """Bytes of a request that is never refused, and the least share of an object."""
 AT_ONCE = 64
 """Objects that are told in one turn of the loop that they may go on."""
+
+
+class Receiving(Protocol):
+    """An object that things come to."""
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of what has come and not ended."""
+        ...
+
+    def hold(self) -> None:
+        """Have its clients not read."""
+        ...
+
+    def go_on_if_it_may(self) -> None:
+        """Have them read again, unless its own bound is against that."""
+        ...
 
 
 class Arrivals:
@@ -41,7 +55,7 @@ class Arrivals:
         self._limit = limit
         self._counters = counters
         self._call_soon = call_soon
-        self._held: dict[HostedObject, None] = {}
+        self._held: dict[Receiving, None] = {}
         self._is_planned = False
         self.half = limit // 2
 
@@ -54,13 +68,13 @@ class Arrivals:
         """Whether a request of *size* bytes may come to its object."""
         return size <= SMALL_BYTES or self._counters.events_bytes + size <= self._limit
 
-    def grown(self, owner: HostedObject) -> None:
+    def grown(self, owner: Receiving) -> None:
         """An object has got more, and all together have more than ``half``."""
         if owner.unfinished_bytes > self.share:
             self._held[owner] = None
             owner.hold()
 
-    def holds(self, owner: HostedObject) -> bool:
+    def holds(self, owner: Receiving) -> bool:
         """Whether an object that has less than before still has too much for others."""
         if owner not in self._held:
             return False

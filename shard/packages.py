@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from sys import getsizeof
+from typing import Protocol
 
 from ..common.errors import PackagesFull
 from .counters import ShardCounters
-from .sockets import Socket
 
 TAG_BYTES = 150
 """What a tag takes beside its text: its places in the socket's tuple and in the index."""
+
+
+class Counted(Protocol):
+    """A socket whose package counts.
+
+    Attributes:
+        package_bytes: What it counts with.
+    """
+
+    package_bytes: int
 
 
 class Packages:
@@ -41,12 +51,12 @@ class Packages:
             counters.packages_refused += 1
             raise PackagesFull(counters.package_bytes, more, self._limit)
 
-    def change(self, socket: Socket, more: int) -> None:
+    def change(self, socket: Counted, more: int) -> None:
         """The package of *socket* takes *more* bytes than before."""
         socket.package_bytes += more
         self._counters.package_bytes = self._counters.package_bytes + more
 
-    def forget(self, socket: Socket) -> None:
+    def forget(self, socket: Counted) -> None:
         """*socket* is over; fine if it was before."""
         self.change(socket, -socket.package_bytes)
 

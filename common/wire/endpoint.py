@@ -28,13 +28,13 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Hashable
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ..errors import WireError
 from ..ids import Incarnation
 from ..machine.counters import Counters
 from ..runtime.clock import Clock
-from .records import Ahead, Parts, Pieces, RecordWriter
+from .records import Ahead, Incoming, Parts, Pieces, RecordWriter
 from .session import Session
 from .shipping import Shipment, Shipping
 
@@ -220,7 +220,7 @@ class Endpoint(ABC, Generic[W]):
         counters: Counters,
         on_failed: Callable[[Link[W], Exception], None] | None,
         on_defect: Callable[[Exception], None] | None = None,
-        new_parts: Callable[[], Parts] = Parts,
+        new_parts: Callable[[], Incoming[Any]] = Parts,
     ) -> None:
         self._loop = loop
         # A record may be written while an object's code runs; what keeps the links going must not be that object's.

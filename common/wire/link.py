@@ -36,7 +36,7 @@ from ..machine.run_folder import follow_folders, hidden_path, reachable
 from ..machine.upkeep import is_file
 from ..runtime.clock import Clock
 from .endpoint import Endpoint, Link, Rest, W
-from .records import EventWriter, OutputWriter, Parts
+from .records import EventWriter, Incoming, OutputWriter, Parts
 from .session import MAX_MESSAGE_BYTES, sender_of
 
 __all__ = ["Acceptor", "Dialer", "Link", "Rest"]
@@ -158,7 +158,7 @@ class _ZmqEndpoint(Endpoint[W]):
         counters: Counters,
         on_failed: Callable[[Link[W], Exception], None] | None,
         on_defect: Callable[[Exception], None] | None = None,
-        new_parts: Callable[[], Parts] = Parts,
+        new_parts: Callable[[], Incoming[Any]] = Parts,
     ) -> None:
         super().__init__(
             loop=loop,
@@ -226,7 +226,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         counters: Counters,
         on_failed: Callable[[Link[EventWriter], Exception], None] | None = None,
         has_room: Callable[[], bool] = lambda: True,
-        new_parts: Callable[[], Parts] = Parts,
+        new_parts: Callable[[], Incoming[Any]] = Parts,
     ) -> None:
         super().__init__(
             loop=loop,
@@ -354,7 +354,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         counters: Counters,
         on_failed: Callable[[Link[OutputWriter], Exception], None] | None = None,
         on_defect: Callable[[Exception], None] | None = None,
-        new_parts: Callable[[], Parts] = Parts,
+        new_parts: Callable[[], Incoming[Any]] = Parts,
     ) -> None:
         super().__init__(
             loop=loop,

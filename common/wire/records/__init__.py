@@ -18,7 +18,7 @@ from .model import (
     Passport,
     Pieces,
 )
-from .parts import Parts, Wholes
+from .parts import Incoming, Parts, Wholes
 from .reading import read_events, read_output
 from .steps import STEP_BYTES, EventSteps, OutputSteps
 from .writing import PIECE_BYTES, EventWriter, OutputWriter, RecordWriter
@@ -36,6 +36,7 @@ __all__ = [
     "Headers",
     "HttpRequest",
     "HttpResponse",
+    "Incoming",
     "ObjectState",
     "OutputSink",
     "OutputSteps",

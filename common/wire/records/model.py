@@ -58,6 +58,11 @@ class Pieces:
     def __len__(self) -> int:
         return self.size
 
+    def add(self, part: memoryview) -> None:
+        """More of it."""
+        self.parts.append(part)
+        self.size += len(part)
+
     def join(self) -> bytes:
         """All of it, in one piece."""
         return b"".join(self.parts)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from io import BytesIO
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from ...errors import WireError
 from .model import Form, Pieces
@@ -16,9 +17,16 @@ here."""
 
 
 class Arrived(Protocol):
-    """A payload that has come."""
+    """A payload that comes, or has come."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Bytes that have come."""
+        ...
+
+    def add(self, part: memoryview) -> None:
+        """More of it."""
+        ...
+
     def join(self) -> bytes:
         """All of it."""
         ...
@@ -28,26 +36,28 @@ class Arrived(Protocol):
         ...
 
 
-class Parts:
-    """The payloads of one link whose records have not come yet: in pieces, for whoever passes them on. They end with
-    the link.
+P = TypeVar("P", bound=Arrived)
 
-    Args:
-        watch: Told of each piece (``common.discards``).
+
+class Incoming(ABC, Generic[P]):
+    """The payloads of one link whose records have not come yet. They end with the link.
 
     Attributes:
         size: Bytes of all of them.
     """
 
-    __slots__ = ("_streams", "_watch", "size")
+    __slots__ = ("_streams", "size")
 
-    def __init__(self, watch: Callable[[memoryview], object] | None = None) -> None:
-        self._streams: dict[int, Pieces] = {}
-        self._watch = watch
+    def __init__(self) -> None:
+        self._streams: dict[int, P] = {}
         self.size = 0
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    @abstractmethod
+    def _begin(self, form: Form, chars: int) -> P:
+        """The first part of a payload has come."""
 
     def add(self, stream: int, part: memoryview, form: int = 0, chars: int = 0) -> None:
         """More of a payload; an empty part: it does not come.
@@ -59,78 +69,67 @@ class Parts:
             chars: Characters of all of it, if that is text.
 
         Raises:
-            WireError: More has come than any member sends.
+            WireError: More has come than any member sends, or it is not what was said.
         """
-        pieces = self._streams.get(stream)
+        payload = self._streams.get(stream)
         if not part:
-            if pieces is not None:
-                self._forget(stream, len(pieces))
+            if payload is not None:
+                self._forget(stream, payload)
             return
-        if pieces is None:
-            pieces = self._streams[stream] = Pieces([], 0)
-        pieces.parts.append(part)
-        pieces.size += len(part)
-        self._count(len(part))
-        if self._watch is not None:
-            self._watch(part)
+        self.size += len(part)
+        if self.size > MAX_PARTS_BYTES:
+            raise WireError(f"{self.size} bytes of payloads have come ahead of their records")
+        if payload is None:
+            payload = self._streams[stream] = self._begin(Form(form), chars)
+        payload.add(part)
 
-    def take(self, stream: int) -> Pieces:
+    def take(self, stream: int) -> P:
         """The payload of a record; the stream is free then.
 
         Raises:
             WireError: None has come.
         """
-        pieces = self._streams.get(stream)
-        if pieces is None:
-            raise _missing(stream)
-        self._forget(stream, len(pieces))
-        return pieces
+        payload = self._streams.get(stream)
+        if payload is None:
+            raise WireError(f"a record's payload should have come as stream {stream}, but none has")
+        self._forget(stream, payload)
+        return payload
 
-    def _count(self, size: int) -> None:
-        self.size += size
-        if self.size > MAX_PARTS_BYTES:
-            raise WireError(f"{self.size} bytes of payloads have come ahead of their records")
-
-    def _forget(self, stream: int, size: int) -> None:
+    def _forget(self, stream: int, payload: P) -> None:
         del self._streams[stream]
-        self.size -= size
+        self.size -= len(payload)
 
 
-class Wholes(Parts):
-    """The same for whoever needs them whole: put together as they come, so that no record takes a turn of the loop."""
+class Parts(Incoming[Pieces]):
+    """In pieces, for whoever passes them on.
 
-    __slots__ = ("_wholes",)
+    Args:
+        watch: Told of each piece (``common.runtime.discards``).
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_watch",)
+
+    def __init__(self, watch: Callable[[memoryview], object] | None = None) -> None:
         super().__init__()
-        self._wholes: dict[int, Whole] = {}
+        self._watch = watch
 
-    def __len__(self) -> int:
-        return len(self._wholes)
+    def _begin(self, form: Form, chars: int) -> Pieces:
+        return Pieces([], 0)
 
     def add(self, stream: int, part: memoryview, form: int = 0, chars: int = 0) -> None:
         """As before."""
-        whole = self._wholes.get(stream)
-        if not part:
-            if whole is not None:
-                self._forget(stream, len(whole))
-            return
-        self._count(len(part))
-        if whole is None:
-            whole = self._wholes[stream] = Whole(Form(form), chars)
-        whole.add(part)
+        super().add(stream, part, form, chars)
+        if part and self._watch is not None:
+            self._watch(part)
 
-    def take(self, stream: int) -> Whole:  # type: ignore[override]  # both are ``Arrived``
-        """As before."""
-        whole = self._wholes.get(stream)
-        if whole is None:
-            raise _missing(stream)
-        self._forget(stream, len(whole))
-        return whole
 
-    def _forget(self, stream: int, size: int) -> None:
-        del self._wholes[stream]
-        self.size -= size
+class Wholes(Incoming["Whole"]):
+    """For whoever needs them whole: put together as they come, so that no record takes a turn of the loop."""
+
+    __slots__ = ()
+
+    def _begin(self, form: Form, chars: int) -> Whole:
+        return Whole(form, chars)
 
 
 class Whole:
@@ -171,7 +170,3 @@ class Whole:
             WireError, UnicodeDecodeError: It is not what was said.
         """
         return self.join().decode() if self._text is None else self._text.take()
-
-
-def _missing(stream: int) -> WireError:
-    return WireError(f"a record's payload should have come as stream {stream}, but none has")

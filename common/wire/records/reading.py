@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 from ...errors import WireError
 from ...ids import OBJECT_ID_BYTES, ObjectId
@@ -55,13 +56,13 @@ from .layout import (
     U64,
 )
 from .model import AcceptMode, EventSink, HttpRequest, HttpResponse, ObjectState, OutputSink, Passport, Pieces
-from .parts import Arrived, Parts
+from .parts import Arrived, Incoming, Parts
 
 _MODES = frozenset(AcceptMode)
 
 
 def read_events(
-    group: bytes, sink: EventSink, parts: Parts | None = None, start: int = 0, stop: int | None = None
+    group: bytes, sink: EventSink, parts: Incoming[Any] | None = None, start: int = 0, stop: int | None = None
 ) -> int:
     """Hand the records of a router's *group* to *sink*.
 
@@ -112,7 +113,7 @@ def _is_ours(error: Exception) -> bool:
     return trace.tb_frame.f_code.co_filename == __file__
 
 
-def _read_event(cursor: _Cursor, sink: EventSink, parts: Parts) -> None:
+def _read_event(cursor: _Cursor, sink: EventSink, parts: Incoming[Any]) -> None:
     kind = cursor.group[cursor.position]
     if kind in (CLOSED, FAILED):
         _, clean, deliveries, connection, seq, code, length = cursor.unpack(END_HEAD)
@@ -182,7 +183,7 @@ def _read_event(cursor: _Cursor, sink: EventSink, parts: Parts) -> None:
 def read_output(
     group: bytes,
     sink: OutputSink,
-    parts: Parts | None = None,
+    parts: Incoming[Any] | None = None,
     start: int = 0,
     stop: int | None = None,
     payloads: list[tuple[bytes, bool]] | None = None,
@@ -236,7 +237,7 @@ def read_output(
     return position
 
 
-def _read_output(cursor: _Cursor, sink: OutputSink, parts: Parts) -> None:
+def _read_output(cursor: _Cursor, sink: OutputSink, parts: Incoming[Any]) -> None:
     kind = cursor.group[cursor.position]
     if kind == ACK:
         _, count = cursor.unpack(COUNT_HEAD)
@@ -324,11 +325,11 @@ class _Cursor:
     def s32(self) -> bytes:
         return self.take(self.unpack(U32)[0])
 
-    def body(self, parts: Parts) -> bytes | Pieces:
+    def body(self, parts: Incoming[Any]) -> bytes | Pieces:
         (length,) = self.unpack(U32)
         return parts.take(self.unpack(U32)[0]) if length == AHEAD else self.take(length)
 
-    def part(self, parts: Parts) -> None:
+    def part(self, parts: Incoming[Any]) -> None:
         _, stream, form, chars, length = self.unpack(PART_HEAD)
         start = self.position
         self.position = start + length

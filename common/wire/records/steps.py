@@ -4,9 +4,10 @@ its shards. Short groups, which nearly all are, go to ``read_events`` and ``read
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from .model import EventSink, OutputSink
-from .parts import Parts
+from .parts import Incoming
 from .reading import read_events, read_output
 
 STEP_BYTES = 2 << 10
@@ -26,7 +27,7 @@ class EventSteps:
 
     __slots__ = ("_before", "_group", "_parts", "_position", "_sink")
 
-    def __init__(self, group: bytes, sink: EventSink, parts: Parts, before: Callable[[], object]) -> None:
+    def __init__(self, group: bytes, sink: EventSink, parts: Incoming[Any], before: Callable[[], object]) -> None:
         self._group = group
         self._sink = sink
         self._parts = parts
@@ -58,7 +59,7 @@ class OutputSteps:
 
     __slots__ = ("_group", "_parts", "_payloads", "_position", "_sink")
 
-    def __init__(self, group: bytes, sink: OutputSink, parts: Parts) -> None:
+    def __init__(self, group: bytes, sink: OutputSink, parts: Incoming[Any]) -> None:
         self._group = group
         self._sink = sink
         self._parts = parts

@@ -93,5 +93,6 @@ class LargeText:
             raise WireError(f"a text of {self._chars} characters has {self._at} only")
         if self._text is None:
             return "".join(self._pieces)
-        text, self._text = self._text, None
-        return text  # type: ignore[no-any-return]
+        text: str = self._text
+        self._text = None
+        return text
