@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextvars
 import datetime
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from roost.common.errors import ApiError, AutoResponseTooLong, EventTimeoutTooLong, NotAccepted, TooManyTags
+from roost.common.errors import (
+    ApiError,
+    AutoResponseTooLong,
+    EventTimeoutTooLong,
+    NotAccepted,
+    ObjectGone,
+    TooManyTags,
+    WrongThreadError,
+)
 from roost.common.ids import id_from_name
 from roost.shard import DurableObjectState, WebSocket, WebSocketPair, WebSocketRequestResponsePair
+from roost.shard.current import current
 from roost.shard.ports import current_object
 from roost.shard.sockets import Socket, Sockets
 from tests.unit.shard.clients import Rec, shard
@@ -196,6 +207,19 @@ def test_storage_says_that_it_is_not_there() -> None:
 def test_outside_of_an_object_there_is_no_current_one() -> None:
     with pytest.raises(ApiError, match="object's own code"):
         current_object()
+
+
+def test_code_of_a_life_that_is_over_and_other_threads_have_no_current_one() -> None:
+    owner = object()
+    life = BareLife(owner)
+    context = contextvars.copy_context()
+    context.run(current.set, life)
+    assert context.run(current_object) is owner
+    with ThreadPoolExecutor(1) as pool, pytest.raises(WrongThreadError):
+        pool.submit(context.run, current_object).result()
+    life.close(ObjectGone("it sleeps"))
+    with pytest.raises(ObjectGone, match="it sleeps"):
+        context.run(current_object)
 
 
 # --- broadcasts -------------------------------------------------------------------------------------------------------

@@ -176,6 +176,16 @@ def test_a_record_whose_payload_has_not_come_is_a_wire_error() -> None:
         read_events(events.take()[0], Messages(), Parts())  # type: ignore[arg-type]
 
 
+def test_whoever_lets_go_of_pieces_is_told_of_each() -> None:
+    watched: list[memoryview] = []
+    parts, pieces = Parts(watched.append), [memoryview(b"one"), memoryview(b"two")]
+    for piece in pieces:
+        parts.add(1, piece)
+    parts.add(2, memoryview(b""))
+    assert [id(piece) for piece in watched] == [id(piece) for piece in pieces], "the very views that are passed on"
+    assert parts.take(1).parts == pieces
+
+
 def test_payloads_whose_records_do_not_come_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts_module, "MAX_PARTS_BYTES", 10)
     parts = Parts()
