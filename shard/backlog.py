@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..common.wire.records import OutputWriter
-from .outbox import LARGE_BYTES, Payload
+from .outbox import LARGE_BYTES, Held, Payload
 from .stack import enough_stack
 
 if TYPE_CHECKING:
@@ -32,9 +32,21 @@ if TYPE_CHECKING:
     from .sockets import Socket
 
 _Write = Callable[[OutputWriter], None]
-_Item = tuple[int, Payload | _Write | int, bool]
-"""Its place in all that the object holds; a message, any other record, or the number of an event to acknowledge;
-whether the message is binary."""
+
+
+class Beside(NamedTuple):
+    """What waits in a backlog beside messages.
+
+    Attributes:
+        place: As ``Held.place``.
+        what: A record, or the number of an event to acknowledge.
+    """
+
+    place: int
+    what: _Write | int
+
+
+Item = Held | Beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +121,8 @@ class Backlog:
         self.waiters: list[Callable[[], object]] = []
         self._outbox = outbox
         self._flow = flow
-        self._items: deque[_Item] = deque()
-        self._inserting: deque[_Item] | None = None
+        self._items: deque[Item] = deque()
+        self._inserting: deque[Item] | None = None
         self.shipment: Shared | None = None
 
     def __len__(self) -> int:
@@ -129,24 +141,25 @@ class Backlog:
         if self.dead:
             return
         enough_stack()
-        data, cost = self._outbox.hold(payload, behind_others=self._flow is not None)
+        held, cost = self._outbox.hold(payload, behind_others=self._flow is not None)
         if self.dead:  # it was cut for this very message
-            self._outbox.let_go(data)
+            self._outbox.let_go(held)
             return
-        self._took(data, not isinstance(payload, str), cost)
+        self._took(held, cost)
 
     def keep(self, data: Payload, binary: bool) -> None:
         """Keep a message that the object's outbox has already taken and gives back."""
-        self._took(data, binary, self._outbox.keep(data))
+        self._took(*self._outbox.keep(data, binary))
 
-    def _took(self, data: Payload, binary: bool, cost: int) -> None:
+    def _took(self, held: Held, cost: int) -> None:
         items = self._items if self._inserting is None else self._inserting
-        items.append((self._outbox.next_place(), data, binary))
-        self.size += len(data)
+        items.append(held)
+        size = len(held.data)
+        self.size += size
         if self._flow is not None:
             if not self.owed:
                 self.tell_owed()
-            self._flow.grown(cost, is_large=len(data) >= LARGE_BYTES)
+            self._flow.grown(cost, is_large=size >= LARGE_BYTES)
 
     def insert(self) -> None:
         """What is kept or recorded from now on was put out before all that waits here, until ``inserted``."""
@@ -156,8 +169,11 @@ class Backlog:
         """The end of ``insert``."""
         before, self._inserting = self._inserting, None
         if before:
-            self._stop_shipping()
             self._items.extendleft(reversed(before))
+            if self.shipment is not None:  # that has to leave before it
+                self._stop_shipping()
+                assert self._flow is not None
+                self._flow.go_on(self)
 
     def tell_owed(self) -> None:
         """Tell the router that something waits, now or still."""
@@ -169,9 +185,9 @@ class Backlog:
     def record(self, write: _Write) -> None:
         """A record that must not overtake the messages."""
         if self._inserting is not None:
-            self._inserting.append((self._outbox.next_place(), write, False))
+            self._inserting.append(Beside(self._outbox.next_place(), write))
         elif self._items or self.peer is None:
-            self._items.append((self._outbox.next_place(), write, False))
+            self._items.append(Beside(self._outbox.next_place(), write))
         else:
             # Its outbox may have a large message from before, which is going to wait here.
             self._outbox.record(self.peer, write, behind=self.counter)
@@ -184,7 +200,7 @@ class Backlog:
         """
         if not self._items:
             return False
-        self._items.append((self._outbox.next_place(), seq, False))
+        self._items.append(Beside(self._outbox.next_place(), seq))
         return True
 
     # --- what becomes of it ---
@@ -209,16 +225,17 @@ class Backlog:
         if self.shipment is not None:
             return 0
         while items:
-            what = items[0][1]
-            if isinstance(what, (bytes, str)):
-                if released and released + len(what) > room:
+            first = items[0]
+            if isinstance(first, Held):
+                size = len(first.data)
+                if released and released + size > room:
                     break
-                if len(what) >= LARGE_BYTES:
+                if size >= LARGE_BYTES:
                     assert self._flow is not None
                     self.room -= released
-                    self.shipment = self._flow.ship(self, what, items[0][2])
+                    self.shipment = self._flow.ship(self, first.data, first.binary)
                     return released
-                released += len(what)
+                released += size
             self.hand_over(items.popleft())
         if items:
             self.tell_owed()
@@ -228,12 +245,12 @@ class Backlog:
 
     def shipped(self) -> None:
         """The message at the front has left."""
-        what = self._items.popleft()[1]
-        assert isinstance(what, (bytes, str))
+        held = self._items.popleft()
+        assert isinstance(held, Held)
         assert self._flow is not None
         self.shipment = None
-        self.room -= len(what)
-        self._let_go(what)
+        self.room -= len(held.data)
+        self._let_go(held)
         if not self._items:
             self.end()
         elif self.room > 0:
@@ -249,43 +266,43 @@ class Backlog:
     def unpack(self) -> list[str | bytes | Close]:
         """The messages and closes, which go another way; nothing of them waits or counts here any more."""
         unpacked: list[str | bytes | Close] = []
-        for _, what, binary in self.take():
-            if isinstance(what, (bytes, str)):
-                self._let_go(what)
-                unpacked.append(what if binary or isinstance(what, str) else what.decode())
-            elif isinstance(what, Close):
-                unpacked.append(what)
+        for item in self.take():
+            if isinstance(item, Held):
+                self._let_go(item)
+                data = item.data
+                unpacked.append(data if item.binary or isinstance(data, str) else data.decode())
+            elif isinstance(item.what, Close):
+                unpacked.append(item.what)
         return unpacked
 
-    def take(self) -> deque[_Item]:
+    def take(self) -> deque[Item]:
         """Everything, for who hands it over; ``end`` comes behind that."""
         self._stop_shipping()
         items, self._items = self._items, deque()
         return items
 
-    def hand_over(self, item: _Item) -> None:
+    def hand_over(self, item: Item) -> None:
         """Give something that has waited here to the outbox."""
-        _, what, binary = item
-        if isinstance(what, (bytes, str)):
+        if isinstance(item, Held):
             assert self.peer is not None
-            cost = self._let_go(what)
-            self._outbox.send_again(self.peer, self.counter, what, binary, cost)
+            cost = self._let_go(item)
+            self._outbox.send_again(self.peer, self.counter, item.data, item.binary, cost)
         else:
-            self._pass(what)
+            self._pass(item.what)
 
     def drop_messages(self) -> None:
         """The client gets nothing any more. What its router has to hear leaves all the same."""
-        for _, what, _ in self.take():
-            if isinstance(what, (bytes, str)):
-                self._let_go(what)
+        for item in self.take():
+            if isinstance(item, Held):
+                self._let_go(item)
             else:
-                self._pass(what)
+                self._pass(item.what)
 
     def discard(self) -> None:
         """Nobody is left to hear of any of it: there will be no 101, or the router has gone."""
-        for _, what, _ in self.take():
-            if isinstance(what, (bytes, str)):
-                self._let_go(what)
+        for item in self.take():
+            if isinstance(item, Held):
+                self._let_go(item)
         self.owed = False
         self.end()
 
@@ -312,7 +329,7 @@ class Backlog:
     @property
     def has_large(self) -> bool:
         """Whether something here leaves in pieces, and so not at once."""
-        return any(isinstance(what, (bytes, str)) and len(what) >= LARGE_BYTES for _, what, _ in self._items)
+        return any(isinstance(item, Held) and len(item.data) >= LARGE_BYTES for item in self._items)
 
     @property
     def waits_for_client(self) -> bool:
@@ -324,17 +341,18 @@ class Backlog:
         """The object's outbox."""
         return self._outbox
 
-    def _let_go(self, data: Payload) -> int:
-        self.size -= len(data)
-        cost = self._outbox.let_go(data)
+    def _let_go(self, held: Held) -> int:
+        size = len(held.data)
+        self.size -= size
+        cost = self._outbox.let_go(held)
         if self._flow is not None:
-            self._flow.shrunk(cost, is_large=len(data) >= LARGE_BYTES)
+            self._flow.shrunk(cost, is_large=size >= LARGE_BYTES)
         return cost
 
-    def _pass(self, item: _Write | int) -> None:
+    def _pass(self, what: _Write | int) -> None:
         assert self.peer is not None
-        if isinstance(item, int):
+        if isinstance(what, int):
             assert self._flow is not None
-            self._flow.acknowledge(self._outbox, self.peer, self.counter, item)
+            self._flow.acknowledge(self._outbox, self.peer, self.counter, what)
         else:
-            self._outbox.record(self.peer, item, behind=self.counter)
+            self._outbox.record(self.peer, what, behind=self.counter)

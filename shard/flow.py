@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 from ..common.limits import SEND_BUFFER_BYTES
 from ..common.wire.records import Ahead
 from ..common.wire.shipping import Shipment
-from .backlog import Backlog
+from .backlog import Backlog, Item
 from .counters import ShardCounters
 from .large_responses import LargeResponses
 from .outbox import Payload
@@ -370,5 +370,5 @@ def _size_of(backlog: Backlog) -> int:
     return backlog.size
 
 
-def _place_of(held: tuple[tuple[int, object, bool], Backlog]) -> int:
-    return held[0][0]
+def _place_of(held: tuple[Item, Backlog]) -> int:
+    return held[0].place

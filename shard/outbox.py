@@ -35,6 +35,8 @@ _ENTRY_BYTES = 208
 _SEVERAL_BYTES = 320
 """The same for the table of an entry's targets, once there are several."""
 _TARGET_BYTES = 4
+_HOLDER_BYTES = 8
+"""What a message that a backlog keeps already is counted with for each backlog more."""
 _TEXT_BYTES = sys.getsizeof("")
 """What an ASCII text takes beside its characters."""
 
@@ -101,6 +103,27 @@ class _Send:
         return times
 
 
+class Held:
+    """A message that backlogs keep: one for all connections that get it in a row, since there may be thousands.
+
+    Args:
+        place: Its place in all that the object's backlogs keep.
+        data: The message as it goes out.
+        binary: Binary or text.
+
+    Attributes:
+        holders: How many backlogs keep it.
+    """
+
+    __slots__ = ("binary", "data", "holders", "place")
+
+    def __init__(self, place: int, data: Payload, binary: bool) -> None:
+        self.place = place
+        self.data = data
+        self.binary = binary
+        self.holders = 1
+
+
 class _SentAgain(_Send):
     """One that a backlog has kept and its router has room for: it leaves, whatever else does."""
 
@@ -130,6 +153,7 @@ class Outbox:
         "_entries",
         "_flow",
         "_has_large",
+        "_held",
         "_held_last",
         "_held_size",
         "_holders",
@@ -169,7 +193,9 @@ class Outbox:
         self._flow = flow
         self._held_size = 0
         self._holders: dict[int, int] | None = None
-        """Identity of a payload in backlogs → how many have it."""
+        """Identity of a payload in backlogs → how many messages there have it."""
+        self._held: Held | None = None
+        """The newest message in backlogs."""
         self._held_last: tuple[str | bytes, Payload] | None = None
         self._has_large = False
         self._promised = 0
@@ -314,7 +340,7 @@ class Outbox:
 
     # --- what backlogs hold ---
 
-    def hold(self, payload: str | bytes, *, behind_others: bool) -> tuple[Payload, int]:
+    def hold(self, payload: str | bytes, *, behind_others: bool) -> tuple[Held, int]:
         """Count a message that a backlog keeps, until ``let_go``.
 
         Args:
@@ -322,20 +348,26 @@ class Outbox:
             behind_others: Leave some of the bound to the object's other output.
 
         Returns:
-            The message as it goes out, and the bytes that it counts with.
+            The message as it is kept, and the bytes that it counts with.
 
         Raises:
             OutboxFull, ApiError, UnicodeEncodeError: As for ``send``.
         """
-        data = self._encoded(payload)
-        shared = self._holders is not None and id(data) in self._holders
-        size = self.size + _ENTRY_BYTES + (0 if shared else len(data))
+        data, binary = self._encoded(payload), not isinstance(payload, str)
+        is_new = self._holders is None or id(data) not in self._holders
+        beside = _HOLDER_BYTES if self._is_newest(data, binary) else _ENTRY_BYTES
+        size = self.size + beside + (len(data) if is_new else 0)
         if self.size and size > (self._limit - self._limit // _RESERVE if behind_others else self._limit):
             raise OutboxFull(self.size, self._limit)
-        if behind_others and not shared:
+        if behind_others and is_new:
             self._check_large(len(data))
         self._held_last = payload, data
-        return data, self.keep(data)
+        return self.keep(data, binary)
+
+    def _is_newest(self, data: Payload, binary: bool) -> bool:
+        """Whether backlogs keep that message already, and the object has made nothing since that they keep."""
+        held = self._held
+        return held is not None and held.place == self._place and held.data is data and held.binary == binary
 
     def _encoded(self, payload: str | bytes) -> Payload:
         """One encoding of a payload for all that it is sent to in a row, since what they share counts once."""
@@ -359,30 +391,46 @@ class Outbox:
         self._place += 1
         return self._place
 
-    def keep(self, data: Payload) -> int:
-        """The same for a message that this outbox has taken before: it is not refused."""
-        if self._holders is None:
-            self._holders = {}
-        holders = self._holders.get(id(data), 0)
-        self._holders[id(data)] = holders + 1
-        weight = _ENTRY_BYTES if holders else _ENTRY_BYTES + self._weight(data)
+    def keep(self, data: Payload, binary: bool) -> tuple[Held, int]:
+        """As ``hold``, for a message that this outbox has taken before: it is not refused."""
+        held = self._held
+        if held is not None and self._is_newest(data, binary):
+            held.holders += 1
+            cost = weight = _HOLDER_BYTES
+        else:
+            self._held = held = Held(self.next_place(), data, binary)
+            if self._holders is None:
+                self._holders = {}
+            holders = self._holders.get(id(data), 0)
+            self._holders[id(data)] = holders + 1
+            cost = weight = _ENTRY_BYTES
+            if not holders:
+                cost += len(data)
+                weight += self._weight(data)
         self._held_size += weight
         self.size += weight
-        return _ENTRY_BYTES if holders else _ENTRY_BYTES + len(data)
+        return held, cost
 
-    def let_go(self, data: Payload) -> int:
+    def let_go(self, held: Held) -> int:
         """A backlog does not keep the message any more; returns the bytes that it counted with."""
-        assert self._holders is not None
-        holders = self._holders[id(data)] - 1
-        cost = weight = _ENTRY_BYTES
-        if holders:
-            self._holders[id(data)] = holders
+        held.holders -= 1
+        if held.holders:
+            cost = weight = _HOLDER_BYTES
         else:
-            del self._holders[id(data)]
-            cost += len(data)
-            weight += self._weight(data)
-            if not self._holders:
-                self._holders = self._held_last = None
+            if self._held is held:
+                self._held = None
+            data = held.data
+            assert self._holders is not None
+            holders = self._holders[id(data)] - 1
+            cost = weight = _ENTRY_BYTES
+            if holders:
+                self._holders[id(data)] = holders
+            else:
+                del self._holders[id(data)]
+                cost += len(data)
+                weight += self._weight(data)
+                if not self._holders:
+                    self._holders = self._held_last = None
         self._held_size -= weight
         self.size -= weight
         return cost

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roost.common.errors import OutboxFull
@@ -23,6 +23,7 @@ from roost.shard.peers import Peer
 from tests.unit.shard.harness import FakeLink, peer_of
 
 ROUTERS, CONNECTIONS = 2, 3
+CONNECTIONS_IN_ALL = ROUTERS * CONNECTIONS
 PORTION, LIMIT, ALL = 100, 2_000, 10_000
 LARGE, PIECE, UNDER_WAY = 240, 70, 200
 TARGETS = st.tuples(st.integers(0, ROUTERS - 1), st.integers(1, CONNECTIONS))
@@ -196,17 +197,20 @@ def check(shard: Shard) -> None:
 
 
 @given(st.lists(STEPS, max_size=60))
+@example([("cast", None, b"d" * 250), ("cast", None, "a"), ("cast", None, "a"), ("turn", None, None)])
 def test_each_connection_gets_what_it_was_sent_in_order_and_once(steps: list[tuple[str, Any, Any]]) -> None:
     shard = Shard()
     for step in steps:
         shard.do(*step)
-        beside = outbox_module._ENTRY_BYTES * (len(steps) + ROUTERS * CONNECTIONS)
-        assert shard.box.size <= LIMIT + beside + 400, "records and acknowledgements aside"
+        beside = outbox_module._ENTRY_BYTES * (len(steps) + CONNECTIONS_IN_ALL) + 400
+        holders = outbox_module._HOLDER_BYTES * len(steps) * CONNECTIONS_IN_ALL
+        assert shard.box.size <= LIMIT + beside + holders, "records and acknowledgements aside"
     shard.settle()
     check(shard)
 
 
 @given(st.lists(STEPS, max_size=60), st.lists(STEPS, max_size=10))
+@example([("cast", None, b"d" * 250), ("room", (0, 1), 0), ("cast", None, b"d" * 250)], [])
 def test_what_an_object_holds_when_it_moves_leaves_at_once(
     steps: list[tuple[str, Any, Any]], more: list[tuple[str, Any, Any]]
 ) -> None:

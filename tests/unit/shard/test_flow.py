@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -244,6 +245,21 @@ async def test_what_was_sent_before_the_connection_was_full_stays_ahead_of_what_
 
 
 @on_virtual_time
+async def test_a_large_message_that_has_begun_to_leave_lets_one_from_before_go_first() -> None:
+    world, (counter,) = await world_of()
+    first, second = b"1" * MIB, b"2" * MIB
+    handle(world).send(first)
+    world.router.events.room(counter, 0)
+    handle(world).send(second)
+    world.router.events.room(counter, 8 * MIB)
+    records = []
+    for _ in range(4):
+        records += await after(world.router)
+    assert [record[2] for record in records if record[0] == "send"] == [first, second]
+    assert (talker(world).outbox.size, world.host.flow.total) == (0, 0)
+
+
+@on_virtual_time
 async def test_what_many_get_leaves_for_all_of_them_but_who_has_had_a_share() -> None:
     world, (first, second, third) = await world_of(3)
     ws = handle(world)
@@ -416,7 +432,7 @@ async def test_a_payload_that_many_wait_for_counts_once() -> None:
         text = f"{number}" * (128 * KIB)
         for ws in talker(world).sockets.newest_first():
             ws.send(text)
-    assert 10 * 128 * KIB <= talker(world).outbox.size < 10 * 128 * KIB + 1000 * 256
+    assert 10 * 128 * KIB <= talker(world).outbox.size < 10 * 128 * KIB + 110 * 256 + 1000 * 8
     for counter in counters[:50]:
         world.router.events.room(counter, 1 << 30)
     world.host.output.flush()
@@ -427,6 +443,34 @@ async def test_a_payload_that_many_wait_for_counts_once() -> None:
     assert len(records) < 60, "what was one record to many is one again"
     assert sum(len(record[1]) for record in records) == 984
     assert (talker(world).outbox.size, world.host.flow.total) == (0, 0)
+
+
+@on_virtual_time
+async def test_what_waits_behind_a_large_message_to_many_takes_little_for_each_of_them() -> None:
+    clients, messages, large = 300, 40, b"x" * MIB
+    world, _ = await world_of(clients)
+    world.router.link.takes_pieces = False
+    outbox, sockets = talker(world).outbox, talker(world).sockets.newest_first()
+    for payload in (large, *map(str, range(messages))):
+        for ws in sockets:
+            ws.send(payload)
+    assert outbox.size < MIB + messages * (256 + 320 + clients * 8)
+    tracemalloc.start()
+    try:
+        world.host.output.flush()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(world.router.peer.held) == clients, "all of it waits"
+    assert outbox.size < MIB + messages * (256 + clients * 8) + clients * 256
+    assert taken < clients * (2 * KIB + messages * 16)
+    world.host.flow.let_go(outbox)
+    world.host.output.flush()
+    world.router.link.take_pieces()
+    for _ in range(clients):
+        await turns()
+    assert not world.router.peer.held
+    assert (outbox.size, world.host.flow.total) == (0, 0)
 
 
 @on_virtual_time
