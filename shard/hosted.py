@@ -17,7 +17,7 @@ from ..common.ids import ObjectId, slot_of
 from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.wire.records import ObjectState, OutputWriter
 from . import pairs
-from .activation import RESET, Activation, ActivationState
+from .activation import ACTIVE, RESET, Activation, ActivationState
 from .backlog import Backlog, Close
 from .context import DurableObjectState
 from .failures import Failure, in_words
@@ -179,7 +179,7 @@ class HostedObject:
         activation = self.activation
         runner = self.host.runner
         # What the runner still has of a blocked activation comes back to the mailbox: later events stay behind it.
-        if activation is not None and (activation.state is ActivationState.ACTIVE or runner):
+        if activation is not None and (activation.state is ACTIVE or runner):
             job.activation = activation
             runner.start(job)
         else:

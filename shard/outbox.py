@@ -264,7 +264,11 @@ class Outbox:
                 self._has_large = True
             table[payload] = data
         entry = _Send(data, binary, peer, counter)
-        self._append(entry)
+        entries = self._entries
+        if entries is None:
+            self._begin_plan([entry])
+        else:
+            entries.append(entry)
         self.size = size
         self._last = entry
         self._last_payload = payload
@@ -503,7 +507,8 @@ class Outbox:
         entries, self._entries = self._entries or [], None
         self._last = self._last_payload = None
         self._texts = self._binaries = None
-        much, has_large = self.sends_much, self._has_large
+        has_large = self._has_large
+        much = has_large or self.size - self._held_size > _PORTION
         if self._promised and self._flow is not None:
             self._flow.promised -= self._promised
             self._promised = 0

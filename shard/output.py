@@ -188,29 +188,27 @@ class Output:
             if flow.shipping:
                 flow.ship_on()
         peers = self.peers
-        blocked = {peer for peer in peers if peer.link.blocked}
         dirty, self._dirty = self._dirty, []
         ended, self.ended = self.ended, []
         sends = 0
-        if len(peers) <= 1 and not blocked and not self._stalled and not self.pausing:
+        if len(peers) == 1 and not (peers[0].link.blocked or self._stalled or self.pausing):
             for outbox in dirty:
                 sends += outbox.drain()[1]
-            ended = self._behind_held(ended)
+            if self._released or (flow is not None and flow.backlogs):
+                ended = self._behind_held(ended)
             for _, peer, counter, seq in ended:
                 peer.acknowledge(counter, seq)
-            for peer in peers:
-                peer.write_acks()
-                peer.link.flush()
+            peers[0].write_acks()
+            peers[0].link.flush()
         else:
-            sends = self._flush_several(peers, blocked, dirty, ended)
+            sends = self._flush_several(dirty, ended)
         self._counters.sends += sends
         if more:
             self.plan()
 
-    def _flush_several(
-        self, peers: list[Peer], blocked: set[Peer], dirty: list[Outbox], ended: list[EndedEvent]
-    ) -> int:
-        sends = 0
+    def _flush_several(self, dirty: list[Outbox], ended: list[EndedEvent]) -> int:
+        sends, peers = 0, self.peers
+        blocked = {peer for peer in peers if peer.link.blocked}
         fresh: dict[Outbox, set[Peer]] = {}
         for outbox in dirty:
             if (blocked and outbox.goes_to(blocked)) or (outbox.behind is not None and outbox.goes_to(outbox.behind)):

@@ -37,6 +37,11 @@ class _Acks:
         self.lasts = array("Q")
         self.last_of: dict[int, int] = {}  # counter → index
 
+    def clear(self) -> None:
+        """They are written."""
+        del self.counters[:], self.firsts[:], self.lasts[:]
+        self.last_of.clear()
+
 
 class _Waiting:
     """An acknowledgement that waits for the confirmations of other routers."""
@@ -183,6 +188,6 @@ class Peer:
         acks = self._acks
         if not acks.last_of:
             return False
-        self._acks = _Acks()
         self.writer.acknowledge(acks.counters, acks.firsts, acks.lasts)
+        acks.clear()
         return True

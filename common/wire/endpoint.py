@@ -72,6 +72,7 @@ class Link(Generic[W]):
         parts: What has come of payloads that go ahead of their records.
         on_confirmed: Called with the link after ``session.confirmed`` has grown, once for a run of batches.
         on_unblocked: Called with the link when ``blocked`` has become false again.
+        blocked: Too much is unconfirmed: send nothing that can wait, until ``on_unblocked``.
         closed: The link is closed, or was given up; writing to it has no effect.
         rest: What has come and is not handed out yet: the rest of a long group, and groups behind it. For the endpoint.
     """
@@ -80,10 +81,10 @@ class Link(Generic[W]):
         "_endpoint",
         "_is_handing_out",
         "_scheduled",
-        "_seen_blocked",
         "_seen_confirmed",
         "_seen_resent",
         "_shipping",
+        "blocked",
         "closed",
         "name",
         "on_confirmed",
@@ -103,20 +104,14 @@ class Link(Generic[W]):
         self.parts = endpoint.new_parts()
         self.on_confirmed: Callable[[Link[W]], None] | None = None
         self.on_unblocked: Callable[[Link[W]], None] | None = None
-        self.closed = False
+        self.blocked = self.closed = False
         self.rest: deque[bytes | Rest] = deque()
         self._is_handing_out = False
         self._endpoint = endpoint
         self._scheduled = False
         self._seen_confirmed = 0
-        self._seen_blocked = False
         self._seen_resent = 0
         self._shipping: Shipping | None = None
-
-    @property
-    def blocked(self) -> bool:
-        """Too much is unconfirmed: send nothing that can wait, until ``on_unblocked``."""
-        return self.session.blocked
 
     def flush_soon(self) -> None:
         """Send what the writer holds at the end of this turn of the loop. Cheap if that is planned already."""
@@ -179,9 +174,9 @@ class Link(Generic[W]):
                 self.flush_soon()
             if self.on_confirmed is not None:
                 self.on_confirmed(self)
-        if session.blocked != self._seen_blocked:
-            self._seen_blocked = session.blocked
-            if not session.blocked and self.on_unblocked is not None and not self.closed:
+        if session.blocked != self.blocked:
+            self.blocked = session.blocked
+            if not self.blocked and self.on_unblocked is not None and not self.closed:
                 self.on_unblocked(self)
 
 
@@ -327,7 +322,7 @@ class Endpoint(ABC, Generic[W]):
             self._defect(link, "a group was not sent", error)
             return
         if session.blocked:
-            link._seen_blocked = True
+            link.blocked = True
         if session.outgoing:
             self._put_out(link)
         if self._timer is None:

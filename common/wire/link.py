@@ -490,7 +490,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         touched = self._unread
         more, left = True, DRAIN_BYTES
         try:
-            if any(link.rest and self._go_on(link, until) for link in touched):
+            if touched and any(link.rest and self._go_on(link, until) for link in touched):
                 return True
             for _ in range(DRAIN_BATCHES):
                 name = recv(_NOBLOCK)
@@ -518,7 +518,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             more = False  # the descriptor had signalled something else
         finally:
             self.on_drained()
-        self._unread = {link: None for link in touched if link.rest}
+        self._unread = {link: None for link in touched if link.rest} if more else {}
         for link in touched:
             self._received(link)
         return more

@@ -98,6 +98,7 @@ class ClientFrames:
     """
 
     __slots__ = (
+        "_between",
         "_decoder",
         "_fin",
         "_head",
@@ -132,6 +133,7 @@ class ClientFrames:
         self._inflate_bits = inflate_bits
         self._watch = watch
         self._is_over = False
+        self._between = True  # two messages: the next may be here in whole
         # Most connections are between two frames most of the time: what only a frame or message needs is made for it.
         self._head: bytearray | None = None
         self._mask = b""
@@ -151,7 +153,7 @@ class ClientFrames:
             self._keep(self._rest[-self.unparsed :] + data, 0)
             return []
         frames: list[ClientFrame] = []
-        if self._message is None and self._head is None and not self._inflate_bits and not self._is_over:
+        if self._between:
             end = len(data)
             for _ in _STEP:
                 if end - start < _HEAD_BYTES:
@@ -188,6 +190,7 @@ class ClientFrames:
             except ClientError as error:
                 self.failure = error
                 self.give_up()
+            self._between = self._message is None and self._head is None and not self._is_over
             if start < len(data) and not self._is_over:
                 self._keep(data, start)
         return frames
@@ -211,6 +214,7 @@ class ClientFrames:
     def give_up(self) -> None:
         """Look at nothing more of what the client sends, and forget what is not finished."""
         self._is_over = self.has_news = True
+        self._between = False
         self._head = self._message = self._decoder = None
         self._rest = b""
         self.held = self.left = self.unparsed = 0

@@ -42,7 +42,7 @@ from ..clients.links import LARGE_BYTES, OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.outlet import Outlet
 from ..clients.surroundings import Surroundings, Transport
-from ..clients.work import LEAST_COST, Ending, Gate
+from ..clients.work import AT_ONCE_BYTES, LEAST_COST, Ending, Gate
 from ..formats.frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
 from .client_frames import STEP_FRAMES, ClientError, ClientFrame, ClientFrames, close_of, is_one_message
 from .states import State, Trigger, after
@@ -55,7 +55,9 @@ UNFINISHED = "the server has too many unfinished messages"
 VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason with which an object hears of a client that is gone (the reference runtime's words)."""
 
+# Looking up a member of an enumeration takes as long as a call.
 _TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY
+_HIBERNATABLE = AcceptMode.HIBERNATABLE
 _FRAME_COST = 64
 """What a frame costs in bytes that a turn takes apart at once (``work``): some 3 µs."""
 
@@ -229,13 +231,14 @@ class Connection(Outlet):
         assert protocol is not None
         shared = self._shared
         self._heard = shared.wheel.tick
-        if shared.work.is_full and not is_one_message(data):
+        work = shared.work
+        if work.taken > AT_ONCE_BYTES and not is_one_message(data):
             protocol.put_off(data)
             self._look_after(protocol)
             return
         frames = protocol.receive(data)
         if protocol.has_news or len(frames) > 1:
-            shared.work.taken += LEAST_COST + _FRAME_COST * (len(frames) or min(len(data) // 6, STEP_FRAMES))
+            work.taken += LEAST_COST + _FRAME_COST * (len(frames) or min(len(data) // 6, STEP_FRAMES))
         if frames:
             if self._backlog is None:
                 self._take(frames)
@@ -358,6 +361,7 @@ class Connection(Outlet):
         shut, room = entry.held or (link is not None and link.blocked), WINDOW_BYTES
         if counters.window_bytes > shared.windows_half:
             room = shared.window_share()
+        request = entry.auto_request if self.mode is _HIBERNATABLE else None
         written = False
         answers, stopped_at, close, gate = 0, -1, None, None
         for position, (opcode, payload) in enumerate(frames):
@@ -370,7 +374,7 @@ class Connection(Outlet):
                 break
             if not self.expects_events:
                 continue
-            if not binary and payload == entry.auto_request and self.mode is AcceptMode.HIBERNATABLE:
+            if request is not None and not binary and payload == request:
                 if self.is_far_over:  # it asks and does not take the answers
                     stopped_at, gate = position, None
                     break
@@ -386,7 +390,8 @@ class Connection(Outlet):
             ):
                 stopped_at, gate = position, shared.gate(entry, room)
                 break
-            if size >= AHEAD_BYTES and link is not None and not self._has_gone_ahead(payload, link):
+            is_large = size >= AHEAD_BYTES
+            if is_large and link is not None and not self._has_gone_ahead(payload, link):
                 stopped_at, gate = position, None
                 break
             counters.window_bytes += takes
@@ -398,7 +403,7 @@ class Connection(Outlet):
                 seq = window.add(payload, binary, 1)
                 if shared.reports.pending:
                     shared.reports.before_event(link, self.number)
-                if size >= AHEAD_BYTES:
+                if is_large:
                     link.writer.message_ahead(self.number, seq, 0, self._ahead(), binary)
                 else:
                     link.writer.message(self.number, seq, 0, payload, binary)  # type: ignore[arg-type]  # not large
@@ -768,7 +773,7 @@ class Connection(Outlet):
         entry = self.entry
         return Passport(
             connection=self.number,
-            hibernatable=self.mode is AcceptMode.HIBERNATABLE,
+            hibernatable=self.mode is _HIBERNATABLE,
             closed_by_object=self._closed_by_object,
             ordinal=self._ordinal,
             next_seq=self.window.next_seq,

@@ -137,22 +137,24 @@ class Window:
         """
         events = self.events
         if first == last:
-            gone = [events.pop(first, None)]
+            freed = self._forget(events.pop(first, None))
         elif last - first < len(events):
-            gone = [events.pop(seq, None) for seq in range(first, last + 1)]
+            freed = sum([self._forget(events.pop(seq, None)) for seq in range(first, last + 1)])
         else:
             # A range wider than the window, from a peer that says "all": the window bounds the work.
-            gone = [events.pop(seq) for seq in [seq for seq in events if first <= seq <= last]]
-        freed = 0
-        for event in gone:
-            if type(event) is tuple:
-                size = len(event[0])
-                freed += size + EVENT_BYTES if size <= SHORT_TEXT else memory_of(event[0], event[1])
-            elif isinstance(event, End) and events:
-                event.handled = True
-                events[self.next_seq - 1] = event
+            freed = sum([self._forget(events.pop(seq)) for seq in [seq for seq in events if first <= seq <= last]])
         self.size -= freed
         return freed
+
+    def _forget(self, event: Event | None) -> int:
+        """An event that was kept is acknowledged; returns the bytes that it took."""
+        if type(event) is tuple:
+            size = len(event[0])
+            return size + EVENT_BYTES if size <= SHORT_TEXT else memory_of(event[0], event[1])
+        if isinstance(event, End) and self.events:
+            event.handled = True
+            self.events[self.next_seq - 1] = event
+        return 0
 
     def end_is_over(self) -> bool:
         """Whether no event is left of a connection whose end was acknowledged, now that other events were, too."""

@@ -73,6 +73,8 @@ END_HEAD = struct.Struct("<BBBIQHH")
 SEND_HEAD = struct.Struct("<BBII")
 SEND_AGAIN_HEAD = struct.Struct("<BII")
 COUNT_HEAD = struct.Struct("<BI")
+ONE_ACK = struct.Struct("<BIIQQ")
+"""A whole ACK of one range, as those of a router with little to do are."""
 CLOSE_HEAD = struct.Struct("<BBIHH")
 ATTACHMENT_HEAD = struct.Struct("<BIH")
 ROOM_HEAD = struct.Struct("<BBII")

@@ -30,6 +30,7 @@ from .layout import (
     MESSAGE_HEAD,
     NO_ATTACHMENT,
     OBJECT_STATE,
+    ONE_ACK,
     OWED,
     OWED_HEAD,
     PART,
@@ -58,6 +59,7 @@ from .layout import (
 from .model import AcceptMode, EventSink, HttpRequest, HttpResponse, ObjectState, OutputSink, Passport, Pieces
 from .parts import Arrived, Incoming, Parts
 
+_OF_ONE = U32.pack(1)
 _MODES = frozenset(AcceptMode)
 
 
@@ -207,7 +209,8 @@ def read_output(
     stop = end if stop is None else stop
     try:
         while position < stop:
-            if group[position] == SEND:
+            kind = group[position]
+            if kind == SEND:
                 _, binary, count, length = unpack_send(group, position)
                 body = position + 10
                 position = body + length
@@ -222,9 +225,13 @@ def read_output(
                     connections = cursor.numbers("I", count)
                     position = cursor.position
                 on_send(connections, data, bool(binary))
+            elif kind == ACK and group.startswith(_OF_ONE, position + 1):
+                _, _, connection, first, last = ONE_ACK.unpack_from(group, position)
+                position += ONE_ACK.size
+                sink.acknowledge((connection,), (first,), (last,))
             else:
                 cursor = _Cursor(group, position)
-                if group[position] == SEND_AGAIN:
+                if kind == SEND_AGAIN:
                     _, index, count = cursor.unpack(SEND_AGAIN_HEAD)
                     on_send(cursor.numbers("I", count), *payloads[index])
                 else:

@@ -28,6 +28,7 @@ from .layout import (
     MESSAGE_HEAD,
     NO_ATTACHMENT,
     OBJECT_STATE,
+    ONE_ACK,
     OWED,
     OWED_HEAD,
     PART,
@@ -269,9 +270,11 @@ class OutputWriter(RecordWriter):
 
     def acknowledge(self, connections: array[int], firsts: array[int], lasts: array[int]) -> None:
         """The events ``firsts[i]`` to ``lasts[i]`` of ``connections[i]`` are done with (arrays "I", "Q", "Q")."""
-        self._add(
-            COUNT_HEAD.pack(ACK, len(connections)) + _le_bytes(connections) + _le_bytes(firsts) + _le_bytes(lasts)
-        )
+        count = len(connections)
+        if count == 1:
+            self._add(ONE_ACK.pack(ACK, 1, connections[0], firsts[0], lasts[0]))
+        else:
+            self._add(COUNT_HEAD.pack(ACK, count) + _le_bytes(connections) + _le_bytes(firsts) + _le_bytes(lasts))
 
     def close(self, connection: int, code: int, reason: str, final: bool = False) -> None:
         """Close a connection: see the layout for the codes 1005 and 1006, and for *final*."""
