@@ -95,7 +95,7 @@ class Router:
         self._stop = asyncio.Event()
         self.counters = RouterCounters()
         self._wheel = Wheel(self._clock.now())
-        self._shared = Surroundings(
+        self._shared: Surroundings[Connection] = Surroundings(
             counters=self.counters,
             wheel=self._wheel,
             reports=Reports(),
@@ -138,7 +138,7 @@ class Router:
         self._listener: Listener | None = None
         self._listening_ends: asyncio.Task[None] | None = None
         self._retiring = False
-        self._retirement: Retirement | None = None
+        self._retirement: Retirement[Connection] | None = None
         self._ends_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._upkeep = Upkeep()

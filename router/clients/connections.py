@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Generic
 
 from ...common.errors import Unavailable
 from ...common.limits import MAX_GHOSTS
-
-if TYPE_CHECKING:
-    from ..websocket.connection import Connection
+from .client import C
 
 MAX_COUNTER = 0xFFFFFFFF
 """The last counter: connection ids are unique for ever, so a router that has used it must end."""
 
 
-class Connections:
+class Connections(Generic[C]):
     """Gives out counters and finds connections by them.
 
     Args:
@@ -29,8 +27,8 @@ class Connections:
     __slots__ = ("_by_counter", "_ghosts", "_last", "_on_exhausted", "get")
 
     def __init__(self, on_exhausted: Callable[[], None], last: int = 0) -> None:
-        self._by_counter: dict[int, Connection] = {}
-        self._ghosts: OrderedDict[int, Connection] = OrderedDict()  # finds its first at once, whatever left before it
+        self._by_counter: dict[int, C] = {}
+        self._ghosts: OrderedDict[int, C] = OrderedDict()  # finds its first at once, whatever left before it
         self._last = last
         self._on_exhausted = on_exhausted
         self.get = self._by_counter.get
@@ -56,16 +54,16 @@ class Connections:
             self._on_exhausted()
         return self._last
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: C) -> None:
         """Keep a new connection."""
         self._by_counter[connection.number] = connection
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: C) -> None:
         """Forget a connection; fine if it was forgotten before."""
         self._by_counter.pop(connection.number, None)
         self._ghosts.pop(connection.number, None)
 
-    def haunt(self, ghost: Connection) -> Connection | None:
+    def haunt(self, ghost: C) -> C | None:
         """A connection has become a ghost.
 
         Returns:
@@ -75,6 +73,6 @@ class Connections:
         ghosts[ghost.number] = ghost
         return next(iter(ghosts.values())) if len(ghosts) > MAX_GHOSTS else None
 
-    def all(self) -> list[Connection]:
+    def all(self) -> list[C]:
         """All connections, oldest first; safe to change the table by."""
         return list(self._by_counter.values())

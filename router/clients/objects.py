@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import Generic
 
 from ...common.ids import ObjectId, Slot, slot_of
 from ...common.wire.records import ObjectState
 from ...common.wire.remembered import Remembered
 from ..formats.frames import data_frame
+from .client import C
 from .links import OwnerLink
+from .output import Broadcast
 from .work import Gate
 
-if TYPE_CHECKING:
-    from ..websocket.connection import Connection
-    from .output import Broadcast
 
-
-class ObjectEntry:
+class ObjectEntry(Generic[C]):
     """One object that has a connection at this router, or a handshake on its way.
 
     Attributes:
@@ -68,17 +66,17 @@ class ObjectEntry:
         self.held = self.is_full = held
         self.is_behind = False
         self.pending_writes = 0
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, C] = {}
         self.state: ObjectState | None = None
         self.auto_request: bytes | None = None
         self.auto_frame = b""
         self.output: deque[Broadcast | Callable[[], None]] | None = None
         self.gate: Gate | None = None
 
-    def without_owner(self) -> ObjectEntry:
+    def without_owner(self) -> ObjectEntry[C]:
         """A part of the object: as those of its connections see it which its new owner does not have yet. Not in any
         table."""
-        part = ObjectEntry(self.object_id, self.namespace, self.name)
+        part: ObjectEntry[C] = ObjectEntry(self.object_id, self.namespace, self.name)
         part.connections = self.connections
         part.auto_request, part.auto_frame = self.auto_request, self.auto_frame
         part.held = part.is_behind = self.is_behind
@@ -128,7 +126,7 @@ class ObjectEntry:
             self.auto_request, self.auto_frame = request.encode(), data_frame(response.encode(), False)
 
 
-class Objects:
+class Objects(Generic[C]):
     """The objects that have a connection here, by slot. An object is forgotten with the last of them, but for what it
     has set.
 
@@ -139,19 +137,19 @@ class Objects:
     __slots__ = ("_by_slot", "_count", "remembered")
 
     def __init__(self) -> None:
-        self._by_slot: dict[Slot, dict[ObjectId, ObjectEntry]] = {}
+        self._by_slot: dict[Slot, dict[ObjectId, ObjectEntry[C]]] = {}
         self._count = 0
         self.remembered = Remembered()
 
     def __len__(self) -> int:
         return self._count
 
-    def get(self, object_id: ObjectId) -> ObjectEntry | None:
+    def get(self, object_id: ObjectId) -> ObjectEntry[C] | None:
         """The object's entry, if it has a connection here."""
         entries = self._by_slot.get(slot_of(object_id))
         return None if entries is None else entries.get(object_id)
 
-    def add(self, entry: ObjectEntry) -> None:
+    def add(self, entry: ObjectEntry[C]) -> None:
         """Keep a new entry, whose first connection is about to be added."""
         self._by_slot.setdefault(entry.slot, {})[entry.object_id] = entry
         self._count += 1
@@ -159,7 +157,7 @@ class Objects:
         if state is not None:
             entry.set_state(state)
 
-    def release(self, entry: ObjectEntry) -> None:
+    def release(self, entry: ObjectEntry[C]) -> None:
         """Forget *entry*, or what it is a part of, if it has no connection left."""
         entries = self._by_slot.get(entry.slot)
         known = None if entry.connections or entries is None else entries.get(entry.object_id)
@@ -173,12 +171,12 @@ class Objects:
             if not entries:
                 del self._by_slot[entry.slot]
 
-    def of_slot(self, slot: int) -> Collection[ObjectEntry]:
+    def of_slot(self, slot: int) -> Collection[ObjectEntry[C]]:
         """The entries of a slot, for as long as the table does not change."""
         entries = self._by_slot.get(Slot(slot))
         return () if entries is None else entries.values()
 
-    def in_slot(self, slot: int) -> list[ObjectEntry]:
+    def in_slot(self, slot: int) -> list[ObjectEntry[C]]:
         """The entries of a slot, safe to change the table by."""
         entries = self._by_slot.get(Slot(slot))
         return [] if entries is None else list(entries.values())

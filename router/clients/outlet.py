@@ -20,6 +20,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from ..formats.frames import TRY_AGAIN_LATER, close_frame
 from .links import OwnerLink
@@ -92,7 +93,7 @@ class Outlet(ABC):
         "writable",
     )
 
-    def __init__(self, number: int, shared: Surroundings) -> None:
+    def __init__(self, number: int, shared: Surroundings[Any]) -> None:
         self.number = number
         self.writable = self.full = self.owed = False
         self._shared = shared

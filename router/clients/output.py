@@ -20,15 +20,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ...common.wire.records import Pieces
+from ..counters import RouterCounters
 from ..formats.frames import Deflating, data_frame, deflated_frame, frame_in_pieces
-
-if TYPE_CHECKING:
-    from ..counters import RouterCounters
-    from ..websocket.connection import Connection
-    from .objects import ObjectEntry
+from .client import Client
 
 AT_ONCE = 32
 """Connections that a frame is written to without queueing."""
@@ -90,7 +87,7 @@ class Broadcast:
         self,
         frames: Frames,
         targets: Sequence[int],
-        lookup: Callable[[int], Connection | None],
+        lookup: Callable[[int], Client | None],
         counters: RouterCounters,
     ) -> None:
         self._counters = counters
@@ -148,7 +145,7 @@ class LargeBroadcast(Broadcast):
         message: Pieces,
         binary: bool,
         targets: Sequence[int],
-        lookup: Callable[[int], Connection | None],
+        lookup: Callable[[int], Client | None],
         counters: RouterCounters,
     ) -> None:
         self._message = message
@@ -192,6 +189,21 @@ class LargeBroadcast(Broadcast):
         return self.cost
 
 
+class Speaker(Protocol):
+    """An object, as far as its output is concerned (``objects.ObjectEntry``)."""
+
+    output: deque[Broadcast | Callable[[], None]] | None
+    """What waits to be written to its clients; ``None`` (the usual case) when nothing does."""
+    pending_writes: int
+    """Writes of it that wait."""
+    is_behind: bool
+    """So many that its clients may not cause more."""
+
+    def fall_behind(self, is_behind: bool) -> None:
+        """Much waits, or not so much any more."""
+        ...
+
+
 class Output:
     """The queues of all objects that have output pending, served in turn.
 
@@ -206,7 +218,7 @@ class Output:
     __slots__ = ("_active", "_on_work", "pending_bytes")
 
     def __init__(self, on_work: Callable[[], None]) -> None:
-        self._active: deque[ObjectEntry] = deque()
+        self._active: deque[Speaker] = deque()
         self._on_work = on_work
         self.pending_bytes = 0
 
@@ -215,7 +227,7 @@ class Output:
         """Whether no more should come at present."""
         return self.pending_bytes >= MAX_PENDING_BYTES
 
-    def broadcast(self, entry: ObjectEntry, broadcast: Broadcast) -> None:
+    def broadcast(self, entry: Speaker, broadcast: Broadcast) -> None:
         """Write a message to many of the object's connections, after all that it has pending."""
         self.pending_bytes += broadcast.memory
         entry.pending_writes += broadcast.writes_left
@@ -223,11 +235,11 @@ class Output:
             entry.fall_behind(True)
         self._enqueue(entry, broadcast)
 
-    def behind(self, entry: ObjectEntry, action: Callable[[], None]) -> None:
+    def behind(self, entry: Speaker, action: Callable[[], None]) -> None:
         """Run *action* once all that the object has pending is written: it must not overtake it."""
         self._enqueue(entry, action)
 
-    def _enqueue(self, entry: ObjectEntry, item: Broadcast | Callable[[], None]) -> None:
+    def _enqueue(self, entry: Speaker, item: Broadcast | Callable[[], None]) -> None:
         if entry.output is None:
             entry.output = deque((item,))
             self._active.append(entry)

@@ -7,8 +7,10 @@ thundering herd for those routers and for the objects, so they are told in small
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic
 
 from ..formats.frames import GOING_AWAY
+from .client import C
 from .connections import Connections
 
 GONE = "the router is ending"
@@ -21,7 +23,7 @@ _LOOK_S = 0.25
 """Seconds between two looks at all connections for those whose handshake was under way."""
 
 
-class Retirement:
+class Retirement(Generic[C]):
     """Closes all connections, oldest first.
 
     Args:
@@ -32,7 +34,7 @@ class Retirement:
 
     __slots__ = ("_allowance", "_at", "_connections", "_is_done", "_left", "_look_at", "_rate")
 
-    def __init__(self, connections: Connections, rate: float, now: float) -> None:
+    def __init__(self, connections: Connections[C], rate: float, now: float) -> None:
         self._connections = connections
         self._rate = rate
         self._at = now

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic
 from typing import Protocol as Interface
 
 from ...common.limits import ROUTER_SEND_BUFFERS_BYTES, ROUTER_WINDOWS_BYTES, WINDOW_BYTES
 from ...common.runtime.discards import Discards
 from ..counters import RouterCounters
 from .auto_response import Reports
+from .client import C
 from .connections import Connections
 from .defects import Defects
-from .objects import Objects
+from .links import OwnerLink
+from .objects import ObjectEntry, Objects
 from .reads import Reads
 from .send_buffers import SendBuffers
 from .tcp import output_of
@@ -21,10 +23,6 @@ from .timers import TICK_S, Wheel
 from .turns import Turns
 from .unfinished import Unfinished
 from .work import Errand, Gate, Work
-
-if TYPE_CHECKING:
-    from .links import OwnerLink
-    from .objects import ObjectEntry
 
 
 class Transport(Interface):
@@ -41,7 +39,7 @@ class Transport(Interface):
     def abort(self) -> None: ...
 
 
-class Surroundings:
+class Surroundings(Generic[C]):
     """What all connections of a router share.
 
     Args:
@@ -113,8 +111,8 @@ class Surroundings:
         counters: RouterCounters,
         wheel: Wheel,
         reports: Reports,
-        connections: Connections,
-        objects: Objects,
+        connections: Connections[C],
+        objects: Objects[C],
         wall: Callable[[], float],
         ping_after: int,
         ping_timeout: int,
@@ -198,7 +196,7 @@ class Surroundings:
 
     # --- what connections wait for ---
 
-    def gate(self, entry: ObjectEntry, room: int) -> Gate | None:
+    def gate(self, entry: ObjectEntry[C], room: int) -> Gate | None:
         """Where a connection has to wait that cannot take what its client has sent.
 
         Args:
@@ -217,7 +215,7 @@ class Surroundings:
             return self._full
         return self.crowded if room < WINDOW_BYTES else None
 
-    def _passes(self, entry: ObjectEntry) -> bool:
+    def _passes(self, entry: ObjectEntry[C]) -> bool:
         """Whether an object takes something now. If only the link to its owner does not, its gate waits there."""
         link, gate = entry.link, entry.gate
         if entry.held:

@@ -167,7 +167,7 @@ class Front:
     def __init__(
         self,
         config: RouterConfig,
-        shared: Surroundings,
+        shared: Surroundings[Connection],
         forwarding: Forwarding,
         now: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -49,7 +49,11 @@ class Attaching:
     __slots__ = ("_begun", "_given", "_objects", "_prepare", "_steps", "ahead", "events", "is_broken", "link", "slot")
 
     def __init__(
-        self, slot: Slot, link: OwnerLink, objects: Objects, prepare: Callable[[ObjectEntry], Iterator[None]]
+        self,
+        slot: Slot,
+        link: OwnerLink,
+        objects: Objects[Connection],
+        prepare: Callable[[ObjectEntry[Connection]], Iterator[None]],
     ) -> None:
         self.slot = slot
         self.link = link
@@ -58,7 +62,7 @@ class Attaching:
         self.ahead: Callable[[int, int], Ahead | None] = lambda connection, seq: None
         self._objects = objects
         self._prepare = prepare
-        self._begun: dict[ObjectEntry, None] = {}
+        self._begun: dict[ObjectEntry[Connection], None] = {}
         self._given: list[Connection] = []
         self._steps = self._attach()
 
@@ -87,7 +91,7 @@ class Attaching:
                     yield 1
                 yield from self._give(entry)
 
-    def _give(self, entry: ObjectEntry) -> Iterator[int]:
+    def _give(self, entry: ObjectEntry[Connection]) -> Iterator[int]:
         connections = list(entry.connections.values())
         part = entry.without_owner() if len(connections) > 1 else None
         if part is not None:

@@ -100,7 +100,7 @@ class Forwarding:
 
     def __init__(
         self,
-        shared: Surroundings,
+        shared: Surroundings[Connection],
         connect: Callable[[Member], OwnerLink],
         *,
         parked_ticks: int,
@@ -493,7 +493,7 @@ class Forwarding:
         if died:
             yield from self._judge(member, death)
 
-    def _park(self, entry: ObjectEntry, reason: str, *, died: bool) -> Iterator[None]:
+    def _park(self, entry: ObjectEntry[Connection], reason: str, *, died: bool) -> Iterator[None]:
         """An object of a slot that is parked; its owner has *died*, or let go of it."""
         for connection in [each for each in entry.connections.values() if each.sends_ahead]:
             connection.leave_owner()
@@ -507,7 +507,7 @@ class Forwarding:
             # What it said before comes first: messages to them, perhaps a 101 that makes one more.
             queue.append(lambda: _do_all(self._end_unmovable(entry, reason, died)))
 
-    def _end_unmovable(self, entry: ObjectEntry, reason: str, died: bool) -> Iterator[None]:
+    def _end_unmovable(self, entry: ObjectEntry[Connection], reason: str, died: bool) -> Iterator[None]:
         """Close what cannot go on at another owner: the object's sockets that were accepted with ``accept()``, and
         those for which output waited at an owner that has *died*, since what follows would have a gap before it."""
         counters = self._shared.counters
@@ -531,7 +531,7 @@ class Forwarding:
         self._unattach((slot,), attaching.link)
         self._in_steps(self._unwind([slot], attaching.undo()))
 
-    def _prepare(self, entry: ObjectEntry, poisoned: Mapping[int, list[int]]) -> Iterator[None]:
+    def _prepare(self, entry: ObjectEntry[Connection], poisoned: Mapping[int, list[int]]) -> Iterator[None]:
         """Do what an object's new owner is not to have to do with."""
         if self._deaths.refuses_any and self._deaths.refuses(entry.object_id, self._now()):
             yield from self._refuse(entry)
@@ -611,7 +611,7 @@ class Forwarding:
         for slots in attached.values():
             self._send_parked(slots)
 
-    def _has_gone_ahead(self, slot: int, entries: Collection[ObjectEntry], link: OwnerLink) -> bool:
+    def _has_gone_ahead(self, slot: int, entries: Collection[ObjectEntry[Connection]], link: OwnerLink) -> bool:
         """Whether all large messages that are to be sent again have gone ahead to the owner. Else they go, and the slot
         is looked at again when they have."""
         replay = self._replays.get(slot)
@@ -645,7 +645,7 @@ class Forwarding:
             self._candidates.update(dict.fromkeys(self._behind_replays))
             self._behind_replays.clear()
 
-    def _has_spoken(self, entry: ObjectEntry) -> bool:
+    def _has_spoken(self, entry: ObjectEntry[Connection]) -> bool:
         """Whether all that the object said at its last owner has taken effect here. Else its slot is looked at again
         when it has. Messages to clients that still wait to be written do not matter."""
         queue = entry.output
@@ -656,7 +656,7 @@ class Forwarding:
             queue.append(partial(self._output_done, entry))
         return False
 
-    def _output_done(self, entry: ObjectEntry) -> None:
+    def _output_done(self, entry: ObjectEntry[Connection]) -> None:
         self._behind_output.discard(entry.object_id)
         self._candidates[entry.slot] = None
         self._attach_candidates()
@@ -723,7 +723,7 @@ class Forwarding:
             if entry is not None:
                 yield from self._refuse(entry)
 
-    def _refuse(self, entry: ObjectEntry) -> Iterator[None]:
+    def _refuse(self, entry: ObjectEntry[Connection]) -> Iterator[None]:
         """Close the sockets of an object that ends shards. It does not hear of that, nor of what they sent: any of
         these events might do it again."""
         for connection in list(entry.connections.values()):
@@ -731,7 +731,7 @@ class Forwarding:
                 self._forget_and_close(connection, TRY_AGAIN_LATER, "the object is refused for a while")
                 yield
 
-    def _drop_poisoned(self, entry: ObjectEntry, poisoned: Mapping[int, list[int]]) -> None:
+    def _drop_poisoned(self, entry: ObjectEntry[Connection], poisoned: Mapping[int, list[int]]) -> None:
         """Close the object's connections with events that must not be sent, and forget these events."""
         for connection in [connection for number, connection in entry.connections.items() if number in poisoned]:
             for seq in poisoned[connection.number]:

@@ -39,7 +39,9 @@ class Receiver:
 
     __slots__ = ("_counters", "_forwarding", "_get", "_link", "_output", "_shared")
 
-    def __init__(self, link: OwnerLink, shared: Surroundings, forwarding: Forwarding, output: Output) -> None:
+    def __init__(
+        self, link: OwnerLink, shared: Surroundings[Connection], forwarding: Forwarding, output: Output
+    ) -> None:
         self._link = link
         self._shared = shared
         self._counters = shared.counters
@@ -47,14 +49,14 @@ class Receiver:
         self._forwarding = forwarding
         self._output = output
 
-    def _entry_of(self, connection: Connection | None) -> ObjectEntry | None:
+    def _entry_of(self, connection: Connection | None) -> ObjectEntry[Connection] | None:
         """The object of a connection that this link may speak of."""
         if connection is None or connection.entry.link is not self._link:
             self._counters.stale_records += 1
             return None
         return connection.entry
 
-    def _entry_of_first(self, connections: Sequence[int]) -> ObjectEntry | None:
+    def _entry_of_first(self, connections: Sequence[int]) -> ObjectEntry[Connection] | None:
         """The object of some connections: all belong to one, and the first that is still there says which."""
         for number in connections:
             connection = self._get(number)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ...common.errors import RequestError, Unavailable
 from ...common.ids import ObjectId, Slot, slot_of
@@ -24,9 +24,7 @@ from ...common.wire.records import Ahead, HttpRequest, HttpResponse
 from ...common.wire.shipping import Shipment
 from ..clients.gathering import AHEAD_BYTES
 from ..clients.links import LARGE_BYTES, OwnerLink
-
-if TYPE_CHECKING:
-    from ..websocket.connection import Connection
+from ..websocket.connection import Connection
 
 MAX_LEFT_BYTES = 64 << 20
 """Bytes of requests that clients of one address may have left at shards."""

@@ -136,7 +136,9 @@ class Connection(Outlet):
         "window_bits",
     )
 
-    def __init__(self, number: int, entry: ObjectEntry, shared: Surroundings, url: str) -> None:
+    _shared: Surroundings[Connection]
+
+    def __init__(self, number: int, entry: ObjectEntry[Connection], shared: Surroundings[Connection], url: str) -> None:
         super().__init__(number, shared)
         self.entry = entry
         self.state = _PENDING
