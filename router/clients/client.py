@@ -6,8 +6,9 @@ a connection and entered it gets it back as what it is. What this folder itself 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol, TypeVar
+
+from .writers import Writer
 
 
 class Client(Protocol):
@@ -28,12 +29,9 @@ class Client(Protocol):
         """Window of outgoing compression, 0 without."""
         ...
 
-    def write(self, frame: bytes) -> None:
-        """Write a whole frame; the caller has checked ``writable``."""
-        ...
-
-    def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
-        """The same for a large one, which is in pieces."""
+    @property
+    def writer(self) -> Writer:
+        """Where messages are written, while ``writable``."""
         ...
 
     def close_or_break_off(self, code: int, reason: str) -> None:

@@ -1,13 +1,8 @@
-"""The way to one client: its transport, and what waits in it.
+"""What is written to one client, and what waits for it.
 
-``Outlet`` is the half of a connection that faces TCP. It knows how frames go out, when a client is slow, and the ways
-in which TCP ends; why and when to close is the business of ``Connection``, which is one (a base class and not a part,
-because a connection writes for each message, and there are tens of thousands of them).
-
-Frames go to the socket **directly**, by one system call: the transport's own way costs twice as much on top of it. What
-the socket does not take goes through the transport, and so does all that follows, until that has been sent: order is
-kept, and a slow client is the transport's to watch. Direct writing is safe for as long as the transport has not told
-``connection_lost``: it closes the descriptor after that, never before (a test holds uvloop to it).
+``Outlet`` is the half of a connection that faces TCP. It knows when a client is slow, and the ways in which TCP ends;
+how frames get there is its writer's business (``writers``), why and when to close that of ``Connection``, which is an
+outlet (a base class and not a part, because there are tens of thousands of them).
 
 A client that is slow may be **full**: more waits for it than its share. Its shard is told so (ROOM 0), and how much may
 come (ROOM n) when half of that has been taken; what its object sends meanwhile waits at the shard, which says whether
@@ -17,7 +12,6 @@ something does (OWED). A client that stalls is closed.
 from __future__ import annotations
 
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -26,43 +20,13 @@ from ..formats.frames import TRY_AGAIN_LATER, close_frame
 from .links import OwnerLink
 from .progress import Delivery
 from .send_buffers import HIGH_WATER, SlowClient
-from .surroundings import Surroundings, Transport
-from .turns import AGO
+from .surroundings import Surroundings
+from .writers import NOWHERE, Transport, Writer
 
 log = logging.getLogger("roost.router")
 
 SLOW_CONSUMER = "slow consumer"
 """The reason with which a client is closed that does not take its output, and its object told."""
-_NO_PAUSE = 1 << 30
-"""More than any frame has: the transport takes it without asking for a pause."""
-DIRECTLY = -1
-"""Instead of the time since when the transport may have something to send: it has nothing."""
-
-
-def write_all(
-    transport: Transport, pieces: Sequence[bytes | memoryview], *, is_slow: bool, high: int = HIGH_WATER
-) -> None:
-    """Write what is in pieces, with one system call at most.
-
-    A transport that holds nothing tries to send each piece as it is given one. To a client that reads fast that would
-    send a large frame whole, in one turn of the loop.
-
-    Args:
-        transport: Where to.
-        pieces: What to write, in order.
-        is_slow: The transport has asked for a pause, and sends nothing now.
-        high: Bytes from which on the transport asks for a pause.
-    """
-    if is_slow or len(pieces) == 1:
-        for piece in pieces:
-            transport.write(piece)
-        return
-    transport.set_write_buffer_limits(_NO_PAUSE)
-    try:
-        for piece in pieces:
-            transport.write(piece)
-    finally:
-        transport.set_write_buffer_limits(high)  # which asks for a pause if there is more
 
 
 class Outlet(ABC):
@@ -77,13 +41,12 @@ class Outlet(ABC):
         writable: Messages may be written: TCP is there and our Close is not out.
         full: More waits here than the client's share, or did: its shard is to hear of it when there is room.
         owed: Output for it waits at its shard.
+        writer: Where messages are written, while ``writable``.
     """
 
     __slots__ = (
         "_deadline",
         "_delivery",
-        "_descriptor",
-        "_queued_at",
         "_shared",
         "_slow",
         "_transport",
@@ -91,6 +54,7 @@ class Outlet(ABC):
         "number",
         "owed",
         "writable",
+        "writer",
     )
 
     def __init__(self, number: int, shared: Surroundings[Any]) -> None:
@@ -99,9 +63,7 @@ class Outlet(ABC):
         self._shared = shared
         self._transport: Transport | None = None
         self._slow: SlowClient | None = None
-        self._descriptor = -1
-        self._queued_at = 0
-        """When something was last given to the transport, by ``turns``; ``DIRECTLY``."""
+        self.writer = NOWHERE
         self._deadline = 0
         """Tick at which the closing is over if it has not come to its end before; 0 while nothing is closing."""
         self._delivery: Delivery | None = None
@@ -123,54 +85,17 @@ class Outlet(ABC):
     def _link(self) -> OwnerLink | None:
         """The link to the shard that sends to this client."""
 
-    def _open(self, transport: Transport) -> None:
+    def _open(self, transport: Transport, writer: Writer) -> None:
         """*transport* leads to the client from now on; something may just have been given to it."""
-        socket = transport.get_extra_info("socket")
         self._transport = transport
-        self._descriptor = socket.fileno() if socket is not None else -1
-        self._queued_at = self._shared.turns.mark()
+        self.writer = writer
+        writer.follow()
         self.writable = True
 
-    # --- frames ---
+    # --- a slow client ---
 
-    def write(self, frame: bytes) -> None:
-        """Write a frame to the client; the caller has checked ``writable``.
-
-        Args:
-            frame: A whole frame, of any size.
-        """
-        transport = self._transport
-        assert transport is not None
-        if self._queued_at == DIRECTLY or self._may_go_direct(transport):
-            try:
-                sent = os.write(self._descriptor, frame)
-            except OSError:
-                sent = 0  # there is no room; or the connection is broken, as the transport will find
-            if sent == len(frame):
-                return
-            rest = memoryview(frame)[sent:] if sent else frame  # a view: a large frame may wait for many clients
-        else:
-            rest = frame
-        self._queued_at = self._shared.turns.mark()
-        transport.write(rest)
-        slow = self._slow  # this frame may just have made it slow
-        if slow is not None and self._shared.send_buffers.note(slow, frame) and not self.full:
-            self._fill()
-            self._tell_room(0)
-
-    def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
-        """Write a large frame that is in pieces; the caller has checked ``writable``.
-
-        All of it goes to the transport at once, which copies nothing. So the frame is never half written while anything
-        else is: what comes next is behind it.
-
-        Args:
-            pieces: A whole frame.
-        """
-        transport = self._transport
-        assert transport is not None
-        self._queued_at = self._shared.turns.mark()
-        write_all(transport, pieces, is_slow=self._slow is not None)
+    def _note(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """A frame was given to the transport of a slow client."""
         slow, send_buffers, is_over = self._slow, self._shared.send_buffers, False
         if slow is None:
             return
@@ -182,24 +107,11 @@ class Outlet(ABC):
             self._fill()
             self._tell_room(0)
 
-    def _may_go_direct(self, transport: Transport) -> bool:
-        """Whether all has been sent that was given to the transport.
-
-        What it was given in this turn of the loop it may not even count (see ``turns``).
-        """
-        if (
-            self._descriptor < 0
-            or self._shared.turns.number < self._queued_at + AGO
-            or transport.get_write_buffer_size() > 0
-        ):
-            return False
-        self._queued_at = DIRECTLY
-        return True
-
     def pause_writing(self) -> None:
         """The client does not take its output as fast as it comes: from now on what waits for it is watched."""
         if self._slow is None and self._transport is not None:
             self._slow = self._shared.send_buffers.add(self, self._transport, self._shared.wheel.tick)
+            self.writer.watch = self._note
 
     def resume_writing(self) -> None:
         """The client has caught up; or, if it was full, has taken half of its share."""
@@ -209,8 +121,12 @@ class Outlet(ABC):
             transport.set_write_buffer_limits(HIGH_WATER)
             if transport.get_write_buffer_size() > HIGH_WATER:
                 return  # it has not caught up yet, and the transport has asked for a pause again
+        self._not_slow()
+
+    def _not_slow(self) -> None:
         slow, self._slow = self._slow, None
         if slow is not None:
+            self.writer.watch = None
             self._shared.send_buffers.remove(slow)
 
     # --- the client's share ---
@@ -271,9 +187,7 @@ class Outlet(ABC):
     def cut(self) -> None:
         """All clients together have too much waiting, here or at the shard, and this one has the largest share: give
         its memory back."""
-        slow, self._slow = self._slow, None
-        if slow is not None:
-            self._shared.send_buffers.remove(slow)
+        self._not_slow()
         self._shared.counters.send_buffers_cut += 1
         if self.writable:
             self._close_slow()
@@ -290,8 +204,7 @@ class Outlet(ABC):
     def _half_close(self) -> None:
         """End our side. The client ends the other: unread bytes would turn a whole end into a reset, and it might lose
         our Close."""
-        assert self._transport is not None
-        self._transport.write_eof()
+        self.writer.half_close()
         self._set_deadline()
 
     def _end_tcp(self) -> None:
@@ -345,8 +258,8 @@ class Outlet(ABC):
     def _gone(self) -> None:
         """TCP is over."""
         self._transport = None
-        self._descriptor, self._queued_at = -1, 0
         self.writable = False
         if self.full:
             self._make_room()  # what the shard still has is to go somewhere
         self.resume_writing()
+        self.writer = NOWHERE

@@ -113,7 +113,7 @@ class Broadcast:
             if connection is not None and connection.writable:
                 written += 1
                 try:
-                    connection.write(frames.deflated(connection.window_bits) if connection.window_bits else plain)
+                    connection.writer.write(frames.deflated(connection.window_bits) if connection.window_bits else plain)
                 except Exception as error:
                     connection.break_off(error)  # the other targets get it all the same
         self._counters.messages_out += written
@@ -178,7 +178,7 @@ class LargeBroadcast(Broadcast):
                     if not compressed.step():
                         return WRITES_PER_TURN
                     frame = compressed.frame
-                connection.write_pieces(frame)
+                connection.writer.write_pieces(frame)
             except Exception as error:
                 connection.break_off(error)
             else:

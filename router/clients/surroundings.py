@@ -1,11 +1,10 @@
-"""What the connections of a router share, and what each needs of its transport."""
+"""What the connections of a router share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Generic
-from typing import Protocol as Interface
 
 from ...common.limits import ROUTER_SEND_BUFFERS_BYTES, ROUTER_WINDOWS_BYTES, WINDOW_BYTES
 from ...common.runtime.discards import Discards
@@ -23,20 +22,6 @@ from .timers import TICK_S, Wheel
 from .turns import Turns
 from .unfinished import Unfinished
 from .work import Errand, Gate, Work
-
-
-class Transport(Interface):
-    """What a connection needs of its TCP transport (asyncio's, or a test's)."""
-
-    def get_extra_info(self, name: str) -> Any: ...
-    def write(self, data: bytes | memoryview) -> None: ...
-    def write_eof(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def get_write_buffer_size(self) -> int: ...
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
 
 
 class Surroundings(Generic[C]):

@@ -108,10 +108,9 @@ class RequestHead:
         """The values of the Accept headers."""
         return _values(self.headers, b"accept")
 
-    @property
-    def url(self) -> str:
-        """The absolute URL as the client asked for it."""
-        return f"http://{self.host}{self.target}"
+    def url(self, scheme: str) -> str:
+        """The absolute URL as the client asked for it, by *scheme*."""
+        return f"{scheme}://{self.host}{self.target}"
 
 
 def examine(

@@ -57,7 +57,6 @@ from ...common.limits import (
 )
 from ...common.wire.records import HttpResponse, Pieces
 from ..clients.descriptors import TOLD, Descriptors
-from ..clients.outlet import write_all
 from ..clients.progress import Delivery, Progress
 from ..clients.retirement import GONE
 from ..clients.send_buffers import HIGH_WATER, SlowClient
@@ -65,6 +64,7 @@ from ..clients.shares import Shares, share_of
 from ..clients.surroundings import Surroundings
 from ..clients.timers import TICK_S, ticks
 from ..clients.work import STEPS_AT_ONCE, Ending, Errand
+from ..clients.writers import NOWHERE, write_all, writer_of
 from ..config import RouterConfig
 from ..formats import page
 from ..formats.frames import GOING_AWAY
@@ -406,6 +406,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         "_rest",
         "_slow",
         "_transport",
+        "_writer",
         "address",
     )
 
@@ -413,6 +414,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._front = front
         self.address: str | bytes = ""
         self._transport: asyncio.Transport | None = None
+        self._writer = NOWHERE
         self._parser = front.new_parser()
         self._parser.on_evicted = self._evicted
         self._phase = Phase.IDLE
@@ -443,6 +445,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         front, counters = self._front, self._front.counters
         counters.http_connections += 1
         front.open.add(self)
+        self._writer = writer_of(transport, front.shared.turns)
         self.address = share_of(transport.get_extra_info("peername"))
         crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room(self.address)
         full = counters.http_connections + counters.connections > front.descriptors.for_clients
@@ -534,7 +537,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         front = self._front
         self._not_slow()
-        self._transport = None
+        self._transport, self._writer = None, NOWHERE
         front.leave(self)
         front.counters.http_connections -= 1
         self._enter(Phase.OVER)
@@ -703,7 +706,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 namespace=target.namespace,
                 name=target.name,
                 method=head.method,
-                url=head.url,
+                url=head.url(self._writer.scheme),
                 headers=head.headers,
                 body=incoming.body,
                 upgrade=self._handshake is not None,
@@ -790,7 +793,12 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         transport.write(data)
         connection.accept(
-            response, shake.protocol, transport, subprotocol=shake.subprotocol, window_bits=shake.window_bits
+            response,
+            shake.protocol,
+            transport,
+            self._writer,
+            subprotocol=shake.subprotocol,
+            window_bits=shake.window_bits,
         )
         rest, paused, slow = bytes(self._rest), self._paused, self._slow is not None
         self._leave()
@@ -896,7 +904,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._drop_input()
         self._enter(Phase.LINGERING)
         self._pause(False)
-        self._transport.write_eof()
+        self._writer.half_close()
 
     def _close(self) -> None:
         assert self._transport is not None

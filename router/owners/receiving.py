@@ -78,7 +78,7 @@ class Receiver:
                 counters.messages_out += 1
                 counters.bytes_out += len(data)
                 try:
-                    connection.write(data_frame(data, binary))
+                    connection.writer.write(data_frame(data, binary))
                 except Exception as error:
                     connection.break_off(error)
 

@@ -41,8 +41,9 @@ from ..clients.gathering import AHEAD_BYTES, Payload
 from ..clients.links import LARGE_BYTES, OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.outlet import Outlet
-from ..clients.surroundings import Surroundings, Transport
+from ..clients.surroundings import Surroundings
 from ..clients.work import AT_ONCE_BYTES, LEAST_COST, Ending, Gate
+from ..clients.writers import Transport, Writer
 from ..formats.frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
 from .client_frames import STEP_FRAMES, ClientError, ClientFrame, ClientFrames, close_of, is_one_message
 from .states import State, Trigger, after
@@ -185,6 +186,7 @@ class Connection(Outlet):
         response: HttpResponse,
         protocol: ClientFrames,
         transport: Transport,
+        writer: Writer,
         *,
         subprotocol: str = "",
         window_bits: int = 0,
@@ -195,13 +197,14 @@ class Connection(Outlet):
             response: The object's answer, with what goes into the passport.
             protocol: The connection's protocol, open.
             transport: TCP.
+            writer: What writes to it.
             subprotocol: As the object chose it.
             window_bits: Window of outgoing compression, 0 without.
         """
         shared = self._shared
         self._accepted(response)
         self._protocol = protocol
-        self._open(transport)
+        self._open(transport, writer)
         self._subprotocol, self.window_bits = subprotocol, window_bits
         self._heard = shared.wheel.tick
         shared.wheel.schedule(self, shared.ping_after)
@@ -417,7 +420,7 @@ class Connection(Outlet):
             link.flush_message()  # type: ignore[union-attr]  # written only with a link
         if answers:
             counters.auto_responses += answers
-            self.write(entry.auto_frame * answers)  # which may close the connection: it is too slow
+            self.writer.write(entry.auto_frame * answers)  # which may close the connection: it is too slow
         if close is not None:
             self._client_closed(close)  # type: ignore[arg-type]  # a Close is not large
         elif stopped_at >= 0:
@@ -495,7 +498,7 @@ class Connection(Outlet):
         if self._slow is not None:
             self._late_pong = pongs[-1]
         else:
-            self.write(b"".join(pongs))
+            self.writer.write(b"".join(pongs))
 
     def resume_writing(self) -> None:
         """The client has caught up; or, if it was full, has taken half of its share."""
@@ -503,7 +506,7 @@ class Connection(Outlet):
         if self._slow is None:
             pong, self._late_pong = self._late_pong, b""
             if pong and self.writable:
-                self.write(pong)
+                self.writer.write(pong)
         if self._backlog and not self.full and self.gate is None:
             self.go_on()
 
@@ -862,7 +865,7 @@ class Connection(Outlet):
             shared.wheel.schedule(self, shared.ping_after - silent)
             return
         self._pinged = tick
-        self.write(PING)
+        self.writer.write(PING)
         self._watch_delivery()
         shared.wheel.schedule(self, shared.ping_timeout)
 

@@ -31,8 +31,8 @@ PLANT = """
 import os, sys
 from pathlib import Path
 from unittest import mock
+from roost.router.clients import writers
 from roost.router.owners import receiving
-from roost.router.websocket import connection
 from roost.shard import outbox
 
 met = Path(os.environ["ROOST_TEST_DEFECTS"])  # of all processes and their next lives
@@ -56,7 +56,7 @@ def _payloads(box):
     return [getattr(entry, "data", None) for entry in box._entries or ()]
 
 raises(receiving.Receiver, "send", "break the link", lambda self, args: args[1])
-raises(connection.Connection, "write", "break one connection", lambda self, args: args[0])
+raises(writers.DirectWriter, "write", "break one connection", lambda self, args: args[0])
 raises(outbox.Outbox, "drain", "break the shard's output", lambda self, args: _payloads(self))
 """
 

@@ -1,5 +1,5 @@
-"""What writing directly to a client's socket relies on (router/outlet): the loop closes a descriptor only after its
-protocol has heard ``connection_lost``. Else it could belong to another client already."""
+"""What writing directly to a client's socket relies on (router/clients/writers): the loop closes a descriptor only
+after its protocol has heard ``connection_lost``. Else it could belong to another client already."""
 
 from __future__ import annotations
 

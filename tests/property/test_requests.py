@@ -79,7 +79,8 @@ def test_an_object_can_parse_the_url_of_whatever_is_let_through(host: str, tail:
     head = let_through(f"ws://{host}{tail}" if absolute else tail, "h" if absolute else host)
     if head is None:
         return
-    request = Request(head.url, headers=[(name.decode(), value.decode("latin-1")) for name, value in head.headers])
+    headers = [(name.decode(), value.decode("latin-1")) for name, value in head.headers]
+    request = Request(head.url("http"), headers=headers)
     parts = urlsplit(request.url)
     assert (parts.scheme, parts.netloc) == ("http", head.host)
     assert parts.hostname

@@ -19,6 +19,7 @@ from roost.common.runtime import defects
 from roost.common.wire.records import EventWriter
 from roost.common.wire.session import Session
 from roost.router.clients.auto_response import Reports
+from roost.router.clients.writers import TransportWriter
 from roost.router.http.connection import HttpConnection
 from roost.router.owners.forwarding import Forwarding
 from roost.router.owners.receiving import Receiver
@@ -40,7 +41,7 @@ _AT_ROUTERS: tuple[tuple[type, str], ...] = (
     (Receiver, "response"),
     (Receiver, "released"),
     (Receiver, "attachment"),
-    (Connection, "write"),
+    (TransportWriter, "write"),
     (Connection, "acknowledge"),
     (Connection, "object_closed"),
     (Connection, "accept"),

@@ -30,6 +30,7 @@ from roost.router.clients.objects import ObjectEntry, Objects
 from roost.router.clients.send_buffers import HIGH_WATER
 from roost.router.clients.surroundings import Surroundings
 from roost.router.clients.timers import TICK_S, Wheel
+from roost.router.clients.writers import TransportWriter, writer_of
 from roost.router.counters import RouterCounters
 from roost.router.websocket.client_frames import ClientFrames
 from roost.router.websocket.connection import Connection
@@ -48,6 +49,7 @@ class FakeTransport:
         taken: The client takes all at once, the usual case.
         slow: The protocol has been told to pause.
         socket: What the connection may write to directly; without one all goes through the transport.
+        tls: What it encrypts by, if it does.
         sockname: The address that the client has called.
         peername: Its own.
     """
@@ -62,11 +64,17 @@ class FakeTransport:
         self.paused = self.closed = self.aborted = self.eof = False
         self.protocol: Any = None
         self.socket: socket.socket | None = None
+        self.tls: object = None
         self.sockname: tuple[Any, ...] = ()
         self.peername: tuple[Any, ...] = ("127.0.0.1", 50_000)
 
     def get_extra_info(self, name: str) -> Any:
-        return {"socket": self.socket, "sockname": self.sockname, "peername": self.peername}[name]
+        return {
+            "socket": self.socket,
+            "sockname": self.sockname,
+            "peername": self.peername,
+            "sslcontext": self.tls,
+        }[name]
 
     def write(self, data: bytes) -> None:
         assert not self.eof, "write after write_eof"
@@ -96,6 +104,7 @@ class FakeTransport:
         self._pause()
 
     def write_eof(self) -> None:
+        assert self.tls is None, "TLS of the loop has no such end"
         self.eof = True
 
     def pause_reading(self) -> None:
@@ -222,7 +231,8 @@ class FakeAsker:
 
     def upgraded(self, connection: Connection, response: HttpResponse) -> None:
         self.got.append(("upgraded", connection, response))
-        connection.accept(response, open_protocol(), FakeTransport())
+        transport = FakeTransport()
+        connection.accept(response, open_protocol(), transport, TransportWriter(transport))
 
     def failed(self, error: RequestError) -> None:
         self.got.append(("failed", error.status, str(error)))
@@ -257,10 +267,19 @@ def close(code: int | None = 1000, reason: str = "") -> bytes:
     return client_frame(Opcode.CLOSE, body)
 
 
-class World:
-    """The surroundings of connections, with one link and a clock that the test moves."""
+def _fake_output_of(transport: FakeTransport) -> tuple[int, int]:
+    return transport.confirmed, transport.in_system
 
-    def __init__(self, **bounds: int) -> None:
+
+class World:
+    """The surroundings of connections, with one link and a clock that the test moves.
+
+    Args:
+        output_of: Tells how far a client has come; that of fake transports, unless there are real ones.
+        bounds: Those of ``Surroundings``.
+    """
+
+    def __init__(self, *, output_of: Callable[[Any], tuple[int, int]] = _fake_output_of, **bounds: int) -> None:
         self.now = 100.0
         self.exhausted = 0
         self.on_work: Callable[[], None] = lambda: None
@@ -280,7 +299,7 @@ class World:
             close_timeout=200,
             send_buffer_bytes=4 << 20,
             stall_timeout=600,
-            output_of=lambda transport: (transport.confirmed, transport.in_system),
+            output_of=output_of,
             on_work=lambda: self.on_work(),
             soon=self._ready.append,
             now=lambda: self.now,
@@ -345,7 +364,8 @@ class World:
         transport = FakeTransport()
         transport.socket = socket
         transport.protocol, transport.high_water = connection, HIGH_WATER
-        connection.accept(accepted(mode), open_protocol(max_size), transport)
+        writer = writer_of(transport, self.shared.turns)
+        connection.accept(accepted(mode), open_protocol(max_size), transport, writer)
         return connection, transport
 
 

@@ -47,8 +47,8 @@ class Rig:
         last_words: What a shard was running when it dies, by incarnation.
     """
 
-    def __init__(self, *, turns: bool = False) -> None:
-        self.world = World()
+    def __init__(self, *, turns: bool = False, world: World | None = None) -> None:
+        self.world = world or World()
         self.links: dict[int, FakeLink] = {}
         self.soon: list[Callable[[], None]] = []
         self.last_words: dict[int, Running | Death] = {}

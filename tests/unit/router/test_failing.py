@@ -34,7 +34,7 @@ def failing(world: World) -> tuple[Any, Any]:
 
 def test_the_answer_comes_before_the_close(world: World) -> None:
     connection, transport = failing(world)
-    connection.write(data_frame(b"answer", False))
+    connection.writer.write(data_frame(b"answer", False))
     assert connection.acknowledge(1, 1), "the caller lets the output before it go first"
     assert world.link.take() == []
     connection.handlers_ended()

@@ -15,6 +15,7 @@ from roost.common.wire.records import AcceptMode, HttpResponse
 from roost.router.app import Router
 from roost.router.clients.defects import Defects
 from roost.router.clients.retirement import Retirement
+from roost.router.clients.writers import Writer
 from roost.router.config import RouterConfig
 from roost.router.formats.frames import data_frame
 from roost.router.http.connection import HttpConnection, protocol_factory
@@ -45,15 +46,15 @@ def rig() -> Iterator[Rig]:
 LIVE = set(State) - {State.PENDING, State.GHOST, State.GONE}
 
 
-def fails_for(connection: Connection, name: str) -> Any:
-    """A method of ``Connection`` (or its base) that raises for one of them."""
-    original = getattr(Connection, name)
+def fails_for(one: Connection | Writer, name: str) -> Any:
+    """A method of a class that raises for one of its instances."""
+    original = getattr(type(one), name)
     bug = mock.Mock(side_effect=Bug)
 
-    def method(self: Connection, *args: Any) -> Any:
-        return bug(*args) if self is connection else original(self, *args)
+    def method(self: object, *args: Any) -> Any:
+        return bug(*args) if self is one else original(self, *args)
 
-    return mock.patch.object(Connection, name, method)
+    return mock.patch.object(type(one), name, method)
 
 
 def is_ended(rig: Rig, connection: Connection, transport: FakeTransport) -> None:
@@ -69,7 +70,7 @@ def is_ended(rig: Rig, connection: Connection, transport: FakeTransport) -> None
 def test_output_that_fails_for_one_client_reaches_the_others(rig: Rig, many: int) -> None:
     clients = [rig.connect() for _ in range(max(2, many))]
     (victim, transport), (_, other) = clients[0], clients[1]
-    with fails_for(victim, "write"):
+    with fails_for(victim.writer, "write"):
         rig.receiver(1).send([each.number for each, _ in clients[:many]], b"hello", False)
         rig.receiver(1).send([clients[1][0].number], b"behind it", False)
         while rig.output.run():

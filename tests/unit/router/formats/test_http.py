@@ -28,7 +28,7 @@ def head(
 
 def test_an_ordinary_head() -> None:
     made = head(HOST, (b"X-Some", b"Value"), (b"x-some", b"Other"))
-    assert (made.url, made.method, made.target) == ("http://h:1/a/b?c", "GET", "/a/b?c")
+    assert (made.url("http"), made.method, made.target) == ("http://h:1/a/b?c", "GET", "/a/b?c")
     assert made.headers == [(b"host", b"h:1"), (b"x-some", b"Value"), (b"x-some", b"Other")]
     assert made.keep_alive
     assert (made.expects_continue, made.wants_websocket, made.has_body) == (False, False, False)
@@ -36,7 +36,7 @@ def test_an_ordinary_head() -> None:
 
 def test_the_host_of_an_absolute_target_counts() -> None:
     made = head((b"X-A", b"1"), HOST, target=b"ws://other/x")
-    assert made.url == "http://other/x"
+    assert made.url("http") == "http://other/x"
     assert dict(made.headers) == {b"host": b"other", b"x-a": b"1"}, "nobody sees another host"
 
 
@@ -73,14 +73,14 @@ def test_there_must_be_one_host(hosts: tuple[tuple[bytes, bytes], ...]) -> None:
 
 def test_http_1_0_needs_no_host_and_is_closed() -> None:
     made = head(version="1.0")
-    assert made.url == "http://own:8787/a/b?c"
+    assert made.url("http") == "http://own:8787/a/b?c"
     assert not made.keep_alive
     assert not head((b"Connection", b"keep-alive"), version="1.0").keep_alive
 
 
 def test_an_empty_host_is_none() -> None:
-    assert head((b"Host", b"")).url == "http://own:8787/a/b?c"
-    assert head((b"Host", b""), target=b"http://other/x").url == "http://other/x"
+    assert head((b"Host", b"")).url("http") == "http://own:8787/a/b?c"
+    assert head((b"Host", b""), target=b"http://other/x").url("http") == "http://other/x"
 
 
 @pytest.mark.parametrize("value", [b"close", b"Close", b"x, CLOSE", b", close ,", b"\tclose"])

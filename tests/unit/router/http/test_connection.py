@@ -817,7 +817,7 @@ def test_frames_behind_the_handshake_are_delivered_in_order(rig: Rig) -> None:
     (request,) = rig.asked()
     rig.receiver.response(accepted(request=request.request))
     connection = client.transport.protocol
-    connection.write(data_frame(b"x", False))
+    connection.writer.write(data_frame(b"x", False))
     assert client.take().endswith(b"\r\n\r\n" + data_frame(b"x", False))
     assert [record[4] for record in rig.link.take()] == ["1", "2"]
 
@@ -844,7 +844,7 @@ def test_one_that_is_slow_before_it_is_a_socket_is_slow_as_one(rig: Rig, waiting
     assert isinstance(connection, Connection)
     assert len(rig.world.shared.send_buffers) == 1
     client.transport.buffered = 5 << 20
-    connection.write(b"more than its share")
+    connection.writer.write(b"more than its share")
     assert connection.full
 
 

@@ -10,6 +10,7 @@ from websockets.frames import Opcode
 
 from roost.common.limits import ROUTER_WINDOWS_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
 from roost.common.wire.records import AcceptMode
+from roost.router.clients.writers import TransportWriter
 from roost.router.formats.frames import PING, close_frame, data_frame
 from roost.router.websocket.connection import VANISHED, Connection
 from roost.router.websocket.states import TRANSITIONS, State, Trigger
@@ -187,7 +188,7 @@ def test_the_client_closes_and_the_object_answers(world: World) -> None:
     assert transport.take() == b""
     assert connection.state is State.CLOSED_BY_CLIENT
     assert connection.writable
-    connection.write(data_frame(b"farewell", False))
+    connection.writer.write(data_frame(b"farewell", False))
     connection.object_closed(3000, "mine", False)
     assert transport.take() == data_frame(b"farewell", False) + close_frame(3000, "mine")
     assert transport.closed
@@ -431,7 +432,8 @@ def test_a_passport_says_everything(world: World) -> None:
     connection.accept(
         accepted(ordinal=9, tags=("a", "b"), attachment=b"\xa0"),
         open_protocol(),
-        FakeTransport(),
+        transport := FakeTransport(),
+        TransportWriter(transport),
         subprotocol="chat",
     )
     connection.data_received(text("x"))
@@ -740,13 +742,13 @@ def test_while_parked_messages_wait_in_the_window(world: World) -> None:
 def fill(connection: Connection) -> None:
     """Write more than a client's share, 4 MiB."""
     for _ in range(64 + 1):
-        connection.write(bytes(64 << 10))
+        connection.writer.write(bytes(64 << 10))
 
 
 def test_a_client_that_takes_nothing_for_thirty_seconds_is_closed(world: World) -> None:
     connection, transport = world.connect()
     transport.taken = False
-    connection.write(bytes(64 << 10))
+    connection.writer.write(bytes(64 << 10))
     world.pass_time(29)
     assert connection.writable
     world.pass_time(2.1)
@@ -761,7 +763,7 @@ def test_a_client_that_takes_nothing_for_thirty_seconds_is_closed(world: World) 
 def test_one_that_takes_a_byte_now_and_then_is_not(world: World) -> None:
     connection, transport = world.connect()
     transport.taken = False
-    connection.write(bytes(64 << 10))
+    connection.writer.write(bytes(64 << 10))
     for left in range(64 << 10, (64 << 10) - 20, -1):
         transport.drain(left - 1)
         world.pass_time(15)
@@ -773,10 +775,10 @@ def test_a_client_is_full_with_more_than_its_share_and_its_shard_hears_when_half
     connection, transport = world.connect()
     transport.taken = False
     for _ in range(64):
-        connection.write(bytes(64 << 10))
+        connection.writer.write(bytes(64 << 10))
     assert world.link.take() == []
-    connection.write(b"over")
-    connection.write(b"what was on its way")
+    connection.writer.write(b"over")
+    connection.writer.write(b"what was on its way")
     assert world.link.take() == [("room", 1, 0)]
     transport.drain((2 << 20) + 1)
     assert world.link.take() == []
@@ -793,7 +795,7 @@ def test_a_client_is_full_with_more_than_its_share_and_its_shard_hears_when_half
 def test_a_message_of_any_size_goes_out_and_fills_its_client(world: World) -> None:
     connection, transport = world.connect()
     transport.taken = False
-    connection.write(bytes(33 << 20))
+    connection.writer.write(bytes(33 << 20))
     assert world.link.take() == [("room", 1, 0)]
     transport.drain()
     assert world.link.take() == [("room", 1, 4 << 20)]
@@ -806,7 +808,7 @@ def test_a_shard_that_asks_for_room_is_answered_at_once_or_when_half_is_free(
 ) -> None:
     connection, transport = world.connect()
     transport.taken = False
-    connection.write(bytes(waiting))
+    connection.writer.write(bytes(waiting))
     connection.owe(True)
     assert world.link.take() == [("room", 1, size) for size in answer]
     assert connection.owed
@@ -832,7 +834,7 @@ def test_a_client_that_was_full_and_is_lost_has_room_for_everything(world: World
 def test_a_closing_lasts_as_long_as_its_client_takes_what_was_sent(world: World) -> None:
     connection, transport = world.connect()
     transport.taken = False
-    connection.write(bytes(1 << 20))
+    connection.writer.write(bytes(1 << 20))
     connection.object_closed(1000, "", False)
     for left in range(30):
         world.pass_time(9)
@@ -847,7 +849,7 @@ def test_a_closing_lasts_as_long_as_its_client_takes_what_was_sent(world: World)
 def test_a_client_that_has_just_come_to_the_close_has_its_time_to_answer(world: World) -> None:
     connection, transport = world.connect()
     transport.taken = False
-    connection.write(bytes(100 << 10))
+    connection.writer.write(bytes(100 << 10))
     connection.object_closed(1000, "", False)
     world.pass_time(9)
     transport.drain()
@@ -863,7 +865,7 @@ def test_a_closing_with_the_least_rate_has_an_end() -> None:
     (fair, takes), (foul, trickles) = world.connect(), world.connect()
     for connection, transport in ((fair, takes), (foul, trickles)):
         transport.taken = False
-        connection.write(bytes(1 << 20))
+        connection.writer.write(bytes(1 << 20))
         connection.object_closed(1000, "", False)
     for _ in range(10):
         world.pass_time(9)
@@ -876,7 +878,7 @@ def test_a_closing_with_the_least_rate_has_an_end() -> None:
 def test_a_client_with_output_before_a_ping_is_alive_while_it_takes_that(world: World) -> None:
     connection, transport = world.connect()
     transport.taken = False
-    connection.write(bytes(1 << 20))
+    connection.writer.write(bytes(1 << 20))
     world.pass_time(21)
     assert transport.take().endswith(PING)
     for _ in range(10):
@@ -890,7 +892,7 @@ def test_a_client_with_output_before_a_ping_is_alive_while_it_takes_that(world: 
 def test_what_is_on_its_way_counts_only_once_the_transport_says_so(world: World) -> None:
     connection, transport = world.connect()
     transport.buffered = 100 << 20
-    connection.write(b"x")
+    connection.writer.write(b"x")
     assert connection.writable
     assert world.shared.send_buffers.total == 0
 
@@ -900,7 +902,7 @@ def test_who_asks_for_automatic_responses_and_takes_none_is_not_read(world: Worl
     respond(world)
     transport.taken = False
     fill(connection)
-    connection.write(bytes(4 << 20))
+    connection.writer.write(bytes(4 << 20))
     assert world.link.take() == [("room", 1, 0)]
     transport.take()
     connection.data_received(text("ping") + text("behind"))
@@ -915,7 +917,7 @@ def test_pings_of_one_that_takes_nothing_are_not_answered(world: World) -> None:
     connection, transport = world.connect()
     transport.taken = False
     fill(connection)
-    connection.write(bytes(4 << 20))
+    connection.writer.write(bytes(4 << 20))
     transport.take()
     connection.data_received(client_frame(Opcode.PING, b"there?"))
     assert transport.take() == b""
@@ -926,10 +928,10 @@ def test_when_all_clients_together_have_too_much_waiting_the_largest_is_cut() ->
     (small, _), (large, cut), (other, _) = (world.connect() for _ in range(3))
     for connection in (small, large, other):
         connection._transport.taken = False  # type: ignore[union-attr, attr-defined]
-    small.write(bytes(100 << 10))
-    large.write(bytes(800 << 10))
+    small.writer.write(bytes(100 << 10))
+    large.writer.write(bytes(800 << 10))
     assert not cut.aborted
-    other.write(bytes(150 << 10))
+    other.writer.write(bytes(150 << 10))
     world.run()
     assert cut.aborted
     assert not large.writable
@@ -951,7 +953,7 @@ def test_one_that_was_closed_and_does_not_drain_is_cut_like_any_other() -> None:
     assert not closing.writable
     assert not slow.ending
     for _ in range(64):
-        other.write(bytes(64 << 10))
+        other.writer.write(bytes(64 << 10))
     world.run()
     assert slow.aborted
     assert other.writable
@@ -961,7 +963,7 @@ def test_one_that_was_closed_and_does_not_drain_is_cut_like_any_other() -> None:
 def test_a_slow_client_that_is_lost_is_not_counted_any_more(world: World) -> None:
     connection, transport = world.connect()
     transport.taken = False
-    connection.write(bytes(100 << 10))
+    connection.writer.write(bytes(100 << 10))
     assert world.shared.send_buffers.total > 100 << 10
     connection.connection_lost(None)
     assert world.shared.send_buffers.total == len(world.shared.send_buffers) == 0
@@ -1066,7 +1068,7 @@ def test_the_wheel_forgets_a_connection_that_is_gone(world: World) -> None:
 def test_a_connection_that_is_gone_needs_no_cycle_collector(world: World) -> None:
     connection = world.pending()
     protocol = open_protocol()
-    connection.accept(accepted(), protocol, FakeTransport())
+    connection.accept(accepted(), protocol, transport := FakeTransport(), TransportWriter(transport))
     connection.data_received(text("part")[:-1])
     gc.collect()
     connection.connection_lost(None)
