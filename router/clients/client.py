@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from ..formats.compression import Encoder
 from .writers import Writer
 
 
@@ -25,8 +26,8 @@ class Client(Protocol):
         ...
 
     @property
-    def window_bits(self) -> int:
-        """Window of outgoing compression, 0 without."""
+    def encoder(self) -> Encoder | None:
+        """What compresses messages to it, if it has agreed to that."""
         ...
 
     @property

@@ -24,7 +24,8 @@ from typing import Protocol
 
 from ...common.wire.records import Pieces
 from ..counters import RouterCounters
-from ..formats.frames import Deflating, data_frame, deflated_frame, frame_in_pieces
+from ..formats.compression import Deflating, Encoder
+from ..formats.frames import data_frame, frame_in_pieces
 from .client import Client
 
 AT_ONCE = 32
@@ -47,22 +48,22 @@ TARGET_BYTES = 4
 class Frames:
     """One message in the forms that its targets need, each made once."""
 
-    __slots__ = ("_binary", "_deflated", "_payload", "plain", "size")
+    __slots__ = ("_binary", "_encoded", "_payload", "plain", "size")
 
     def __init__(self, payload: bytes, binary: bool) -> None:
         self._payload = payload
         self._binary = binary
-        self._deflated: dict[int, bytes] | None = None
+        self._encoded: dict[Encoder, bytes] | None = None
         self.plain = data_frame(payload, binary)
         self.size = len(payload)
 
-    def deflated(self, window_bits: int) -> bytes:
-        """The frame for clients that agreed to compression with this window."""
-        if self._deflated is None:
-            self._deflated = {}
-        frame = self._deflated.get(window_bits)
+    def encoded(self, encoder: Encoder) -> bytes:
+        """The frame for clients that have this encoder."""
+        if self._encoded is None:
+            self._encoded = {}
+        frame = self._encoded.get(encoder)
         if frame is None:
-            frame = self._deflated[window_bits] = deflated_frame(self._payload, self._binary, window_bits)
+            frame = self._encoded[encoder] = encoder.frame(self._payload, self._binary)
         return frame
 
 
@@ -113,7 +114,7 @@ class Broadcast:
             if connection is not None and connection.writable:
                 written += 1
                 try:
-                    connection.writer.write(frames.deflated(connection.window_bits) if connection.window_bits else plain)
+                    connection.writer.write(plain if connection.encoder is None else frames.encoded(connection.encoder))
                 except Exception as error:
                     connection.break_off(error)  # the other targets get it all the same
         self._counters.messages_out += written
@@ -124,7 +125,7 @@ class Broadcast:
 
 
 class LargeBroadcast(Broadcast):
-    """A message that has come in pieces, on its way to one connection or more.
+    """A message that has come in pieces, or is long to compress, on its way to one connection or more.
 
     Its pieces are given to the transports as they are: what a client does not take at once waits there once for all.
     For clients that agreed to compression it is compressed first, a step at a time, each of which is a turn's worth of
@@ -136,6 +137,7 @@ class LargeBroadcast(Broadcast):
         targets: The connections' counters.
         lookup: Finds a connection that is still there.
         counters: Where what is written is counted.
+        held: Bytes of the message for which there is no bound where it comes from.
     """
 
     __slots__ = ("_binary", "_compressed", "_message", "_plain", "_targets")
@@ -147,18 +149,19 @@ class LargeBroadcast(Broadcast):
         targets: Sequence[int],
         lookup: Callable[[int], Client | None],
         counters: RouterCounters,
+        held: int = 0,
     ) -> None:
         self._message = message
         self._binary = binary
         self._plain = frame_in_pieces(message.parts, message.size, binary)
-        self._compressed: dict[int, Deflating] = {}
+        self._compressed: dict[Encoder, Deflating] = {}
         self._targets = deque(targets)
         self._lookup = lookup
         self._counters = counters
         self.cost = min(1 + message.size // BYTES_PER_WRITE, WRITES_PER_TURN)
         self.writes_left = len(targets) * self.cost
-        # Not its payload, which has its bound where it comes from: links would not be read while it is compressed.
-        self.memory = BROADCAST_BYTES + TARGET_BYTES * len(targets)
+        # Not a payload that has its bound where it comes from: links would not be read while it is compressed.
+        self.memory = BROADCAST_BYTES + held + TARGET_BYTES * len(targets)
 
     def write(self, budget: int) -> int:
         """Write to the next target, or go on with compressing what it gets.
@@ -170,11 +173,11 @@ class LargeBroadcast(Broadcast):
         if connection is not None and connection.writable:
             frame = self._plain
             try:
-                if connection.window_bits:
-                    compressed = self._compressed.get(connection.window_bits)
+                encoder = connection.encoder
+                if encoder is not None:
+                    compressed = self._compressed.get(encoder)
                     if compressed is None:
-                        compressed = Deflating(self._message.parts, self._binary, connection.window_bits)
-                        self._compressed[connection.window_bits] = compressed
+                        compressed = self._compressed[encoder] = encoder.begin(self._message.parts, self._binary)
                     if not compressed.step():
                         return WRITES_PER_TURN
                     frame = compressed.frame

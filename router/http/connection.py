@@ -798,7 +798,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             transport,
             self._writer,
             subprotocol=shake.subprotocol,
-            window_bits=shake.window_bits,
+            encoder=shake.encoder,
         )
         rest, paused, slow = bytes(self._rest), self._paused, self._slow is not None
         self._leave()

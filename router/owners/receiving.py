@@ -17,6 +17,7 @@ from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.output import AT_ONCE, Broadcast, Frames, LargeBroadcast, Output
 from ..clients.surroundings import Surroundings
+from ..formats.compression import DEFLATE_STEP
 from ..formats.frames import data_frame
 from ..formats.http import Refusal
 from ..websocket.connection import Connection
@@ -72,7 +73,7 @@ class Receiver:
             counters, connection = self._counters, self._get(connections[0])
             if connection is None or connection.entry.link is not self._link:
                 counters.stale_records += 1
-            elif connection.entry.output is not None or connection.window_bits:
+            elif connection.entry.output is not None or connection.encoder is not None:
                 self._send_to_many(connections, data, binary)
             elif connection.writable:
                 counters.messages_out += 1
@@ -92,11 +93,21 @@ class Receiver:
         entry = self._entry_of_first(connections)
         if entry is None:
             return
+        if len(data) > DEFLATE_STEP and self._compresses(connections):
+            pieces = Pieces([memoryview(data)], len(data))
+            large = LargeBroadcast(pieces, binary, connections, self._get, self._counters, held=len(data))
+            self._output.broadcast(entry, large)
+            return
         broadcast = Broadcast(Frames(data, binary), connections, self._get, self._counters)
         if entry.output is None and broadcast.writes_left <= AT_ONCE:
             broadcast.write(AT_ONCE)
         else:
             self._output.broadcast(entry, broadcast)
+
+    def _compresses(self, connections: Sequence[int]) -> bool:
+        """Whether one of *connections* gets compressed messages."""
+        found = map(self._get, connections)
+        return any(connection is not None and connection.encoder is not None for connection in found)
 
     def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None:
         """Events that the shard is done with."""

@@ -44,6 +44,7 @@ from ..clients.outlet import Outlet
 from ..clients.surroundings import Surroundings
 from ..clients.work import AT_ONCE_BYTES, LEAST_COST, Ending, Gate
 from ..clients.writers import Transport, Writer
+from ..formats.compression import Encoder
 from ..formats.frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
 from .client_frames import STEP_FRAMES, ClientError, ClientFrame, ClientFrames, close_of, is_one_message
 from .states import State, Trigger, after
@@ -102,7 +103,7 @@ class Connection(Outlet):
         mode: How the object accepted it; PLAIN before that.
         known: The object's shard knows it: it is restored to a new owner.
         expects_events: The object still hears of it: the end has not been told.
-        window_bits: Window of outgoing compression, 0 without.
+        encoder: What compresses messages to it; ``None`` without compression.
         attachment: The serialised attachment, ``None`` when never set.
         window: Its events that are not acknowledged.
         gate: Where it waits for something else than room in its window; ``None`` if it does not.
@@ -127,6 +128,7 @@ class Connection(Outlet):
         "_tags",
         "_url",
         "attachment",
+        "encoder",
         "entry",
         "expects_events",
         "gate",
@@ -134,7 +136,6 @@ class Connection(Outlet):
         "mode",
         "state",
         "window",
-        "window_bits",
     )
 
     _shared: Surroundings[Connection]
@@ -146,7 +147,7 @@ class Connection(Outlet):
         self.mode = AcceptMode.PLAIN
         self.known = False
         self.expects_events = False
-        self.window_bits = 0
+        self.encoder: Encoder | None = None
         self.attachment: bytes | None = None
         self.window = Window()
         self._url = url
@@ -189,7 +190,7 @@ class Connection(Outlet):
         writer: Writer,
         *,
         subprotocol: str = "",
-        window_bits: int = 0,
+        encoder: Encoder | None = None,
     ) -> None:
         """The object has accepted and the 101 is written.
 
@@ -199,13 +200,13 @@ class Connection(Outlet):
             transport: TCP.
             writer: What writes to it.
             subprotocol: As the object chose it.
-            window_bits: Window of outgoing compression, 0 without.
+            encoder: What compresses messages to it.
         """
         shared = self._shared
         self._accepted(response)
         self._protocol = protocol
         self._open(transport, writer)
-        self._subprotocol, self.window_bits = subprotocol, window_bits
+        self._subprotocol, self.encoder = subprotocol, encoder
         self._heard = shared.wheel.tick
         shared.wheel.schedule(self, shared.ping_after)
 

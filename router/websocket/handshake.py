@@ -16,6 +16,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from ...common.wire.records import Headers
+from ..formats.compression import Encoder, encoder_for
 from ..formats.http import BadResponseHeader, Refusal, RequestHead, checked_headers
 from .client_frames import ClientFrames
 
@@ -34,8 +35,8 @@ _SINGLES = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
 _VERSION = b"13"
 
 _DEFLATE = ServerPerMessageDeflateFactory(
-    # Without context of ours one compressed frame serves all clients. Without the client's, an idle connection
-    # does not keep a decompressor with a window of up to 32 kB.
+    # Without context of ours one compressed frame serves all clients (``compression``). Without the client's, an idle
+    # connection does not keep a decompressor with a window of up to 32 kB.
     server_no_context_takeover=True,
     client_no_context_takeover=True,
 )
@@ -53,10 +54,10 @@ class Handshake:
     Attributes:
         protocol: What reads the client's frames.
         subprotocol: What the object chose; empty before ``complete`` and without one.
-        window_bits: Window of outgoing compression as agreed with the client, 0 without compression.
+        encoder: What compresses messages to the client; ``None`` without compression.
     """
 
-    __slots__ = ("_response", "protocol", "subprotocol", "window_bits")
+    __slots__ = ("_response", "encoder", "protocol", "subprotocol")
 
     def __init__(
         self,
@@ -66,10 +67,11 @@ class Handshake:
         watch: Callable[[memoryview], object] | None,
     ) -> None:
         self.subprotocol = ""
-        self.window_bits = inflate_bits = 0
+        self.encoder: Encoder | None = None
+        inflate_bits = 0
         for extension in checked.extensions:
             if isinstance(extension, PerMessageDeflate):
-                self.window_bits = extension.local_max_window_bits
+                self.encoder = encoder_for(extension.local_max_window_bits)
                 inflate_bits = extension.remote_max_window_bits
         self.protocol = ClientFrames(max_message_bytes, inflate_bits, watch)
         self._response = response

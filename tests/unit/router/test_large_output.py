@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from array import array
 
 import pytest
@@ -10,14 +9,8 @@ import pytest
 from roost.common.limits import SEND_BUFFER_BYTES
 from roost.common.wire.records import AcceptMode, Ahead, HttpResponse, Parts, read_output
 from roost.router.clients.send_buffers import HIGH_WATER
-from roost.router.formats.frames import (
-    DEFLATE_STEP,
-    Deflating,
-    close_frame,
-    data_frame,
-    deflated_frame,
-    frame_in_pieces,
-)
+from roost.router.formats.compression import DEFLATE_STEP, encoder_for
+from roost.router.formats.frames import close_frame, data_frame, frame_in_pieces
 from tests.unit.router.owners.test_receiving import Rig
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -68,27 +61,6 @@ def test_a_frame_in_pieces_is_the_frame(size: int, binary: bool) -> None:
     assert all(one is other for one, other in zip(frame[1:], parts, strict=True))
 
 
-@pytest.mark.parametrize("size", [1, 100, DEFLATE_STEP, 5 * DEFLATE_STEP + 3])
-@pytest.mark.parametrize("piece", [1000, DEFLATE_STEP, 3 * DEFLATE_STEP])
-@pytest.mark.parametrize("window_bits", [9, 15])
-def test_a_frame_compressed_in_steps_says_the_same(size: int, piece: int, window_bits: int) -> None:
-    data = (bytes(range(256)) * (size // 256 + 1))[:size]
-    deflating = Deflating([memoryview(data)[at : at + piece] for at in range(0, size, piece)], True, window_bits)
-    steps = 1
-    while not deflating.step():
-        steps += 1
-    assert steps >= size // DEFLATE_STEP
-    assert deflating.step(), "it stays done"
-    frame = b"".join(deflating.frame)
-    whole = deflated_frame(data, True, window_bits)
-    assert frame[:1] == whole[:1]
-    length = frame[1]
-    at = 2 if length < 126 else 4 if length == 126 else 10
-    assert length < 126 or int.from_bytes(frame[2:at], "big") == len(frame) - at
-    inflate = zlib.decompressobj(wbits=-window_bits)
-    assert inflate.decompress(frame[at:] + b"\0\0\xff\xff") == data
-
-
 def test_a_large_message_reaches_each_target_and_its_pieces_are_shared(rig: LargeRig) -> None:
     numbers, transports = rig.crowd(3)
     data = bytes(range(256)) * 8 * KIB
@@ -124,7 +96,7 @@ def test_one_turn_writes_to_few_and_compresses_little(rig: LargeRig) -> None:
     for number in numbers[5:]:
         connection = rig.world.shared.connections.get(number)
         assert connection is not None
-        connection.window_bits = 15
+        connection.encoder = encoder_for(15)
     data = b"compressible " * (4 * MIB // 13)
     rig.send_large(numbers, data, False)
     assert rig.turns() >= 5 + len(data) // DEFLATE_STEP

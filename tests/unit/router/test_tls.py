@@ -52,9 +52,7 @@ class Port:
 
     async def open(self) -> None:
         ours, theirs = contexts()
-        server = await asyncio.get_running_loop().create_server(
-            protocol_factory(self.front), "127.0.0.1", 0, ssl=ours
-        )
+        server = await asyncio.get_running_loop().create_server(protocol_factory(self.front), "127.0.0.1", 0, ssl=ours)
         port = server.sockets[0].getsockname()[1]
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port, ssl=theirs)
         server.close()

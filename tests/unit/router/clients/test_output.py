@@ -10,7 +10,8 @@ import pytest
 from roost.router.clients import output
 from roost.router.clients.objects import ObjectEntry
 from roost.router.clients.output import PIECE, WRITES_PER_TURN, Broadcast, Frames, Output
-from roost.router.formats.frames import close_frame, data_frame, deflated_frame
+from roost.router.formats.compression import encoder_for
+from roost.router.formats.frames import close_frame, data_frame
 from roost.router.websocket.connection import Connection
 from tests.unit.router.fakes import FakeTransport, World
 
@@ -150,15 +151,15 @@ def test_compressed_frames_are_made_once_for_each_window(stage: Stage) -> None:
     for number, bits in zip(numbers, (0, 15, 15, 9), strict=True):
         connection = stage.world.shared.connections.get(number)
         assert connection is not None
-        connection.window_bits = bits
+        connection.encoder = encoder_for(bits) if bits else None
     stage.output.broadcast(entry, stage.message(b"hello", numbers))
     stage.run_all()
     frames = [transport.written[0] for transport in transports]
     assert frames == [
         data_frame(b"hello", False),
-        deflated_frame(b"hello", False, 15),
-        deflated_frame(b"hello", False, 15),
-        deflated_frame(b"hello", False, 9),
+        encoder_for(15).frame(b"hello", False),
+        encoder_for(15).frame(b"hello", False),
+        encoder_for(9).frame(b"hello", False),
     ]
     assert frames[1] is frames[2]
 

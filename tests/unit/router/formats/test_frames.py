@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pytest
 from websockets.client import ClientProtocol
-from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from roost.router.formats.frames import PING, close_frame, data_frame, deflated_frame
+from roost.router.formats.frames import PING, close_frame, data_frame
 
 
-def received(data: bytes, deflate: bool = False) -> list[Frame]:
+def received(data: bytes) -> list[Frame]:
     client = ClientProtocol(parse_uri("ws://x/"), state=State.OPEN, max_size=None)
-    if deflate:
-        client.extensions = [PerMessageDeflate(True, True, 15, 15)]
     client.receive_data(data)
     assert client.parser_exc is None
     return [event for event in client.events_received() if isinstance(event, Frame)]
@@ -27,18 +24,6 @@ def test_data_frames(length: int, binary: bool) -> None:
     payload = b"x" * length
     opcode = Opcode.BINARY if binary else Opcode.TEXT
     assert data_frame(payload, binary) == Frame(opcode, payload).serialize(mask=False)
-
-
-@pytest.mark.parametrize("length", [0, 1, 125, 300, 70_000])
-@pytest.mark.parametrize("window_bits", [9, 15])
-def test_deflated_frames_are_understood(length: int, window_bits: int) -> None:
-    payload = bytes(range(256)) * (length // 256) + b"y" * (length % 256)
-    (frame,) = received(deflated_frame(payload, True, window_bits), deflate=True)
-    assert (frame.opcode, bytes(frame.data)) == (Opcode.BINARY, payload)
-
-
-def test_a_long_text_is_smaller_deflated() -> None:
-    assert len(deflated_frame(b"roost " * 1000, False, 15)) < 100
 
 
 def test_close_frames() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import zlib
 from array import array
 
 import pytest
@@ -11,7 +13,8 @@ from roost.common.ids import id_from_name
 from roost.common.limits import SLOTS
 from roost.common.wire.records import AcceptMode, HttpResponse, OutputWriter, read_output
 from roost.router.clients.output import AT_ONCE, WRITES_PER_TURN, Output
-from roost.router.formats.frames import close_frame, data_frame, deflated_frame
+from roost.router.formats.compression import DEFLATE_STEP, Encoder, encoder_for
+from roost.router.formats.frames import close_frame, data_frame
 from roost.router.owners.forwarding import Forwarding
 from roost.router.owners.receiving import Receiver
 from roost.router.websocket.connection import Connection
@@ -158,9 +161,78 @@ def test_another_object_is_not_held_up(rig: Rig) -> None:
 
 def test_sends_to_clients_that_compress(rig: Rig) -> None:
     connection, transport = rig.world.connect()
-    connection.window_bits = 12
+    connection.encoder = encoder_for(12)
     rig.send([connection.number])
-    assert transport.take() == deflated_frame(b"hi", False, 12)
+    assert transport.take() == encoder_for(12).frame(b"hi", False)
+
+
+def test_what_is_long_to_compress_is_compressed_in_steps_and_nothing_overtakes_it(rig: Rig) -> None:
+    numbers, transports = rig.crowd(2)
+    for number in numbers:
+        connection = rig.world.shared.connections.get(number)
+        assert connection is not None
+        connection.encoder = encoder_for(15)
+    data = b"x" * (3 * DEFLATE_STEP)
+    rig.send(numbers, data)
+    rig.send(numbers, b"behind it")
+    assert rig.output.pending_bytes > len(data), "it has no other bound"
+    turns = 1
+    while rig.output.run():
+        turns += 1
+    assert turns >= 3
+    assert rig.output.pending_bytes == 0
+    for transport in transports:
+        assert inflated(transport.take(), zlib.decompressobj(wbits=-15)) == data + b"behind it"
+
+
+def test_what_is_long_and_not_compressed_is_written_at_once(rig: Rig) -> None:
+    numbers, transports = rig.crowd(2)
+    data = b"x" * (2 * DEFLATE_STEP)
+    rig.send(numbers, data)
+    assert [transport.take() for transport in transports] == [data_frame(data, False)] * 2
+
+
+class Keeper(Encoder):
+    """The encoder of one client that keeps the context of what it was sent before."""
+
+    def __init__(self, window_bits: int) -> None:
+        super().__init__(window_bits)
+        self._kept = super()._deflate()
+
+    def _deflate(self) -> zlib._Compress:
+        return self._kept
+
+
+def inflated(data: bytes, inflate: zlib._Decompress) -> bytes:
+    """The messages of compressed frames, one behind the other."""
+    messages, at = b"", 0
+    while at < len(data):
+        assert data[at] & 0xC0 == 0xC0
+        length, at = data[at + 1], at + 2
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            length, at = int.from_bytes(data[at : at + size], "big"), at + size
+        messages += inflate.decompress(data[at : at + length] + b"\0\0\xff\xff")
+        at += length
+    return messages
+
+
+def test_an_encoder_may_keep_the_context_of_one_client(rig: Rig) -> None:
+    """It is asked for each message to that client once, in the order in which they are written."""
+    numbers, transports = rig.crowd(AT_ONCE + 1)
+    connection = rig.world.shared.connections.get(numbers[0])
+    assert connection is not None
+    connection.encoder = Keeper(15)
+    payload = random.Random(1).randbytes(1000)
+    messages = [(numbers[:1], payload), (numbers, payload), (numbers[:2], payload * 100), (numbers[:1], payload)]
+    for targets, message in messages:
+        rig.send(targets, message)
+    while rig.output.run():
+        pass
+    written = transports[0].take()
+    assert inflated(written, zlib.decompressobj(wbits=-15)) == b"".join(message for _, message in messages)
+    assert len(written) < 3 * len(payload), "it has seen that before"
+    assert transports[1].take() == data_frame(payload, False) + data_frame(payload * 100, False)
 
 
 def test_what_comes_for_the_gone_is_dropped_and_counted(rig: Rig) -> None:
