@@ -61,7 +61,8 @@ from .formats.urls import authority
 from .guard.deaths import DeathWatch
 from .guard.judging import Guard
 from .guard.watching import GuardWatch
-from .http.connection import Front, HttpConnection, protocol_factory
+from .http.connection import HttpConnection, protocol_factory
+from .http.front import Front, HttpClient
 from .http.listener import Listener
 from .owners.forwarding import Forwarding
 from .owners.poison import Death, Running
@@ -493,7 +494,7 @@ class Router:
                 return True
         return False
 
-    def _clients(self) -> list[Connection | HttpConnection]:
+    def _clients(self) -> list[Connection | HttpClient]:
         return [*self._shared.connections.all(), *self._front.open]
 
 

@@ -11,11 +11,14 @@ from time import monotonic
 
 from ..common.errors import RequestError
 from ..common.runtime import broken_code
-from ..common.wire.records import HttpResponse, Pieces
+from ..common.wire.records import Headers, HttpResponse, Pieces
 from .formats.http import Refusal
 from .formats.urls import path_of
-from .http.connection import OWN_PATHS, Front, HttpConnection, Phase
+from .http.connection import HttpConnection
+from .http.front import Front
+from .http.own_pages import OWN_PATHS
 from .http.parser import Incoming
+from .http.phases import Phase
 from .websocket.connection import Connection
 from .websocket.states import State
 
@@ -57,9 +60,7 @@ class ObservedConnection(HttpConnection):
             # For a shard, which may be about to find that its code does not load.
             asyncio.get_running_loop().call_later(LOOK_S, self.go_on)
 
-    def _respond(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes | Pieces, declared: int | None = None
-    ) -> None:
+    def _respond(self, status: int, headers: Headers, body: bytes | Pieces, declared: int | None = None) -> None:
         self._tell(status, len(body))
         super()._respond(status, headers, body, declared)
 

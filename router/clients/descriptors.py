@@ -4,7 +4,7 @@ A router whose clients hold every descriptor that the system allows it cannot co
 then all of them lose their objects. So clients are refused first:
 
 * Clients may have ``for_clients`` connections. For who comes beyond that, one that has said nothing yet goes
-  (``Front.make_room_for_descriptor``); if there is none, the newcomer is answered 503, at the next turn of the loop:
+  (``Room.make_room_for_descriptor``); if there is none, the newcomer is answered 503, at the next turn of the loop:
   leaving him in the queue would tell him nothing.
 * In one turn a few are accepted (``intake``), and ``backlog`` may wait for that, which fit beside.
 * Some descriptors are **held** open for nothing, so that no burst can take them. They are lent when a link is made.

@@ -1,8 +1,10 @@
-"""What the system knows of a client's TCP: how far the client has come with what was written to it."""
+"""What the system knows of a client's TCP: how far the client has come with what was written to it, and whether
+something has come that nobody has read."""
 
 from __future__ import annotations
 
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -34,3 +36,13 @@ def output_of(transport: HasSocket) -> tuple[int, int]:
         return taken, _COUNT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_COUNT.size)))[0]
     except (OSError, AttributeError, struct.error):
         return 0, 0
+
+
+def has_unread(transport: HasSocket) -> bool:
+    """Whether the system has received bytes of a client, or its end, that the loop has not given to the protocol."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return False
+    look = select.poll()
+    look.register(sock.fileno(), select.POLLIN)
+    return bool(look.poll(0))

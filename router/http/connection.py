@@ -4,27 +4,8 @@ Requests are answered one at a time in the order received. While one is with its
 behind it wait parsed, and nothing more is read. A connection that becomes a WebSocket hands its transport over to a
 ``Connection`` and is gone, so that an idle WebSocket does not carry an HTTP parser along.
 
-A connection is always in one phase, and each phase has one deadline::
-
-    FRESH     nothing received yet         handshake_timeout_s, then it is closed
-    HEAD      in the middle of a head      handshake_timeout_s, then 408
-    BODY      in the middle of a body      handshake_timeout_s without a byte, or stall_timeout_s without
-                                           progress (at the least rate), then 408
-    WAITING   no shard has entered yet     parked_timeout_s, then 503
-    BUSY      the object has a request     none: handlers take what they take
-    UPGRADE   it has an upgrade            handshake_timeout_s, then 503
-    IDLE      between two requests         keep_alive_s, then it is closed
-    CLOGGED   the client does not take     stall_timeout_s without progress (``send_buffers``), then it is
-              its response                 cut off
-    LINGERING the last response is         stall_timeout_s without progress, then it is cut off; LINGER_S from
-              written, what still comes    when it has taken everything, then it is closed
-              is dropped
-
-A connection costs a client next to nothing, so there are bounds. Of ``MAX_HTTP_CONNECTIONS`` that are no WebSockets
-those go first that have nothing at stake (``_GO_FIRST``), of ``MAX_HANDSHAKES_IN_FLIGHT`` those whose head does not
-come; and only then those that an object works on, of an address that has twice as many as the one that comes: objects
-may take as long as they like, and a client may ask as many of them as it likes. Of each kind it is the oldest of the
-address that has most (``shares``). Who has sent nothing takes no place from who has.
+A connection is always in one phase, which has its deadline (``phases``), and takes room that others may need more
+(``room``).
 
 What clients send ahead of an answer (behind a request, or behind an upgrade) waits as it came, and is counted:
 ``MAX_BEHIND_BYTES`` of a connection, ``MAX_AHEAD_BYTES`` of all together.
@@ -38,38 +19,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
-import time
-from collections.abc import Callable, Collection, Iterator
-from email.utils import formatdate
-from enum import Enum, auto
+from collections.abc import Callable
 from typing import cast
 
-from ...common.cluster.cluster_map import ClusterMap
-from ...common.errors import BadRequest, RequestError, Unavailable
-from ...common.limits import (
-    MAX_HANDSHAKES_IN_FLIGHT,
-    MAX_HEAD_BYTES,
-    MAX_HEADS_BYTES,
-    MAX_HTTP_CONNECTIONS,
-    MAX_PARKED_REQUESTS,
-    SLOTS,
-)
-from ...common.wire.records import HttpResponse, Pieces
-from ..clients.descriptors import TOLD, Descriptors
+from ...common.errors import RequestError, Unavailable
+from ...common.limits import MAX_HEAD_BYTES
+from ...common.wire.records import Headers, HttpResponse, Pieces
 from ..clients.progress import Delivery, Progress
 from ..clients.retirement import GONE
 from ..clients.send_buffers import HIGH_WATER, SlowClient
-from ..clients.shares import Shares, share_of
-from ..clients.surroundings import Surroundings
-from ..clients.timers import TICK_S, ticks
-from ..clients.work import STEPS_AT_ONCE, Ending, Errand
+from ..clients.shares import share_of
+from ..clients.tcp import has_unread
+from ..clients.timers import TICK_S
+from ..clients.work import Ending
 from ..clients.writers import NOWHERE, write_all, writer_of
-from ..config import RouterConfig
-from ..formats import page
 from ..formats.frames import GOING_AWAY
 from ..formats.http import (
-    ALLOWED,
     CONTINUE,
     BadResponseHeader,
     Refusal,
@@ -78,14 +43,16 @@ from ..formats.http import (
     refusal_bytes,
     response_bytes,
 )
-from ..formats.urls import Address, address, authority, path_of
-from ..owners.forwarding import Forwarding
+from ..formats.urls import authority, path_of
 from ..owners.requests import Request
 from ..websocket import handshake
 from ..websocket.connection import Connection
 from ..websocket.handshake import Handshake
-from .bodies import Bodies
-from .parser import Incoming, RequestParser
+from .front import Front
+from .own_pages import OWN_PATHS, own_page
+from .parser import Incoming
+from .phases import COMING, HANDSHAKES, Phase
+from .room import TOO_MANY_CONNECTIONS, TOO_MANY_HANDSHAKES
 
 log = logging.getLogger("roost.router")
 
@@ -97,288 +64,12 @@ MAX_AHEAD_BYTES = 64 << 20
 is dropped, as above, and an upgrade is refused. Hardly any client sends frames before its 101 (RFC 6455 4.1)."""
 HTTP_HIGH_WATER = 64 << 10
 """Bytes that may wait for a client before it is slow, as transports have them by themselves."""
-LINGER_S = 2.0
-"""Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it
-might never see the answer."""
-DRAIN_IDLE_S = 1.0
-"""Seconds that a connection without a request stays open at a router that drains."""
 ENDING = "this router is ending; try again, and another one answers"
 MAY_HAVE_BEEN = "The request may have been carried out, so look before you send it again"
 CUT_SHORT = f"this router ended before the object answered. {MAY_HAVE_BEEN}"
 TOO_MANY_AT_WORK = "too many requests of your address are being answered at present, and others need the room"
 TOO_MUCH = "requests take too much of this router's memory at present; try again later"
-TOO_MANY_HANDSHAKES = f"{MAX_HANDSHAKES_IN_FLIGHT} handshakes are in flight already; try again later"
-OWN_PATHS = ("/", "/healthz", "*")
-"""Paths that the router answers itself; ``*`` is the server as a whole, about which OPTIONS can ask."""
 UPGRADE_REQUIRED = 426
-_ALLOW = (b"allow", ALLOWED)
-_DATE_TICKS = ticks(1.0)
-
-
-class Phase(Enum):
-    """Where an HTTP connection is; see the module."""
-
-    __hash__ = object.__hash__  # that of Enum is a call of Python code, and each request makes dozens
-
-    FRESH = auto()
-    HEAD = auto()
-    BODY = auto()
-    WAITING = auto()
-    BUSY = auto()
-    UPGRADE = auto()
-    IDLE = auto()
-    CLOGGED = auto()
-    LINGERING = auto()
-    OVER = auto()
-    """Ended, or another protocol's: it counts and waits for nothing."""
-
-
-_COMING = frozenset((Phase.HEAD, Phase.BODY))
-_HANDSHAKES = frozenset((Phase.HEAD, Phase.UPGRADE))
-_GO_FIRST = (Phase.FRESH, Phase.LINGERING, Phase.IDLE, Phase.CLOGGED, Phase.HEAD, Phase.BODY)
-"""Phases in which a connection may be ended for another that comes, in this order."""
-_AT_WORK = (Phase.WAITING, Phase.BUSY, Phase.UPGRADE)
-"""Phases in which it may be ended for another of an address that has less than half as many of them."""
-_SHARED = (*_GO_FIRST, *_AT_WORK)
-
-
-class Front:
-    """What the HTTP connections of a router share.
-
-    Args:
-        config: The router's settings.
-        shared: What the WebSockets share.
-        forwarding: Where requests go.
-        now: Monotonic seconds.
-
-    Attributes:
-        descriptors: How many connections clients may have.
-        open: The connections that speak HTTP at present.
-        map: The cluster map.
-        namespaces: Those that are public.
-        has_shards: A shard has entered the cluster, so that the namespaces are known.
-        own_host: What stands for the host that a client does not name; ``None``: the address that it has called.
-        draining: Connections end with the answer to the request that they have sent last.
-        ending: There is no time left: WebSockets that are opened now are closed at once.
-        spent: The parser of all connections that are over. The timer wheel lets go of them only after a while, and
-            their own parsers would be most of what they hold.
-    """
-
-    def __init__(
-        self,
-        config: RouterConfig,
-        shared: Surroundings[Connection],
-        forwarding: Forwarding,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.config = config
-        self.shared = shared
-        self.counters = shared.counters
-        self.forwarding = forwarding
-        self.open: set[HttpConnection] = set()
-        self.map = ClusterMap()
-        self.namespaces: tuple[str, ...] = ()
-        self.has_shards = False
-        self.own_host: str | None = f"{config.host}:{config.port}"
-        self.descriptors = Descriptors(1 << 30, held=0)  # until the router knows better
-        self.now = now
-        self.draining = False
-        self.ending = False
-        self._bodies = Bodies(shared.counters, shared.wheel)
-        self.spent = self.new_parser()
-        self.spent.drop()
-        self._waiting: dict[HttpConnection, None] = {}
-        self._latest: HttpConnection | None = None  # whose request takes too much, with those of others
-        self._relieves = False  # that is under way
-        self.shares: dict[Phase, Shares[HttpConnection]] = {phase: Shares() for phase in _SHARED}
-        self.deadlines = {
-            Phase.FRESH: ticks(config.handshake_timeout_s),
-            Phase.HEAD: ticks(config.handshake_timeout_s),
-            Phase.BODY: ticks(config.handshake_timeout_s),
-            Phase.WAITING: ticks(config.parked_timeout_s),
-            Phase.BUSY: 0,
-            Phase.UPGRADE: ticks(config.handshake_timeout_s),
-            Phase.IDLE: ticks(config.keep_alive_s),
-            Phase.CLOGGED: 0,
-            Phase.LINGERING: min(ticks(LINGER_S), shared.stall_timeout),
-            Phase.OVER: 0,
-        }
-        self._date = b""
-        self._date_until = 0
-
-    def new_parser(self) -> RequestParser:
-        """The parser of a new connection."""
-        return RequestParser(
-            own_host=self.own_host or "",
-            max_body_bytes=self.config.max_body_bytes,
-            counters=self.counters,
-            bodies=self._bodies,
-            watch=self.shared.discards.watch,
-        )
-
-    def take_map(self, new: ClusterMap) -> None:
-        """Follow a new cluster map."""
-        self.map = new
-        self.namespaces = new.namespaces
-        self.has_shards = bool(new.shards)
-        if self.has_shards and self._waiting:
-            self.shared.work.add_own(self)
-
-    def wait(self, connection: HttpConnection) -> None:
-        """Have *connection* called when the first shard has entered the cluster.
-
-        Raises:
-            Unavailable: Too many wait.
-        """
-        if len(self._waiting) >= MAX_PARKED_REQUESTS:
-            raise Unavailable("no shard has entered the cluster yet; try again later")
-        self._waiting[connection] = None
-
-    def work(self) -> bool:
-        """The first shard has entered the cluster: let those go on that wait for it, a few at a time."""
-        for _ in range(STEPS_AT_ONCE):
-            if not self._waiting or not self.has_shards:
-                return False
-            connection = next(iter(self._waiting))
-            del self._waiting[connection]
-            try:
-                connection.go_on()
-            except Exception as error:
-                connection.break_off(error)
-        return True
-
-    def break_off(self, error: Exception) -> None:
-        """*error*, a defect of ours, was raised by ``work``."""
-        self.shared.defects.note("requests that waited for the first shard wait longer", error)
-
-    def make_room(self, address: str | bytes) -> bool:
-        """One connection more comes than there may be, from *address*: end another that matters less.
-
-        Returns:
-            Whether there was one.
-        """
-        return self._make_room(_GO_FIRST) or self.make_room_at_work(address)
-
-    def make_room_for_descriptor(self, address: str | bytes) -> bool:
-        """Clients hold all descriptors that they may have: end a connection that matters less than the one that comes.
-
-        Those that are being told why they are refused do not count for one: who came in their place would stay. But
-        there are few of them at a time.
-
-        Returns:
-            Whether there was one.
-        """
-        if len(self.shares[Phase.LINGERING]) >= TOLD:
-            self._make_room((Phase.LINGERING,))
-        first = tuple(phase for phase in _GO_FIRST if phase is not Phase.LINGERING)
-        return self._make_room(first) or self.make_room_at_work(address)
-
-    def _make_room(self, phases: Collection[Phase]) -> bool:
-        for phase in phases:
-            victim = self.shares[phase].first_of_largest()
-            if victim is not None:
-                self.counters.http_evicted += 1
-                victim.make_room()
-                return True
-        return False
-
-    def make_room_at_work(self, address: str | bytes) -> bool:
-        """End one that an object works on, of an address that has far more of them than the one that comes.
-
-        Returns:
-            Whether there was one.
-        """
-        for phase in _AT_WORK:
-            share = self.shares[phase]
-            if share.largest > 2 * share.size(address) and self._make_room((phase,)):
-                return True
-        return False
-
-    def make_room_for_handshake(self, address: str | bytes) -> None:
-        """A handshake from *address* begins: if there are too many, end another that matters less.
-
-        Raises:
-            Unavailable: There is none.
-        """
-        if self.counters.handshakes_in_flight < MAX_HANDSHAKES_IN_FLIGHT:
-            return
-        upgrades = self.shares[Phase.UPGRADE]
-        victim = self.shares[Phase.HEAD].first_of_largest()
-        if victim is None and upgrades.largest > 2 * upgrades.size(address):
-            victim = upgrades.first_of_largest()
-        if victim is None:
-            raise Unavailable(TOO_MANY_HANDSHAKES)
-        self.counters.http_evicted += 1
-        victim.make_room()
-
-    def relieve(self, latest: HttpConnection) -> None:
-        """If requests take too much memory, or too many heads have begun: heads that do not come whole go first, then
-        what *latest* has sent. When very much comes in one turn, they go in later ones."""
-        counters, work = self.counters, self.shared.work
-        if counters.head_bytes <= MAX_HEADS_BYTES and counters.handshakes_in_flight <= MAX_HANDSHAKES_IN_FLIGHT:
-            return
-        self._latest = latest
-        if not self._relieves:
-            self._relieves = True
-            errand = Errand(self._relief(), self._not_relieved)
-            if work.is_full or errand.work():
-                work.add_own(errand)
-
-    def _relief(self) -> Iterator[None]:
-        counters = self.counters
-        while True:
-            too_much = counters.head_bytes > MAX_HEADS_BYTES
-            if not too_much and counters.handshakes_in_flight <= MAX_HANDSHAKES_IN_FLIGHT:
-                break
-            latest = self._latest
-            assert latest is not None
-            if not (self._make_room((Phase.HEAD,)) or (too_much and self.make_room_at_work(latest.address))):
-                if too_much:
-                    latest.give_way()
-                break
-            yield
-        self._relieves, self._latest = False, None
-
-    def _not_relieved(self, error: Exception) -> None:
-        """*error*, a defect of ours, was raised while some were ended for others."""
-        self._relieves, self._latest = False, None
-        self.shared.defects.note("requests that take too much go on until the next comes", error)
-
-    def leave(self, connection: HttpConnection) -> None:
-        """*connection* has ended or become a WebSocket."""
-        self.open.discard(connection)
-        self._waiting.pop(connection, None)
-
-    def address(self, target: str) -> Address:
-        """The object that a request target names.
-
-        Raises:
-            RequestError: It names none.
-        """
-        return address(path_of(target), self.namespaces)
-
-    def date(self) -> bytes:
-        """The present time for a Date header, made once a second."""
-        tick = self.shared.wheel.tick
-        if tick >= self._date_until:
-            self._date = formatdate(self.shared.wall(), usegmt=True).encode()
-            self._date_until = tick + _DATE_TICKS
-        return self._date
-
-    def drain(self, *, ending: bool = False) -> None:
-        """Let all connections end: those with a request after its answer, the others soon.
-
-        Args:
-            ending: Soon the router ends: requests that wait for the first shard wait no longer.
-        """
-        self.draining = True
-        self.ending = self.ending or ending
-        for phase in (Phase.FRESH, Phase.IDLE):
-            self.deadlines[phase] = min(self.deadlines[phase], ticks(DRAIN_IDLE_S))
-        for connection in list(self._waiting) if ending else ():
-            connection.go_on()
-        for connection in list(self.open):
-            connection.drain()
 
 
 class HttpConnection(asyncio.BufferedProtocol):
@@ -447,11 +138,11 @@ class HttpConnection(asyncio.BufferedProtocol):
         front.open.add(self)
         self._writer = writer_of(transport, front.shared.turns)
         self.address = share_of(transport.get_extra_info("peername"))
-        crowded = counters.http_connections > MAX_HTTP_CONNECTIONS and not front.make_room(self.address)
+        crowded = not front.room.takes(self.address)
         full = counters.http_connections + counters.connections > front.descriptors.for_clients
         if full:
             front.descriptors.refused(front.now())
-            full = not front.make_room_for_descriptor(self.address)
+            full = not front.room.make_room_for_descriptor(self.address)
         self._enter(Phase.FRESH)
         if front.own_host is None:
             host, port = transport.get_extra_info("sockname")[:2]
@@ -460,7 +151,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             counters.turned_away += 1
             self._refuse(Unavailable("this router holds as many connections as it can; try again later"))
         elif crowded:
-            self._refuse(Unavailable(f"{MAX_HTTP_CONNECTIONS} requests are being answered already; try again later"))
+            self._refuse(Unavailable(TOO_MANY_CONNECTIONS))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._front.shared.reads.get_buffer(sizehint)
@@ -486,7 +177,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._parser.keep(data)
                 self._take_turn()
         self._count()
-        self._front.relieve(self)
+        self._front.room.relieve(self)
 
     def _take_turn(self) -> None:
         """Much has come in this turn of the loop, and what has come here is not looked at in it."""
@@ -593,7 +284,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._parser.go_on()
         self._serve()
         self._count()
-        self._front.relieve(self)
+        self._front.room.relieve(self)
         return self._may_parse()
 
     def _count(self) -> None:
@@ -645,7 +336,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         """A head has begun and is not complete."""
         if self._phase is not Phase.HEAD:
             try:
-                self._front.make_room_for_handshake(self.address)
+                self._front.room.make_room_for_handshake(self.address)
             except Unavailable as error:
                 self._refuse(error)
             else:
@@ -680,7 +371,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Answer a request, or have its object answer it."""
         front, head = self._front, incoming.head
         try:
-            if self._answer_own(incoming):
+            own = own_page(head, front)
+            if own is not None:
+                self._respond(own.status, own.headers, own.body)
                 return
             if not front.has_shards:
                 if front.ending:
@@ -689,7 +382,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._enter(Phase.WAITING)
                 return
             target = front.address(head.target)
-            if front.counters.head_bytes > MAX_HEADS_BYTES and not front.make_room_at_work(self.address):
+            if not front.room.takes_request(self.address):
                 raise Unavailable(TOO_MUCH)
             if head.wants_websocket:
                 self._handshake = handshake.begin(
@@ -700,7 +393,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                     watch=front.shared.discards.watch,
                 )
                 if self._phase is not Phase.HEAD:
-                    front.make_room_for_handshake(self.address)
+                    front.room.make_room_for_handshake(self.address)
             self._request = front.forwarding.ask(
                 self,
                 namespace=target.namespace,
@@ -730,27 +423,6 @@ class HttpConnection(asyncio.BufferedProtocol):
         if incoming is not None and incoming.body:
             self._parser.release(incoming.body)
             incoming.body = b""
-
-    def _answer_own(self, incoming: Incoming) -> bool:
-        """Answer a request for one of the router's own pages; ``False`` if it is for an object."""
-        front, head = self._front, incoming.head
-        path = path_of(head.target)
-        if path not in OWN_PATHS:
-            return False
-        if head.method not in ("GET", "HEAD", "OPTIONS"):
-            raise Refusal(405, f"{path} can be read with GET, HEAD and OPTIONS only", [_ALLOW])
-        if head.wants_websocket:
-            raise BadRequest(f"{path} is no object: a WebSocket is opened at /<namespace>/<name>")
-        if path == "/healthz":
-            status, body = page.health(slots_attached=front.forwarding.attached, slots=SLOTS, draining=front.ending)
-            if status == 200 and head.method == "OPTIONS":
-                status, body = 204, b""
-            self._respond(status, [page.JSON, _ALLOW, (b"cache-control", b"no-store")], body)
-        elif head.method == "OPTIONS":
-            self._respond(204, [_ALLOW], b"")
-        else:
-            self._respond(200, [page.HTML], page.home(front.namespaces, starting=not front.has_shards))
-        return True
 
     def _answer_expectation(self) -> None:
         """A client waits for a 100 before it sends a body: say so, unless the body could only be thrown away."""
@@ -836,9 +508,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         log.error("object %r: %s", f"{request.record.namespace}/{request.record.name}", error)
         self.failed(Refusal(500, "the object's response has a header that cannot be sent; see the router's log"))
 
-    def _respond(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes | Pieces, declared: int | None = None
-    ) -> None:
+    def _respond(self, status: int, headers: Headers, body: bytes | Pieces, declared: int | None = None) -> None:
         incoming = self._incoming
         assert incoming is not None
         transport = self._transport
@@ -910,7 +580,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         assert self._transport is not None
         self._drop_input()
         self._enter(Phase.LINGERING)
-        self._front.shares[Phase.LINGERING].remove(self)  # its end is under way
+        self._front.room.shares[Phase.LINGERING].remove(self)  # its end is under way
         self._transport.close()
 
     def _drop_input(self) -> None:
@@ -922,7 +592,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _close_idle(self) -> None:
         """Close, unless a request has arrived that we have not read yet: the loop may be late."""
         assert self._transport is not None
-        if _has_unread(self._transport):
+        if not self._transport.is_closing() and has_unread(self._transport):
             self._look_again(1)
         else:
             self._close()
@@ -939,7 +609,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         elif phase is Phase.FRESH or phase is Phase.IDLE:
             self._close()
         else:
-            self._front.shares[phase].remove(self)
+            self._front.room.shares[phase].remove(self)
             self.abort()
 
     def _give_up_request(self) -> None:
@@ -964,7 +634,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     @property
     def has_request(self) -> bool:
         """Whether a request is coming, or waits for its answer."""
-        return self._transport is not None and (self._incoming is not None or self._phase in _COMING)
+        return self._transport is not None and (self._incoming is not None or self._phase in COMING)
 
     @property
     def is_taking(self) -> bool:
@@ -1039,8 +709,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         if phase is self._phase:
             return
         front = self._front
-        front.counters.handshakes_in_flight += (phase in _HANDSHAKES) - (self._phase in _HANDSHAKES)
-        shares = front.shares
+        front.counters.handshakes_in_flight += (phase in HANDSHAKES) - (self._phase in HANDSHAKES)
+        shares = front.room.shares
         if self._phase in shares:
             shares[self._phase].remove(self)
         if phase in shares:
@@ -1072,7 +742,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _expired(self) -> None:
         phase, transport = self._phase, self._transport
         assert transport is not None
-        if phase in _COMING and self._may_parse():
+        if phase in COMING and self._may_parse():
             self._look_again(self._front.deadlines[phase])  # it has come, and waits for its turn
         elif phase is Phase.HEAD:
             waited = self._front.deadlines[phase] * TICK_S
@@ -1089,7 +759,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         elif not self._is_late():
             self._look_again(self._front.deadlines[phase])
         elif self._delivery is not None and not self._delivery.waiting and not transport.is_closing():
-            self._front.shares[phase].remove(self)  # its end is under way
+            self._front.room.shares[phase].remove(self)  # its end is under way
             transport.close()  # no reset: it may be reading what its system has
             self._look_again(self._front.deadlines[phase])
         else:
@@ -1131,16 +801,6 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Come back in *wait* ticks, in the same phase."""
         self._deadline = self._front.shared.wheel.tick + wait
         self._due = self._front.shared.wheel.schedule(self, wait)
-
-
-def _has_unread(transport: asyncio.Transport) -> bool:
-    """Whether the system has received bytes, or the end, that the loop has not yet given to the protocol."""
-    endpoint = transport.get_extra_info("socket")
-    if endpoint is None or transport.is_closing():
-        return False
-    look = select.poll()
-    look.register(endpoint.fileno(), select.POLLIN)
-    return bool(look.poll(0))
 
 
 def protocol_factory(front: Front) -> Callable[[], HttpConnection]:

@@ -16,7 +16,8 @@ from roost.common.wire.records import AcceptMode, HttpRequest
 from roost.router.clients.tcp import output_of
 from roost.router.config import RouterConfig
 from roost.router.formats.frames import close_frame, data_frame
-from roost.router.http.connection import Front, protocol_factory
+from roost.router.http.connection import protocol_factory
+from roost.router.http.front import Front
 from tests.unit.router.fakes import NAMESPACE, World, accepted, client_frame, close
 from tests.unit.router.rig import Rig, cluster, shard
 from tests.waiting import DEADLINE_S, until
@@ -44,7 +45,8 @@ class Port:
     def __init__(self) -> None:
         self.rig = Rig(world=World(output_of=output_of))
         self.rig.take_map(cluster(1, shard(1)))
-        self.front = Front(RouterConfig(name="r1"), self.rig.world.shared, self.rig.forwarding)
+        world = self.rig.world
+        self.front = Front(RouterConfig(name="r1"), world.shared, self.rig.forwarding, lambda: world.now)
         self.front.take_map(cluster(1, shard(1)))
         self.rig.links[1].take()
         self.reader: asyncio.StreamReader

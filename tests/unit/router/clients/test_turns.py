@@ -16,7 +16,7 @@ from roost.router.clients.retirement import Retirement
 from roost.router.clients.timers import CALLS, CALLS_A_STEP, Wheel
 from roost.router.clients.work import AT_ONCE_BYTES, ENDS_AT_ONCE, OWN_SLICE_S, STEPS_AT_ONCE, Errand, Work
 from roost.router.formats.frames import pong_frame
-from roost.router.http import connection as http_connection
+from roost.router.http import room
 from roost.router.owners.attaching import BYTES_OF_EVENT
 from roost.router.owners.forwarding import PIECE
 from roost.router.websocket.client_frames import ClientFrames, is_one_message
@@ -481,7 +481,7 @@ def test_who_is_gone_when_its_end_has_its_turn_is_left_alone() -> None:
     assert not transport.closed
 
 
-def test_http_connections_that_end_together_take_turns_as_well() -> None:
+def test_rooms_that_end_together_take_turns_as_well() -> None:
     rig = http.Rig()
     clients = [rig.client() for _ in range(3 * ENDS_AT_ONCE)]
     assert sum(not client.protocol.eof_received() for client in clients) == ENDS_AT_ONCE
@@ -501,7 +501,7 @@ def test_heads_that_have_to_make_room_go_in_steps_while_very_much_comes(
 ) -> None:
     rig = http.Rig()
     clients = [rig.client() for _ in range(1_000)]
-    monkeypatch.setattr(http_connection, bound, 40 if bound == "MAX_HANDSHAKES_IN_FLIGHT" else 40 * 2_050)
+    monkeypatch.setattr(room, bound, 40 if bound == "MAX_HANDSHAKES_IN_FLIGHT" else 40 * 2_050)
     for client in clients:
         client.protocol.data_received(BEGUN + bytes(2_000).replace(b"\0", b"v"))
     gone = sum(client.transport.eof for client in clients)
@@ -519,7 +519,7 @@ def test_heads_that_have_to_make_room_go_in_steps_while_very_much_comes(
 def test_one_head_too_many_at_a_quiet_time_makes_room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = http.Rig()
     first, second = rig.client(), rig.client()
-    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 1)
+    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 1)
     for client in (first, second):
         client.protocol.data_received(BEGUN)
     assert (first.transport.eof, second.transport.eof) == (True, False)

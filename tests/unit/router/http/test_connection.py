@@ -21,8 +21,11 @@ from roost.router.clients.work import AT_ONCE_BYTES
 from roost.router.config import RouterConfig
 from roost.router.formats.frames import data_frame
 from roost.router.http import connection as http_connection
+from roost.router.http import front as http_front
+from roost.router.http import room
 from roost.router.http.bodies import Bodies
-from roost.router.http.connection import MAX_BEHIND_BYTES, Front, HttpConnection
+from roost.router.http.connection import MAX_BEHIND_BYTES, HttpConnection
+from roost.router.http.front import Front
 from roost.router.owners import requests as requests_module
 from roost.router.owners.forwarding import Forwarding
 from roost.router.owners.receiving import Receiver
@@ -488,7 +491,7 @@ def test_they_do_not_wait_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     rig.take_map(ClusterMap())
     client = rig.client()
     client.send(GET)
-    monkeypatch.setattr(http_connection, "MAX_PARKED_REQUESTS", 1)
+    monkeypatch.setattr(http_front, "MAX_PARKED_REQUESTS", 1)
     assert status(rig.client().send(GET)) == 503
     rig.world.pass_time(30.2)
     assert status(client.take()) == 503
@@ -547,7 +550,7 @@ PART = GET[:-4]
 
 
 def test_who_has_sent_nothing_is_no_handshake(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
     silent = [rig.client() for _ in range(10)]
     assert rig.counters.handshakes_in_flight == 0
     client = rig.client()
@@ -557,7 +560,7 @@ def test_who_has_sent_nothing_is_no_handshake(rig: Rig, monkeypatch: pytest.Monk
 
 
 def test_a_head_that_does_not_come_goes_before_a_handshake_that_does(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
     upgrading, slow, slower = rig.client(), rig.client(), rig.client()
     upgrading.send(UPGRADE)
     slow.send(PART)
@@ -574,7 +577,7 @@ def test_a_head_that_does_not_come_goes_before_a_handshake_that_does(rig: Rig, m
 def test_handshakes_that_objects_work_on_are_not_given_up_for_more_of_the_same_address(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
     upgrading = [rig.client() for _ in range(2)]
     for client in upgrading:
         client.send(UPGRADE)
@@ -587,7 +590,7 @@ def test_handshakes_that_objects_work_on_are_not_given_up_for_more_of_the_same_a
 
 
 def test_they_are_for_an_address_that_has_less_than_half_as_many(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HANDSHAKES_IN_FLIGHT", 3)
+    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 3)
     crowd = [rig.client() for _ in range(3)]
     for client in crowd:
         client.send(UPGRADE)
@@ -599,7 +602,7 @@ def test_they_are_for_an_address_that_has_less_than_half_as_many(rig: Rig, monke
 
 
 def test_a_connection_too_many_ends_the_oldest_that_has_sent_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 3)
+    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 3)
     busy, idle, silent = rig.client(), rig.client(), rig.client()
     busy.send(GET)
     idle.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -618,7 +621,7 @@ def test_a_connection_too_many_ends_the_oldest_that_has_sent_nothing(rig: Rig, m
 
 
 def test_when_all_are_at_work_one_more_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 2)
+    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 2)
     busy = [rig.client(), rig.client()]
     for client in busy:
         client.send(GET)
@@ -633,7 +636,7 @@ def test_requests_of_an_address_that_has_most_are_given_up_for_others(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Objects may take as long as they like: 8,192 requests of one client locked everybody else out."""
-    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 4)
+    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 4)
     crowd = [rig.client() for _ in range(4)]
     for client in crowd:
         client.send(GET)
@@ -674,7 +677,7 @@ def test_who_leaves_requests_at_shards_gets_no_more_through(rig: Rig, monkeypatc
 
 
 def test_they_are_for_an_address_that_has_far_fewer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 4)
+    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 4)
     busy = [rig.client(address) for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.3")]
     for client in busy:
         client.send(GET)
@@ -708,7 +711,7 @@ def test_what_all_send_ahead_of_answers_has_a_bound(rig: Rig, monkeypatch: pytes
 
 
 def test_a_crowd_from_one_address_goes_before_anybody_else(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HTTP_CONNECTIONS", 5)
+    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 5)
     single = rig.client("10.0.0.1")
     crowd = [rig.client(f"2001:db8:0:1::{n:x}") for n in range(4)]  # one network of 64 bits
     for _ in range(2):
@@ -1252,7 +1255,7 @@ FIELDS = b"".join(b"x%d: %s\r\n" % (number, b"v" * 40) for number in range(100))
 
 
 def test_heads_that_do_not_come_whole_go_when_all_take_too_much(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HEADS_BYTES", 400_000)
+    monkeypatch.setattr(room, "MAX_HEADS_BYTES", 400_000)
     honest = rig.client("192.0.2.1")
     honest.send(GET[:20])
     crowd = [rig.client("192.0.2.2") for _ in range(20)]
@@ -1271,7 +1274,7 @@ def test_heads_that_do_not_come_whole_go_when_all_take_too_much(rig: Rig, monkey
 
 
 def test_requests_that_objects_work_on_count_until_they_are_answered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "MAX_HEADS_BYTES", 400_000)
+    monkeypatch.setattr(room, "MAX_HEADS_BYTES", 400_000)
     answers = [rig.client().send(GET[:-2] + FIELDS + b"\r\n") for _ in range(12)]
     asked = rig.asked()
     assert 5 < len(asked) < 12
