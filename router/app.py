@@ -361,7 +361,7 @@ class Router:
             counters.slots_attached = self._forwarding.attached
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)
-        counters.parked = self._forwarding.requests.parked
+        counters.parked = self._forwarding.desk.requests.parked
         counters.send_buffer_bytes = self._shared.send_buffers.total
         held = counters.window_bytes + counters.unfinished_bytes + counters.body_bytes + counters.send_buffer_bytes
         held += counters.head_bytes

@@ -18,7 +18,7 @@ then run into bounds of their own. Nothing is written out of turn to make room: 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -292,3 +292,8 @@ class Output:
             if entry.is_behind and entry.pending_writes <= OBJECT_WRITES // 2:
                 entry.fall_behind(False)
         return max(1, used)
+
+
+def has_actions(queue: Collection[Broadcast | Callable[[], None]]) -> bool:
+    """Whether an object's output queue holds more than messages to clients."""
+    return not all(isinstance(item, Broadcast) for item in queue)

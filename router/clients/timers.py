@@ -58,6 +58,11 @@ class Wheel:
         self._buckets: dict[int, list[Timed]] = {}
         self._due: deque[Timed] = deque()
 
+    @property
+    def seconds(self) -> float:
+        """The present tick in seconds, from when the wheel began."""
+        return self.tick * TICK_S
+
     def schedule(self, item: Timed, after_ticks: int) -> int:
         """Have *item* called *after_ticks* (at least 1) from now, a part of a tick later at most.
 

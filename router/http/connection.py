@@ -205,7 +205,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         request = self._request
         self._leave()
         if request is not None:
-            self._front.forwarding.abandon(request)
+            self._front.desk.abandon(request)
 
     def pause_writing(self) -> None:
         if self._transport is not None:
@@ -394,7 +394,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 )
                 if self._phase is not Phase.HEAD:
                     front.room.make_room_for_handshake(self.address)
-            self._request = front.forwarding.ask(
+            self._request = front.desk.ask(
                 self,
                 namespace=target.namespace,
                 name=target.name,
@@ -622,7 +622,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         else:
             self.failed(Refusal(502, f"{TOO_MANY_AT_WORK}. {MAY_HAVE_BEEN}"))
         if request is not None:
-            self._front.forwarding.abandon(request)
+            self._front.desk.abandon(request)
 
     def drain(self) -> None:
         """The router drains: without a request, wait a little for one."""
@@ -655,7 +655,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         else:
             self.failed(Refusal(502, CUT_SHORT))
         if request is not None:
-            self._front.forwarding.abandon(request)
+            self._front.desk.abandon(request)
 
     def abort(self) -> None:
         """End now."""
@@ -769,7 +769,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         request = self._request
         assert request is not None
         self.failed(error)
-        self._front.forwarding.abandon(request)
+        self._front.desk.abandon(request)
 
     def _slowness(self) -> str:
         """What a client is told whose body comes too slowly."""

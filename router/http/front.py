@@ -68,11 +68,13 @@ class Front:
     Args:
         config: The router's settings.
         shared: What the WebSockets share.
-        forwarding: Where requests go.
+        forwarding: Who has the objects, and where requests are handed in.
         now: Monotonic seconds.
 
     Attributes:
         descriptors: How many connections clients may have.
+        forwarding: Who has the objects.
+        desk: Where requests are handed in.
         open: The connections that speak HTTP at present.
         map: The cluster map.
         namespaces: Those that are public.
@@ -97,6 +99,7 @@ class Front:
         self.shared = shared
         self.counters = shared.counters
         self.forwarding = forwarding
+        self.desk = forwarding.desk
         self.open: set[HttpClient] = set()
         self.map = ClusterMap()
         self.namespaces: tuple[str, ...] = ()

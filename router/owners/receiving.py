@@ -158,7 +158,7 @@ class Receiver:
 
     def response(self, response: HttpResponse) -> None:
         """The answer to a request."""
-        request = self._forwarding.requests.take(response.request, self._link)
+        request = self._forwarding.desk.requests.take(response.request, self._link)
         if request is None:
             self._counters.stale_records += 1
             return
@@ -200,7 +200,7 @@ class Receiver:
 
     def hold(self, object_id: ObjectId, held: bool) -> None:
         """An object's mailbox is full, or half empty again."""
-        self._forwarding.hold(self._link, object_id, held)
+        self._forwarding.desk.hold(self._link, object_id, held)
 
     def owed(self, connection: int, owed: bool) -> None:
         """Output for a connection waits at the shard, or none does any more."""

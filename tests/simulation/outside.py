@@ -31,7 +31,7 @@ from roost.router.clients.surroundings import Surroundings
 from roost.router.guard import watching as router_guard
 from roost.router.http.intake import ProtocolFactory
 from roost.router.http.listener import Listener
-from roost.router.owners import forwarding as router_forwarding
+from roost.router.owners import giving as router_giving
 from roost.router.owners import receiving as router_receiving
 from roost.router.owners.attaching import Attaching
 from roost.router.owners.receiving import Receiver
@@ -512,7 +512,7 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
     shard_handover: {"SqliteDirectory": SimDirectory.of_current, "apart": _apart},
     shard_host: {"time": SimpleNamespace(time=_wall)},
     # A few clients are many: broadcasts to more than two queue, as those to more than 32 do.
-    router_forwarding: {"PIECE": 3, "Attaching": HuntedAttaching},
+    router_giving: {"PIECE": 3, "Attaching": HuntedAttaching},
     router_output: {"AT_ONCE": 2, "PIECE": 2, "WRITES_PER_TURN": 4, "OBJECT_WRITES": 6},
     router_receiving: {"AT_ONCE": 2},
 }

@@ -73,7 +73,7 @@ def _router(cluster: Cluster, member: Member) -> Iterator[str]:
     if wrong:
         yield f"{len(wrong)} slots are not attached to their owners, {wrong[0]} for one"
     yield from _links(links)
-    requests = forwarding.requests
+    requests = forwarding.desk.requests
     if requests._parked or requests._sent:
         yield f"{len(requests._parked)} requests are parked and {len(requests._sent)} not answered"
     stopped = [connection.number for connection in shared.connections.all() if connection.has_input]

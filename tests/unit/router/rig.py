@@ -88,7 +88,7 @@ class Rig:
 
     def ask(self, name: str = "lobby", upgrade: bool = False, body: bytes = b"") -> tuple[Request, FakeAsker]:
         asker = FakeAsker()
-        request = self.forwarding.ask(
+        request = self.forwarding.desk.ask(
             asker,
             namespace=NAMESPACE,
             name=name,

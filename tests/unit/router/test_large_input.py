@@ -9,7 +9,7 @@ import pytest
 
 from roost.common.limits import MAX_BATCH_BYTES
 from roost.router.formats.frames import TRY_AGAIN_LATER
-from roost.router.owners import forwarding, replay
+from roost.router.owners import giving, replay
 from roost.router.websocket.connection import AHEAD_BYTES, VANISHED
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import FakeTransport, World, binary, close, text
@@ -146,7 +146,7 @@ def test_the_body_of_a_request_goes_ahead_and_small_ones_do_not_wait(rig: Rig) -
 
 def test_a_request_whose_client_leaves_on_the_way_is_sent_as_any_other(rig: Rig) -> None:
     request, _ = rig.ask(body=BIG)
-    rig.forwarding.abandon(request)
+    rig.forwarding.desk.abandon(request)
     assert bodies(rig.links[1].take()) == [BIG]
     assert request.record.body == b""
 
@@ -291,7 +291,7 @@ def test_what_comes_while_the_slot_waits_goes_ahead_as_well(rig: Rig) -> None:
 
 def test_a_link_takes_so_much_ahead_of_slots_that_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "AHEAD_AT_ONCE_BYTES", len(BIG))
-    monkeypatch.setattr(forwarding, "AHEAD_AT_ONCE_BYTES", len(BIG))
+    monkeypatch.setattr(giving, "AHEAD_AT_ONCE_BYTES", len(BIG))
     clients = [rig.connect(f"o{number}")[0] for number in range(4)]
     for each in clients:
         each.data_received(binary(BIG))

@@ -11,7 +11,7 @@ from roost.common.limits import SLOTS
 from roost.common.wire.records import AcceptMode, HttpResponse
 from roost.router.clients.output import AT_ONCE
 from roost.router.formats.frames import close_frame, data_frame
-from roost.router.owners import forwarding as forwarding_module
+from roost.router.owners import giving
 from roost.router.owners import requests as requests_module
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import NAMESPACE, accepted, close, state, text
@@ -186,7 +186,7 @@ def test_what_the_old_owner_says_afterwards_is_dropped(rig: Rig) -> None:
         hand_over(rig)
     assert transport.take() == b""
     assert not connection.entry.held
-    assert rig.forwarding._held == {}
+    assert not rig.forwarding.desk.is_held(connection.entry.object_id)
 
 
 # --- events ---
@@ -277,7 +277,7 @@ def test_a_request_that_was_not_begun_goes_to_the_next_owner_whole(rig: Rig) -> 
     upgrade, _ = rig.ask(upgrade=True)
     before = [record for _, record in rig.links[1].take()]
     release(rig)
-    assert rig.forwarding.requests.parked == 2
+    assert rig.forwarding.desk.requests.parked == 2
     hand_over(rig)
     again = [record for _, record in of(rig.links[2].take(), "request")]
     assert again == before
@@ -312,8 +312,8 @@ def test_requests_of_other_slots_stay_where_they_are(rig: Rig) -> None:
 def test_nobody_waits_for_a_request_that_was_not_begun(rig: Rig) -> None:
     plain, _ = rig.ask()
     upgrade, _ = rig.ask(upgrade=True)
-    rig.forwarding.abandon(plain)
-    rig.forwarding.abandon(upgrade)
+    rig.forwarding.desk.abandon(plain)
+    rig.forwarding.desk.abandon(upgrade)
     release(rig)
     hand_over(rig)
     assert of(rig.links[2].take(), "request") == []
@@ -392,7 +392,7 @@ def test_a_hold_of_the_old_owner_goes_with_it(rig: Rig) -> None:
     release(rig, "moved")
     rig.world.run()
     assert [record[0] for record in rig.links[2].take()] == ["restore", "restored", "message"]
-    assert list(rig.forwarding._held.values()) == [{id_from_name(NAMESPACE, "stayed")}]
+    assert [rig.forwarding.desk.is_held(id_from_name(NAMESPACE, name)) for name in ("moved", "stayed")] == [False, True]
 
 
 # --- what still waits in output queues ---
@@ -453,7 +453,7 @@ def test_a_standard_socket_that_is_accepted_last_is_closed_as_well(rig: Rig) -> 
 
 
 def test_a_large_attach_lets_the_loop_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forwarding_module, "PIECE", 3)
+    monkeypatch.setattr(giving, "PIECE", 3)
     rig = Rig(turns=True)
     rig.take_map(cluster(1, A))
     while rig.soon:
@@ -487,7 +487,7 @@ def test_a_large_attach_lets_the_loop_go_on(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_map_between_two_pieces_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forwarding_module, "PIECE", 1)
+    monkeypatch.setattr(giving, "PIECE", 1)
     rig = Rig(turns=True)
     rig.take_map(cluster(1, A))
     for name in "abc":

@@ -139,14 +139,14 @@ def test_one_failing_timer_takes_nobody_along(rig: Rig) -> None:
 
 def test_one_that_cannot_go_on_keeps_no_other_stopped(rig: Rig) -> None:
     clients = [rig.connect() for _ in range(3)]
-    rig.forwarding.hold(rig.links[1], id_from_name(NAMESPACE, "lobby"), True)
+    rig.forwarding.desk.hold(rig.links[1], id_from_name(NAMESPACE, "lobby"), True)
     for each, _ in clients:
         each.data_received(text("waits"))
     assert rig.world.counters.stopped == 3
     rig.links[1].take()
     victim, transport = clients[0]
     with fails_for(victim, "_take"):
-        rig.forwarding.hold(rig.links[1], id_from_name(NAMESPACE, "lobby"), False)
+        rig.forwarding.desk.hold(rig.links[1], id_from_name(NAMESPACE, "lobby"), False)
         rig.world.run()
     assert [record[0] for record in rig.links[1].take()] == ["message", "message"]
     assert rig.world.counters.stopped == 0

@@ -18,7 +18,7 @@ from roost.router.clients.work import AT_ONCE_BYTES, ENDS_AT_ONCE, OWN_SLICE_S, 
 from roost.router.formats.frames import pong_frame
 from roost.router.http import room
 from roost.router.owners.attaching import BYTES_OF_EVENT
-from roost.router.owners.forwarding import PIECE
+from roost.router.owners.giving import PIECE
 from roost.router.websocket.client_frames import ClientFrames, is_one_message
 from roost.router.websocket.connection import Connection
 from roost.router.websocket.states import State

@@ -303,7 +303,7 @@ def test_a_dead_shard_fails_the_request_and_the_next_one_goes_on(rig: Rig) -> No
     rig.forwarding.take_map(ClusterMap(2))
     data = client.take()
     assert status(data) == 502
-    assert rig.forwarding.requests.parked == 1
+    assert rig.forwarding.desk.requests.parked == 1
 
 
 def test_a_slow_reader_gets_no_second_answer_until_it_has_taken_the_first(rig: Rig) -> None:
@@ -673,7 +673,7 @@ def test_who_leaves_requests_at_shards_gets_no_more_through(rig: Rig, monkeypatc
     for request in asked[:3]:
         rig.answer(request)
     assert refused.send(GET) == b""
-    assert rig.forwarding.requests.left.total == 0
+    assert rig.forwarding.desk.requests.left.total == 0
 
 
 def test_they_are_for_an_address_that_has_far_fewer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1132,11 +1132,11 @@ def test_a_request_that_no_object_has_seen_can_be_sent_again_elsewhere(rig: Rig)
     rig.forwarding.take_map(ClusterMap(2))
     client = rig.client()
     client.send(GET)
-    assert rig.forwarding.requests.parked == 1
+    assert rig.forwarding.desk.requests.parked == 1
     rig.front.drain(ending=True)
     assert give_up(rig) == 1
     assert status(client.take()) == 503
-    assert rig.forwarding.requests.parked == 0
+    assert rig.forwarding.desk.requests.parked == 0
 
 
 def test_who_sends_a_request_or_takes_an_answer_is_worth_waiting_for(rig: Rig) -> None:
@@ -1202,7 +1202,7 @@ def test_requests_refused_for_want_of_room_are_503(rig: Rig, monkeypatch: pytest
     def full(*args: object, **kwargs: object) -> None:
         raise Unavailable("full")
 
-    monkeypatch.setattr(rig.forwarding, "ask", full)
+    monkeypatch.setattr(type(rig.forwarding.desk), "ask", full)
     client = rig.client()
     assert status(client.send(GET)) == 503
     assert status(client.send(UPGRADE)) == 503

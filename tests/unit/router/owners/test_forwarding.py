@@ -203,7 +203,7 @@ def test_requests_that_a_dead_shard_had_fail_and_parked_ones_go_out() -> None:
     assert upgrade.connection is not None
     assert upgrade.connection.state is State.GONE
     _, parked_asker = rig.ask("other", upgrade=True)
-    assert rig.forwarding.requests.parked == 1
+    assert rig.forwarding.desk.requests.parked == 1
     rig.take_map(cluster(3, shard(2, "s1")))
     assert [record[0] for record in rig.links[2].take()] == ["restored", "request"]
     assert parked_asker.got == []
@@ -216,7 +216,7 @@ def test_requests_wait_for_blocked_links_and_held_objects(rig: Rig, why: str) ->
     if why == "blocked":
         link.blocked = True
     else:
-        rig.forwarding.hold(link, object_id, True)
+        rig.forwarding.desk.hold(link, object_id, True)
     rig.ask()
     rig.forwarding.unblocked(link)
     assert link.take() == []
@@ -226,21 +226,21 @@ def test_requests_wait_for_blocked_links_and_held_objects(rig: Rig, why: str) ->
     else:
         rig.ask("another")
         assert len(link.take()) == 1
-        rig.forwarding.hold(link, object_id, False)
+        rig.forwarding.desk.hold(link, object_id, False)
     assert [record[0] for record in link.take()] == ["request"]
 
 
 def test_holding_stops_the_objects_clients_present_and_future(rig: Rig) -> None:
     connection, transport = rig.connect()
     link = rig.links[1]
-    rig.forwarding.hold(link, rig.world.entry().object_id, True)
+    rig.forwarding.desk.hold(link, rig.world.entry().object_id, True)
     connection.data_received(text("waits"))
     assert transport.paused
     assert link.take() == []
-    rig.forwarding.hold(link, rig.world.entry().object_id, False)
+    rig.forwarding.desk.hold(link, rig.world.entry().object_id, False)
     rig.world.run()
     assert [record[4] for record in link.take()] == ["waits"]
-    rig.forwarding.hold(link, id_from_name(NAMESPACE, "new"), True)
+    rig.forwarding.desk.hold(link, id_from_name(NAMESPACE, "new"), True)
     request, _ = rig.ask("new", upgrade=True)
     assert request.connection is not None
     assert request.connection.entry.held
@@ -248,7 +248,7 @@ def test_holding_stops_the_objects_clients_present_and_future(rig: Rig) -> None:
 
 def test_a_hold_dies_with_its_shard(rig: Rig) -> None:
     connection, _ = rig.connect()
-    rig.forwarding.hold(rig.links[1], rig.world.entry().object_id, True)
+    rig.forwarding.desk.hold(rig.links[1], rig.world.entry().object_id, True)
     connection.data_received(text("waits"))
     rig.take_map(cluster(2, shard(2, "s1")))
     rig.world.run()
@@ -260,7 +260,7 @@ def test_a_hold_dies_with_its_shard(rig: Rig) -> None:
 def test_the_client_of_a_parked_upgrade_leaves(rig: Rig) -> None:
     rig.links[1].blocked = True
     request, _ = rig.ask(upgrade=True)
-    rig.forwarding.abandon(request)
+    rig.forwarding.desk.abandon(request)
     assert request.connection is not None
     assert request.connection.state is State.GONE
     rig.links[1].blocked = False
@@ -270,7 +270,7 @@ def test_the_client_of_a_parked_upgrade_leaves(rig: Rig) -> None:
 
 def test_the_client_of_a_sent_upgrade_leaves(rig: Rig) -> None:
     request, _ = rig.ask(upgrade=True)
-    rig.forwarding.abandon(request)
+    rig.forwarding.desk.abandon(request)
     assert request.connection is not None
     assert request.connection.state is State.PENDING
     rig.links[1].take()

@@ -8,8 +8,8 @@ from roost.common.errors import Unavailable
 from roost.common.ids import ObjectId, id_from_name
 from roost.router.formats.frames import close_frame
 from roost.router.owners import poison as module
-from roost.router.owners.forwarding import POISONED
 from roost.router.owners.poison import Death, Deaths, Running
+from roost.router.owners.verdicts import POISONED
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import NAMESPACE, close, text
 from tests.unit.router.rig import Rig, cluster, shard

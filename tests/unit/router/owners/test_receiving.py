@@ -64,7 +64,7 @@ class Rig:
 
     def ask(self, upgrade: bool = False) -> tuple[int, FakeAsker, Connection | None]:
         asker = FakeAsker()
-        request = self.forwarding.ask(
+        request = self.forwarding.desk.ask(
             asker,
             namespace=NAMESPACE,
             name="lobby",
@@ -356,8 +356,8 @@ def test_an_accepted_upgrade(rig: Rig) -> None:
 
 def test_an_upgrade_whose_client_is_gone(rig: Rig) -> None:
     number, _, connection = rig.ask(upgrade=True)
-    (request,) = rig.forwarding.requests._sent.values()
-    rig.forwarding.abandon(request)
+    (request,) = rig.forwarding.desk.requests._sent.values()
+    rig.forwarding.desk.abandon(request)
     rig.answer(accepted(request=number))
     assert rig.link.take()[0][:5] == ("closed", 1, 1, 0, 1006)
     assert connection is not None
@@ -366,8 +366,8 @@ def test_an_upgrade_whose_client_is_gone(rig: Rig) -> None:
 
 def test_the_answer_to_a_client_that_is_gone_is_dropped(rig: Rig) -> None:
     number, asker, _ = rig.ask()
-    (request,) = rig.forwarding.requests._sent.values()
-    rig.forwarding.abandon(request)
+    (request,) = rig.forwarding.desk.requests._sent.values()
+    rig.forwarding.desk.abandon(request)
     rig.answer(HttpResponse(number, 200, AcceptMode.PLAIN, ()))
     assert asker.got == []
 
