@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Protocol
@@ -93,7 +92,7 @@ class Front:
         config: RouterConfig,
         shared: Surroundings[Connection],
         forwarding: Forwarding,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float],
     ) -> None:
         self.config = config
         self.shared = shared

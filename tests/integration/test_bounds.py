@@ -20,9 +20,8 @@ The rows of the table of bounds, and where each is filled (the pure part, then t
     ghosts                                  unit/router/test_connections ("too many ghosts …"), test_connection;
                                             here: test_ghosts
     parked requests                         unit/router/test_requests, test_forwarding; here: test_parked_requests
-    handshakes in flight                    unit/router/test_http_connection ("--- too many ---");
-                                            here: test_handshakes, test_upgrades
-    connections that are no WebSockets      unit/router/test_http_connection, test_shares; here: test_connections
+    handshakes in flight                    unit/router/http/test_room; here: test_handshakes, test_upgrades
+    connections that are no WebSockets      unit/router/http/test_room, clients/test_shares; here: test_connections
     request head, body, bodies in flight    unit/router/test_request_parser; here: test_head_and_body, test_bodies
 
 What is large by default is small here (``LIMITS``), so that little has to be sent. Memory is watched where a broken

@@ -13,7 +13,7 @@ from roost.common.errors import AppError
 from roost.common.runtime import broken_code
 from roost.router.development import ObservedConnection, ObservedSocket
 from tests.unit.router.fakes import accepted
-from tests.unit.router.http.test_connection import GET, UPGRADE, Client, Rig, body, status
+from tests.unit.router.http.rig import GET, UPGRADE, Client, Rig, body, status
 
 CLOSE_FRAME = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
 

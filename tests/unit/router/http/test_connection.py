@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import weakref
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -13,112 +12,35 @@ from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.errors import Unavailable
 from roost.common.ids import Incarnation
 from roost.common.limits import SLOTS
-from roost.common.wire.records import AcceptMode, Headers, HttpResponse
-from roost.router.clients.descriptors import TOLD, Descriptors
-from roost.router.clients.output import Output
 from roost.router.clients.send_buffers import SendBuffers
 from roost.router.clients.work import AT_ONCE_BYTES
-from roost.router.config import RouterConfig
 from roost.router.formats.frames import data_frame
-from roost.router.http import connection as http_connection
 from roost.router.http import front as http_front
-from roost.router.http import room
 from roost.router.http.bodies import Bodies
-from roost.router.http.connection import MAX_BEHIND_BYTES, HttpConnection
-from roost.router.http.front import Front
-from roost.router.owners import requests as requests_module
-from roost.router.owners.forwarding import Forwarding
-from roost.router.owners.receiving import Receiver
+from roost.router.http.connection import MAX_BEHIND_BYTES
 from roost.router.websocket.connection import Connection
 from roost.router.websocket.states import State
-from tests.unit.router.fakes import NAMESPACE, FakeLink, FakeTransport, World, accepted, text
-
-GET = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\n\r\n"
-CLOSE = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-HEAD = GET.replace(b"GET", b"HEAD")
-POST = b"POST /chat-room/lobby HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
-EXPECT = b"POST /chat-room/lobby HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
-UPGRADE = (
-    b"GET /chat-room/lobby?x=1 HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+from tests.unit.router.fakes import NAMESPACE, accepted, text
+from tests.unit.router.http.rig import (
+    CLOSE,
+    EXPECT,
+    GET,
+    HEAD,
+    POST,
+    UPGRADE,
+    Client,
+    Rig,
+    body,
+    give_up,
+    is_busy,
+    status,
+    upgrade,
 )
-
-
-class Client:
-    """One TCP connection to the rig."""
-
-    def __init__(self, rig: Rig, sockname: tuple[Any, ...] = (), host: str = "127.0.0.1") -> None:
-        self.rig = rig
-        self.transport = FakeTransport()
-        self.transport.sockname = sockname
-        self.transport.peername = (host, 50_000)
-        self.protocol: Any = HttpConnection(rig.front)
-        self.transport.protocol = self.protocol
-        self.protocol.connection_made(self.transport)
-
-    def send(self, data: bytes) -> bytes:
-        self.transport.protocol.data_received(data)
-        self.rig.world.run()
-        return self.transport.take()
-
-    def take(self) -> bytes:
-        return self.transport.take()
-
-
-class Rig:
-    def __init__(self, **settings: Any) -> None:
-        self.world = World()
-        self.counters = self.world.counters
-        self.link = FakeLink(1)
-        self.forwarding = Forwarding(self.world.shared, lambda member: self.link, parked_ticks=600)
-        config = RouterConfig(name="r1", max_body_bytes=1000, max_message_bytes=1000, **settings)
-        self.front = Front(config, self.world.shared, self.forwarding)
-        self.receiver = Receiver(self.link, self.world.shared, self.forwarding, Output(lambda: None))
-        shard = Member("s1", MemberKind.SHARD, Incarnation(1), "ipc://x", (NAMESPACE,))
-        self.map = ClusterMap(1, {shard.incarnation: shard}, (shard.incarnation,) * SLOTS)
-        self.front.take_map(self.map)
-        self.forwarding.take_map(self.map)
-        self.link.take()
-
-    def take_map(self, new: ClusterMap) -> None:
-        self.front.take_map(new)
-        self.world.run()
-
-    def client(self, host: str = "127.0.0.1") -> Client:
-        return Client(self, host=host)
-
-    def asked(self) -> list[Any]:
-        return [record[1] for record in self.link.take() if record[0] == "request"]
-
-    def answer(self, request: Any, status: int = 200, headers: Headers = (), body: bytes = b"ok") -> None:
-        self.receiver.response(HttpResponse(request.request, status, AcceptMode.PLAIN, headers, body))
 
 
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
-
-
-def is_busy(rig: Rig) -> bool:
-    """Whether somebody is worth waiting for when the router ends."""
-    return any(each.has_request or each.is_taking for each in rig.front.open)
-
-
-def give_up(rig: Rig) -> int:
-    """The router ends: tell those that have no answer; how many there were."""
-    unanswered = [each for each in rig.front.open if each.has_request]
-    for each in unanswered:
-        each.give_up()
-    return len(unanswered)
-
-
-def status(data: bytes) -> int:
-    assert data.startswith(b"HTTP/1.1 "), data
-    return int(data[9:12])
-
-
-def body(data: bytes) -> bytes:
-    return data.partition(b"\r\n\r\n")[2]
 
 
 # --- requests to objects ---
@@ -544,182 +466,6 @@ def test_a_request_with_too_much_behind_it_is_still_answered(rig: Rig) -> None:
     assert rig.counters.body_bytes == 0
 
 
-# --- too many ---
-
-PART = GET[:-4]
-
-
-def test_who_has_sent_nothing_is_no_handshake(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
-    silent = [rig.client() for _ in range(10)]
-    assert rig.counters.handshakes_in_flight == 0
-    client = rig.client()
-    assert client.send(UPGRADE) == b""
-    assert len(rig.asked()) == 1
-    assert not any(each.transport.ending for each in silent)
-
-
-def test_a_head_that_does_not_come_goes_before_a_handshake_that_does(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
-    upgrading, slow, slower = rig.client(), rig.client(), rig.client()
-    upgrading.send(UPGRADE)
-    slow.send(PART)
-    assert slower.send(PART) == b""
-    assert status(slow.take()) == 503
-    assert rig.counters.handshakes_in_flight == 2
-    another = rig.client()
-    assert another.send(UPGRADE) == b""
-    assert status(slower.take()) == 503
-    assert (rig.counters.handshakes_in_flight, rig.counters.http_evicted) == (2, 2)
-    assert len(rig.asked()) == 2
-
-
-def test_handshakes_that_objects_work_on_are_not_given_up_for_more_of_the_same_address(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
-    upgrading = [rig.client() for _ in range(2)]
-    for client in upgrading:
-        client.send(UPGRADE)
-    for data in (UPGRADE, PART):
-        refused = rig.client()
-        assert status(refused.send(data)) == 503
-    assert all(client.take() == b"" for client in upgrading)
-    assert status(rig.client().send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")) in (200, 503)
-    assert rig.counters.handshakes_in_flight == 2
-
-
-def test_they_are_for_an_address_that_has_less_than_half_as_many(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 3)
-    crowd = [rig.client() for _ in range(3)]
-    for client in crowd:
-        client.send(UPGRADE)
-    other, second = rig.client("10.0.0.1"), rig.client("10.0.0.1")
-    assert other.send(UPGRADE) == b""
-    assert status(crowd[0].take()) == 503
-    assert status(second.send(UPGRADE)) == 503, "it has half as many as the crowd now"
-    assert rig.counters.handshakes_in_flight == 3
-
-
-def test_a_connection_too_many_ends_the_oldest_that_has_sent_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 3)
-    busy, idle, silent = rig.client(), rig.client(), rig.client()
-    busy.send(GET)
-    idle.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
-    fourth = rig.client()
-    assert (silent.transport.closed, fourth.transport.ending) == (True, False)
-    silent.protocol.connection_lost(None)
-    fourth.send(PART)
-    fifth = rig.client()
-    assert idle.transport.closed
-    idle.protocol.connection_lost(None)
-    fifth.send(GET)
-    sixth = rig.client()
-    assert status(fourth.take()) == 503
-    assert sixth.take() == b""
-    assert rig.counters.http_evicted == 3
-
-
-def test_when_all_are_at_work_one_more_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 2)
-    busy = [rig.client(), rig.client()]
-    for client in busy:
-        client.send(GET)
-    refused = rig.client()
-    assert status(refused.take()) == 503
-    another = rig.client()
-    assert refused.transport.aborted, "it had its answer"
-    assert another.take() == b""
-
-
-def test_requests_of_an_address_that_has_most_are_given_up_for_others(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Objects may take as long as they like: 8,192 requests of one client locked everybody else out."""
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 4)
-    crowd = [rig.client() for _ in range(4)]
-    for client in crowd:
-        client.send(GET)
-    requests = rig.asked()
-    other = rig.client("10.0.0.1")
-    told = crowd[0].take()
-    assert status(told) == 502
-    assert b"may have been carried out" in body(told)
-    assert b"connection: close" in told
-    assert crowd[0].transport.closed
-    crowd[0].protocol.connection_lost(None)
-    assert other.send(GET) == b""
-    (request,) = rig.asked()
-    rig.answer(request)
-    assert status(other.take()) == 200
-    rig.answer(requests[0])  # which nobody waits for
-    rig.answer(requests[1])
-    assert status(crowd[1].take()) == 200
-    assert rig.counters.http_evicted == 1
-
-
-def test_who_leaves_requests_at_shards_gets_no_more_through(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests_module, "MAX_LEFT_BYTES", 12_000)
-    for data in (GET, UPGRADE, GET):
-        client = rig.client()
-        assert client.send(data) == b""
-        client.protocol.connection_lost(None)
-    refused = rig.client()
-    assert status(refused.send(GET)) == 503
-    other = rig.client("10.0.0.1")
-    assert other.send(GET) == b""
-    asked = rig.asked()
-    assert len(asked) == 4
-    for request in asked[:3]:
-        rig.answer(request)
-    assert refused.send(GET) == b""
-    assert rig.forwarding.desk.requests.left.total == 0
-
-
-def test_they_are_for_an_address_that_has_far_fewer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 4)
-    busy = [rig.client(address) for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.3")]
-    for client in busy:
-        client.send(GET)
-    assert status(rig.client("10.0.0.1").take()) == 503
-    assert all(client.take() == b"" for client in busy)
-
-
-def test_what_all_send_ahead_of_answers_has_a_bound(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2,500 upgrades with 300 kB behind each were 1 GB, which nothing counted."""
-    monkeypatch.setattr(http_connection, "MAX_AHEAD_BYTES", 100_000)
-    first, second, third, behind = (rig.client() for _ in range(4))
-    assert first.send(UPGRADE + bytes(60_000)) == b""
-    assert second.send(UPGRADE) == b""
-    assert second.send(bytes(39_000)) == b""
-    assert rig.counters.ahead_bytes == 99_000
-    third.send(UPGRADE)
-    assert status(third.send(bytes(2_000))) == 503
-    assert third.transport.eof
-    behind.send(GET + GET[:-2] + b"X: " + bytes(b"x" * 10_000))
-    assert rig.counters.ahead_bytes == 99_000, "it is dropped"
-    upgrades = rig.asked()
-    rig.answer(upgrades[-1])
-    assert b"connection: close" in behind.take()
-    rig.receiver.response(accepted(request=upgrades[0].request))
-    assert rig.counters.ahead_bytes == 39_000
-    second.protocol.connection_lost(None)
-    assert rig.counters.ahead_bytes == 0
-    for each in (third, behind):
-        each.protocol.connection_lost(None)
-    assert rig.counters.ahead_bytes == 0
-
-
-def test_a_crowd_from_one_address_goes_before_anybody_else(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 5)
-    single = rig.client("10.0.0.1")
-    crowd = [rig.client(f"2001:db8:0:1::{n:x}") for n in range(4)]  # one network of 64 bits
-    for _ in range(2):
-        rig.client("10.0.0.2")
-    assert [client.transport.closed for client in crowd] == [True, True, False, False]
-    assert not single.transport.closed
-
-
 # --- Expect: 100-continue ---
 
 
@@ -743,57 +489,7 @@ def test_the_100_waits_for_the_answers_before_it(rig: Rig) -> None:
     assert client.take().endswith(b"ok" + b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-# --- the router's own pages ---
-
-
-@pytest.mark.parametrize("path", [b"/", b"/?x", b"/healthz"])
-@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-def test_own_pages(rig: Rig, path: bytes, method: bytes) -> None:
-    answer = rig.client().send(method + b" " + path + b" HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert status(answer) == 200
-    assert (body(answer) == b"") == (method == b"HEAD")
-    assert rig.asked() == []
-
-
-@pytest.mark.parametrize(
-    "line",
-    [b"OPTIONS / HTTP/1.0", b"OPTIONS /healthz HTTP/1.0", b"OPTIONS * HTTP/1.1\r\nHost: h", b"OPTIONS * HTTP/1.0"],
-)
-def test_own_pages_say_what_they_allow(rig: Rig, line: bytes) -> None:
-    """``OPTIONS / HTTP/1.0`` is how HAProxy looks whether a server lives, unless told otherwise."""
-    answer = rig.client().send(line + b"\r\n\r\n")
-    assert status(answer) == 204
-    assert b"\r\nallow: GET, HEAD, OPTIONS\r\n" in answer
-    assert body(answer) == b""
-    assert b"content-length" not in answer
-    assert rig.asked() == []
-
-
-def test_own_pages_can_only_be_read(rig: Rig) -> None:
-    answer = rig.client().send(b"DELETE / HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert status(answer) == 405
-    assert b"allow: GET, HEAD, OPTIONS" in answer
-    assert status(rig.client().send(UPGRADE.replace(b"/chat-room/lobby?x=1", b"/"))) == 400
-
-
-def test_health_before_there_is_an_owner() -> None:
-    rig = Rig()
-    rig.forwarding.take_map(ClusterMap(2))
-    for method in (b"GET", b"HEAD", b"OPTIONS"):
-        assert status(rig.client().send(method + b" /healthz HTTP/1.1\r\nHost: h\r\n\r\n")) == 503
-
-
 # --- upgrades ---
-
-
-def upgrade(rig: Rig, client: Client, *, behind: bytes = b"", **answer: Any) -> Connection:
-    assert client.send(UPGRADE + behind) == b""
-    (request,) = rig.asked()
-    assert request.connection
-    rig.receiver.response(accepted(request=request.request, **answer))
-    protocol = client.transport.protocol
-    assert isinstance(protocol, Connection)
-    return protocol
 
 
 def test_an_accepted_upgrade_becomes_a_connection(rig: Rig) -> None:
@@ -1209,83 +905,7 @@ def test_requests_refused_for_want_of_room_are_503(rig: Rig, monkeypatch: pytest
     assert client.transport.closed or client.transport.eof
 
 
-# --- descriptors ---
-
-
-def test_clients_beyond_the_descriptors_are_told_so_and_those_before_stay(rig: Rig, caplog: Any) -> None:
-    rig.front.descriptors = Descriptors(4, held=0)  # two for clients
-    held = [rig.client(), rig.client()]
-    for client in held:
-        client.send(GET)
-    requests = rig.asked()
-    some = [rig.client() for _ in range(TOLD)]
-    for late in some:
-        data = late.take()
-        assert status(data) == 503
-        assert b"holds as many connections as it can" in data
-        assert late.transport.eof, "it may read that"
-        assert not late.transport.closed
-    beyond = rig.client()
-    assert status(beyond.take()) == 503
-    assert some[0].transport.aborted, "few linger at a time"
-    assert not some[1].transport.aborted
-    assert rig.counters.turned_away == TOLD + 1
-    assert len([line for line in caplog.messages if "refused" in line]) == 1
-    for client, request in zip(held, requests, strict=True):
-        rig.answer(request)
-        assert status(client.take()) == 200
-
-
-def test_who_says_nothing_goes_for_who_comes_when_descriptors_are_few(rig: Rig) -> None:
-    rig.front.descriptors = Descriptors(4, held=0)
-    silent = [rig.client(), rig.client()]
-    late = rig.client()
-    assert silent[0].transport.closed
-    late.send(GET)
-    (request,) = rig.asked()
-    rig.answer(request)
-    assert status(late.take()) == 200
-    assert not silent[1].transport.closed
-    assert rig.counters.turned_away == 0
-
-
-# --- what requests take beside their bodies ---
-
-FIELDS = b"".join(b"x%d: %s\r\n" % (number, b"v" * 40) for number in range(100))
-
-
-def test_heads_that_do_not_come_whole_go_when_all_take_too_much(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HEADS_BYTES", 400_000)
-    honest = rig.client("192.0.2.1")
-    honest.send(GET[:20])
-    crowd = [rig.client("192.0.2.2") for _ in range(20)]
-    for client in crowd:
-        client.send(GET[:-2] + FIELDS)
-        assert rig.counters.head_bytes <= 400_000
-    gone = [client for client in crowd if client.transport.eof]
-    assert 10 < len(gone) < 20
-    assert gone == crowd[: len(gone)], "the oldest of the address that has most"
-    assert rig.counters.http_evicted == len(gone)
-    honest.send(GET[20:])
-    assert len(rig.asked()) == 1
-    for client in (honest, *crowd):
-        client.protocol.connection_lost(None)
-    assert rig.counters.head_bytes == 0
-
-
-def test_requests_that_objects_work_on_count_until_they_are_answered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HEADS_BYTES", 400_000)
-    answers = [rig.client().send(GET[:-2] + FIELDS + b"\r\n") for _ in range(12)]
-    asked = rig.asked()
-    assert 5 < len(asked) < 12
-    assert [status(answer) for answer in answers if answer] == [503] * (12 - len(asked))
-    other = rig.client("192.0.2.3")
-    assert other.send(GET) == b"", "an address that has far fewer is served in place of one that has most"
-    (request,) = rig.asked()
-    for each in (*asked, request):
-        rig.answer(each)
-    assert status(other.take()) == 200
-    assert rig.counters.head_bytes == 0
+# --- turns ---
 
 
 def test_of_many_that_send_in_one_turn_each_is_answered_and_only_some_at_once(rig: Rig) -> None:
