@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.extensions import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
@@ -59,7 +62,7 @@ def cut(data: bytes, at: list[int]) -> Pieces:
 Outcome = tuple[list[tuple[Opcode, bytes]], list[bytes], int | None]
 
 
-def expected(data: bytes) -> tuple[Outcome, bytes]:
+def expected(data: bytes, extensions: Sequence[Extension] = ()) -> tuple[Outcome, bytes]:
     """What *data* comes to by the package's frames: messages and Close, pongs, close code; and the text, of a message
     that is not finished, that its frames have brought."""
     reader = StreamReader()
@@ -73,7 +76,7 @@ def expected(data: bytes) -> tuple[Outcome, bytes]:
 
     while True:
         room = None if reader.buffer and reader.buffer[0] & 8 else LIMIT - len(message)
-        parser = Frame.parse(reader.read_exact, mask=True, max_size=room)
+        parser = Frame.parse(reader.read_exact, mask=True, max_size=room, extensions=extensions)
         try:
             next(parser)
         except StopIteration as stop:
@@ -129,6 +132,42 @@ def test_the_package_finds_the_same(pieces: Pieces) -> None:
         assert protocol.failure is None
     if protocol.failure is None and unfinished:
         assert protocol.held >= len(unfinished)
+
+
+def deflate(window_bits: int) -> PerMessageDeflate:
+    """The package's compression as routers agree to it."""
+    return PerMessageDeflate(True, True, window_bits, window_bits)
+
+
+@st.composite
+def compressed_streams(draw: st.DrawFn) -> tuple[int, Pieces]:
+    """A window, and bytes of a client that compresses some messages by it and others not, in fragments, in pieces."""
+    window_bits = draw(st.integers(9, 15))
+    encoder, data = deflate(window_bits), b""
+    for _ in range(draw(st.integers(1, 4))):
+        opcode = draw(st.sampled_from([Opcode.TEXT, Opcode.BINARY]))
+        payload = draw(st.one_of(payloads, st.binary(max_size=300)))
+        extensions = draw(st.sampled_from([[encoder], [encoder], []]))
+        ends = sorted({*draw(st.lists(st.integers(0, len(payload)), max_size=2)), len(payload)})
+        start = 0
+        for end in ends:
+            data += Frame(opcode, payload[start:end], end == len(payload)).serialize(mask=True, extensions=extensions)
+            start, opcode = end, Opcode.CONT
+            if draw(st.booleans()):
+                data += Frame(Opcode.PING, b"alive").serialize(mask=True, extensions=[encoder])
+    return window_bits, cut(data, draw(st.lists(st.integers(0, len(data)), max_size=5)))
+
+
+@given(compressed_streams())
+def test_the_package_inflates_the_same(stream: tuple[int, Pieces]) -> None:
+    window_bits, pieces = stream
+    protocol = ClientFrames(LIMIT, window_bits)
+    got = [frame for piece in pieces for frame in protocol.receive(piece)]
+    while protocol.unparsed:
+        got += protocol.go_on()
+    (found, pongs, code), _ = expected(b"".join(pieces), [deflate(window_bits)])
+    assert (got, protocol.pongs) == (found, pongs)
+    assert (protocol.failure and protocol.failure.code) == code
 
 
 @given(st.binary(max_size=200), st.integers(0, 200), st.lists(st.integers(0, 220), max_size=8))
