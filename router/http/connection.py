@@ -25,9 +25,8 @@ from typing import cast
 from ...common.errors import RequestError, Unavailable
 from ...common.limits import MAX_HEAD_BYTES
 from ...common.wire.records import Headers, HttpResponse, Pieces
-from ..clients.progress import Delivery, Progress
 from ..clients.retirement import GONE
-from ..clients.send_buffers import HIGH_WATER, SlowClient
+from ..clients.send_buffers import HIGH_WATER
 from ..clients.shares import share_of
 from ..clients.tcp import has_unread
 from ..clients.timers import TICK_S
@@ -51,7 +50,8 @@ from ..websocket.handshake import Handshake
 from .front import Front
 from .own_pages import OWN_PATHS, own_page
 from .parser import Incoming
-from .phases import COMING, HANDSHAKES, Phase
+from .phased import PhasedConnection
+from .phases import COMING, Phase
 from .room import TOO_MANY_CONNECTIONS, TOO_MANY_HANDSHAKES
 
 log = logging.getLogger("roost.router")
@@ -72,53 +72,22 @@ TOO_MUCH = "requests take too much of this router's memory at present; try again
 UPGRADE_REQUIRED = 426
 
 
-class HttpConnection(asyncio.BufferedProtocol):
+class HttpConnection(PhasedConnection):
     """One client's HTTP. Made by the listener for each TCP connection.
 
-    Attributes:
-        address: What it counts for among those that there may be too many of (``shares``).
+    Args:
+        front: What the HTTP connections share.
     """
 
-    __slots__ = (
-        "_ahead",
-        "_body",
-        "_deadline",
-        "_delivery",
-        "_due",
-        "_ended",
-        "_front",
-        "_handshake",
-        "_incoming",
-        "_memory",
-        "_parser",
-        "_paused",
-        "_phase",
-        "_request",
-        "_rest",
-        "_slow",
-        "_transport",
-        "_writer",
-        "address",
-    )
+    __slots__ = ("_ahead", "_ended", "_handshake", "_incoming", "_memory", "_request", "_rest")
 
     def __init__(self, front: Front) -> None:
-        self._front = front
-        self.address: str | bytes = ""
-        self._transport: asyncio.Transport | None = None
-        self._writer = NOWHERE
-        self._parser = front.new_parser()
+        super().__init__(front, front.new_parser())
         self._parser.on_evicted = self._evicted
-        self._phase = Phase.IDLE
-        self._deadline = 0
-        self._due = 0
         self._incoming: Incoming | None = None
         self._request: Request | None = None
         self._handshake: Handshake | None = None
         self._rest = bytearray()
-        self._paused = False
-        self._slow: SlowClient | None = None
-        self._body: Progress | None = None
-        self._delivery: Delivery | None = None
         self._ended = False
         self._ahead = 0
         self._memory = 0
@@ -207,20 +176,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         if request is not None:
             self._front.desk.abandon(request)
 
-    def pause_writing(self) -> None:
-        if self._transport is not None:
-            shared = self._front.shared
-            self._slow = shared.send_buffers.add(self, self._transport, shared.wheel.tick)
-
     def resume_writing(self) -> None:
         self._not_slow()
         if self._transport is not None:
             self._serve()
-
-    def _not_slow(self) -> None:
-        slow, self._slow = self._slow, None
-        if slow is not None:
-            self._front.shared.send_buffers.remove(slow)
 
     def _leave(self) -> None:
         """This connection's part is over: it has ended, or goes on as a WebSocket."""
@@ -341,14 +300,6 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._refuse(error)
             else:
                 self._enter(Phase.HEAD)
-
-    def _body_came(self) -> None:
-        """A body that comes has two deadlines: for its next bytes, and for its next step at the least rate."""
-        shared, body = self._front.shared, self._body
-        assert body is not None
-        tick = shared.wheel.tick
-        body.look(self._parser.body_size, tick, shared.least_progress)
-        self._deadline = min(tick + self._front.deadlines[Phase.BODY], body.since + shared.stall_timeout)
 
     def _evicted(self) -> None:
         """The body that was coming had to make room: say so, once the requests before it are answered."""
@@ -636,13 +587,6 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Whether a request is coming, or waits for its answer."""
         return self._transport is not None and (self._incoming is not None or self._phase in COMING)
 
-    @property
-    def is_taking(self) -> bool:
-        """Whether the client is on its way through a response."""
-        if self._transport is None or self._phase is not Phase.LINGERING:
-            return self._phase is Phase.CLOGGED
-        return not self._is_late() and self._delivery is not None and self._delivery.waiting > 0
-
     def give_up(self) -> None:
         """The router ends: there will be no answer to the request, nor to those that are pipelined behind it."""
         request = self._request
@@ -656,26 +600,6 @@ class HttpConnection(asyncio.BufferedProtocol):
             self.failed(Refusal(502, CUT_SHORT))
         if request is not None:
             self._front.desk.abandon(request)
-
-    def abort(self) -> None:
-        """End now."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def break_off(self, error: Exception) -> None:
-        """*error*, a defect of ours, was met for this connection: end it, whatever it was doing."""
-        self._front.shared.defects.note("an HTTP connection is ended", error)
-        self.abort()
-
-    def cut(self) -> None:
-        """All clients together have too much waiting, and this one has the largest share."""
-        self._front.counters.send_buffers_cut += 1
-        self.abort()
-
-    def stalled(self) -> None:
-        """The client takes nothing of its response."""
-        self._front.counters.slow_consumers_closed += 1
-        self.abort()
 
     # --- reading ---
 
@@ -694,50 +618,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         counters.ahead_bytes = counters.ahead_bytes + more
         return more <= 0 or counters.ahead_bytes <= MAX_AHEAD_BYTES
 
-    def _pause(self, pause: bool) -> None:
-        if pause != self._paused and self._transport is not None and not self._transport.is_closing():
-            self._paused = pause
-            if pause:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
-
     # --- time ---
-
-    def _enter(self, phase: Phase) -> None:
-        """Change the phase and with it the deadline; staying in a phase keeps its deadline."""
-        if phase is self._phase:
-            return
-        front = self._front
-        front.counters.handshakes_in_flight += (phase in HANDSHAKES) - (self._phase in HANDSHAKES)
-        shares = front.room.shares
-        if self._phase in shares:
-            shares[self._phase].remove(self)
-        if phase in shares:
-            shares[phase].add(self, self.address)
-        self._phase = phase
-        self._count()
-        if phase is Phase.BODY:
-            self._body = Progress(self._parser.body_size, front.shared.wheel.tick)
-        elif phase is Phase.LINGERING:
-            self._delivery = Delivery(*self._output(), front.shared.wheel.tick)
-        wait = front.deadlines[phase]
-        self._deadline = front.shared.wheel.tick + wait if wait else 0
-        if wait and (not self._due or self._due > self._deadline + 1):
-            self._due = front.shared.wheel.schedule(self, wait)
-
-    def on_tick(self, tick: int) -> None:
-        """The wheel calls at the earliest time that was asked for; the deadline may have moved since."""
-        if tick < self._due:
-            return  # superseded by a later call
-        self._due = 0
-        if self._transport is None or not self._deadline:
-            return
-        if tick < self._deadline:
-            self._due = self._front.shared.wheel.schedule(self, self._deadline - tick)
-        else:
-            self._deadline = 0
-            self._expired()
 
     def _expired(self) -> None:
         phase, transport = self._phase, self._transport
@@ -770,37 +651,6 @@ class HttpConnection(asyncio.BufferedProtocol):
         assert request is not None
         self.failed(error)
         self._front.desk.abandon(request)
-
-    def _slowness(self) -> str:
-        """What a client is told whose body comes too slowly."""
-        shared, body = self._front.shared, self._body
-        if body is not None and shared.wheel.tick - body.since >= shared.stall_timeout:
-            waited = shared.stall_timeout * TICK_S
-            return (
-                f"less than {shared.least_progress} bytes of the request's body came within {waited:g} s; send it again"
-            )
-        waited = self._front.deadlines[Phase.BODY] * TICK_S
-        return f"nothing of the request's body came for {waited:g} s; send it again"
-
-    def _output(self) -> tuple[int, int]:
-        """Bytes that the client has taken, and that it has not."""
-        transport = self._transport
-        assert transport is not None
-        taken, waiting = self._front.shared.output_of(transport)
-        return taken, waiting + transport.get_write_buffer_size()
-
-    def _is_late(self) -> bool:
-        """Whether the client has stalled with its last response, or has all of it and does not end."""
-        delivery, shared = self._delivery, self._front.shared
-        if delivery is None:
-            return True
-        delivery.see(*self._output(), shared.wheel.tick, shared.least_progress)
-        return delivery.is_late(shared.wheel.tick, shared.stall_timeout, self._front.deadlines[Phase.LINGERING])
-
-    def _look_again(self, wait: int) -> None:
-        """Come back in *wait* ticks, in the same phase."""
-        self._deadline = self._front.shared.wheel.tick + wait
-        self._due = self._front.shared.wheel.schedule(self, wait)
 
 
 def protocol_factory(front: Front) -> Callable[[], HttpConnection]:

@@ -18,7 +18,7 @@ SHELLS = {
     "machine/first_process machine/hangup machine/standard_streams machine/system runtime/clock "
     "runtime/logs runtime/processes runtime/startup wire/endpoint wire/link",
     "router": "__main__ app clients/tcp development guard/deaths guard/watching http/connection http/half_open "
-    "http/intake http/listener",
+    "http/intake http/listener http/phased",
     "shard": "activation app context descriptors handover host hosted loop_calls pairs release remains runner "
     "serving tasks threads trial watchdog",
     "deploy": "commands/background commands/client commands/requirements loadtest/alarm loadtest/connection "
