@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from . import frames
 from .ledger import Account, absent
 from .target import MAX_HEAD_BYTES, HandshakeRefused
 from .traffic import echo_key
-
-if TYPE_CHECKING:
-    from .seat import World
+from .world import World
 
 MAX_UNSENT_BYTES = 1 << 20
 """Bytes that wait for the server to read: beyond that, a connection's turns to send pass."""

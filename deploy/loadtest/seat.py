@@ -7,63 +7,19 @@ import errno
 import os
 import socket
 import ssl
-import time
 from array import array
 
-from . import frames
-from .config import LoadConfig
 from .connection import CLOSE_TIMEOUT_S, Connection
 from .ledger import Life
 from .messages import ECHO
-from .plan import Plan
 from .target import HandshakeRefused
-from .traffic import Traffic
+from .world import World
 
 MAX_LIVES = 50_000
 """Ended connections of a process whose accounts are kept to the end; later ones are searched for gaps only."""
 _BIND_ADDRESS_NO_PORT = 24
 """``IP_BIND_ADDRESS_NO_PORT``, which ``socket`` does not name: the port is chosen at connect, when it is known to
 where; each address then has all ports for each server."""
-
-
-class World:
-    """What the seats of a process share.
-
-    Attributes:
-        opcode: Of the messages.
-        lives: Ended connections, for the audit.
-    """
-
-    def __init__(
-        self,
-        config: LoadConfig,
-        plan: Plan,
-        traffic: Traffic,
-        *,
-        epoch_ns: int,
-        family: int,
-        address: str,
-        sources: tuple[str, ...],
-    ) -> None:
-        self.config, self.plan, self.traffic = config, plan, traffic
-        self.target = config.target
-        self.opcode = frames.BINARY if config.binary else frames.TEXT
-        self.family, self.address, self.sources = family, address, sources
-        self.lives: list[Life] = []
-        self._epoch_ns = epoch_ns
-        self.tls = _tls(config) if self.target.secure else None
-
-    def now_us(self) -> int:
-        """Microseconds since the beginning of the run, by a clock that all processes share."""
-        return (time.monotonic_ns() - self._epoch_ns) // 1_000
-
-
-def _tls(config: LoadConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if config.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Seat:

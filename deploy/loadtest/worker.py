@@ -40,9 +40,10 @@ from .ledger import Findings, Life, Log, audit, own_copies_lost
 from .machine import raise_descriptor_limit
 from .messages import BROADCAST, ECHO, Codec
 from .plan import Plan
-from .seat import Seat, World
+from .seat import Seat
 from .traffic import Traffic
 from .turns import Turns
+from .world import World
 
 HANDSHAKES_AT_ONCE = 200
 """Of a process: a server's queue of connections that it has not accepted is often 128 to 4,096 long."""

@@ -22,8 +22,8 @@ SHELLS = {
     "shard": "activation app context descriptors handover host hosted loop_calls pairs release remains runner "
     "serving tasks threads trial watchdog",
     "deploy": "commands/background commands/client commands/requirements loadtest/alarm loadtest/connection "
-    "loadtest/coordinator loadtest/machine loadtest/running loadtest/seat loadtest/worker processes/crew "
-    "processes/leftovers processes/ports processes/process processes/trial supervisor/admin_server "
+    "loadtest/coordinator loadtest/machine loadtest/running loadtest/seat loadtest/worker loadtest/world "
+    "processes/crew processes/leftovers processes/ports processes/process processes/trial supervisor/admin_server "
     "supervisor/conductor supervisor/source_watch supervisor/supervisor",
 }
 """Modules that act. All others decide and do nothing else: time, bytes and records come as arguments."""
