@@ -23,10 +23,10 @@ from ..common.errors import (
     TooManyWebSockets,
     WrongThreadError,
 )
-from .activation import WebSocketProtocolError
 from .context import DurableObjectState, WebSocketRequestResponsePair
 from .durable_object import DurableObject
 from .namespaces import DurableObjectId, DurableObjectNamespace, Env
+from .protocol_error import WebSocketProtocolError
 from .request import Headers, Query, Request, Response
 from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket, WebSocketPair
 

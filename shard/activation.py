@@ -46,25 +46,18 @@ from typing import TYPE_CHECKING, Any
 from ..common.errors import LifeOver
 from .current import current
 from .failures import Failure, is_end_of_life
-from .jobs import Job, JobKind, request_job
 from .life import Life
-from .misuse import Mistake
-from .request import Headers, Request
+from .reasons import Reason
 from .tasks import ObjectTask, cancel
 from .unfinished import Note
-from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
 
 if TYPE_CHECKING:
     from .context import DurableObjectState
     from .durable_object import DurableObject
     from .hosted import HostedObject
-
-_MESSAGE = JobKind.MESSAGE
+    from .jobs import Job
 
 Handler = Callable[..., Any]
-
-RESET = "the object was reset"
-"""Why its handlers are cancelled and its requests fail."""
 
 
 class ActivationState(Enum):
@@ -86,21 +79,6 @@ class ActivationState(Enum):
 ACTIVE = ActivationState.ACTIVE
 
 
-class WebSocketProtocolError(Exception):
-    """What ``DurableObject.web_socket_error`` gets: the client broke the protocol, and was closed for it.
-
-    Attributes:
-        code: The close code that the client was sent: 1002 against the protocol, 1007 text that is not UTF-8, 1009 a
-            message that is too large.
-        description: What was wrong.
-    """
-
-    def __init__(self, code: int, description: str) -> None:
-        self.code: int = code
-        self.description: str = description
-        super().__init__(f"WebSocket protocol error {code}: {description}")
-
-
 class Activation(Life):
     """One life of an object's instance.
 
@@ -113,19 +91,23 @@ class Activation(Life):
         jobs: Its jobs whose handlers wait for something.
         tasks: Tasks that its code started, ``wait_until`` included.
         promises: What ``wait_until`` waits for.
+        on_message: The class's handler of messages; ``None`` if it has none.
+        on_close: The same of ends of connections.
+        on_error: The same of failures.
+        on_fetch: The same of requests.
     """
 
     __slots__ = (
         "_asked_to_end",
         "_blockers",
-        "_on_close",
-        "_on_error",
-        "_on_fetch",
-        "_on_message",
         "context",
         "failure",
         "instance",
         "jobs",
+        "on_close",
+        "on_error",
+        "on_fetch",
+        "on_message",
         "owner",
         "promises",
         "state",
@@ -147,19 +129,19 @@ class Activation(Life):
         self.promises: set[asyncio.Future[Any]] = set()
         self._asked_to_end: set[asyncio.Future[Any]] = set()
         self._blockers = 0
-        self._on_message: Handler | None = None
-        self._on_close: Handler | None = None
-        self._on_error: Handler | None = None
-        self._on_fetch: Handler | None = None
+        self.on_message: Handler | None = None
+        self.on_close: Handler | None = None
+        self.on_error: Handler | None = None
+        self.on_fetch: Handler | None = None
 
     def construct(self, env: Any, ctx: DurableObjectState) -> None:
         """Make the instance; raises whatever its ``__init__`` raises."""
         hosted = self.owner.hosted_class
         self.instance = instance = self.context.run(hosted.cls, ctx, env)
-        self._on_message = hosted.bound(instance, "web_socket_message")
-        self._on_close = hosted.bound(instance, "web_socket_close")
-        self._on_error = hosted.bound(instance, "web_socket_error")
-        self._on_fetch = hosted.bound(instance, "fetch")
+        self.on_message = hosted.bound(instance, "web_socket_message")
+        self.on_close = hosted.bound(instance, "web_socket_close")
+        self.on_error = hosted.bound(instance, "web_socket_error")
+        self.on_fetch = hosted.bound(instance, "fetch")
         if self.state is ActivationState.CONSTRUCTING:
             self.state = ActivationState.BLOCKED if self._blockers else self._unblocked
 
@@ -293,7 +275,7 @@ class Activation(Life):
         for task in tasks:
             cancel(task)  # what it waits for goes on with something that ends at once
         # The instance, its ``ctx`` and the context refer back to this: nobody should need the cycle collector.
-        self.instance = self._on_message = self._on_close = self._on_error = self._on_fetch = None
+        self.instance = self.on_message = self.on_close = self.on_error = self.on_fetch = None
         self.context = contextvars.Context()
 
     @property
@@ -304,7 +286,7 @@ class Activation(Life):
     @property
     def why_reset(self) -> str:
         """What the public hears of the reset."""
-        return RESET if self.failure is None else self.failure.text
+        return Reason.RESET.value if self.failure is None else self.failure.text
 
     @property
     def idle(self) -> bool:
@@ -317,74 +299,3 @@ class Activation(Life):
             return True
         self.owner.take_back(job)
         return False
-
-    def call(self, job: Job) -> Any:
-        """Call the handler for *job*; returns its result, or the coroutine to go on with."""
-        kind, socket = job.kind, job.socket
-        if socket is None:
-            return self._fetch(job)
-        if not socket.hibernatable:
-            return self._tell_listeners(job)
-        handle = socket.live or WebSocket.of(socket)
-        if kind is _MESSAGE:
-            handler = self._on_message
-            if handler is None:
-                self.owner.host.unheard(self.owner, handle)
-                return None
-            return handler(handle, job.data)
-        if kind is JobKind.CLOSED:
-            code, reason, clean = job.data
-            if clean:
-                socket.closed_by_client = True
-            else:
-                socket.gone = True
-            handler = self._on_close
-            return None if handler is None else handler(handle, code, reason, clean)
-        socket.gone = True
-        handler = self._on_error
-        return None if handler is None else handler(handle, WebSocketProtocolError(*job.data))
-
-    def _fetch(self, job: Job) -> Any:
-        handler = self._on_fetch
-        if handler is None:
-            return None
-        request_job.set(job)  # in the handler's own context, which the tasks that it starts inherit
-        request = job.request
-        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
-        body = request.body
-        assert isinstance(body, bytes)  # as it comes over a link
-        return handler(Request(request.url, method=request.method, headers=Headers(pairs), body=body))
-
-    @property
-    def has_fetch(self) -> bool:
-        """Whether the class handles requests."""
-        return self._on_fetch is not None
-
-    def _tell_listeners(self, job: Job) -> Any:
-        socket = job.socket
-        assert socket is not None
-        event: MessageEvent | CloseEvent | ErrorEvent
-        if job.kind is JobKind.MESSAGE:
-            event = MessageEvent(job.data)
-        elif job.kind is JobKind.CLOSED:
-            code, reason, clean = job.data
-            event = CloseEvent(code, reason, clean)
-            if clean:
-                # A standard socket answers by itself (behaviour): code and reason of the client.
-                if not socket.closed_by_object:
-                    socket.closed_by_object = True
-                    self.owner.record_close(socket, code, reason)
-                socket.closed_by_client = True
-            else:
-                socket.gone = True
-        else:
-            event = ErrorEvent(WebSocketProtocolError(*job.data))
-            socket.gone = True
-        listeners = (socket.live or WebSocket.of(socket)).listeners(event.type)
-        if not listeners:
-            if job.kind is _MESSAGE:
-                self.owner.host.misuse.note(self.owner, Mistake.NO_LISTENER)
-            return None
-        if len(listeners) == 1:
-            return listeners[0](event)
-        return self.owner.tell_all(listeners, event)

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 from ..common.ids import ObjectId, Slot
 from ..common.wire.records import HttpRequest, ObjectState, Passport
-from .jobs import Job, JobKind
+from .jobs import CloseJob, ErrorJob, MessageJob
 
 if TYPE_CHECKING:
     from .host import Host
     from .peers import Peer
-
-_MESSAGE = JobKind.MESSAGE
 
 
 class RouterEvents:
@@ -46,15 +44,23 @@ class RouterEvents:
                 host.counters.redelivered += 1
             # What it takes in memory, not its characters: one of them may take four bytes.
             size = len(data) if type(data) is bytes or data.isascii() else getsizeof(data)
-            owner.deliver(Job(_MESSAGE, owner, socket, peer, seq, deliveries, data, size))
+            owner.deliver(MessageJob(owner, socket, peer, seq, deliveries, data, size))
 
     def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
         """See ``EventSink``."""
-        self._host.ended(self._peer, connection, seq, deliveries, JobKind.CLOSED, (code, reason, clean))
+        peer = self._peer
+        socket = self._host.connection_ended(peer, connection, deliveries, has_gone=not clean)
+        if socket is not None:
+            owner = socket.owner
+            owner.deliver(CloseJob(owner, socket, peer, seq, deliveries, code, reason, clean))
 
     def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
         """See ``EventSink``."""
-        self._host.ended(self._peer, connection, seq, deliveries, JobKind.FAILED, (code, description))
+        peer = self._peer
+        socket = self._host.connection_ended(peer, connection, deliveries, has_gone=True)
+        if socket is not None:
+            owner = socket.owner
+            owner.deliver(ErrorJob(owner, socket, peer, seq, deliveries, code, description))
 
     def request(self, request: HttpRequest) -> None:
         """See ``EventSink``."""

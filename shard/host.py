@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 from ..common.cluster.cluster_map import ClusterMap
@@ -22,46 +21,42 @@ from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.machine.last_words import LastWords
 from ..common.runtime.defects import is_defect
 from ..common.wire.link import Link
-from ..common.wire.records import HttpRequest, HttpResponse, ObjectState, OutputWriter, Passport
+from ..common.wire.records import HttpRequest, ObjectState, OutputWriter, Passport
 from ..common.wire.remembered import Remembered
-from . import pairs
 from .activation import Activation
 from .arrivals import Arrivals
 from .behind import Behind
 from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
-from .failures import Failure, in_full, in_short, is_a, is_end_of_life, log_unseen
+from .failures import Failure, in_full, in_short, is_end_of_life, log_unseen
 from .flow import Flow
 from .forked import Ending, leave
-from .hosted import RESET_CODE, VANISHED, HostedObject
-from .jobs import Job, JobKind
+from .hosted import VANISHED, HostedObject
+from .jobs import CloseJob, Job
 from .loader import HostedClass
 from .loop_calls import note_calls
-from .misuse import SLOW_FETCH_S, Mistake, MisuseLog, add_hint
+from .misuse import MisuseLog, add_hint
 from .namespaces import Env
 from .objects import Objects
 from .output import Output
 from .packages import Packages, size_of
 from .peers import Peer
-from .release import LAST_STEPS_S, MOVES, Release
+from .reasons import Reason
+from .release import LAST_STEPS_S, Release
 from .remains import Remains
-from .responses import Answer, answer_of, refusal
+from .request_jobs import RequestJob
+from .responses import refusal
 from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket
 from .tasks import ObjectTask, cancel, make_task
 from .unfinished import Unfinished
-from .unrun import unrun
-from .web_socket import WebSocket
 
 T = TypeVar("T")
 
-_MESSAGE = JobKind.MESSAGE
-
 TOO_MUCH_INPUT = "this object's process has too many messages and requests at present; try again later"
-TOO_MUCH_OUTPUT = "too many large responses wait at this object's process to be sent; try again later"
 FIELD_BYTES = 350
 """What a header field takes beside its text, in the two forms that there are of it."""
 log = logging.getLogger("roost.shard")
@@ -95,7 +90,6 @@ class Host:
         arrivals: The bound of what has come and not ended.
         packages: What sockets keep in tags, attachments and URLs.
         is_closing: The shard ends.
-        is_copy: This process was forked off the shard's by an object's code (``become_copy``).
         on_defect: Called with an error of our own code; is to end the process at once (``common.defects``).
         watching: What runs besides jobs, for the watchdog; empty if nothing does.
     """
@@ -118,7 +112,7 @@ class Host:
         self.objects: Objects[HostedObject] = Objects()
         self.remembered = Remembered()
         self.release = Release(self, loop, config.move_timeout_s)
-        self.runner: Runner[Job] = Runner(loop, self._suspended, self._ended, self._flush_planned, last_words)
+        self.runner: Runner[Job] = Runner(loop, self._flush_planned, last_words)
         self.unfinished = Unfinished(last_words, loop.time)
         self.output = Output(self._at_turns_end, self._later, counters)
         self.misuse = MisuseLog()
@@ -128,7 +122,6 @@ class Host:
         self.output.flow = self.flow
         self.behind = Behind(self.objects, self.output, self.runner)
         self.is_closing = False
-        self.is_copy = False
         self.on_defect: Callable[[Exception], None] = lambda error: None
         self.watching = ""
         self._classes = classes
@@ -158,7 +151,6 @@ class Host:
     def become_copy(self) -> None:
         """An object's code has forked, and this is the child: it ends when that code gives up control (see
         ``forked``)."""
-        self.is_copy = True
         ending = Ending(self.last_words, self.runner, self.unfinished)
         self.last_words = self.unfinished = ending  # type: ignore[assignment]
         self.runner.become_copy(ending)
@@ -246,7 +238,7 @@ class Host:
         if not socket.ending:
             socket.ending = True
             owner = socket.owner
-            owner.deliver(Job(JobKind.CLOSED, owner, socket, None, 0, 0, (1006, VANISHED, False), 0))
+            owner.deliver(CloseJob(owner, socket, None, 0, 0, 1006, VANISHED, False))
 
     # --- events of routers ---
 
@@ -266,20 +258,31 @@ class Host:
             owner.name = name
         return owner
 
-    def ended(self, peer: Peer, counter: int, seq: int, deliveries: int, kind: JobKind, data: tuple[Any, ...]) -> None:
-        """A client's close, or its failure."""
+    def connection_ended(self, peer: Peer, counter: int, deliveries: int, *, has_gone: bool) -> Socket | None:
+        """A client has closed, or failed.
+
+        Args:
+            peer: Its router.
+            counter: Its number there.
+            deliveries: How often this had been delivered before.
+            has_gone: It takes nothing any more.
+
+        Returns:
+            Its connection, to whose object this is to be delivered; ``None`` if it is not.
+        """
         self.counters.events += 1
-        if kind is JobKind.FAILED or not data[2]:
+        if has_gone:
             self.flow.gone(peer, counter)
         socket = peer.sockets.get(counter)
         if socket is None or socket.ending:
             self.counters.events_dropped += 1
-        elif not socket.owner.leaving:
-            owner = socket.owner
-            socket.ending = True
-            if deliveries:
-                self.counters.redelivered += 1
-            owner.deliver(Job(kind, owner, socket, peer, seq, deliveries, data, 0))
+            return None
+        if socket.owner.leaving:
+            return None
+        socket.ending = True
+        if deliveries:
+            self.counters.redelivered += 1
+        return socket
 
     def auto_respond(self, peer: Peer, socket: Socket, seq: int, response: str) -> None:
         """Answer a client in its object's place, as its router will from now on; not after the object's close()."""
@@ -318,7 +321,7 @@ class Host:
             return
         owner = self.object_for(request.object_id, request.namespace, request.name)
         assert owner is not None
-        owner.deliver(Job(JobKind.FETCH, owner, None, peer, 0, 0, request, size))
+        owner.deliver(RequestJob(owner, peer, request, size))
 
     def refuse(self, peer: Peer, request: HttpRequest, status: int, sentence: str) -> None:
         """Answer a request that no object gets."""
@@ -403,140 +406,16 @@ class Host:
 
     # --- jobs ---
 
-    def _suspended(self, job: Job) -> None:
-        """A handler waits for something."""
-        activation, owner, socket = job.activation, job.owner, job.socket
-        assert activation is not None
-        if self.is_copy:
-            leave(None, job.label)
-        activation.jobs.add(job)
-        self.unfinished.hold(job.at_work())
-        if activation.over is not None:
-            self.remains.add(activation)  # it has caught the error that should have ended it
-        if socket is None:
-            job.timer = self.call_later(SLOW_FETCH_S, partial(self.misuse.note, owner, Mistake.SLOW_FETCH))
-            return
-        if job.kind is not JobKind.MESSAGE:
-            # The handler may take as long as it likes: to save what its client leaves, say. The router answers the
-            # client without it when it takes long; until then its close() counts.
-            owner.forget(socket)
-        limit = owner.event_timeout_ms / 1000 if socket.hibernatable else 0.0
-        if limit:
-            job.timer = self._loop.call_later(limit, self._overdue, job, limit, context=self.context)
-
-    def _overdue(self, job: Job, limit: float) -> None:
-        self.counters.timeouts += 1
-        log.warning("%s was cancelled: it took more than %g s", job.label, limit)
-        self.cancel(job, "it took too long")
-
-    def cancel(self, job: Job, reason: str) -> None:
-        """Cancel the handler of *job*, unless it is what runs right now."""
-        if job.task is not None and job is not self.runner.running:
-            job.cancelled_for = job.cancelled_for or reason
-            cancel(job.task)
-
-    def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
-        """A handler has ended."""
-        owner, activation, socket, kind = job.owner, job.activation, job.socket, job.kind
-        if self.is_copy:
-            leave(error, job.label)
-        if result is not None and error is None:
-            error = unrun(result)
-        if job.task is not None:
-            if job.has_ended:
-                return  # it was given up before, and its object has moved on
-            assert activation is not None
-            activation.jobs.discard(job)
-            self.unfinished.release(job.at_work())
-            if job.timer is not None:
-                job.timer.cancel()
-        job.has_ended = True
-        was_ended = error is not None and (
-            is_end_of_life(error) or (bool(job.cancelled_for) and is_a(error, asyncio.CancelledError))
-        )
-        if socket is None:
-            self._answer(job, activation, result, error, was_ended)
-        else:
-            if error is not None and not was_ended:
-                self.user_error(job.label, error)
-            if kind is not _MESSAGE:
-                if socket.mate is not None:
-                    pairs.handler_ended(socket, job.data[0], job.data[1])
-                owner.forget(socket)
-                socket.gone = True
-            if job.cancelled_for and (job.cancelled_for is MOVES or self.is_closing):
-                self.release.drop(job)
-            elif job.peer is not None:
-                output = self.output
-                if output.note_ended(owner.outbox, job.peer, socket.counter, job.seq):
-                    output.flush_early()
-        if activation is not None and activation.over is not None:
-            self.remains.look_at(activation)
-        self._finish(job)
-
-    def _finish(self, job: Job) -> None:
-        owner = job.owner
-        owner.finished(job)
-        if owner.accepting:
-            self._drop_unreturned(owner)
-        if not owner.unfinished:
-            self.note_idle(owner)
-
     def drop_unreturned_soon(self, owner: HostedObject) -> None:
         """*owner* has accepted a socket, and handles no event whose end would be the time to look."""
-        self.call_soon(self._drop_unreturned, owner)
+        self.call_soon(self.drop_unreturned, owner)
 
-    def _drop_unreturned(self, owner: HostedObject) -> None:
+    def drop_unreturned(self, owner: HostedObject) -> None:
+        """The sockets that *owner* has accepted and should have returned by now are gone."""
         for socket in owner.take_unreturned():
             self._vanish(socket)
 
-    def abandon(self, job: Job, reason: str) -> None:
-        """End *job* without having run it: a request is answered 500 with *reason* (public), an event counts as
-        handled."""
-        owner, socket = job.owner, job.socket
-        job.has_ended = True
-        if socket is None:
-            self._respond(job, refusal(job.request, 500, reason))
-        else:
-            if job.kind is not JobKind.MESSAGE:
-                owner.forget(socket)
-                socket.gone = True
-            if job.peer is not None:
-                self.output.note_ended(owner.outbox, job.peer, socket.counter, job.seq)
-        self._finish(job)
-
-    def give_up(self, job: Job, reason: str) -> None:
-        """Go on without a handler that does not let itself be cancelled: it never takes another step. The next owner of
-        its object gets the event, if that is why (``MOVES``)."""
-        owner, socket, activation = job.owner, job.socket, job.activation
-        assert job.task is not None
-        assert activation is not None
-        activation.jobs.discard(job)
-        self.unfinished.release(job.at_work())
-        job.stopped = True
-        cancel(job.task)
-        if job.timer is not None:
-            job.timer.cancel()
-        job.has_ended = True
-        if socket is None:
-            self._respond(job, refusal(job.request, 500, reason))
-        else:
-            if job.kind is not _MESSAGE:
-                owner.forget(socket)
-                socket.gone = True
-            if reason is MOVES or self.is_closing:
-                self.release.drop(job)
-            elif job.peer is not None:
-                self.output.note_ended(owner.outbox, job.peer, socket.counter, job.seq)
-        self._finish(job)
-
-    def unheard(self, owner: HostedObject, handle: WebSocket) -> None:
-        """A message has come for which *owner* has no handler."""
-        self.misuse.note(owner, Mistake.NO_MESSAGE_HANDLER)
-        if self.config.development:
-            near = owner.hosted_class.near_miss("web_socket_message")
-            if near is not None:  # else it may be meant: there are objects that only tell
-                handle.close(RESET_CODE, f"roost never calls {near:.40}: rename it to web_socket_message")
+    # --- errors of objects' code ---
 
     def user_error(self, where: str, error: BaseException | None, number: str = "") -> None:
         """The user's code has raised: log it with its traceback, and with the id under which the public hears of it, if
@@ -596,74 +475,6 @@ class Host:
         """Whether a handler of *life* is what runs right now."""
         job = self.runner.running
         return job is not None and job.activation is life
-
-    # --- requests ---
-
-    def _answer(
-        self, job: Job, activation: Activation | None, result: Any, error: BaseException | None, was_ended: bool
-    ) -> None:
-        request, owner = job.request, job.owner
-        if activation is not None and activation.over is not None:
-            # Also when it has caught the error that should have ended it: its answer would come afterwards.
-            if error is not None and not was_ended:
-                self.user_error(job.label, error)
-            self._respond(job, refusal(request, 500, activation.why_reset))
-        elif error is not None:
-            if was_ended and job.cancelled_for:
-                reason = job.cancelled_for
-            else:
-                reason = self.failed("the object failed while it handled the request", job.label, error).text
-            self._respond(job, refusal(request, 500, reason))
-        elif activation is not None and not activation.has_fetch:
-            sentence = self.misuse.note(owner, Mistake.NO_FETCH)
-            reason = sentence if self.config.development else f"{request.namespace} does not handle requests (no fetch)"
-            self._respond(job, refusal(request, 501, reason))
-        else:
-            try:
-                answer = answer_of(owner, request, result)
-            except BaseException as wrong:  # a Response may be of a class of the user's
-                reason = self.failed("the object's answer to the request is not a valid one", job.label, wrong).text
-                self._respond(job, refusal(request, 500, reason))
-            else:
-                mistake = answer.mistake
-                if mistake is None and owner.has_unreturned(job, answer.socket):
-                    mistake = Mistake.NOT_RETURNED
-                sentence = "" if mistake is None else self.misuse.note(owner, mistake)
-                if sentence and self.config.development and answer.socket is None:
-                    self._respond(job, refusal(request, 500, sentence))
-                else:
-                    self._carry_out(job, answer)
-
-    def _carry_out(self, job: Job, answer: Answer) -> None:
-        owner, peer, socket, response = job.owner, job.peer, answer.socket, answer.response
-        assert peer is not None
-        connection = job.request.connection
-        if socket is None:
-            self._respond(job, response)
-            if answer.broken:
-                owner.outbox.record(peer, lambda writer: writer.close(connection, 1006, "", True))
-        elif not peer.closed:  # else it stays among those that nobody has returned
-            assert owner.accepting is not None
-            del owner.accepting[socket]
-            socket.url, socket.protocol = job.request.url, answer.protocol
-            if owner not in peer.objects:
-                owner.inform(peer)
-            peer.attach(socket, connection)
-            self.counters.sockets += 1
-            self._respond(job, response)
-            held, socket.held = socket.held, None
-            if held is not None:
-                held.bind(peer, connection)
-
-    def _respond(self, job: Job, response: HttpResponse) -> None:
-        peer, outbox, responses = job.peer, job.owner.outbox, self.flow.responses
-        if peer is None or peer.closed:
-            return
-        if not responses.takes(response):
-            outbox.respond(peer, response)
-        elif not responses.put(outbox, peer, response):
-            self.counters.responses_refused += 1
-            outbox.respond(peer, refusal(job.request, 503, TOO_MUCH_OUTPUT))
 
     # --- sleep ---
 
@@ -729,7 +540,7 @@ class Host:
         for owner in self.objects:
             if owner.activation is not None:
                 for job in owner.activation.jobs:
-                    self.cancel(job, "the shard ends")
+                    job.cancel(Reason.SHARD_ENDS)
                     assert job.task is not None
                     tasks.add(job.task)
                 owner.activation.ask_tasks_to_end()

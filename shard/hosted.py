@@ -17,21 +17,22 @@ from ..common.ids import ObjectId, slot_of
 from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.wire.records import ObjectState, OutputWriter
 from . import pairs
-from .activation import ACTIVE, RESET, Activation, ActivationState
+from .activation import ACTIVE, Activation, ActivationState
 from .backlog import Backlog, Close
 from .context import DurableObjectState
 from .failures import Failure, in_words
-from .jobs import Job, JobKind, request_job
+from .jobs import CloseJob, Job, MessageJob
 from .mailbox import Mailbox
 from .misuse import Mistake
 from .outbox import Outbox
 from .packages import size_of
 from .peers import Peer
+from .reasons import Reason
+from .request_jobs import request_job
 from .retry import Retry
 from .sockets import Socket, Sockets
 from .stack import enough_stack
 from .tasks import ObjectTask, cancel
-from .unrun import unrun
 from .web_socket import WebSocket
 
 if TYPE_CHECKING:
@@ -187,6 +188,15 @@ class HostedObject:
             self._waits_for_code = False
             self.pump()
 
+    def hear(self, socket: Socket, message: str | bytes) -> None:
+        """The other end of a local pair (see ``pairs``) has sent *message* to *socket*."""
+        self.host.as_runtime(self.deliver, MessageJob(self, socket, None, 0, 0, message, len(message)))
+
+    def hear_close(self, socket: Socket, code: int, reason: str) -> None:
+        """The other end of a local pair has closed."""
+        socket.ending = True
+        self.host.as_runtime(self.deliver, CloseJob(self, socket, None, 0, 0, code, reason, True))
+
     def take_back(self, job: Job) -> None:
         """The runner met *job* when its activation could not take it: the job waits, or ends with its activation."""
         activation, job.activation = job.activation, None
@@ -195,7 +205,7 @@ class HostedObject:
         elif activation is self.activation:
             self.mailbox.put(job.source, job)
         else:
-            self.host.abandon(job, RESET if activation is None else activation.why_reset)
+            job.abandon(Reason.RESET.value if activation is None else activation.why_reset)
 
     def pump(self) -> None:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
@@ -228,6 +238,13 @@ class HostedObject:
 
     def finished(self, job: Job) -> None:
         """*job* has ended, in whatever way."""
+        self._count_out(job)
+        if self.accepting:
+            self.host.drop_unreturned(self)
+        if not self.unfinished:
+            self.host.note_idle(self)
+
+    def _count_out(self, job: Job) -> None:
         self.unfinished -= 1
         self._unfinished_bytes -= job.size
         if job.size >= LARGE_EVENT_BYTES:
@@ -282,11 +299,11 @@ class HostedObject:
                     self._answer_waiting(failure)
                 return False
             first = self.mailbox.take()
-            if first.kind is JobKind.FETCH:
+            if first.wants_answer:
                 self._end_life(ObjectGone(NOT_CONSTRUCTED))
-                host.abandon(first, failure.text)
+                first.abandon(failure.text)
             else:
-                host.abandon(first, "")
+                first.abandon("")
                 self.reset(failure)
             return False
         host.counters.constructions += 1
@@ -320,8 +337,8 @@ class HostedObject:
         while self.mailbox:
             waiting.append(self.mailbox.take())
         for job in waiting:
-            if job.kind is JobKind.FETCH:
-                self.host.abandon(job, failure.text)
+            if job.wants_answer:
+                job.abandon(failure.text)
             else:
                 self.mailbox.put(job.source, job)
 
@@ -397,7 +414,7 @@ class HostedObject:
         activation = self.activation
         if activation is not None:
             activation.failure = activation.failure or failure
-        self._end_life(ObjectReset(f"{RESET}, and this is code of its former life"))
+        self._end_life(ObjectReset(f"{Reason.RESET.value}, and this is code of its former life"))
         if self.auto_response is not None or self.event_timeout_ms:
             # Told before the sockets go: routers may keep what they know of the object for some time after.
             self.auto_response, self.event_timeout_ms = None, 0
@@ -418,7 +435,7 @@ class HostedObject:
             self.outbox.record(peer, partial(_close_all, counters, RESET_CODE, failure.reason))
         self.accepting = None
         while self.mailbox:
-            host.abandon(self.mailbox.take(), failure.text)
+            self.mailbox.take().abandon(failure.text)
         host.note_idle(self)
 
     # --- moving to another shard (see ``release``) ---
@@ -456,7 +473,7 @@ class HostedObject:
         for job in waiting:
             if job.peer is peer:
                 job.has_ended = True
-                self.finished(job)
+                self._count_out(job)
             else:
                 self.mailbox.put(job.source, job)
         self.host.behind.forget(peer, self)
@@ -467,7 +484,7 @@ class HostedObject:
     def _drop(self, job: Job) -> None:
         """Forget *job* without having run it: its event comes again at the object's next owner."""
         job.has_ended = True
-        self.finished(job)
+        self._count_out(job)
         self.host.release.look_at(self)
 
     def try_to_leave(self) -> bool:
@@ -482,30 +499,30 @@ class HostedObject:
         activation.ask_tasks_to_end()
         return not activation.tasks
 
-    def cancel_all(self, reason: str) -> None:
+    def cancel_all(self, why: Reason) -> None:
         """Cancel what still runs."""
         activation = self.activation
         if activation is not None:
             for job in list(activation.jobs):
-                self.host.cancel(job, reason)
+                job.cancel(why)
             for task in activation.tasks | activation.promises:
                 cancel(task)
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, why: Reason) -> None:
         """What still runs, or waits, does not count any more: this life is over. A close that comes after this (of a
         router that has died) begins another one."""
         remains = self.host.remains
         activation = self.activation
         if activation is not None:
             for job in list(activation.jobs):
-                self.host.give_up(job, reason)
+                job.give_up(why)
             self._end_life(ObjectGone(MOVED))
             remains.stop(activation)
         if self.former is not None:
             remains.stop(self.former)
             self.former = None
         while self.mailbox:
-            self.host.abandon(self.mailbox.take(), reason)
+            self.mailbox.take().abandon(why.value)
 
     def let_go(self) -> None:
         """Another shard has the object from now on: nothing that is left of it here has any effect."""
@@ -534,9 +551,7 @@ class HostedObject:
         """Accept the server end of a pair for hibernation."""
         self._check_room(len(self.sockets), "hibernatable")
         job = self._accepting_job()
-        takes = size_of(
-            tags, "" if job is None or job.kind is not JobKind.FETCH else job.request.url, handle.early_attachment
-        )
+        takes = size_of(tags, "" if job is None else job.url, handle.early_attachment)
         self.host.packages.check(takes)
         enough_stack()
         socket = self._accept(handle, job, hibernatable=True, tags=tags)
@@ -658,7 +673,7 @@ class HostedObject:
             if activation is self.activation and not self.host.is_closing and not self.leaving:
                 took_long = TimeoutError(f"the callback took more than {BLOCK_TIMEOUT_S:g} s")
                 why = took_long if limit.expired() else error
-                failure = self.host.failed(RESET, f"{self.label} block_concurrency_while", why)
+                failure = self.host.failed(Reason.RESET.value, f"{self.label} block_concurrency_while", why)
                 self.host.as_runtime(self.reset, failure)
                 raise ObjectReset("the object was reset: block_concurrency_while failed") from error
             self._unblock_soon(activation)
@@ -680,25 +695,10 @@ class HostedObject:
         """Reset the object and end the handler that asks for it."""
         enough_stack()
         text = in_words(reason) if reason is not None else "the object called abort()"
-        failure = Failure.of(RESET, text, development=self.host.config.development)
+        failure = Failure.of(Reason.RESET.value, text, development=self.host.config.development)
         log.warning("%s reset itself: %s (error id %s)", self.label, text, failure.id)
         self.host.as_runtime(self.reset, failure)
         raise ObjectReset(text)
-
-    async def tell_all(self, listeners: list[Callable[[Any], Any]], event: Any) -> None:
-        """Call each listener of a standard socket; one that raises does not keep the event from the others."""
-        for listener in listeners:
-            try:
-                result = listener(event)
-                if isinstance(result, Awaitable):
-                    result = await result
-                wrong = None if result is None else unrun(result)
-                if wrong is not None:
-                    raise wrong
-            except (asyncio.CancelledError, GeneratorExit, LifeOver):
-                raise
-            except BaseException as error:
-                self.host.user_error(f"{self.label} {event.type} listener", error)
 
     # --- output ---
 

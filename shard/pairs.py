@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from ..common.errors import OutboxFull
 from ..common.limits import CLOSE_TIMEOUT_S, OUTBOX_BYTES
 from .backlog import Close
-from .jobs import Job, JobKind
 from .stack import enough_stack
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _deliver(owner: HostedObject, socket: Socket, message: str | bytes) -> None:
             mate.auto_response_time = time.time()
             _deliver(owner, mate, pair[1])
         return
-    owner.host.as_runtime(owner.deliver, Job(JobKind.MESSAGE, owner, mate, None, 0, 0, message, len(message)))
+    owner.hear(mate, message)
 
 
 def pass_close(socket: Socket, code: int, reason: str) -> None:
@@ -80,12 +79,11 @@ def pass_close(socket: Socket, code: int, reason: str) -> None:
         return
     enough_stack()
     if not mate.ending and not mate.gone:
-        mate.ending = True
         owner = mate.owner
         if mate.hibernatable:
             # Its handler may take as long as it likes; this end is answered meanwhile, as a client is.
             owner.host.call_later(CLOSE_TIMEOUT_S, partial(handler_ended, mate, code, reason))
-        owner.host.as_runtime(owner.deliver, Job(JobKind.CLOSED, owner, mate, None, 0, 0, (code, reason, True), 0))
+        owner.hear_close(mate, code, reason)
     if socket.ending and mate.ending:
         part(socket)
 

@@ -27,17 +27,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..common.ids import Slot
+from .reasons import Reason
 
 if TYPE_CHECKING:
     from .host import Host
     from .hosted import HostedObject
-    from .jobs import Job
+    from .jobs import SocketJob
     from .peers import Peer
 
 LAST_STEPS_S = 1.0
 """Seconds that cancelled handlers and tasks have to end."""
-MOVES = "its object moves to another process"
-"""Why a handler was cancelled that had not ended in time."""
 
 log = logging.getLogger("roost.shard")
 
@@ -59,7 +58,7 @@ class Release:
         self._changed: dict[HostedObject, None] = {}  # objects to look at again
         self._ended: list[Slot] = []  # nothing runs any more
         self._settling: list[tuple[list[Slot], dict[Peer, int]]] = []  # with the batches to be confirmed first
-        self._cancelled: dict[Slot, list[Job]] = {}
+        self._cancelled: dict[Slot, list[SocketJob]] = {}
         self._planned = False
         self._timers: set[asyncio.TimerHandle] = set()
         self.on_released: Callable[[list[Slot]], None] = lambda slots: None
@@ -104,9 +103,9 @@ class Release:
         self._changed[owner] = None
         self._plan()
 
-    def drop(self, job: Job) -> None:
+    def drop(self, job: SocketJob) -> None:
         """The handler of *job* was cancelled so that its object can move: the event comes again at the next owner."""
-        if job.socket is not None and job.peer is not None:
+        if job.peer is not None:
             self._cancelled.setdefault(job.owner.slot, []).append(job)
 
     # --- time ---
@@ -147,7 +146,7 @@ class Release:
             log.warning(
                 "%s moves: what it does has taken more than %g s and is cancelled", owner.label, self._handlers_s
             )
-            owner.cancel_all(MOVES)
+            owner.cancel_all(Reason.MOVES)
         if owners:
             self._after(LAST_STEPS_S, lambda: self._give_up(owners))
 
@@ -156,7 +155,7 @@ class Release:
             log.error(
                 "%s moves: its code goes on in spite of being cancelled, which has no effect any more", owner.label
             )
-            owner.give_up(MOVES)
+            owner.give_up(Reason.MOVES)
             self.look_at(owner)
 
     # --- step by step ---
@@ -223,7 +222,7 @@ class Release:
             peer.writer.released(
                 host.slots.version,
                 slots,
-                [job.socket.counter for job in jobs if job.socket is not None],
+                [job.socket.counter for job in jobs],
                 [job.seq for job in jobs],
             )
             peer.link.flush_soon()

@@ -13,7 +13,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .activation import RESET, Activation
+from .activation import Activation
+from .reasons import Reason
 from .release import LAST_STEPS_S
 from .tasks import cancel
 
@@ -54,9 +55,9 @@ class Remains:
         """Cancel what has not been, by anybody."""
         for job in list(life.jobs):
             if job is self._host.runner.running:
-                self._host.call_soon(self._host.cancel, job, RESET)  # it cannot be now, and may wait once more
-            elif not job.cancelled_for:
-                self._host.cancel(job, RESET)
+                self._host.call_soon(job.cancel, Reason.RESET)  # it cannot be now, and may wait once more
+            elif job.cancelled_for is None:
+                job.cancel(Reason.RESET)
         life.ask_tasks_to_end()
 
     def _again(self, life: Activation, until: float) -> None:
@@ -66,7 +67,7 @@ class Remains:
             self._timers[life] = self._host.call_later(min(AGAIN_S, left), partial(self._again, life, until))
             return
         for job in list(life.jobs):
-            self._host.cancel(job, RESET)
+            job.cancel(Reason.RESET)
         for task in life.tasks:
             cancel(task)
         self._timers[life] = self._host.call_later(AGAIN_S, partial(self._end, life))
@@ -78,7 +79,7 @@ class Remains:
     def stop(self, life: Activation) -> None:
         """End the code of *life*, which is over, here and now."""
         for job in list(life.jobs):
-            self._host.give_up(job, job.cancelled_for or RESET)
+            job.give_up(job.cancelled_for or Reason.RESET)
         self._gone(life)
 
     def look_at(self, life: Activation) -> None:

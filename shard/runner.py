@@ -32,6 +32,7 @@ from ..common.ids import ObjectId
 from ..common.machine.last_words import EVENT, RUNS, SEQ, LastWords
 from .crowd import Crowd
 from .current import redelivered
+from .forked import leave
 from .life import Called
 from .tasks import shut
 from .unfinished import Note
@@ -147,8 +148,6 @@ class Runner(Generic[J]):
 
     Args:
         loop: The loop that all user code runs on.
-        on_suspended: Called when a handler waits for the first time.
-        on_ended: Called when a handler has ended: with its result, or with what it raised.
         on_pause: Called when no more handlers start in this turn: what they have said should leave.
         last_words: Where the event is noted whose code runs.
 
@@ -161,14 +160,10 @@ class Runner(Generic[J]):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_suspended: Callable[[J], None],
-        on_ended: Callable[[J, Any, BaseException | None], None],
         on_pause: Callable[[], None],
         last_words: LastWords | None = None,
     ) -> None:
         self._loop = loop
-        self._on_suspended = on_suspended
-        self._on_ended = on_ended
         self._on_pause = on_pause
         self._last_words = last_words
         self._words = None if last_words is None else last_words.words
@@ -187,6 +182,7 @@ class Runner(Generic[J]):
         self.running: J | None = None
         self.calling: Called | None = None
         self.carrying = False
+        self._is_copy = False
 
     def __bool__(self) -> bool:
         """Whether jobs are queued."""
@@ -244,6 +240,7 @@ class Runner(Generic[J]):
         """This process was forked: the next note, of an object's code that gives up control, goes to *ending* (see
         ``forked``)."""
         self._words = self._last_words = ending
+        self._is_copy = True
 
     def _note(self, job: J) -> None:
         """The code of *job* is about to run."""
@@ -336,7 +333,7 @@ class Runner(Generic[J]):
 
     @types.coroutine
     def _take_jobs(self) -> Generator[Any, Any, None]:
-        queue, resting, on_ended, coroutine_type = self._queue, self._resting, self._on_ended, types.CoroutineType
+        queue, resting, coroutine_type = self._queue, self._resting, types.CoroutineType
         crowded = self._crowded
         now = self._loop.time
         carrier = asyncio.current_task(self._loop)
@@ -371,7 +368,7 @@ class Runner(Generic[J]):
                 self.running = job
                 self._note(job)
                 try:
-                    result = context.run(activation.call, job)
+                    result = context.run(job.call, activation)
                     if result is not None and type(result) is not coroutine_type:
                         result = context.run(_awaited_if_it_can_be, result)
                 except BaseException as raised:
@@ -388,7 +385,9 @@ class Runner(Generic[J]):
                         yield from waiting
                         break
                 self.running = None
-                on_ended(job, result, error)
+                if self._is_copy:
+                    leave(error, job.label)
+                job.finish(result, error)
                 result = error = None  # a traceback refers to this frame
                 if references(carrier) + weak_references(carrier) + carrier.left != at_first:
                     return  # the next handler shall not have the task of this one
@@ -408,7 +407,9 @@ class Runner(Generic[J]):
         """The handler waits: *carrier* is its own task until it has ended."""
         carrier.name_for(job.label)
         job.task = carrier
-        self._on_suspended(job)
+        if self._is_copy:
+            leave(None, job.label)
+        job.waits()
         result: Any = None
         error: BaseException | None = None
         try:
@@ -441,7 +442,7 @@ class Runner(Generic[J]):
             context.run(shut, coroutine)
         self.running = None
         self.quiet()
-        self._on_ended(job, result, error)
+        job.finish(result, error)
         job.task = None
         carrier.name_for(CARRIER)
         result = error = None

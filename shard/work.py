@@ -28,10 +28,6 @@ class Instance(Protocol):
         """Whether *job* may start now; if not, its object has taken it back."""
         ...
 
-    def call(self, job: Any) -> Any:
-        """Call the handler for *job*; returns its result, or the coroutine to go on with."""
-        ...
-
 
 class Work(Protocol):
     """A job.
@@ -68,6 +64,18 @@ class Work(Protocol):
     @property
     def stopped(self) -> bool:
         """Its handler may not take another step."""
+        ...
+
+    def call(self, life: Any) -> Any:
+        """Call the handler of *life*, which admits it; returns its result, or the coroutine to go on with."""
+        ...
+
+    def waits(self) -> None:
+        """Its handler waits for the first time."""
+        ...
+
+    def finish(self, result: Any, error: BaseException | None) -> None:
+        """Its handler has ended: with *result*, or with what it raised."""
         ...
 
     @property

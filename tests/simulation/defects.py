@@ -25,8 +25,8 @@ from roost.router.owners.forwarding import Forwarding
 from roost.router.owners.receiving import Receiver
 from roost.router.websocket.connection import Connection
 from roost.shard.events import RouterEvents
-from roost.shard.host import Host
 from roost.shard.hosted import HostedObject
+from roost.shard.jobs import SocketJob
 from roost.shard.outbox import Outbox
 from roost.shard.peers import Peer
 from roost.shard.release import Release
@@ -64,7 +64,7 @@ _AT_SHARDS: tuple[tuple[type, str], ...] = (
     (Peer, "write_acks"),
     (Release, "_let_go"),
     (HostedObject, "finished"),
-    (Host, "_ended"),
+    (SocketJob, "finish"),
     (Session, "tick"),
     (Session, "send"),
 )

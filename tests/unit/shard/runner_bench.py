@@ -7,58 +7,92 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
+from roost.common.ids import ObjectId
 from roost.common.machine.last_words import LastWords
-from roost.shard.jobs import Job, JobKind
 from roost.shard.runner import Runner
 from tests.unit.shard.harness import turns
 
 
 class Life:
-    """An activation that calls what the job carries."""
+    """The life of an instance, which may not admit jobs."""
 
     def __init__(self) -> None:
         self.context = contextvars.copy_context()
         self.blocked = False
         self.taken_back: list[Job] = []
 
-    def admits(self, job: Job) -> bool:
+    def admits(self, job: Any) -> bool:
         if self.blocked:
             self.taken_back.append(job)
         return not self.blocked
 
-    def call(self, job: Job) -> Any:
-        return job.data()
-
 
 class Owner:
     label = "room/lobby"
-    object_id = bytes(32)
+    object_id = ObjectId(bytes(32))
 
 
-class Socket:
-    counter = 1
+class Job:
+    """Work that is a function, and is noted by its bench."""
+
+    def __init__(
+        self, handler: Callable[[], Any], owner: Owner, bench: Bench | None = None, seq: int = 0, deliveries: int = 0
+    ) -> None:
+        self.handler = handler
+        self.owner = owner
+        self.bench = bench
+        self.activation = bench.life if bench is not None else None
+        self.task: asyncio.Task[None] | None = None
+        self.event = 1
+        self.seq = seq
+        self.deliveries = deliveries
+        self.stopped = False
+        self.label = f"{owner.label} web_socket_message"
+
+    def call(self, life: Any) -> Any:
+        assert life is self.activation
+        return self.handler()
+
+    def waits(self) -> None:
+        assert self.bench is not None
+        self.bench.on_waits(self)
+
+    def finish(self, result: Any, error: BaseException | None) -> None:
+        assert self.bench is not None
+        self.bench.on_finish(self, result, error)
 
 
 class Bench:
-    """A runner that notes what happens to its jobs."""
+    """A runner that notes what happens to its jobs.
+
+    Attributes:
+        on_waits: What a job does whose handler waits for the first time.
+        on_finish: What a job does whose handler has ended.
+        on_pause: What is done when no more handlers start in a turn.
+    """
 
     def __init__(self, last_words: LastWords | None = None) -> None:
-        self.runner = Runner(asyncio.get_running_loop(), self._suspended, self._ended, lambda: None, last_words)
+        self.on_waits: Callable[[Job], None] = self._waits
+        self.on_finish: Callable[[Job, Any, BaseException | None], None] = self._finish
+        self.on_pause: Callable[[], object] = lambda: None
+        self.runner: Runner[Job] = Runner(asyncio.get_running_loop(), lambda: self.on_pause(), last_words)
         self.life = Life()
         self.suspended: list[Job] = []
         self.ended: list[tuple[Job, Any, BaseException | None]] = []
 
-    def _suspended(self, job: Job) -> None:
+    def _waits(self, job: Job) -> None:
         assert self.runner.running is None
         self.suspended.append(job)
 
-    def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
+    def _finish(self, job: Job, result: Any, error: BaseException | None) -> None:
         assert self.runner.running is None
         self.ended.append((job, result, error))
 
-    def job(self, handler: Callable[[], Any], life: Life | None = None, deliveries: int = 0) -> Job:
-        job = Job(JobKind.MESSAGE, Owner(), Socket(), None, 0, deliveries, handler, 0)  # type: ignore[arg-type]
-        job.activation = life or self.life  # type: ignore[assignment]
+    def job(
+        self, handler: Callable[[], Any], life: Life | None = None, deliveries: int = 0, owner: Owner | None = None
+    ) -> Job:
+        job = Job(handler, owner or Owner(), self, deliveries=deliveries)
+        job.activation = life or self.life
         return job
 
     def start(self, handler: Callable[[], Any], **options: Any) -> Job:

@@ -13,8 +13,9 @@ from roost.common.wire.records import HttpRequest
 from roost.shard import CloseEvent, DurableObject, ErrorEvent, MessageEvent, WebSocketProtocolError
 from roost.shard.activation import Activation, ActivationState
 from roost.shard.current import current
-from roost.shard.jobs import Job, JobKind, request_job
+from roost.shard.jobs import CloseJob, ErrorJob, Job, MessageJob
 from roost.shard.loader import HostedClass
+from roost.shard.request_jobs import RequestJob, request_job
 from roost.shard.sockets import Socket
 from roost.shard.web_socket import WebSocket
 from tests.unit.shard.harness import BareLife, socket_of
@@ -50,11 +51,13 @@ class Owner:
         self.host = SimpleNamespace(
             context=contextvars.copy_context(),
             runner=None,
-            unheard=lambda owner, handle: None,
             misuse=SimpleNamespace(note=lambda owner, mistake: ""),
+            config=SimpleNamespace(development=False),
+            user_error=lambda where, error: self.errors.append((where, error)),
         )
         self.back: list[Job] = []
         self.closes: list[tuple[Any, ...]] = []
+        self.errors: list[tuple[str, BaseException]] = []
         self.label = "noting/x"
         self.object_id = bytes(32)
         self.leaving = False
@@ -65,9 +68,6 @@ class Owner:
     def record_close(self, socket: Socket, code: int, reason: str) -> None:
         self.closes.append((socket, code, reason))
 
-    def tell_all(self, listeners: list[Any], event: Any) -> tuple[Any, ...]:
-        return ("all", [listener(event) for listener in listeners], event)
-
 
 def alive(cls: type[DurableObject] = Noting) -> tuple[Activation, Any]:
     owner: Any = Owner(cls)
@@ -76,9 +76,19 @@ def alive(cls: type[DurableObject] = Noting) -> tuple[Activation, Any]:
     return activation, owner
 
 
-def job(owner: Any, kind: JobKind, socket: Socket | None, data: Any) -> Job:
-    peer: Any = SimpleNamespace(incarnation=1)
-    return Job(kind, owner, socket, peer, 0, 0, data, 0)
+PEER: Any = SimpleNamespace(incarnation=1)
+
+
+def message(owner: Any, socket: Socket, data: str | bytes = "x") -> Job:
+    return MessageJob(owner, socket, PEER, 0, 0, data, 0)
+
+
+def closed(owner: Any, socket: Socket, code: int = 1000, reason: str = "", clean: bool = True) -> Job:
+    return CloseJob(owner, socket, PEER, 0, 0, code, reason, clean)
+
+
+def failed(owner: Any, socket: Socket, code: int = 1002, description: str = "") -> Job:
+    return ErrorJob(owner, socket, PEER, 0, 0, code, description)
 
 
 def standard() -> tuple[Socket, WebSocket]:
@@ -129,20 +139,19 @@ def test_a_life_that_is_over_is_not_unblocked() -> None:
 
 def test_only_an_active_one_admits_jobs() -> None:
     activation, owner = alive()
-    message = job(owner, JobKind.MESSAGE, socket_of(), "x")
-    assert activation.admits(message)
+    job = message(owner, socket_of())
+    assert activation.admits(job)
     activation.block()
-    assert not activation.admits(message)
+    assert not activation.admits(job)
     activation.close(ObjectReset("reset"))
-    assert not activation.admits(message)
-    assert owner.back == [message, message]
+    assert not activation.admits(job)
+    assert owner.back == [job, job]
 
 
 def test_idle_is_active_without_jobs_and_tasks() -> None:
     activation, owner = alive()
     assert activation.idle
-    message = job(owner, JobKind.MESSAGE, socket_of(), "x")
-    activation.jobs.add(message)
+    activation.jobs.add(message(owner, socket_of()))
     assert not activation.idle
     activation.jobs.clear()
     activation.tasks.add(object())  # type: ignore[arg-type]
@@ -158,8 +167,8 @@ def test_idle_is_active_without_jobs_and_tasks() -> None:
 def test_hibernatable_events_go_to_the_class_handlers_in_either_spelling() -> None:
     activation, owner = alive()
     socket = socket_of()
-    activation.call(job(owner, JobKind.MESSAGE, socket, "x"))
-    activation.call(job(owner, JobKind.CLOSED, socket, (1000, "bye", True)))
+    message(owner, socket).call(activation)
+    closed(owner, socket, 1000, "bye").call(activation)
     handle = socket.live
     assert activation.instance.calls == [  # type: ignore[union-attr]
         ("message", handle, "x"),
@@ -174,7 +183,7 @@ def test_a_client_that_vanished_is_gone_before_the_handler_runs(closed_before: b
     activation, owner = alive()
     socket = socket_of()
     socket.closed_by_object = closed_before
-    activation.call(job(owner, JobKind.CLOSED, socket, (1006, "", False)))
+    closed(owner, socket, 1006, "", clean=False).call(activation)
     assert activation.instance.calls == [("close", socket.live, 1006, "", False, state)]  # type: ignore[union-attr]
     assert socket.gone
 
@@ -182,7 +191,7 @@ def test_a_client_that_vanished_is_gone_before_the_handler_runs(closed_before: b
 def test_a_failure_comes_as_an_error_that_says_what_the_client_was_told() -> None:
     activation, owner = alive()
     socket = socket_of()
-    activation.call(job(owner, JobKind.FAILED, socket, (1002, "bad opcode")))
+    failed(owner, socket, 1002, "bad opcode").call(activation)
     ((_, _, error, state),) = activation.instance.calls  # type: ignore[union-attr]
     assert isinstance(error, WebSocketProtocolError)
     assert (error.code, error.description, state) == (1002, "bad opcode", 2)
@@ -203,13 +212,12 @@ def test_a_request_comes_with_its_headers_and_its_tasks_know_it() -> None:
         [(b"x-a", b"\xe9"), (b"x-a", b"2")],
         b"body",  # type: ignore[arg-type]
     )
-    asked = job(owner, JobKind.FETCH, None, record)
-    assert contextvars.copy_context().run(activation.call, asked) == "answer"
+    asked = RequestJob(owner, PEER, record, 0)
+    assert contextvars.copy_context().run(asked.call, activation) == "answer"
     ((_, request, within),) = activation.instance.calls  # type: ignore[union-attr]
     assert within is asked
     assert (request.method, request.body, request.query.get_all("a")) == ("POST", b"body", ["1", "2"])
     assert request.headers.get_all("X-A") == ["é", "2"]
-    assert activation.has_fetch
 
 
 def test_without_handlers_events_are_dropped_but_leave_their_mark() -> None:
@@ -217,12 +225,11 @@ def test_without_handlers_events_are_dropped_but_leave_their_mark() -> None:
 
     activation, owner = alive(Silent)
     socket = socket_of()
-    assert activation.call(job(owner, JobKind.MESSAGE, socket, "x")) is None
-    assert activation.call(job(owner, JobKind.CLOSED, socket, (1000, "", True))) is None
+    assert message(owner, socket).call(activation) is None
+    assert closed(owner, socket).call(activation) is None
     assert socket.closed_by_client
-    assert activation.call(job(owner, JobKind.FAILED, socket, (1002, ""))) is None
+    assert failed(owner, socket).call(activation) is None
     assert socket.gone
-    assert not activation.has_fetch
 
 
 # --- standard sockets ---------------------------------------------------------------------------------------------
@@ -234,12 +241,12 @@ def test_standard_events_go_to_the_listeners() -> None:
     events: list[Any] = []
     for kind in ("message", "close", "error"):
         handle.add_event_listener(kind, events.append)  # type: ignore[arg-type]
-    activation.call(job(owner, JobKind.MESSAGE, socket, b"x"))
-    activation.call(job(owner, JobKind.CLOSED, socket, (4000, "bye", True)))
+    message(owner, socket, b"x").call(activation)
+    closed(owner, socket, 4000, "bye").call(activation)
     assert events == [MessageEvent(b"x"), CloseEvent(4000, "bye", True)]
     assert owner.closes == [(socket, 4000, "bye")], "it answers by itself"
     assert socket.ready_state == 3
-    activation.call(job(owner, JobKind.FAILED, socket, (1009, "too big")))
+    failed(owner, socket, 1009, "too big").call(activation)
     assert isinstance(events[2], ErrorEvent)
     assert "too big" in events[2].message
     assert activation.instance.calls == []  # type: ignore[union-attr]
@@ -249,23 +256,36 @@ def test_a_close_that_the_object_began_or_that_had_no_frame_is_not_answered() ->
     activation, owner = alive()
     socket, _ = standard()
     socket.closed_by_object = True
-    activation.call(job(owner, JobKind.CLOSED, socket, (1000, "", True)))
+    closed(owner, socket).call(activation)
     other, _ = standard()
     held: Any = other.owner.standard
     held.add(other)
-    activation.call(job(owner, JobKind.CLOSED, other, (1006, "", False)))
+    closed(owner, other, 1006, clean=False).call(activation)
     assert owner.closes == []
     assert (socket.ready_state, other.ready_state) == (3, 1)
     held.remove(other)  # when its listeners have been told
     assert other.ready_state == 2
 
 
-def test_several_listeners_are_told_one_after_the_other() -> None:
+def test_several_listeners_are_told_one_after_the_other_whatever_one_raises() -> None:
     activation, owner = alive()
     socket, handle = standard()
-    assert activation.call(job(owner, JobKind.MESSAGE, socket, "x")) is None
-    listeners = [lambda event: "one", lambda event: "two"]
-    handle.add_event_listener("message", listeners[0])
-    assert activation.call(job(owner, JobKind.MESSAGE, socket, "x")) == "one"
-    handle.add_event_listener("message", listeners[1])
-    assert activation.call(job(owner, JobKind.MESSAGE, socket, "x")) == ("all", ["one", "two"], MessageEvent("x"))
+    told: list[Any] = []
+    wrong = ValueError("of the first")
+
+    def raises(event: MessageEvent) -> None:
+        raise wrong
+
+    async def hears(event: MessageEvent) -> None:
+        told.append(event)
+
+    assert message(owner, socket).call(activation) is None
+    handle.add_event_listener("message", lambda event: "one")
+    assert message(owner, socket).call(activation) == "one"
+    for listener in (raises, hears, told.append):
+        handle.add_event_listener("message", listener)
+    telling = message(owner, socket).call(activation)
+    with pytest.raises(StopIteration):
+        telling.send(None)
+    assert told == [MessageEvent("x")] * 2
+    assert owner.errors == [("noting/x message listener", wrong)]

@@ -10,16 +10,14 @@ import gc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from roost.common.machine.last_words import LastWords
-from roost.shard.jobs import Job
 from roost.shard.runner import MOST_RESTING, TURN_S
 from tests.unit.shard.harness import on_virtual_time, turns
-from tests.unit.shard.runner_bench import Bench, Owner, apart_from_tasks, gather, some_rest
+from tests.unit.shard.runner_bench import Bench, Job, Owner, apart_from_tasks, gather, some_rest
 
 
 @on_virtual_time
@@ -339,7 +337,7 @@ async def test_a_rest_keeps_nothing_of_the_last_job() -> None:
 async def test_what_was_said_leaves_whenever_the_carrier_pauses() -> None:
     bench = Bench()
     paused: list[tuple[int, int]] = []
-    bench.runner._on_pause = lambda: paused.append((len(bench.ended), len(bench.suspended)))
+    bench.on_pause = lambda: paused.append((len(bench.ended), len(bench.suspended)))
     seen = []
 
     async def waits() -> None:
@@ -367,14 +365,14 @@ async def test_a_carrier_that_an_error_ends_has_paused_all_the_same() -> None:
     paused: list[int] = []
     errors: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    bench.runner._on_pause = lambda: paused.append(len(bench.suspended))
+    bench.on_pause = lambda: paused.append(len(bench.suspended))
 
     def fails(job: Job) -> None:
         raise AssertionError("a defect of the runtime")
 
     await some_rest(bench)
     paused.clear()
-    bench.runner._on_suspended = fails
+    bench.on_waits = fails
     bench.start(lambda: asyncio.sleep(1))
     await turns()
     assert len(errors) == 1
@@ -535,9 +533,7 @@ async def test_a_handler_that_outlives_the_runner_hears_that_it_is_cancelled(tmp
             heard.append("cancelled")
             raise
 
-    job = bench.job(handler)
-    job.socket = SimpleNamespace(counter=1)  # type: ignore[assignment]
-    bench.runner.start(job)
+    job = bench.start(handler)
     await turns()
     bench.runner.gather()
     bench.start(lambda: "never")
@@ -565,9 +561,7 @@ def burning(ran: list[Any], what: Any) -> Callable[[], None]:
 
 
 def of(owner: Owner, bench: Bench, handler: Callable[[], Any]) -> Job:
-    job = bench.job(handler)
-    job.owner = owner  # type: ignore[assignment]
-    return job
+    return bench.job(handler, owner=owner)
 
 
 async def until_ran(ran: list[Any], count: int) -> None:

@@ -10,16 +10,15 @@ import pytest
 
 from roost.shard import runner as module
 from roost.shard.crowd import AT_ONCE, SHARE, Crowd
-from roost.shard.jobs import Job, JobKind
 from tests.unit.shard.harness import on_virtual_time, turns
-from tests.unit.shard.runner_bench import Bench, Owner, Socket, some_rest
+from tests.unit.shard.runner_bench import Bench, Job, Owner, some_rest
 
 
 def job(owner: Owner, number: int) -> Job:
-    return Job(JobKind.MESSAGE, owner, Socket(), None, number, 0, lambda: None, 0)  # type: ignore[arg-type]
+    return Job(lambda: None, owner, seq=number)
 
 
-def given(crowd: Crowd) -> list[tuple[Any, int]]:
+def given(crowd: Crowd[Job]) -> list[tuple[Any, int]]:
     """All that comes out, in order."""
     out, queue = [], deque[Job]()
     while crowd.give(queue):
@@ -31,7 +30,7 @@ def given(crowd: Crowd) -> list[tuple[Any, int]]:
 
 def test_objects_take_turns_and_their_jobs_stay_in_order() -> None:
     a, b, c = Owner(), Owner(), Owner()
-    crowd = Crowd()
+    crowd = Crowd[Job]()
     crowd.put(deque([*(job(a, n) for n in range(10)), job(b, 0), *(job(c, n) for n in range(5))]))
     assert crowd.jobs
     out = given(crowd)
@@ -43,7 +42,7 @@ def test_objects_take_turns_and_their_jobs_stay_in_order() -> None:
 
 def test_what_comes_later_waits_behind_and_what_was_given_back_comes_first() -> None:
     a, b = Owner(), Owner()
-    crowd, queue = Crowd(), deque[Job]()
+    crowd, queue = Crowd[Job](), deque[Job]()
     crowd.put(deque(job(a, n) for n in range(AT_ONCE + 3)))
     assert crowd.takes(job(a, AT_ONCE + 3))
     assert not crowd.takes(job(b, 0)), "who has nothing here does not wait here"
@@ -55,20 +54,20 @@ def test_what_comes_later_waits_behind_and_what_was_given_back_comes_first() -> 
 
 def test_jobs_of_one_that_pauses_wait_until_it_goes_on_in_their_order() -> None:
     a, b = Owner(), Owner()
-    crowd = Crowd()
+    crowd = Crowd[Job]()
     crowd.put(deque([job(a, 0), job(b, 0), job(a, 1)]))
-    crowd.pause(a)  # type: ignore[arg-type]
-    crowd.pause(b)  # type: ignore[arg-type]
+    crowd.pause(a)
+    crowd.pause(b)
     assert not crowd.jobs
     assert crowd.takes(job(a, 3))
     crowd.put(deque([job(a, -1)]))
-    crowd.go_on(b)  # type: ignore[arg-type]
+    crowd.go_on(b)
     assert given(crowd) == [(b, 0)]
-    crowd.go_on(a)  # type: ignore[arg-type]
+    crowd.go_on(a)
     assert given(crowd) == [(a, -1), (a, 0), (a, 1), (a, 3)]
-    crowd.pause(a)  # type: ignore[arg-type]
+    crowd.pause(a)
     assert crowd.takes(job(a, 4)), "also when nothing of it waits yet"
-    crowd.go_on(a)  # type: ignore[arg-type]
+    crowd.go_on(a)
     assert given(crowd) == [(a, 4)]
 
 
@@ -82,9 +81,7 @@ async def test_one_that_is_sent_much_does_not_keep_others_waiting(monkeypatch: p
     owners = {name: Owner() for name in ("busy", "neighbour")}
 
     def start(name: str, number: int) -> None:
-        each = bench.job(lambda: ran.append((name, number)))
-        each.owner = owners[name]  # type: ignore[assignment]
-        bench.runner.start(each)
+        bench.start(lambda: ran.append((name, number)), owner=owners[name])
 
     for number in range(300):
         start("busy", number)

@@ -25,6 +25,7 @@ from roost.shard.events import LastEvents
 from roost.shard.host import Host
 from roost.shard.hosted import HostedObject
 from roost.shard.output import Output
+from roost.shard.reasons import Reason
 from roost.shard.release import Release
 from tests.unit.shard.harness import OTHER_SHARD, SHARD, FakeLink, Room, Router, World, on_virtual_time, turns
 
@@ -765,10 +766,10 @@ def test_a_full_mailbox_holds_the_clients_until_it_is_half_empty(size: int, fits
         jobs = sorted(activation.jobs, key=lambda job: job.seq)
         assert len(jobs) == fits + 1
         for job in jobs[: fits // 2]:
-            world.host.cancel(job, "test")
+            job.cancel(Reason.TOO_LONG)
         await asyncio.sleep(1)
         assert world.router.take("hold") == []
-        world.host.cancel(jobs[fits // 2], "test")
+        jobs[fits // 2].cancel(Reason.TOO_LONG)
         await asyncio.sleep(1)
         for router in world.routers:
             assert router.take("hold") == [("hold", LOBBY, False)]

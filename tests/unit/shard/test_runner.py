@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from roost.shard.current import redelivered
-from roost.shard.jobs import Job
 from tests.unit.shard.harness import on_virtual_time, turns
-from tests.unit.shard.runner_bench import Bench, Life, some_rest
+from tests.unit.shard.runner_bench import Bench, Job, Life, some_rest
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="none")
 
@@ -229,7 +228,7 @@ async def test_nothing_that_one_handler_sets_is_seen_by_another() -> None:
 async def test_the_runtime_keeps_its_own_context_whoever_starts_a_job() -> None:
     bench = Bench()
     seen: list[str] = []
-    bench.runner._on_ended = lambda *_: seen.append(WORD.get())
+    bench.on_finish = lambda *_: seen.append(WORD.get())
     context = contextvars.copy_context()
     context.run(WORD.set, "somebody's")
     context.run(bench.start, lambda: None)
@@ -305,14 +304,14 @@ async def test_those_that_had_to_wait_start_before_those_queued() -> None:
 async def test_an_error_of_the_runtime_itself_costs_that_carrier_and_no_later_job() -> None:
     bench = Bench()
     loop: Any = asyncio.get_running_loop()
-    on_ended = bench.runner._on_ended
+    on_finish = bench.on_finish
 
     def fails_for_one(job: Job, *outcome: Any) -> None:
         if job is bad:
             raise RuntimeError("a defect")
-        on_ended(job, *outcome)
+        on_finish(job, *outcome)
 
-    bench.runner._on_ended = fails_for_one
+    bench.on_finish = fails_for_one
     bad = bench.start(lambda: None)
     later = bench.start(lambda: "runs")
     await turns()
@@ -359,7 +358,7 @@ def test_a_run_of_long_first_steps_gives_the_loop_its_turn(waits: bool) -> None:
 
         await some_rest(bench, 40)
         paused: list[int] = []
-        bench.runner._on_pause = lambda: paused.append(len(began))
+        bench.on_pause = lambda: paused.append(len(began))
         for _ in range(40):
             bench.start(slow)
         await turns(60)
