@@ -38,12 +38,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..common.errors import LifeOver
+from ..common.errors import LifeOver, ObjectReset
 from .current import current
 from .failures import Failure, is_end_of_life
 from .life import Life
@@ -52,12 +52,18 @@ from .tasks import ObjectTask, cancel
 from .unfinished import Note
 
 if TYPE_CHECKING:
-    from .context import DurableObjectState
-    from .durable_object import DurableObject
-    from .hosted import HostedObject
-    from .jobs import Job
+    from .runtime import Hosted
+    from .work import Handled
+
+T = TypeVar("T")
 
 Handler = Callable[..., Any]
+
+BLOCK_TIMEOUT_S = 30.0
+"""Seconds that the callback of ``block_concurrency_while`` may take (the reference runtime)."""
+SETTLING_TURNS = 8
+"""Turns of the loop for which events still wait behind ``block_concurrency_while``: what has awaited it goes on before
+them, also through ``wait_for``, ``gather`` or a task or two."""
 
 
 class ActivationState(Enum):
@@ -114,17 +120,17 @@ class Activation(Life):
         "tasks",
     )
 
-    owner: HostedObject
+    owner: Hosted
 
-    def __init__(self, owner: HostedObject) -> None:
-        super().__init__(owner.object_id, owner.host.runner)
+    def __init__(self, owner: Hosted) -> None:
+        super().__init__(owner.object_id, owner.runtime.runner)
         self.owner = owner
         self.state = ActivationState.CONSTRUCTING
         self.failure: Failure | None = None
-        self.instance: DurableObject | None = None
-        self.context: contextvars.Context = owner.host.context.copy()
+        self.instance: Any = None
+        self.context: contextvars.Context = owner.runtime.loop.context.copy()
         self.context.run(current.set, self)
-        self.jobs: set[Job] = set()
+        self.jobs: set[Handled] = set()
         self.tasks: set[asyncio.Future[Any]] = set()
         self.promises: set[asyncio.Future[Any]] = set()
         self._asked_to_end: set[asyncio.Future[Any]] = set()
@@ -134,7 +140,7 @@ class Activation(Life):
         self.on_error: Handler | None = None
         self.on_fetch: Handler | None = None
 
-    def construct(self, env: Any, ctx: DurableObjectState) -> None:
+    def construct(self, env: Any, ctx: object) -> None:
         """Make the instance; raises whatever its ``__init__`` raises."""
         hosted = self.owner.hosted_class
         self.instance = instance = self.context.run(hosted.cls, ctx, env)
@@ -148,6 +154,43 @@ class Activation(Life):
     @property
     def _unblocked(self) -> ActivationState:
         return ActivationState.LEAVING if self.owner.leaving else ActivationState.ACTIVE
+
+    # --- block_concurrency_while ---
+
+    def block_while(self, callback: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
+        """Run *callback* while no event starts."""
+        task = asyncio.ensure_future(self._blocking(callback))
+        self.block()  # now that it will be unblocked
+        task.add_done_callback(_seen)
+        return task
+
+    async def _blocking(self, callback: Callable[[], Awaitable[T]]) -> T:
+        owner, limit = self.owner, asyncio.timeout(BLOCK_TIMEOUT_S)
+        try:
+            async with limit:
+                result = await callback()
+        except BaseException as error:
+            runtime = owner.runtime
+            if self.over is None and not runtime.is_closing and not owner.leaving:
+                took_long = TimeoutError(f"the callback took more than {BLOCK_TIMEOUT_S:g} s")
+                why = took_long if limit.expired() else error
+                failure = runtime.errors.failed(Reason.RESET.value, f"{owner.label} block_concurrency_while", why)
+                runtime.loop.call_now(owner.reset, failure)
+                raise ObjectReset("the object was reset: block_concurrency_while failed") from error
+            self._unblock_soon()
+            raise
+        self._unblock_soon()
+        return result
+
+    def _unblock_soon(self, turns: int = SETTLING_TURNS) -> None:
+        """Let events start again, but not before the code that waited for the callback has gone on, as far as it does
+        without waiting for something else: it is told by the loop, which takes a turn for each future in between."""
+        if turns:
+            self.owner.runtime.loop.call_soon(self._unblock_soon, turns - 1)
+            return
+        if self.unblock() and self.over is None:
+            self.owner.pump()
+        self.note_idle()
 
     def block(self) -> None:
         """Let events wait until ``unblock`` has been called as often."""
@@ -177,7 +220,7 @@ class Activation(Life):
         return self.owner.label
 
     def cause(self, loop: asyncio.AbstractEventLoop) -> Note | None:
-        runner = self.owner.host.runner
+        runner = self.owner.runtime.runner
         job = runner.running
         if job is not None:
             return job.at_work() if job.activation is self else None
@@ -189,7 +232,7 @@ class Activation(Life):
     def adopt(self, task: asyncio.Task[Any], note: Note | None) -> None:
         self.tasks.add(task)
         self._hold(note)
-        task.add_done_callback(partial(self._task_ended, note), context=self.owner.host.context)
+        task.add_done_callback(partial(self._task_ended, note), context=self.owner.runtime.loop.context)
 
     def _task_ended(self, note: Note | None, task: asyncio.Future[Any]) -> None:
         assert isinstance(task, ObjectTask)
@@ -201,18 +244,21 @@ class Activation(Life):
         self.pending.add_future(future)
         note = self.cause(future.get_loop())
         self._hold(note)
-        future.add_done_callback(partial(self._future_ended, note), context=self.owner.host.context)
+        future.add_done_callback(partial(self._future_ended, note), context=self.owner.runtime.loop.context)
 
     def _future_ended(self, note: Note | None, future: asyncio.Future[Any]) -> None:
         self._release(note)
         self.pending.remove_future(future)
         self.note_idle()
 
-    def promise(self, future: asyncio.Future[Any]) -> None:
-        """``wait_until`` has been called with *future*."""
+    def wait_until(self, awaitable: Awaitable[Any]) -> None:
+        """Stay awake until *awaitable* has ended."""
+        if not asyncio.iscoroutine(awaitable) and type(awaitable) not in _FUTURES:
+            awaitable = _awaited(awaitable)
+        future = asyncio.ensure_future(awaitable, loop=asyncio.get_running_loop())
         self.tasks.add(future)
         self.promises.add(future)
-        future.add_done_callback(self._promise_ended, context=self.owner.host.context)
+        future.add_done_callback(self._promise_ended, context=self.owner.runtime.loop.context)
 
     def _promise_ended(self, future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
@@ -224,33 +270,34 @@ class Activation(Life):
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self.tasks.discard(task)
         if self.over is not None:
-            self.owner.host.remains.look_at(self)
+            self.owner.runtime.remains.look_at(self)
         self.note_idle()
 
     def _hold(self, note: Note | None) -> None:
         if note is not None:
-            self.owner.host.unfinished.hold(note)
+            self.owner.runtime.unfinished.hold(note)
 
     def _release(self, note: Note | None) -> None:
         # In the turn after: what the object's code has to be called at the end of something is called in this one.
         if note is not None:
-            self.owner.host.call_soon(self.owner.host.unfinished.release, note)
+            runtime = self.owner.runtime
+            runtime.loop.call_soon(runtime.unfinished.release, note)
 
     def own_tasks(self) -> Collection[asyncio.Future[Any] | None]:
         return [*self.tasks, *(job.task for job in self.jobs)]
 
     def note_idle(self) -> None:
-        self.owner.host.note_idle(self.owner)
+        self.owner.runtime.note_idle(self.owner)
 
     def user_error(self, where: str, error: BaseException) -> None:
-        self.owner.host.user_error(where, error)
+        self.owner.runtime.errors.note(where, error)
 
     @property
     def has_come_to_rest(self) -> bool:
         """Whether nothing runs that would have to end before the object can move."""
         return not self.jobs and not self.promises and not self._blockers
 
-    def starts(self, job: Job) -> bool:
+    def starts(self, job: Handled) -> bool:
         """Whether *job* may start in the present state."""
         return self.state is ActivationState.ACTIVE or (self.state is ActivationState.LEAVING and job.peer is None)
 
@@ -293,9 +340,23 @@ class Activation(Life):
         """Whether it may be dropped, as far as its own code goes; timers apart, which have their times."""
         return self.state is ActivationState.ACTIVE and not self.jobs and not self.tasks and not self.pending
 
-    def admits(self, job: Job) -> bool:
+    def admits(self, job: Handled) -> bool:
         """Whether *job* may start now; if not, its object has taken it back."""
         if self.state is ACTIVE or self.starts(job):
             return True
         self.owner.take_back(job)
         return False
+
+
+_FUTURES = (asyncio.Future, asyncio.Task, ObjectTask)
+"""Those whose methods are known to do what they should. Other awaitables are awaited by a task of ours."""
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Nobody need await it: what it raised has been logged."""
+    if not future.cancelled():
+        future.exception()

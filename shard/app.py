@@ -127,7 +127,7 @@ class Shard:
             )
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
-            host.on_defect = self._crash
+            host.errors.on_defect = self._crash
             self._acceptor = acceptor = Acceptor(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,

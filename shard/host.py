@@ -8,38 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from ..common.cluster.cluster_map import ClusterMap
 from ..common.errors import ObjectGone, OutboxFull
 from ..common.ids import Incarnation, ObjectId, Slot, slot_of
 from ..common.machine.last_words import LastWords
-from ..common.runtime.defects import is_defect
 from ..common.wire.link import Link
 from ..common.wire.records import HttpRequest, ObjectState, OutputWriter, Passport
 from ..common.wire.remembered import Remembered
-from .activation import Activation
 from .arrivals import Arrivals
 from .behind import Behind
 from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
-from .failures import Failure, in_full, in_short, is_end_of_life, log_unseen
 from .flow import Flow
 from .forked import Ending, leave
-from .hosted import VANISHED, HostedObject
-from .jobs import CloseJob, Job
+from .hosted import HostedObject
+from .jobs import Job
 from .loader import HostedClass
 from .loop_calls import note_calls
-from .misuse import MisuseLog, add_hint
+from .misuse import MisuseLog
 from .namespaces import Env
+from .numbers import Numbers
 from .objects import Objects
 from .output import Output
+from .own_loop import OwnLoop
 from .packages import Packages, size_of
 from .peers import Peer
 from .reasons import Reason
@@ -51,10 +49,9 @@ from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket
-from .tasks import ObjectTask, cancel, make_task
+from .tasks import cancel, make_task
 from .unfinished import Unfinished
-
-T = TypeVar("T")
+from .user_errors import UserErrors
 
 TOO_MUCH_INPUT = "this object's process has too many messages and requests at present; try again later"
 FIELD_BYTES = 350
@@ -72,10 +69,13 @@ class Host:
         incarnation: This shard's incarnation.
         counters: Where things are counted.
         last_words: Where the event is noted whose code runs.
+        errors: By default what logs errors of objects' code.
 
     Attributes:
         env: What objects get as ``self.env``.
-        context: The runtime's own context, which each activation gets a copy of.
+        loop: The loop, as the runtime itself uses it.
+        numbers: Those that sockets and settings of all objects get in order.
+        errors: What users' code raises, and whom errors of our own code are told.
         slots: The states of this shard's slots.
         objects: The objects.
         remembered: What objects have set of which nothing else is known any more.
@@ -90,8 +90,6 @@ class Host:
         arrivals: The bound of what has come and not ended.
         packages: What sockets keep in tags, attachments and URLs.
         is_closing: The shard ends.
-        on_defect: Called with an error of our own code; is to end the process at once (``common.defects``).
-        watching: What runs besides jobs, for the watchdog; empty if nothing does.
     """
 
     def __init__(
@@ -102,51 +100,50 @@ class Host:
         incarnation: Incarnation,
         counters: ShardCounters,
         last_words: LastWords | None = None,
+        errors: UserErrors | None = None,
     ) -> None:
         self.config = config
         self.counters = counters
         self.last_words = last_words
         self.env = Env(config.variables, [hosted.cls.__name__ for hosted in classes.values()])
-        self.context = contextvars.copy_context()
+        self.loop = OwnLoop(loop)
+        self.numbers = Numbers()
+        self.errors = errors or UserErrors(counters, development=config.development)
         self.slots: Slots[HostedObject] = Slots(incarnation)
         self.objects: Objects[HostedObject] = Objects()
         self.remembered = Remembered()
-        self.release = Release(self, loop, config.move_timeout_s)
         self.runner: Runner[Job] = Runner(loop, self._flush_planned, last_words)
         self.unfinished = Unfinished(last_words, loop.time)
-        self.output = Output(self._at_turns_end, self._later, counters)
+        self.output = Output(self._at_turns_end, self.loop.call_later, counters)
         self.misuse = MisuseLog()
-        self.arrivals = Arrivals(config.all_events_bytes, counters, self.call_soon)
+        self.arrivals = Arrivals(config.all_events_bytes, counters, self.loop.call_soon)
         self.packages = Packages(config.all_attachments_bytes, counters)
         self.flow = Flow(config.all_held_bytes, self.output.acknowledge_behind, self.output.plan, counters)
         self.output.flow = self.flow
         self.behind = Behind(self.objects, self.output, self.runner)
+        self.release = Release(
+            self.loop,
+            self.slots,
+            self.objects,
+            self.remembered,
+            self.output,
+            self.flow,
+            self._unhold,
+            config.move_timeout_s,
+        )
+        self.remains = Remains(self.loop, self.runner)
+        # What objects ask for besides (see ``Runtime``), where each is answered.
+        self.holds = self.slots.holds
+        self.note_busy = self.release.wait_for
+        self.note_dropped = self.release.drop
         self.is_closing = False
-        self.on_defect: Callable[[Exception], None] = lambda error: None
-        self.watching = ""
         self._classes = classes
-        self._loop = loop
         self._loops_thread = threading.get_ident()
-        self._last_ordinal = 0
-        self._last_revision = 0
         self._sleep_queue: SleepQueue[HostedObject] = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
-        self.remains = Remains(self)
         loop.set_task_factory(make_task)
         note_calls(loop)
-        self._log_unseen = loop.get_exception_handler() or log_unseen
-        loop.set_exception_handler(self._unseen_error)
-
-    def next_ordinal(self) -> int:
-        """An ordinal for a socket, higher than any before. Objects share them: one that is forgotten and made anew
-        must not give those again that connections of its former life may still have at a router."""
-        self._last_ordinal += 1
-        return self._last_ordinal
-
-    def next_revision(self) -> int:
-        """A revision for what an object has set, higher than any before; shared for the same reason."""
-        self._last_revision += 1
-        return self._last_revision
+        self.errors.watch(loop)
 
     def become_copy(self) -> None:
         """An object's code has forked, and this is the child: it ends when that code gives up control (see
@@ -159,16 +156,13 @@ class Host:
             life.over = ObjectGone("this process was forked by the object's code: only its parent acts for the object")
             life.thread = 0
         if threading.get_ident() == self._loops_thread:
-            self.call_soon(leave)  # whatever called that code, if it was no handler
+            self.loop.call_soon(leave)  # whatever called that code, if it was no handler
 
     # Output leaves in the runtime's context: objects' code plans it, and what a flush sets off is not theirs.
 
     def _at_turns_end(self) -> None:
         if not self.runner.carrying:  # else the runner's pause comes first
-            self.call_soon(self._flush_planned)
-
-    def _later(self, seconds: float, do: Callable[[], None]) -> None:
-        self._loop.call_later(seconds, do, context=self.context)
+            self.loop.call_soon(self._flush_planned)
 
     def _flush_planned(self) -> None:
         if self.output.planned:
@@ -196,6 +190,11 @@ class Host:
             )
         self._apply(change)
 
+    def _unhold(self, owner: HostedObject) -> None:
+        """All that *owner* has said is to leave, whoever has no room for it."""
+        self.flow.let_go(owner.outbox)
+        self.behind.let_go(owner)
+
     def handed_over(self, slots: Collection[Slot], map_version: int) -> None:
         """The map of that version gave *slots*, which were released, to their next owners."""
         self._apply(self.slots.handed_over(slots, map_version))
@@ -217,7 +216,7 @@ class Host:
         """The router has left the map: its connections are gone (1006), and nobody waits for it any more."""
         # The closes first: objects that leave may only be waiting for this router.
         for socket in list(peer.sockets.values()):
-            self._vanish(socket)
+            socket.owner.vanish(socket)
         self.flow.lose(peer)
         self.behind.lose(peer)
         self.output.lose(peer)
@@ -232,13 +231,6 @@ class Host:
                     if owner in peer.objects:
                         owner.inform(peer)
             owner.pump()
-
-    def _vanish(self, socket: Socket) -> None:
-        """Deliver that a connection is gone, without anybody to acknowledge it to; not if its end has come already."""
-        if not socket.ending:
-            socket.ending = True
-            owner = socket.owner
-            owner.deliver(CloseJob(owner, socket, None, 0, 0, 1006, VANISHED, False))
 
     # --- events of routers ---
 
@@ -347,12 +339,12 @@ class Host:
         owner.restored = True
         self.slots.holds(owner)  # also without events: routers may have to be told what others knew of it
         peer.attach(socket, passport.connection)
-        self._last_ordinal = max(self._last_ordinal, passport.ordinal)
+        self.numbers.saw_ordinal(passport.ordinal)
         self.counters.sockets += 1
 
     def object_state(self, peer: Peer, state: ObjectState) -> None:
         """What an earlier owner of the object had set, as *peer* knows it; the highest revision wins."""
-        self._last_revision = max(self._last_revision, state.revision)
+        self.numbers.saw_revision(state.revision)
         owner = self.objects.get(state.object_id)
         if owner is None and not self.slots.takes_passports(slot_of(state.object_id)):
             return
@@ -385,6 +377,7 @@ class Host:
             self._answer_released(peer, version, strangers)
         for slot in change.outdated:
             for owner in self.objects.in_slot(slot):
+                self.behind.forget(peer, owner)
                 owner.forget_router(peer)
         for slot in slots:
             for owner in self.objects.in_slot(slot):
@@ -404,78 +397,6 @@ class Host:
         peer.writer.released(map_version, slots)
         peer.link.flush_soon()
 
-    # --- jobs ---
-
-    def drop_unreturned_soon(self, owner: HostedObject) -> None:
-        """*owner* has accepted a socket, and handles no event whose end would be the time to look."""
-        self.call_soon(self.drop_unreturned, owner)
-
-    def drop_unreturned(self, owner: HostedObject) -> None:
-        """The sockets that *owner* has accepted and should have returned by now are gone."""
-        for socket in owner.take_unreturned():
-            self._vanish(socket)
-
-    # --- errors of objects' code ---
-
-    def user_error(self, where: str, error: BaseException | None, number: str = "") -> None:
-        """The user's code has raised: log it with its traceback, and with the id under which the public hears of it, if
-        it does. Nothing else is hurt by it."""
-        self.counters.errors += 1
-        if error is None:
-            return
-        add_hint(error)
-        known_as = f" (error id {number})" if number else ""
-        log.error("%s raised %s%s\n%s", where, in_short(error), known_as, in_full(error).rstrip())
-
-    def failed(self, sentence: str, where: str, error: BaseException) -> Failure:
-        """As ``user_error``, for an error of which the public hears *sentence*."""
-        add_hint(error)
-        failure = Failure.of(sentence, error, development=self.config.development)
-        self.user_error(where, error, failure.id)
-        return failure
-
-    def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A task has raised and nobody has looked, or a callback has: log it; objects' tasks are called after them."""
-        error: Any = context.get("exception")
-        if is_defect(error) and type(context.get("future")) is not ObjectTask:
-            self.on_defect(error)
-        elif not is_end_of_life(error):  # that is how tasks of a reset object end
-            self.counters.errors += 1
-            self._log_unseen(loop, context)
-
-    @contextlib.contextmanager
-    def constructing(self, owner: HostedObject) -> Iterator[None]:
-        """A constructor runs, which is no job: tell the watchdog, and note the object in case that it ends us."""
-        before, self.watching = self.watching, f"{owner.label} __init__"
-        self.runner.constructing(owner.object_id)
-        try:
-            yield
-        finally:
-            self.watching = before
-            self.runner.constructing(None)
-
-    def now(self) -> float:
-        """Seconds of the loop's clock."""
-        return self._loop.time()
-
-    def call_later(self, seconds: float, action: Callable[[], object]) -> asyncio.TimerHandle:
-        """Have *action* called; whoever asks cancels it when it must not be any more."""
-        return self._loop.call_later(seconds, action, context=self.context)
-
-    def call_soon(self, action: Callable[..., object], *args: Any) -> None:
-        """Have *action* called in the loop's next turn, as the runtime's own."""
-        self._loop.call_soon(action, *args, context=self.context)
-
-    def as_runtime(self, action: Callable[..., T], *args: Any) -> T:
-        """Call *action* now, as the runtime's own: an object's code has asked for it, and what it sets off (the timer
-        of a link, say) must not count as that object's, nor end with it."""
-        return self.context.copy().run(action, *args)
-
-    def runs(self, life: Activation) -> bool:
-        """Whether a handler of *life* is what runs right now."""
-        job = self.runner.running
-        return job is not None and job.activation is life
-
     # --- sleep ---
 
     def note_idle(self, owner: HostedObject) -> None:
@@ -483,7 +404,7 @@ class Host:
         if owner.leaving:
             self.release.look_at(owner)
             return
-        owner.idle_since = now = self._loop.time()
+        owner.idle_since = now = self.loop.now()
         if not owner.drowsy:
             self._sleep_queue.enter(owner, now)
             self._set_sleep_timer()
@@ -491,11 +412,11 @@ class Host:
     def _set_sleep_timer(self) -> None:
         at = self._sleep_queue.next_at
         if self._sleep_timer is None and at is not None and not self.is_closing:
-            self._sleep_timer = self._loop.call_at(at, self._put_to_sleep, context=self.context)
+            self._sleep_timer = self.loop.call_at(at, self._put_to_sleep)
 
     def _put_to_sleep(self) -> None:
         self._sleep_timer = None
-        for owner in self._sleep_queue.due(self._loop.time()):
+        for owner in self._sleep_queue.due(self.loop.now()):
             if owner.activation is not None:
                 owner.hibernate()
                 self.counters.hibernations += 1
@@ -505,7 +426,7 @@ class Host:
                 if state is not None:
                     self.remembered.put(state)
             elif owner.outbox.holds:
-                self._sleep_queue.enter(owner, self._loop.time())  # it may be forgettable once that has left
+                self._sleep_queue.enter(owner, self.loop.now())  # it may be forgettable once that has left
         self._set_sleep_timer()
 
     def count_objects(self) -> None:
@@ -530,11 +451,10 @@ class Host:
         self.release.close()
         for owner in self.objects:
             owner.stop_retrying()
-            self.flow.let_go(owner.outbox)
-            self.behind.let_go(owner)
+            self._unhold(owner)
         if self._sleep_timer is not None:
             self._sleep_timer.cancel()
-        end = self._loop.time() + deadline_s
+        end = self.loop.now() + deadline_s
         await self._handlers_ended(end)
         tasks: set[asyncio.Future[Any]] = set()
         for owner in self.objects:
@@ -561,7 +481,7 @@ class Host:
         await self._confirmed(max(deadline_s, LAST_STEPS_S))
 
     async def _handlers_ended(self, end: float) -> None:
-        while (left := end - self._loop.time()) > 0:
+        while (left := end - self.loop.now()) > 0:
             running = {
                 job.task
                 for owner in self.objects

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -32,19 +32,18 @@ from .request_jobs import request_job
 from .retry import Retry
 from .sockets import Socket, Sockets
 from .stack import enough_stack
-from .tasks import ObjectTask, cancel
+from .tasks import cancel
+from .unreturned import Unreturned
 from .web_socket import WebSocket
 
 if TYPE_CHECKING:
-    from .host import Host
     from .loader import HostedClass
+    from .runtime import Runtime
 
 T = TypeVar("T")
 
 DRAIN_BYTES = 256 << 10
 """Bytes of an object's output up to which ``drain`` need not wait for the end of the turn."""
-BLOCK_TIMEOUT_S = 30.0
-"""Seconds that the callback of ``block_concurrency_while`` may take (the reference runtime)."""
 LARGE_EVENT_BYTES = 1 << 10
 """Bytes of an event from which on it counts in ``ShardCounters.events_bytes``."""
 RESET_CODE = 1011
@@ -53,9 +52,6 @@ VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason that goes with code 1006."""
 MOVED = "the object has moved to another process since, and this is code of its former life"
 """What code of a life hears whose object is elsewhere."""
-SETTLING_TURNS = 8
-"""Turns of the loop for which events still wait behind ``block_concurrency_while``: what has awaited it goes on before
-them, also through ``wait_for``, ``gather`` or a task or two."""
 NOT_CONSTRUCTED = "the object could not be constructed"
 """What the public hears of a constructor that fails."""
 
@@ -68,15 +64,14 @@ class HostedObject:
     """What a shard knows of an object.
 
     Attributes:
-        host: The shard.
+        runtime: The shard.
         hosted_class: The user's class.
         object_id: The object's id.
         name: Its name; empty for one with a unique id.
         slot: The slot of its id.
         sockets: Its hibernatable sockets.
         standard: Its sockets accepted with ``accept()``.
-        accepting: Accepted sockets whose client end has not been returned, each with the event in whose handling it
-            was accepted; ``None`` for one that code of no event has accepted.
+        unreturned: Accepted sockets whose client end has not been returned.
         auto_response: Request and response of the auto-response, ``None`` when unset.
         event_timeout_ms: Milliseconds that a handler may take, 0 for no limit.
         revision: Grows with each change of those two; 0 if there was none.
@@ -96,14 +91,12 @@ class HostedObject:
         "_retry_timer",
         "_unfinished_bytes",
         "_waits_for_code",
-        "accepting",
         "activation",
         "auto_response",
         "drowsy",
         "event_timeout_ms",
         "former",
         "held",
-        "host",
         "hosted_class",
         "idle_since",
         "leaving",
@@ -113,14 +106,18 @@ class HostedObject:
         "outbox",
         "restored",
         "revision",
+        "runtime",
         "slot",
         "sockets",
         "standard",
         "unfinished",
+        "unreturned",
     )
 
-    def __init__(self, host: Host, hosted_class: HostedClass, object_id: ObjectId, name: str) -> None:
-        self.host = host
+    def __init__(
+        self, runtime: Runtime[HostedObject], hosted_class: HostedClass, object_id: ObjectId, name: str
+    ) -> None:
+        self.runtime = runtime
         self.hosted_class = hosted_class
         self.object_id = object_id
         self.name = name
@@ -128,11 +125,11 @@ class HostedObject:
         self.sockets = Sockets(WebSocket.of)
         # Made when needed, as is all that few objects have.
         self.standard: set[Socket] | None = None
-        self.accepting: dict[Socket, Job | None] | None = None
+        self.unreturned: Unreturned[Socket] | None = None
         self.auto_response: tuple[str, str] | None = None
         self.event_timeout_ms = 0
         self.revision = 0
-        self.outbox = Outbox(host.output.plan_outbox, flow=host.flow)
+        self.outbox = Outbox(runtime.output.plan_outbox, flow=runtime.flow)
         self.mailbox: Mailbox[Job] = Mailbox()
         self.unfinished = 0
         self._unfinished_bytes = 0
@@ -157,7 +154,7 @@ class HostedObject:
     @property
     def max_attachment_bytes(self) -> int:
         """Bytes that a serialised attachment may have."""
-        return self.host.config.max_attachment_bytes
+        return self.runtime.config.max_attachment_bytes
 
     # --- events ---
 
@@ -167,18 +164,18 @@ class HostedObject:
         if self.leaving:
             if job.peer is not None:
                 return
-            self.host.release.wait_for(self)
+            self.runtime.note_busy(self)
         self.unfinished += 1
         self._unfinished_bytes += job.size
         if job.size >= LARGE_EVENT_BYTES:
-            counters, arrivals = self.host.counters, self.host.arrivals
+            counters, arrivals = self.runtime.counters, self.runtime.arrivals
             counters.events_bytes += job.size
             if counters.events_bytes > arrivals.half:
                 arrivals.grown(self)
         if not self.held and (self.unfinished > MAILBOX_EVENTS or self._unfinished_bytes > MAILBOX_BYTES):
             self._set_held(True)
         activation = self.activation
-        runner = self.host.runner
+        runner = self.runtime.runner
         # What the runner still has of a blocked activation comes back to the mailbox: later events stay behind it.
         if activation is not None and (activation.state is ACTIVE or runner):
             job.activation = activation
@@ -190,12 +187,12 @@ class HostedObject:
 
     def hear(self, socket: Socket, message: str | bytes) -> None:
         """The other end of a local pair (see ``pairs``) has sent *message* to *socket*."""
-        self.host.as_runtime(self.deliver, MessageJob(self, socket, None, 0, 0, message, len(message)))
+        self.runtime.loop.call_now(self.deliver, MessageJob(self, socket, None, 0, 0, message, len(message)))
 
     def hear_close(self, socket: Socket, code: int, reason: str) -> None:
         """The other end of a local pair has closed."""
         socket.ending = True
-        self.host.as_runtime(self.deliver, CloseJob(self, socket, None, 0, 0, code, reason, True))
+        self.runtime.loop.call_now(self.deliver, CloseJob(self, socket, None, 0, 0, code, reason, True))
 
     def take_back(self, job: Job) -> None:
         """The runner met *job* when its activation could not take it: the job waits, or ends with its activation."""
@@ -209,7 +206,7 @@ class HostedObject:
 
     def pump(self) -> None:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
-        if self.host.slots.holds(self) or (self.restored and self.host.is_closing):
+        if self.runtime.holds(self) or (self.restored and self.runtime.is_closing):
             return  # at the end nothing is constructed that would be reset if that failed
         while self.mailbox and self._retry_timer is None and self.former is None and not self._waits_for_code:
             woken = self.activation is None
@@ -227,9 +224,9 @@ class HostedObject:
             # has just woken up: that one need not go before other objects.
             if woken:
                 for job in jobs:
-                    self.host.runner.start(job)
+                    self.runtime.runner.start(job)
             else:
-                self.host.runner.start_first(jobs)
+                self.runtime.runner.start_first(jobs)
 
     @property
     def unfinished_bytes(self) -> int:
@@ -239,17 +236,17 @@ class HostedObject:
     def finished(self, job: Job) -> None:
         """*job* has ended, in whatever way."""
         self._count_out(job)
-        if self.accepting:
-            self.host.drop_unreturned(self)
+        if self.unreturned is not None:
+            self._drop_unreturned()
         if not self.unfinished:
-            self.host.note_idle(self)
+            self.runtime.note_idle(self)
 
     def _count_out(self, job: Job) -> None:
         self.unfinished -= 1
         self._unfinished_bytes -= job.size
         if job.size >= LARGE_EVENT_BYTES:
-            self.host.counters.events_bytes -= job.size
-            self.host.arrivals.shrunk()
+            self.runtime.counters.events_bytes -= job.size
+            self.runtime.arrivals.shrunk()
         if self.held:
             self.go_on_if_it_may()
 
@@ -264,13 +261,13 @@ class HostedObject:
             self.held
             and self.unfinished <= MAILBOX_EVENTS // 2
             and self._unfinished_bytes <= MAILBOX_BYTES // 2
-            and not self.host.arrivals.holds(self)
+            and not self.runtime.arrivals.holds(self)
         ):
             self._set_held(False)
 
     def _set_held(self, held: bool) -> None:
         self.held = held
-        for peer in self.host.output.peers:
+        for peer in self.runtime.output.peers:
             self.tell_held(peer)
 
     def tell_held(self, peer: Peer) -> None:
@@ -283,15 +280,15 @@ class HostedObject:
     def _wake(self) -> bool:
         """Construct the instance; says whether that went well. If not, the waiting events have been answered, or wait
         for another try."""
-        host = self.host
+        runtime = self.runtime
         self.activation = activation = Activation(self)
-        host.counters.objects_awake += 1
+        runtime.counters.objects_awake += 1
         try:
-            with host.constructing(self):
-                activation.construct(host.env, DurableObjectState(activation, self))
+            with runtime.runner.constructing(self):
+                activation.construct(runtime.env, DurableObjectState(activation, self))
         except BaseException as error:
-            host.counters.constructions_failed += 1
-            failure = host.failed(NOT_CONSTRUCTED, f"{self.label} __init__", error)
+            runtime.counters.constructions_failed += 1
+            failure = runtime.errors.failed(NOT_CONSTRUCTED, f"{self.label} __init__", error)
             if activation.state is ActivationState.OVER:
                 return False  # the constructor has called abort()
             if self._try_again_later():
@@ -306,7 +303,7 @@ class HostedObject:
                 first.abandon("")
                 self.reset(failure)
             return False
-        host.counters.constructions += 1
+        runtime.counters.constructions += 1
         self.restored = False
         self._retry = None
         return True
@@ -314,13 +311,13 @@ class HostedObject:
     def _try_again_later(self) -> bool:
         """After a move or a crash a constructor that fails may be new code that is about to be rolled back: its sockets
         wait for that. Says whether there is another try."""
-        if not self.restored or self.leaving or self.host.is_closing:
+        if not self.restored or self.leaving or self.runtime.is_closing:
             return False
-        if self.host.config.development:
+        if self.runtime.config.development:
             self._waits_for_code = True  # the next event tries again; the next code will be another shard's
             self._end_life(ObjectGone(NOT_CONSTRUCTED))
             return True
-        now = self.host.now()
+        now = self.runtime.loop.now()
         self._retry = self._retry or Retry(now)
         delay_s = self._retry.next_delay_s(now)
         if delay_s is None:
@@ -328,7 +325,7 @@ class HostedObject:
             return False
         log.warning("%s __init__ is tried again in %.1f s: the object has just come here", self.label, delay_s)
         self._end_life(ObjectGone(NOT_CONSTRUCTED))
-        self._retry_timer = self.host.call_later(delay_s, self._construct_again)
+        self._retry_timer = self.runtime.loop.call_later(delay_s, self._construct_again)
         return True
 
     def _answer_waiting(self, failure: Failure) -> None:
@@ -356,18 +353,18 @@ class HostedObject:
         """The instance leaves memory; its code that remains is ended."""
         activation, self.activation = self.activation, None
         if activation is not None:
-            self.host.counters.objects_awake -= 1
-            self.host.counters.lives_ended += 1
+            self.runtime.counters.objects_awake -= 1
+            self.runtime.counters.lives_ended += 1
             self.sockets.sleep()  # the next life has handles of its own
             activation.close(over)
-            self.host.remains.add(activation)
+            self.runtime.remains.add(activation)
 
     def former_has_gone(self, life: Activation) -> None:
         """Nothing of *life*, which is over, goes on any more: the next one may begin."""
         if self.former is life:
             self.former = None
             self.pump()
-            self.host.note_idle(self)
+            self.runtime.note_idle(self)
 
     def last_timer(self, now: float) -> float:
         """When the last timer of its code fires, or has fired; 0 without any. Seconds of the loop's clock."""
@@ -381,12 +378,12 @@ class HostedObject:
         activation = self.activation
         if activation is None:
             return not self.unfinished and not self.outbox.planned and self.former is None
-        return activation.idle and not self.unfinished and not self.standard and not self.accepting
+        return activation.idle and not self.unfinished and not self.standard and not self.unreturned
 
     def hibernate(self) -> None:
         """Drop the instance; the sockets stay, as packages. Only when it ``may_sleep``."""
         self._end_life(ObjectGone("the object has fallen asleep since, and this is code of its former life"))
-        self.standard = self.accepting = None
+        self.standard = self.unreturned = None
 
     @property
     def forgettable(self) -> bool:
@@ -400,7 +397,7 @@ class HostedObject:
             and not self.unfinished
             and not self.outbox.planned
             and not self.outbox.holds
-            and not self.host.flow.responses.has(self.outbox)
+            and not self.runtime.flow.responses.has(self.outbox)
         )
 
     def reset(self, failure: Failure) -> None:
@@ -409,8 +406,7 @@ class HostedObject:
         Args:
             failure: What the public hears; whoever calls has logged it.
         """
-        host = self.host
-        host.counters.resets += 1
+        self.runtime.counters.resets += 1
         activation = self.activation
         if activation is not None:
             activation.failure = activation.failure or failure
@@ -419,9 +415,9 @@ class HostedObject:
             # Told before the sockets go: routers may keep what they know of the object for some time after.
             self.auto_response, self.event_timeout_ms = None, 0
             self._state_changed()
-        everything = [*self.sockets, *(self.standard or ()), *(self.accepting or ())]
+        everything = self._all_sockets()
         closed: dict[Peer, list[int]] = {}  # there may be 32,768: one entry of the outbox for all those of a router
-        for socket in dict.fromkeys(everything):
+        for socket in everything:
             if socket.peer is not None and not socket.gone:
                 if socket.held is not None or self.outbox.sends_much:
                     self.record_close(socket, RESET_CODE, failure.reason, final=True)  # behind what waits, or will
@@ -433,18 +429,16 @@ class HostedObject:
             self.forget(socket)
         for peer, counters in closed.items():
             self.outbox.record(peer, partial(_close_all, counters, RESET_CODE, failure.reason))
-        self.accepting = None
+        self.unreturned = None
         while self.mailbox:
             self.mailbox.take().abandon(failure.text)
-        host.note_idle(self)
+        self.runtime.note_idle(self)
 
     # --- moving to another shard (see ``release``) ---
 
     def leave(self) -> None:
         """The slot moves: drop what waits, for routers hold it, and start nothing more."""
         self.leaving = True
-        self.host.flow.let_go(self.outbox)
-        self.host.behind.let_go(self)
         self.stop_retrying()
         waiting = []
         while self.mailbox:
@@ -476,7 +470,6 @@ class HostedObject:
                 self._count_out(job)
             else:
                 self.mailbox.put(job.source, job)
-        self.host.behind.forget(peer, self)
         for socket in [socket for socket in self.sockets if socket.peer is peer]:
             socket.gone = True
             self.forget(socket)
@@ -485,7 +478,7 @@ class HostedObject:
         """Forget *job* without having run it: its event comes again at the object's next owner."""
         job.has_ended = True
         self._count_out(job)
-        self.host.release.look_at(self)
+        self.runtime.note_idle(self)
 
     def try_to_leave(self) -> bool:
         """Whether all has ended that must before the object can go; tasks that nobody waits for are cancelled last."""
@@ -511,7 +504,7 @@ class HostedObject:
     def give_up(self, why: Reason) -> None:
         """What still runs, or waits, does not count any more: this life is over. A close that comes after this (of a
         router that has died) begins another one."""
-        remains = self.host.remains
+        remains = self.runtime.remains
         activation = self.activation
         if activation is not None:
             for job in list(activation.jobs):
@@ -527,42 +520,47 @@ class HostedObject:
     def let_go(self) -> None:
         """Another shard has the object from now on: nothing that is left of it here has any effect."""
         self._end_life(ObjectGone(MOVED))
-        for socket in dict.fromkeys([*self.sockets, *(self.standard or ()), *(self.accepting or ())]):
+        for socket in self._all_sockets():
             socket.gone = True
             self.drop_held(socket)
             self.forget(socket)
-        self.standard = self.accepting = None
+        self.standard = self.unreturned = None
 
     # --- sockets ---
+
+    def _all_sockets(self) -> Iterable[Socket]:
+        """Those that nobody has returned as well, each once; safe to change the indexes by."""
+        unreturned = () if self.unreturned is None else self.unreturned.take_all()
+        return dict.fromkeys([*self.sockets, *(self.standard or ()), *unreturned])
 
     def forget(self, socket: Socket) -> None:
         """Take *socket* out of every index; its package lives on in handles that the user keeps."""
         socket.live = None  # they refer to each other, and nobody will ask for the handle again
         self.sockets.remove(socket)
-        self.host.packages.forget(socket)
+        self.runtime.packages.forget(socket)
         if self.standard:
             self.standard.discard(socket)
         if socket.peer is not None and socket.peer.detach(socket):
-            self.host.counters.sockets -= 1
+            self.runtime.counters.sockets -= 1
 
     # --- what the object's code asks for ---
 
     def accept_hibernatable(self, handle: WebSocket, tags: tuple[str, ...]) -> None:
         """Accept the server end of a pair for hibernation."""
         self._check_room(len(self.sockets), "hibernatable")
-        job = self._accepting_job()
+        job = self._running_job()
         takes = size_of(tags, "" if job is None else job.url, handle.early_attachment)
-        self.host.packages.check(takes)
+        self.runtime.packages.check(takes)
         enough_stack()
         socket = self._accept(handle, job, hibernatable=True, tags=tags)
         self.sockets.add(socket)
-        self.host.packages.change(socket, takes)
+        self.runtime.packages.change(socket, takes)
         if handle.has_listeners:
             self.listens_in_vain()
 
     def listens_in_vain(self) -> None:
         """A listener was added to a socket whose events go to the class's handlers."""
-        self.host.misuse.note(self, Mistake.LISTENS_IN_VAIN)
+        self.runtime.misuse.note(self, Mistake.LISTENS_IN_VAIN)
 
     def accept_standard(self, handle: WebSocket) -> None:
         """Accept the server end of a pair for this life of the instance."""
@@ -571,7 +569,7 @@ class HostedObject:
         if self.standard is None:
             self.standard = set()
         self._check_room(len(self.standard), "non-hibernatable")
-        socket = self._accept(handle, self._accepting_job(), hibernatable=False)
+        socket = self._accept(handle, self._running_job(), hibernatable=False)
         self.standard.add(socket)
         other = None if handle.other is None else handle.other.socket
         if other is not None:
@@ -580,48 +578,64 @@ class HostedObject:
 
     def _check_room(self, held: int, kind: str) -> None:
         if held >= MAX_WEBSOCKETS_PER_OBJECT:
-            self.host.counters.sockets_refused += 1
+            self.runtime.counters.sockets_refused += 1
             raise TooManyWebSockets(MAX_WEBSOCKETS_PER_OBJECT, kind)
 
-    def _accepting_job(self) -> Job | None:
-        """The event in whose handling a socket is accepted; ``None`` if it is code of no event."""
-        job = self.host.runner.running or request_job.get()
-        return None if job is None or job.owner is not self or job.has_ended else job
-
     def _accept(self, handle: WebSocket, job: Job | None, *, hibernatable: bool, tags: tuple[str, ...] = ()) -> Socket:
-        socket = Socket(self, hibernatable=hibernatable, ordinal=self.host.next_ordinal(), tags=tags)
+        ordinal = self.runtime.numbers.next_ordinal()
+        socket = Socket(self, hibernatable=hibernatable, ordinal=ordinal, tags=tags)
         socket.held = Backlog(self.outbox)
         handle.bind(socket)
-        if self.accepting is None:
-            self.accepting = {}
-        self.accepting[socket] = job
+        if self.unreturned is None:
+            self.unreturned = Unreturned()
+        self.unreturned.add(socket, job)
         if job is None and not self.unfinished:
-            self.host.drop_unreturned_soon(self)
+            self.runtime.loop.call_soon(self._drop_unreturned)  # no event ends, at whose end there would be a look
         return socket
+
+    def _running_job(self) -> Job | None:
+        """The event in whose handling a socket is accepted; ``None`` if it is code of no event."""
+        job: Job | None = self.runtime.runner.running or request_job.get()
+        return None if job is None or job.owner is not self or job.has_ended else job
 
     def has_unreturned(self, job: Job, returned: Socket | None) -> bool:
         """Whether *job* has accepted a socket besides the one that it has *returned*."""
-        accepting = self.accepting
-        return bool(accepting) and any(
-            within is job and socket is not returned for socket, within in (accepting or {}).items()
-        )
+        return self.unreturned is not None and self.unreturned.has_another(job, returned)
 
-    def take_unreturned(self) -> list[Socket]:
-        """The accepted sockets whose client end was in no Response by the end of the event that accepted it.
+    def returned(self, socket: Socket) -> None:
+        """The client end of *socket* is in a Response, or used inside the object."""
+        unreturned = self.unreturned
+        if unreturned is not None:
+            unreturned.returned(socket)
+            if not unreturned:
+                self.unreturned = None
 
-        Code that belongs to no event (a task that the constructor has started, say) may have accepted a socket for any
-        of those that run, so that one has until none does. They are dropped.
-        """
-        accepting = self.accepting
-        if not accepting:
-            return []
-        nobody = not self.unfinished
-        dropped = [socket for socket, within in accepting.items() if (nobody if within is None else within.has_ended)]
+    def opened(self, socket: Socket, peer: Peer, connection: int) -> None:
+        """The 101 of *socket* is on its way: it is number *connection* at *peer*."""
+        self.returned(socket)
+        if self not in peer.objects:
+            self.inform(peer)
+        peer.attach(socket, connection)
+        self.runtime.counters.sockets += 1
+
+    def _drop_unreturned(self) -> None:
+        """Sockets whose client end was in no Response by the end of the event that accepted them are gone."""
+        if self.unreturned is None:
+            return
+        dropped = self.unreturned.take_overdue(none_runs=not self.unfinished)
+        if not self.unreturned:
+            self.unreturned = None
         for socket in dropped:
-            del accepting[socket]
             self.drop_held(socket)
             socket.gone = True
-        return dropped
+        for socket in dropped:
+            self.vanish(socket)
+
+    def vanish(self, socket: Socket) -> None:
+        """Deliver that a connection is gone, without anybody to acknowledge it to; not if its end has come already."""
+        if not socket.ending:
+            socket.ending = True
+            self.deliver(CloseJob(self, socket, None, 0, 0, 1006, VANISHED, False))
 
     def drop_held(self, socket: Socket) -> None:
         """What was sent before the 101 goes nowhere: there will be none."""
@@ -649,55 +663,22 @@ class HostedObject:
         life = self.activation
         assert life is not None  # ``ctx`` has looked
         enough_stack()
-        if not asyncio.iscoroutine(awaitable) and type(awaitable) not in _FUTURES:
-            awaitable = _awaited(awaitable)
-        future = asyncio.ensure_future(awaitable, loop=asyncio.get_running_loop())
-        life.promise(future)
+        life.wait_until(awaitable)
 
     def block_concurrency_while(self, callback: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
         """Run *callback* while no event starts."""
-        activation = self.activation
-        assert activation is not None  # ``ctx`` has looked
+        life = self.activation
+        assert life is not None  # ``ctx`` has looked
         enough_stack()
-        task = asyncio.ensure_future(self._blocking(activation, callback))
-        activation.block()  # now that it will be unblocked
-        task.add_done_callback(_seen)
-        return task
-
-    async def _blocking(self, activation: Activation, callback: Callable[[], Awaitable[T]]) -> T:
-        limit = asyncio.timeout(BLOCK_TIMEOUT_S)
-        try:
-            async with limit:
-                result = await callback()
-        except BaseException as error:
-            if activation is self.activation and not self.host.is_closing and not self.leaving:
-                took_long = TimeoutError(f"the callback took more than {BLOCK_TIMEOUT_S:g} s")
-                why = took_long if limit.expired() else error
-                failure = self.host.failed(Reason.RESET.value, f"{self.label} block_concurrency_while", why)
-                self.host.as_runtime(self.reset, failure)
-                raise ObjectReset("the object was reset: block_concurrency_while failed") from error
-            self._unblock_soon(activation)
-            raise
-        self._unblock_soon(activation)
-        return result
-
-    def _unblock_soon(self, activation: Activation, turns: int = SETTLING_TURNS) -> None:
-        """Let events start again, but not before the code that waited for the callback has gone on, as far as it does
-        without waiting for something else: it is told by the loop, which takes a turn for each future in between."""
-        if turns:
-            self.host.call_soon(self._unblock_soon, activation, turns - 1)
-            return
-        if activation.unblock() and activation is self.activation:
-            self.pump()
-        self.host.note_idle(self)
+        return life.block_while(callback)
 
     def abort(self, reason: str | None) -> NoReturn:
         """Reset the object and end the handler that asks for it."""
         enough_stack()
         text = in_words(reason) if reason is not None else "the object called abort()"
-        failure = Failure.of(Reason.RESET.value, text, development=self.host.config.development)
+        failure = self.runtime.errors.failure(Reason.RESET.value, text)
         log.warning("%s reset itself: %s (error id %s)", self.label, text, failure.id)
-        self.host.as_runtime(self.reset, failure)
+        self.runtime.loop.call_now(self.reset, failure)
         raise ObjectReset(text)
 
     # --- output ---
@@ -759,29 +740,15 @@ class HostedObject:
         self.event_timeout_ms = state.event_timeout_ms
 
     def _state_changed(self) -> None:
-        self.revision = self.host.next_revision()
+        self.revision = self.runtime.numbers.next_revision()
         # To all, also those without a socket of it: what one router remembers outlives this process.
-        for peer in self.host.output.peers:
+        for peer in self.runtime.output.peers:
             self.inform(peer)
-
-
-_FUTURES = (asyncio.Future, asyncio.Task, ObjectTask)
-"""Those whose methods are known to do what they should. Other awaitables are awaited by a task of ours."""
-
-
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    """Nobody need await it: what it raised has been logged."""
-    if not future.cancelled():
-        future.exception()
 
 
 def _close_all(counters: list[int], code: int, reason: str, writer: OutputWriter) -> None:

@@ -43,8 +43,8 @@ from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
 
 if TYPE_CHECKING:
     from .activation import Activation
-    from .hosted import HostedObject
     from .peers import Peer
+    from .runtime import Hosted
     from .sockets import Socket
 
 RENAME_CODE = 1011
@@ -95,7 +95,7 @@ class Job(ABC):
     seq: int = 0
     deliveries: int = 0
 
-    def __init__(self, owner: HostedObject, peer: Peer | None) -> None:
+    def __init__(self, owner: Hosted, peer: Peer | None) -> None:
         self.owner = owner
         self.peer = peer
         self.activation: Activation | None = None
@@ -141,12 +141,12 @@ class Job(ABC):
 
     def waits(self) -> None:
         """Its handler waits for the first time."""
-        life, host = self.activation, self.owner.host
+        life, runtime = self.activation, self.owner.runtime
         assert life is not None
         life.jobs.add(self)
-        host.unfinished.hold(self.at_work())
+        runtime.unfinished.hold(self.at_work())
         if life.over is not None:
-            host.remains.add(life)  # it has caught the error that should have ended it
+            runtime.remains.add(life)  # it has caught the error that should have ended it
 
     def _has_waited(self) -> bool:
         """The handler, which has waited, has ended; says whether that still counts. If not, the job was given up before
@@ -156,7 +156,7 @@ class Job(ABC):
         life = self.activation
         assert life is not None
         life.jobs.discard(self)
-        self.owner.host.unfinished.release(self.at_work())
+        self.owner.runtime.unfinished.release(self.at_work())
         if self.timer is not None:
             self.timer.cancel()
         return True
@@ -164,7 +164,7 @@ class Job(ABC):
     def cancel(self, why: Reason) -> None:
         """Cancel the handler, unless it is what runs right now."""
         task = self.task
-        if task is not None and self is not self.owner.host.runner.running:
+        if task is not None and self is not self.owner.runtime.runner.running:
             self.cancelled_for = self.cancelled_for or why
             cancel(task)
 
@@ -186,7 +186,7 @@ class Job(ABC):
         self.owner.finished(self)
 
     def _comes_again(self, why: Reason) -> bool:
-        return why.comes_again or self.owner.host.is_closing
+        return why.comes_again or self.owner.runtime.is_closing
 
     def _was_made_to_end(self, error: BaseException) -> bool:
         """Whether *error* only says what the runtime has done to the handler."""
@@ -228,7 +228,7 @@ class SocketJob(Job):
 
     ends_socket: ClassVar[bool] = True
 
-    def __init__(self, owner: HostedObject, socket: Socket, peer: Peer | None, seq: int, deliveries: int) -> None:
+    def __init__(self, owner: Hosted, socket: Socket, peer: Peer | None, seq: int, deliveries: int) -> None:
         super().__init__(owner, peer)
         self.socket = socket
         self.seq = seq
@@ -252,10 +252,10 @@ class SocketJob(Job):
             owner.forget(socket)
         if owner.event_timeout_ms and socket.hibernatable:
             limit_s = owner.event_timeout_ms / 1000
-            self.timer = owner.host.call_later(limit_s, partial(self._overdue, limit_s))
+            self.timer = owner.runtime.loop.call_later(limit_s, partial(self._overdue, limit_s))
 
     def _overdue(self, limit_s: float) -> None:
-        self.owner.host.counters.timeouts += 1
+        self.owner.runtime.counters.timeouts += 1
         log.warning("%s was cancelled: it took more than %g s", self.label, limit_s)
         self.cancel(Reason.TOO_LONG)
 
@@ -265,21 +265,21 @@ class SocketJob(Job):
         if self.task is not None and not self._has_waited():
             return
         self.has_ended = True
-        owner, host = self.owner, self.owner.host
+        owner, runtime = self.owner, self.owner.runtime
         if error is not None and not self._was_made_to_end(error):
-            host.user_error(self.label, error)
+            runtime.errors.note(self.label, error)
         if self.ends_socket:
             self._end_socket()
         why = self.cancelled_for
         if why is not None and self._comes_again(why):
-            host.release.drop(self)
+            runtime.note_dropped(self)
         elif self.peer is not None:
-            output = host.output
+            output = runtime.output
             if output.note_ended(owner.outbox, self.peer, self.socket.counter, self.seq):
                 output.flush_early()
         life = self.activation
         if life is not None and life.over is not None:
-            host.remains.look_at(life)
+            runtime.remains.look_at(life)
         owner.finished(self)
 
     def _end_socket(self) -> None:
@@ -290,9 +290,9 @@ class SocketJob(Job):
         if self.ends_socket:
             self._end_socket()
         if comes_again:
-            self.owner.host.release.drop(self)
+            self.owner.runtime.note_dropped(self)
         elif self.peer is not None:
-            self.owner.host.output.note_ended(self.owner.outbox, self.peer, self.socket.counter, self.seq)
+            self.owner.runtime.output.note_ended(self.owner.outbox, self.peer, self.socket.counter, self.seq)
 
     def _tell(self, handle: WebSocket, event: MessageEvent | CloseEvent | ErrorEvent) -> Any:
         """Call the listeners of a standard socket."""
@@ -316,7 +316,7 @@ class SocketJob(Job):
             except (asyncio.CancelledError, GeneratorExit, LifeOver):
                 raise
             except BaseException as error:
-                self.owner.host.user_error(f"{self.owner.label} {event.type} listener", error)
+                self.owner.runtime.errors.note(f"{self.owner.label} {event.type} listener", error)
 
 
 class MessageJob(SocketJob):
@@ -334,7 +334,7 @@ class MessageJob(SocketJob):
 
     def __init__(
         self,
-        owner: HostedObject,
+        owner: Hosted,
         socket: Socket,
         peer: Peer | None,
         seq: int,
@@ -370,14 +370,14 @@ class MessageJob(SocketJob):
 
     def _tell(self, handle: WebSocket, event: MessageEvent | CloseEvent | ErrorEvent) -> Any:
         if not handle.listeners(event.type):
-            self.owner.host.misuse.note(self.owner, Mistake.NO_LISTENER)
+            self.owner.runtime.misuse.note(self.owner, Mistake.NO_LISTENER)
         return super()._tell(handle, event)
 
     def _say_that_nobody_heard(self, handle: WebSocket) -> None:
         """The class has no handler."""
-        owner, host = self.owner, self.owner.host
-        host.misuse.note(owner, Mistake.NO_MESSAGE_HANDLER)
-        if host.config.development:
+        owner, runtime = self.owner, self.owner.runtime
+        runtime.misuse.note(owner, Mistake.NO_MESSAGE_HANDLER)
+        if runtime.config.development:
             near = owner.hosted_class.near_miss(self.handler)
             if near is not None:  # else it may be meant: there are objects that only tell
                 handle.close(RENAME_CODE, f"roost never calls {near:.40}: rename it to {self.handler}")
@@ -398,7 +398,7 @@ class CloseJob(SocketJob):
 
     def __init__(
         self,
-        owner: HostedObject,
+        owner: Hosted,
         socket: Socket,
         peer: Peer | None,
         seq: int,
@@ -448,7 +448,7 @@ class ErrorJob(SocketJob):
 
     def __init__(
         self,
-        owner: HostedObject,
+        owner: Hosted,
         socket: Socket,
         peer: Peer | None,
         seq: int,

@@ -33,9 +33,8 @@ JOB_COST = 512
 
 def join(owner: HostedObject, one: Socket, other: Socket) -> None:
     """Both ends of a pair are accepted, *other* first: they talk to each other from now on."""
-    assert owner.accepting is not None
     for socket in (one, other):
-        owner.accepting.pop(socket, None)
+        owner.returned(socket)
     one.mate, other.mate = other, one
     for socket in (other, one):
         for each in socket.held.unpack() if socket.held is not None else ():
@@ -82,7 +81,7 @@ def pass_close(socket: Socket, code: int, reason: str) -> None:
         owner = mate.owner
         if mate.hibernatable:
             # Its handler may take as long as it likes; this end is answered meanwhile, as a client is.
-            owner.host.call_later(CLOSE_TIMEOUT_S, partial(handler_ended, mate, code, reason))
+            owner.runtime.loop.call_later(CLOSE_TIMEOUT_S, partial(handler_ended, mate, code, reason))
         owner.hear_close(mate, code, reason)
     if socket.ending and mate.ending:
         part(socket)

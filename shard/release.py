@@ -30,10 +30,15 @@ from ..common.ids import Slot
 from .reasons import Reason
 
 if TYPE_CHECKING:
-    from .host import Host
+    from ..common.wire.remembered import Remembered
+    from .flow import Flow
     from .hosted import HostedObject
     from .jobs import SocketJob
+    from .objects import Objects
+    from .output import Output
+    from .own_loop import OwnLoop
     from .peers import Peer
+    from .slots import Slots
 
 LAST_STEPS_S = 1.0
 """Seconds that cancelled handlers and tasks have to end."""
@@ -42,17 +47,37 @@ log = logging.getLogger("roost.shard")
 
 
 class Release:
-    """The slots that a host lets go of.
+    """The slots that a shard lets go of.
 
     Args:
-        host: The host.
-        loop: The loop that it runs on.
+        loop: The runtime's loop.
+        slots: The states of the shard's slots.
+        objects: The shard's objects.
+        remembered: What objects have set of which nothing else is known any more.
+        output: Their output.
+        flow: What of it is held.
+        unhold: Lets all that is held for an object leave.
         handlers_s: Seconds that handlers have to end.
     """
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, handlers_s: float) -> None:
-        self._host = host
+    def __init__(
+        self,
+        loop: OwnLoop,
+        slots: Slots[HostedObject],
+        objects: Objects[HostedObject],
+        remembered: Remembered,
+        output: Output,
+        flow: Flow,
+        unhold: Callable[[HostedObject], None],
+        handlers_s: float,
+    ) -> None:
         self._loop = loop
+        self._slots = slots
+        self._objects = objects
+        self._remembered = remembered
+        self._output = output
+        self._flow = flow
+        self._unhold = unhold
         self._handlers_s = handlers_s
         self._busy: dict[Slot, set[HostedObject]] = {}  # what has to end before the slot can go
         self._changed: dict[HostedObject, None] = {}  # objects to look at again
@@ -72,8 +97,9 @@ class Release:
         """Let go of *slots*, which are LEAVING."""
         log.info("%d slots move to other shards", len(slots))
         for slot in slots:
-            owners = self._host.objects.in_slot(slot)
+            owners = self._objects.in_slot(slot)
             for owner in owners:
+                self._unhold(owner)
                 owner.leave()
             busy = {owner for owner in owners if not owner.try_to_leave()}
             if busy:
@@ -115,7 +141,7 @@ class Release:
             self._timers.discard(timer)
             action()
 
-        timer = self._loop.call_later(seconds, run, context=self._host.context)
+        timer = self._loop.call_later(seconds, run)
         self._timers.add(timer)
 
     def close(self) -> None:
@@ -128,7 +154,7 @@ class Release:
     def _plan(self) -> None:
         if not self._planned:
             self._planned = True
-            self._host.call_soon(self._look)
+            self._loop.call_soon(self._look)
 
     # --- what has not ended in time ---
 
@@ -175,13 +201,12 @@ class Release:
 
     def _settle(self) -> None:
         """Let output and acknowledgements of what has ended leave."""
-        host = self._host
-        output = host.output
+        output = self._output
         output.flush()
         stalled = {
             slot
             for slot in self._ended
-            if any(owner.outbox.planned or host.flow.keeps(owner.outbox) for owner in host.objects.in_slot(slot))
+            if any(owner.outbox.planned or self._flow.keeps(owner.outbox) for owner in self._objects.in_slot(slot))
         }
         ended = [slot for slot in self._ended if slot not in stalled]
         self._ended = list(stalled)  # tried again when routers have confirmed something
@@ -199,7 +224,7 @@ class Release:
             self._plan()
         self._let_go_of_settled()
         if not (self._ended or self._settling):
-            self._host.output.on_progress = None
+            self._output.on_progress = None
 
     def _let_go_of_settled(self) -> None:
         settled: list[Slot] = []
@@ -214,23 +239,22 @@ class Release:
             self._let_go(settled)
 
     def _let_go(self, slots: list[Slot]) -> None:
-        host = self._host
-        host.output.settle()
+        self._output.settle()
         cancelled = [job for slot in slots for job in self._cancelled.pop(slot, ())]
-        for peer in host.output.peers:
+        for peer in self._output.peers:
             jobs = [job for job in cancelled if job.peer is peer]
             peer.writer.released(
-                host.slots.version,
+                self._slots.version,
                 slots,
                 [job.socket.counter for job in jobs],
                 [job.seq for job in jobs],
             )
             peer.link.flush_soon()
         for slot in slots:
-            for owner in host.objects.in_slot(slot):
+            for owner in self._objects.in_slot(slot):
                 owner.let_go()
-                host.objects.remove(owner)
-            host.remembered.drop(slot)
-        host.slots.released(slots)
+                self._objects.remove(owner)
+            self._remembered.drop(slot)
+        self._slots.released(slots)
         log.info("%d slots are released, %d events come again", len(slots), len(cancelled))
         self.on_released(slots)

@@ -19,7 +19,9 @@ from .release import LAST_STEPS_S
 from .tasks import cancel
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .jobs import Job
+    from .own_loop import OwnLoop
+    from .runner import Runner
 
 AGAIN_S = 0.25
 """Seconds between two looks for what has begun since and has to be cancelled, and from the last one to the end."""
@@ -28,14 +30,16 @@ log = logging.getLogger("roost.shard")
 
 
 class Remains:
-    """The lives of a host's objects that are over and whose code has not ended.
+    """The lives of a shard's objects that are over and whose code has not ended.
 
     Args:
-        host: The host.
+        loop: The runtime's loop.
+        runner: Knows what runs.
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, loop: OwnLoop, runner: Runner[Job]) -> None:
+        self._loop = loop
+        self._runner = runner
         self._timers: dict[Activation, asyncio.TimerHandle] = {}
 
     def add(self, life: Activation) -> None:
@@ -45,32 +49,36 @@ class Remains:
         if not life.has_ended:
             life.owner.former = life
             self._cancel(life)
-            until = self._host.now() + LAST_STEPS_S
-            self._timers[life] = self._host.call_later(AGAIN_S, partial(self._again, life, until))
-        elif not self._host.runs(life):
+            until = self._loop.now() + LAST_STEPS_S
+            self._timers[life] = self._loop.call_later(AGAIN_S, partial(self._again, life, until))
+        elif not self._runs(life):
             life.stop()
         # else it stops when its handler, which has caused this, ends; and comes here again if that waits instead
+
+    def _runs(self, life: Activation) -> bool:
+        job = self._runner.running
+        return job is not None and job.activation is life
 
     def _cancel(self, life: Activation) -> None:
         """Cancel what has not been, by anybody."""
         for job in list(life.jobs):
-            if job is self._host.runner.running:
-                self._host.call_soon(job.cancel, Reason.RESET)  # it cannot be now, and may wait once more
+            if job is self._runner.running:
+                self._loop.call_soon(job.cancel, Reason.RESET)  # it cannot be now, and may wait once more
             elif job.cancelled_for is None:
                 job.cancel(Reason.RESET)
         life.ask_tasks_to_end()
 
     def _again(self, life: Activation, until: float) -> None:
-        left = until - self._host.now()
+        left = until - self._loop.now()
         if left > 0:
             self._cancel(life)
-            self._timers[life] = self._host.call_later(min(AGAIN_S, left), partial(self._again, life, until))
+            self._timers[life] = self._loop.call_later(min(AGAIN_S, left), partial(self._again, life, until))
             return
         for job in list(life.jobs):
             job.cancel(Reason.RESET)
         for task in life.tasks:
             cancel(task)
-        self._timers[life] = self._host.call_later(AGAIN_S, partial(self._end, life))
+        self._timers[life] = self._loop.call_later(AGAIN_S, partial(self._end, life))
 
     def _end(self, life: Activation) -> None:
         log.error("%s: code of a former life goes on in spite of being cancelled, and is stopped", life.owner.label)
@@ -93,4 +101,4 @@ class Remains:
             timer.cancel()
         life.stop()
         if life.owner.former is life:
-            self._host.call_soon(life.owner.former_has_gone, life)
+            self._loop.call_soon(life.owner.former_has_gone, life)

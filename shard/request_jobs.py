@@ -15,8 +15,8 @@ from .unrun import unrun
 
 if TYPE_CHECKING:
     from .activation import Activation
-    from .hosted import HostedObject
     from .peers import Peer
+    from .runtime import Hosted
 
 TOO_MUCH_OUTPUT = "too many large responses wait at this object's process to be sent; try again later"
 """Why an answer is another than the object's."""
@@ -37,7 +37,7 @@ class RequestJob(Job):
     handler = "fetch"
     wants_answer = True
 
-    def __init__(self, owner: HostedObject, peer: Peer, request: HttpRequest, size: int) -> None:
+    def __init__(self, owner: Hosted, peer: Peer, request: HttpRequest, size: int) -> None:
         super().__init__(owner, peer)
         self.request = request
         self.size = size
@@ -69,8 +69,9 @@ class RequestJob(Job):
 
     def waits(self) -> None:
         super().waits()
-        host = self.owner.host
-        self.timer = host.call_later(SLOW_FETCH_S, partial(host.misuse.note, self.owner, Mistake.SLOW_FETCH))
+        runtime = self.owner.runtime
+        late = partial(runtime.misuse.note, self.owner, Mistake.SLOW_FETCH)
+        self.timer = runtime.loop.call_later(SLOW_FETCH_S, late)
 
     def finish(self, result: Any, error: BaseException | None) -> None:
         if result is not None and error is None:
@@ -83,9 +84,9 @@ class RequestJob(Job):
         if life.over is not None:
             # Also when it has caught the error that should have ended it: its answer would come afterwards.
             if error is not None and not self._was_made_to_end(error):
-                self.owner.host.user_error(self.label, error)
+                self.owner.runtime.errors.note(self.label, error)
             self._fail(life.why_reset)
-            self.owner.host.remains.look_at(life)
+            self.owner.runtime.remains.look_at(life)
         elif error is not None:
             if self.cancelled_for is not None and self._was_made_to_end(error):
                 self._fail(self.cancelled_for.value)
@@ -113,8 +114,8 @@ class RequestJob(Job):
         mistake = answer.mistake
         if mistake is None and owner.has_unreturned(self, answer.socket):
             mistake = Mistake.NOT_RETURNED
-        sentence = "" if mistake is None else owner.host.misuse.note(owner, mistake)
-        if sentence and owner.host.config.development and answer.socket is None:
+        sentence = "" if mistake is None else owner.runtime.misuse.note(owner, mistake)
+        if sentence and owner.runtime.config.development and answer.socket is None:
             self._fail(sentence)
         else:
             self._carry_out(answer)
@@ -127,13 +128,8 @@ class RequestJob(Job):
             if answer.broken:
                 owner.outbox.record(peer, lambda writer: writer.close(request.connection, 1006, "", True))
         elif not peer.closed:  # else it stays among those that nobody has returned
-            assert owner.accepting is not None
-            del owner.accepting[socket]
             socket.url, socket.protocol = request.url, answer.protocol
-            if owner not in peer.objects:
-                owner.inform(peer)
-            peer.attach(socket, request.connection)
-            owner.host.counters.sockets += 1
+            owner.opened(socket, peer, request.connection)
             self._respond(answer.response)
             held, socket.held = socket.held, None
             if held is not None:
@@ -141,28 +137,28 @@ class RequestJob(Job):
 
     def _say_that_nobody_answers(self) -> None:
         """The class has no ``fetch``."""
-        host = self.owner.host
-        sentence = host.misuse.note(self.owner, Mistake.NO_FETCH)
-        if not host.config.development:
+        runtime = self.owner.runtime
+        sentence = runtime.misuse.note(self.owner, Mistake.NO_FETCH)
+        if not runtime.config.development:
             sentence = f"{self.request.namespace} does not handle requests (no fetch)"
         self._fail(sentence, 501)
 
     def _fail_for(self, sentence: str, error: BaseException) -> None:
         """The answer is *sentence*, and the log has *error*."""
-        self._fail(self.owner.host.failed(sentence, self.label, error).text)
+        self._fail(self.owner.runtime.errors.failed(sentence, self.label, error).text)
 
     def _fail(self, sentence: str, status: int = 500) -> None:
         self._respond(refusal(self.request, status, sentence))
 
     def _respond(self, response: HttpResponse) -> None:
-        peer, outbox, host = self.peer, self.owner.outbox, self.owner.host
-        responses = host.flow.responses
+        peer, outbox, runtime = self.peer, self.owner.outbox, self.owner.runtime
+        responses = runtime.flow.responses
         if peer is None or peer.closed:
             return
         if not responses.takes(response):
             outbox.respond(peer, response)
         elif not responses.put(outbox, peer, response):
-            host.counters.responses_refused += 1
+            runtime.counters.responses_refused += 1
             outbox.respond(peer, refusal(self.request, 503, TOO_MUCH_OUTPUT))
 
 

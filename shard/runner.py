@@ -19,13 +19,14 @@ together, whether their handlers wait or not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..common.ids import ObjectId
@@ -153,8 +154,9 @@ class Runner(Generic[J]):
 
     Attributes:
         carrying: Handler after handler starts: ``on_pause`` will come before the loop goes on.
-        running: The job whose code runs right now, ``None`` between; for the watchdog.
+        running: The job whose code runs right now, ``None`` between.
         calling: What the loop calls right now for an object: of a timer, say; ``None`` between.
+        watching: What runs besides, a constructor; empty if nothing does.
     """
 
     def __init__(
@@ -181,6 +183,7 @@ class Runner(Generic[J]):
         self._context = contextvars.copy_context()
         self.running: J | None = None
         self.calling: Called | None = None
+        self.watching = ""
         self.carrying = False
         self._is_copy = False
 
@@ -271,14 +274,25 @@ class Runner(Generic[J]):
         if self._words is not None:
             self._words[RUNS] = 0
 
-    def constructing(self, object_id: ObjectId | None) -> None:
-        """The constructor of that object is about to run; ``None``: it has ended."""
-        words, self._noted = self._words, object_id
-        if words is not None and self._last_words is not None:
-            if object_id is not None:
-                self._last_words.enter(0, 0, 0, object_id)
-            else:
-                words[RUNS] = 0
+    @contextlib.contextmanager
+    def constructing(self, owner: Owner) -> Iterator[None]:
+        """A constructor runs, which is no job: it is noted as one is, in case that it ends us, or holds the loop."""
+        before, self.watching = self.watching, f"{owner.label} __init__"
+        self._noted = owner.object_id
+        if self._last_words is not None:
+            self._last_words.enter(0, 0, 0, owner.object_id)
+        try:
+            yield
+        finally:
+            self.watching = before
+            self._noted = None
+            self.quiet()
+
+    @property
+    def label(self) -> str:
+        """What of objects' code runs right now, for logs; empty if nothing does. For the watchdog's thread."""
+        runs = self.running or self.calling
+        return self.watching or ("" if runs is None else runs.label)
 
     def _call(self) -> None:
         """There are jobs: see to it that they are begun in the loop's next turn, if not before."""

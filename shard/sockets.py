@@ -111,11 +111,11 @@ class Socket:
         """Raises:
         PackagesFull: There is no room for *more* bytes of its attachment.
         """
-        self.owner.host.packages.check(more)
+        self.owner.runtime.packages.check(more)
 
     def grow_package(self, more: int) -> None:
         """Its attachment has *more* bytes than before."""
-        self.owner.host.packages.change(self, more)
+        self.owner.runtime.packages.change(self, more)
 
     def drained(self) -> Coroutine[Any, Any, None]:
         """Wait until nothing that was sent to it is here any more."""

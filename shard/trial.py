@@ -19,18 +19,19 @@ from .counters import ShardCounters
 from .failures import Failure
 from .host import Host
 from .loader import HostedClass
+from .user_errors import UserErrors
 
 LOOK_S = 0.01
 """Seconds between two looks whether ``block_concurrency_while`` is over, which has a limit of its own."""
 
 
-class _TrialHost(Host):
-    """A host without routers, which keeps the error that an object was reset for."""
+class _Errors(UserErrors):
+    """Keeps the error that an object was reset for."""
 
-    error: BaseException | None = None
+    last: BaseException | None = None
 
     def failed(self, sentence: str, where: str, error: BaseException) -> Failure:
-        self.error = error
+        self.last = error
         return super().failed(sentence, where, error)
 
 
@@ -54,7 +55,9 @@ def construct_on_trial(config: ShardConfig, classes: Mapping[str, HostedClass]) 
 
 
 async def _construct_all(config: ShardConfig, classes: Mapping[str, HostedClass]) -> list[str]:
-    host = _TrialHost(config, classes, asyncio.get_running_loop(), Incarnation(0), ShardCounters())
+    counters = ShardCounters()
+    errors = _Errors(counters, development=config.development)
+    host = Host(config, classes, asyncio.get_running_loop(), Incarnation(0), counters, errors=errors)
     constructed = []
     for namespace, hosted in classes.items():
         name = hosted.cls.trial_name
@@ -65,7 +68,7 @@ async def _construct_all(config: ShardConfig, classes: Mapping[str, HostedClass]
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            reason = host.error or error
+            reason = errors.last or error
             raise AppError(
                 f"an object of {hosted.cls.__name__}, {name!r} on trial, could not be constructed: "
                 f"{type(reason).__name__}: {reason}"
@@ -78,7 +81,7 @@ async def _construct(host: Host, namespace: str, name: str) -> None:
     owner = host.object_for(id_from_name(namespace, name), namespace, name)
     assert owner is not None
     owner.activation = activation = Activation(owner)
-    with host.constructing(owner):
+    with host.runner.constructing(owner):
         activation.construct(host.env, DurableObjectState(activation, owner))
     while activation.state is ActivationState.BLOCKED:  # noqa: ASYNC110  # nothing tells of it: events simply begin
         await asyncio.sleep(LOOK_S)

@@ -77,8 +77,7 @@ class Watchdog:
 
     def _report(self) -> None:
         host = self._host
-        runs = host.runner.running or host.runner.calling
-        what = host.watching or (runs.label if runs is not None else "something besides users' handlers")
+        what = host.runner.label or "something besides users' handlers"
         frame = sys._current_frames().get(self._loop_thread)
         stack = "".join(traceback.format_stack(frame)[-8:]) if frame is not None else ""
         host.counters.blocked_loops += 1

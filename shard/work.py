@@ -7,6 +7,8 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from ..common.ids import ObjectId
+from .reasons import Reason
+from .unfinished import Note
 
 
 class Owner(Protocol):
@@ -14,6 +16,10 @@ class Owner(Protocol):
 
     @property
     def object_id(self) -> ObjectId: ...
+    @property
+    def label(self) -> str:
+        """The object, for logs."""
+        ...
 
 
 class Instance(Protocol):
@@ -30,7 +36,7 @@ class Instance(Protocol):
 
 
 class Work(Protocol):
-    """A job.
+    """A job, as the runner sees it.
 
     Attributes:
         task: The task that handles it, once the handler has waited.
@@ -81,4 +87,33 @@ class Work(Protocol):
     @property
     def label(self) -> str:
         """The object and the handler, for logs."""
+        ...
+
+
+class Handled(Work, Protocol):
+    """A job, as the life sees it that handles it.
+
+    Attributes:
+        stopped: Its handler may not take another step.
+        cancelled_for: Why the runtime has cancelled the handler; ``None`` if it has not.
+    """
+
+    stopped: bool
+    cancelled_for: Reason | None
+
+    @property
+    def peer(self) -> object | None:
+        """The router that has sent its event; ``None`` if none has."""
+        ...
+
+    def at_work(self) -> Note:
+        """What notes that it is at work."""
+        ...
+
+    def cancel(self, why: Reason) -> None:
+        """Cancel the handler, unless it is what runs right now."""
+        ...
+
+    def give_up(self, why: Reason) -> None:
+        """Go on without the handler, which does not let itself be cancelled."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roost.common import limits
-from roost.shard.hosted import BLOCK_TIMEOUT_S
+from roost.shard.activation import BLOCK_TIMEOUT_S
 from roost.shard.json_text import MAX_DEPTH as JSON_DEPTH
 from roost.shard.structured_clone import MAX_DEPTH as ATTACHMENT_DEPTH
 

@@ -19,8 +19,8 @@ SHELLS = {
     "runtime/logs runtime/processes runtime/startup wire/endpoint wire/link",
     "router": "__main__ app clients/tcp development guard/deaths guard/watching http/connection http/half_open "
     "http/intake http/listener http/phased",
-    "shard": "activation app context descriptors handover host hosted loop_calls pairs release remains runner "
-    "serving tasks threads trial watchdog",
+    "shard": "activation app context descriptors handover host hosted loop_calls own_loop pairs release remains "
+    "runner serving tasks threads trial watchdog",
     "deploy": "commands/background commands/client commands/requirements loadtest/alarm loadtest/connection "
     "loadtest/coordinator loadtest/machine loadtest/running loadtest/seat loadtest/worker loadtest/world "
     "processes/crew processes/leftovers processes/ports processes/process processes/trial supervisor/admin_server "
@@ -39,6 +39,7 @@ EXEMPT = {
     "shard/life.py": {"asyncio", "threading"},
     "shard/pending.py": {"asyncio"},
     "shard/ports.py": {"asyncio"},
+    "shard/user_errors.py": {"asyncio"},
     "shard/web_socket.py": {"threading"},
     "shard/work.py": {"asyncio"},
 }

@@ -48,12 +48,12 @@ class Owner:
 
     def __init__(self, cls: type[DurableObject]) -> None:
         self.hosted_class = HostedClass(cls)
-        self.host = SimpleNamespace(
-            context=contextvars.copy_context(),
+        self.runtime = SimpleNamespace(
+            loop=SimpleNamespace(context=contextvars.copy_context()),
             runner=None,
             misuse=SimpleNamespace(note=lambda owner, mistake: ""),
             config=SimpleNamespace(development=False),
-            user_error=lambda where, error: self.errors.append((where, error)),
+            errors=SimpleNamespace(note=lambda where, error: self.errors.append((where, error))),
         )
         self.back: list[Job] = []
         self.closes: list[tuple[Any, ...]] = []

@@ -196,7 +196,7 @@ async def test_a_reset_object_begins_anew_behind_what_it_has_said() -> None:
     world.router.take()
     world.router.behind()
     world.router.message(again, "x")
-    world.object().activation.owner.reset(world.host.failed("on purpose", "test", RuntimeError()))  # type: ignore[union-attr]
+    world.object().activation.owner.reset(world.host.errors.failed("on purpose", "test", RuntimeError()))  # type: ignore[union-attr]
     await turns()
     assert world.router.take() == []
     world.router.behind(is_behind=False)

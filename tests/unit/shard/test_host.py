@@ -906,7 +906,7 @@ async def test_output_that_was_cut_off_ends_the_shard(monkeypatch: pytest.Monkey
     world = World(Lobby)
     counter = await world.router.connect()
     defects: list[Exception] = []
-    world.host.on_defect = defects.append
+    world.host.errors.on_defect = defects.append
     monkeypatch.setattr(world.router.link, "flush", mock.Mock(side_effect=MemoryError))
     world.router.message(counter, "x")
     await turns()
@@ -925,7 +925,7 @@ async def test_an_error_of_our_own_ends_the_shard_wherever_it_is_raised(monkeypa
     ):
         world = World()
         defects: list[Exception] = []
-        world.host.on_defect = defects.append
+        world.host.errors.on_defect = defects.append
         counter = await world.router.connect()
         with monkeypatch.context() as patch:
             patch.setattr(module, name, mock.Mock(side_effect=ValueError(name)))
@@ -951,7 +951,7 @@ async def test_an_error_of_the_users_code_ends_no_shard() -> None:
             raise KeyError("mine")
 
     world = World(Careless)
-    world.host.on_defect = lambda error: pytest.fail(f"taken for a defect: {error!r}")
+    world.host.errors.on_defect = lambda error: pytest.fail(f"taken for a defect: {error!r}")
     counter = await world.router.connect()
     world.router.message(counter, "x")
     await turns()
@@ -964,7 +964,7 @@ async def test_a_map_that_gives_slots_away_unreleased_is_not_served_past() -> No
     """Two owners would serve them: the shard must end, not go on with the map before."""
     world = World()
     defects: list[Exception] = []
-    world.host.on_defect = defects.append
+    world.host.errors.on_defect = defects.append
     directory = mock.Mock(changed=lambda: True)
     watch = MapWatch(directory, partial(world.host.follow, links={Incarnation(1): world.router.link}))  # type: ignore[dict-item]
     directory.map = lambda: ClusterMap(world.version, world.members, (SHARD,) * SLOTS)

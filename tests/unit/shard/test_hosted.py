@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from roost.shard import ObjectReset, Request, Response, WebSocket, WebSocketPair
-from roost.shard.activation import Activation
-from roost.shard.hosted import BLOCK_TIMEOUT_S, HostedObject
+from roost.shard.activation import BLOCK_TIMEOUT_S, Activation
+from roost.shard.hosted import HostedObject
 from roost.shard.sockets import Socket
 from roost.shard.web_socket import WebSocket as Handle
 from tests.unit.shard.harness import Room, World, on_virtual_time, outcome, turns

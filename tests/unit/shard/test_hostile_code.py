@@ -264,7 +264,7 @@ async def test_an_exception_hurts_nobody_but_who_has_raised_it(what: str, where:
     loop.set_exception_handler(None)
     world, front, _ = shard(Room)
     defects: list[Exception] = []
-    world.host.on_defect = defects.append
+    world.host.errors.on_defect = defects.append
     client = await front.connect()
     seq = client.send("fail")
     await turns()
@@ -441,7 +441,7 @@ async def test_a_call_with_hardly_any_stack_left_does_all_or_nothing(what: str) 
     asyncio.get_running_loop().set_exception_handler(None)
     world, front, _ = shard(Room, hibernate_after_s=1.0)
     defects: list[Exception] = []
-    world.host.on_defect = defects.append
+    world.host.errors.on_defect = defects.append
     for left in range(4, 70):
         name = f"room-{left}"
         client = await front.connect(name)

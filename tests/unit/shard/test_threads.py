@@ -235,7 +235,7 @@ async def test_what_a_thread_asks_of_the_loop_is_its_objects() -> None:
     await asyncio.sleep(60)
     life = world.object().activation
     assert life is not None, "its task goes on"
-    life.owner.reset(life.owner.host.failed("the object was reset", "a test", ValueError()))
+    life.owner.reset(life.owner.runtime.errors.failed("the object was reset", "a test", ValueError()))
     await asyncio.sleep(1000)
     assert said[2:] == [], "which ended with the life"
 

@@ -13,19 +13,17 @@ import pytest
 
 from roost.common.machine.last_words import LastWords, read_last_words
 from roost.shard.counters import ShardCounters
+from roost.shard.runner import Runner
 from roost.shard.watchdog import BEAT_S, Watchdog
 from tests.waiting import until
 
 LIMIT_S = 0.3
 
 
-def host(running: str = "", watching: str = "", last_words: LastWords | None = None) -> Any:
-    return SimpleNamespace(
-        runner=SimpleNamespace(running=SimpleNamespace(label=running) if running else None, calling=None),
-        watching=watching,
-        counters=ShardCounters(),
-        last_words=last_words,
-    )
+def host(running: str = "", last_words: LastWords | None = None) -> Any:
+    runner: Runner[Any] = Runner(asyncio.get_running_loop(), lambda: None)
+    runner.running = SimpleNamespace(label=running) if running else None
+    return SimpleNamespace(runner=runner, counters=ShardCounters(), last_words=last_words)
 
 
 def hold_the_loop(seconds: float) -> None:
@@ -47,12 +45,12 @@ async def test_code_that_holds_the_loop_is_reported_once_by_name_and_place(caplo
         assert "hold_the_loop" in record.message
         assert held.counters.blocked_loops == 1
         await asyncio.sleep(3 * BEAT_S)
-        held.watching = "room/lobby __init__"
+        held.runner.watching = "room/lobby __init__"
         hold_the_loop(LIMIT_S + 3 * BEAT_S)
         assert "room/lobby __init__" in caplog.records[1].message
         assert held.counters.blocked_loops == 2
         await asyncio.sleep(3 * BEAT_S)
-        held.watching, held.runner.running = "", None
+        held.runner.watching, held.runner.running = "", None
         held.runner.calling = SimpleNamespace(label="room/lobby callback Room.tick")
         hold_the_loop(LIMIT_S + 3 * BEAT_S)
         assert "room/lobby callback Room.tick has held" in caplog.records[2].message

@@ -39,7 +39,7 @@ class Owner:
         self.peer = peer_of(self.link)
         self.outbox = outbox(limit=1000)
         self.recorded: list[tuple[Any, ...]] = []
-        self.host = SimpleNamespace(packages=Packages(1 << 20, ShardCounters()))
+        self.runtime = SimpleNamespace(packages=Packages(1 << 20, ShardCounters()))
 
     def record_close(self, socket: Socket, code: int, reason: str) -> None:
         self.recorded.append(("close", socket, code, reason))

@@ -1,0 +1,204 @@
+"""What an object asks of its shard, and what its lives and its work ask of the object.
+
+``Runtime`` is all that an object can reach of its shard, and ``Hosted`` all that a life and a job reach of an object:
+the host and its objects lie above what uses them here, and nothing below knows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from ..common.ids import ObjectId, Slot
+from .arrivals import Arrivals
+from .config import ShardConfig
+from .counters import ShardCounters
+from .flow import Flow
+from .misuse import MisuseLog
+from .namespaces import Env
+from .numbers import Numbers
+from .outbox import Outbox
+from .output import Output
+from .own_loop import OwnLoop
+from .packages import Packages
+from .peers import Peer
+from .runner import Runner
+from .sockets import Socket
+from .unfinished import Unfinished
+from .user_errors import UserErrors
+
+O_contra = TypeVar("O_contra", contravariant=True)
+
+
+class Remains(Protocol):
+    """The lives that are over and whose code has not ended."""
+
+    def add(self, life: Any) -> None:
+        """*life* is over, or some code of it goes on in spite of that: end its code."""
+        ...
+
+    def look_at(self, life: Any) -> None:
+        """A handler or a task of *life*, which is over, has ended."""
+        ...
+
+    def stop(self, life: Any) -> None:
+        """End the code of *life*, which is over, here and now."""
+        ...
+
+
+class Runtime(Protocol[O_contra]):
+    """A shard, as its objects see it.
+
+    Attributes:
+        is_closing: The shard ends.
+    """
+
+    is_closing: bool
+
+    @property
+    def config(self) -> ShardConfig: ...
+    @property
+    def counters(self) -> ShardCounters: ...
+    @property
+    def env(self) -> Env:
+        """What objects get as ``self.env``."""
+        ...
+
+    @property
+    def loop(self) -> OwnLoop: ...
+    @property
+    def numbers(self) -> Numbers: ...
+    @property
+    def errors(self) -> UserErrors: ...
+    @property
+    def misuse(self) -> MisuseLog: ...
+    @property
+    def runner(self) -> Runner[Any]:
+        """Takes jobs through users' code."""
+        ...
+
+    @property
+    def unfinished(self) -> Unfinished:
+        """Notes the events that are at work while other code runs."""
+        ...
+
+    @property
+    def remains(self) -> Remains: ...
+    @property
+    def output(self) -> Output:
+        """Outboxes and acknowledgements, and the routers they go to."""
+        ...
+
+    @property
+    def flow(self) -> Flow:
+        """What is held for connections that are full."""
+        ...
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """The bound of what has come and not ended."""
+        ...
+
+    @property
+    def packages(self) -> Packages:
+        """The bound of what sockets keep."""
+        ...
+
+    def holds(self, owner: O_contra, /) -> bool:
+        """Whether the slot of *owner* does not deliver yet; if so, *owner* is told when it does (``pump``)."""
+        ...
+
+    def note_idle(self, owner: O_contra, /) -> None:
+        """*owner* may have become idle: it falls asleep, or is forgotten, after a while; or moves, if it is to."""
+        ...
+
+    def note_busy(self, owner: O_contra, /) -> None:
+        """*owner*, which moves, has something to do once more: it does not go before that has ended."""
+        ...
+
+    def note_dropped(self, job: Any, /) -> None:
+        """The event of *job* is not acknowledged: the next owner of its object gets it."""
+        ...
+
+
+class HostedClass(Protocol):
+    """The user's class."""
+
+    @property
+    def cls(self) -> type: ...
+    @property
+    def namespace(self) -> str: ...
+    def near_miss(self, handler: str) -> str | None:
+        """A method that may have been meant for *handler*, which the class lacks."""
+        ...
+
+    def bound(self, instance: Any, handler: str) -> Callable[..., Any] | None:
+        """The handler of *instance*, ``None`` if its class has none."""
+        ...
+
+
+class Hosted(Protocol):
+    """An object, as its lives and its work see it."""
+
+    @property
+    def runtime(self) -> Runtime[Any]: ...
+    @property
+    def object_id(self) -> ObjectId: ...
+    @property
+    def slot(self) -> Slot: ...
+    @property
+    def label(self) -> str:
+        """The object for logs: namespace and name."""
+        ...
+
+    @property
+    def hosted_class(self) -> HostedClass: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def event_timeout_ms(self) -> int:
+        """Milliseconds that a handler may take, 0 for no limit."""
+        ...
+
+    @property
+    def leaving(self) -> bool:
+        """It moves to another shard: nothing of it begins here any more."""
+        ...
+
+    # --- its work ---
+
+    def finished(self, job: Any) -> None:
+        """*job* has ended, in whatever way."""
+        ...
+
+    def take_back(self, job: Any) -> None:
+        """*job* may not start now."""
+        ...
+
+    def pump(self) -> None:
+        """Start what waits, as far as it may start."""
+        ...
+
+    # --- its lives ---
+
+    def reset(self, failure: Any) -> None:
+        """End this life and all sockets; *failure* is what the public hears."""
+        ...
+
+    # --- its sockets ---
+
+    def forget(self, socket: Socket) -> None:
+        """Take *socket* out of every index."""
+        ...
+
+    def record_close(self, socket: Socket, code: int, reason: str) -> None:
+        """Close a connection, behind what was sent to it."""
+        ...
+
+    def has_unreturned(self, job: Any, returned: Socket | None) -> bool:
+        """Whether *job* has accepted a socket besides the one that it has *returned*."""
+        ...
+
+    def opened(self, socket: Socket, peer: Peer, connection: int) -> None:
+        """The 101 of *socket* is on its way: it is number *connection* at *peer*."""
+        ...
