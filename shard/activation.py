@@ -30,8 +30,8 @@ An activation is idle when no handler runs, no ``wait_until`` is pending, no tas
 nothing is ``pending`` that it has left behind (timers, futures of executors, threads, descriptors, signals), and no
 socket that was accepted with ``accept()`` is open.
 
-Handlers and tasks of a life that is over may not end at once when they are cancelled: ``remains`` sees to them, and the
-object's next life does not begin before.
+Handlers and tasks of a life that is over may not end at once when they are cancelled: ``closing`` has the stages of a
+life's end, and the object's next life does not begin before the last of them.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Activation(Life):
         context: The context that its code runs in, copied for each event.
         jobs: Its jobs whose handlers wait for something.
         tasks: Tasks that its code started, ``wait_until`` included.
-        promises: What ``wait_until`` waits for.
+        promises: What ``wait_until`` waits for; they are among the tasks.
+        closers: What is awaited when it closes; ``None`` if nothing is.
         on_message: The class's handler of messages; ``None`` if it has none.
         on_close: The same of ends of connections.
         on_error: The same of failures.
@@ -106,6 +107,7 @@ class Activation(Life):
     __slots__ = (
         "_asked_to_end",
         "_blockers",
+        "closers",
         "context",
         "failure",
         "instance",
@@ -135,6 +137,7 @@ class Activation(Life):
         self.promises: set[asyncio.Future[Any]] = set()
         self._asked_to_end: set[asyncio.Future[Any]] = set()
         self._blockers = 0
+        self.closers: list[Callable[[], Awaitable[None]]] | None = None  # made when needed: few hold anything
         self.on_message: Handler | None = None
         self.on_close: Handler | None = None
         self.on_error: Handler | None = None
@@ -270,7 +273,7 @@ class Activation(Life):
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self.tasks.discard(task)
         if self.over is not None:
-            self.owner.runtime.remains.look_at(self)
+            self.owner.runtime.closings.look_at(self)
         self.note_idle()
 
     def _hold(self, note: Note | None) -> None:
@@ -300,6 +303,37 @@ class Activation(Life):
     def starts(self, job: Handled) -> bool:
         """Whether *job* may start in the present state."""
         return self.state is ActivationState.ACTIVE or (self.state is ActivationState.LEAVING and job.peer is None)
+
+    # --- how it ends (see ``closing``) ---
+
+    def at_close(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Have *closer* awaited once no code of this life takes another step: the object's next life, here or at
+        another shard, begins after that. It is of our own, and ends: nobody else sees to that."""
+        if self.closers is None:
+            self.closers = []
+        self.closers.append(closer)
+
+    def take_closers(self) -> list[Callable[[], Awaitable[None]]]:
+        """What is to be awaited, the last one first; it is so once."""
+        closers, self.closers = self.closers or [], None
+        return closers[::-1]
+
+    def ask_to_end(self, why: Reason) -> None:
+        """Cancel what runs, each once, however often this is called: what tidies up is not disturbed at that."""
+        runtime = self.owner.runtime
+        for job in list(self.jobs):
+            if job is runtime.runner.running:
+                runtime.loop.call_soon(job.cancel, why)  # it cannot be now, and may wait once more
+            elif job.cancelled_for is None:
+                job.cancel(why)
+        self.ask_tasks_to_end()
+
+    def insist(self, why: Reason) -> None:
+        """Cancel all that runs, also what has been asked to end."""
+        for job in list(self.jobs):
+            job.cancel(why)
+        for task in list(self.tasks):
+            cancel(task)
 
     def ask_tasks_to_end(self) -> None:
         """Cancel the tasks, each once, however often this is called: a task that cleans up is not disturbed at that.

@@ -23,6 +23,7 @@ from ..common.wire.records import HttpRequest, ObjectState, OutputWriter, Passpo
 from ..common.wire.remembered import Remembered
 from .arrivals import Arrivals
 from .behind import Behind
+from .closing import LAST_STEPS_S, Closings
 from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
@@ -41,15 +42,14 @@ from .own_loop import OwnLoop
 from .packages import Packages, size_of
 from .peers import Peer
 from .reasons import Reason
-from .release import LAST_STEPS_S, Release
-from .remains import Remains
+from .release import Release
 from .request_jobs import RequestJob
 from .responses import refusal
 from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots, SlotState
 from .sockets import Socket
-from .tasks import cancel, make_task
+from .tasks import make_task
 from .unfinished import Unfinished
 from .user_errors import UserErrors
 
@@ -80,6 +80,7 @@ class Host:
         objects: The objects.
         remembered: What objects have set of which nothing else is known any more.
         release: Slots that are let go of.
+        closings: Lives that close.
         runner: Takes jobs through users' code.
         unfinished: Notes the events that are at work while other code runs.
         last_words: Where all that is noted, if anywhere.
@@ -131,7 +132,7 @@ class Host:
             self._unhold,
             config.move_timeout_s,
         )
-        self.remains = Remains(self.loop, self.runner)
+        self.closings = Closings(self.loop, self.runner)
         # What objects ask for besides (see ``Runtime``), where each is answered.
         self.holds = self.slots.holds
         self.note_busy = self.release.wait_for
@@ -467,14 +468,8 @@ class Host:
                 tasks |= owner.activation.tasks
         if tasks:
             await asyncio.wait(tasks, timeout=LAST_STEPS_S)
-        for owner in self.objects:
-            for life in (owner.activation, owner.former):
-                if life is not None:
-                    for job in life.jobs:
-                        job.stopped = True
-                        assert job.task is not None
-                        cancel(job.task)
-                    life.stop()
+        lives = [life for owner in self.objects for life in (owner.activation, owner.former) if life is not None]
+        await self.closings.aclose(lives)
         self.unfinished.close()
         self.output.flush()
         # A shard that has handed all its slots over ends with this: what a router has not got of it would come again.

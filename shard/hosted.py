@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ..common.errors import LifeOver, ObjectGone, ObjectReset, TooManyWebSockets
+from ..common.errors import ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
 from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.wire.records import ObjectState, OutputWriter
 from . import pairs
 from .activation import ACTIVE, Activation, ActivationState
 from .backlog import Backlog, Close
+from .closing import How
 from .context import DurableObjectState
 from .failures import Failure, in_words
 from .jobs import CloseJob, Job, MessageJob
@@ -32,7 +33,6 @@ from .request_jobs import request_job
 from .retry import Retry
 from .sockets import Socket, Sockets
 from .stack import enough_stack
-from .tasks import cancel
 from .unreturned import Unreturned
 from .web_socket import WebSocket
 
@@ -50,10 +50,6 @@ RESET_CODE = 1011
 """Close code of a reset object's sockets (RFC 6455 7.4.1: an unexpected condition)."""
 VANISHED = "WebSocket disconnected without sending Close frame."
 """The reason that goes with code 1006."""
-MOVED = "the object has moved to another process since, and this is code of its former life"
-"""What code of a life hears whose object is elsewhere."""
-NOT_CONSTRUCTED = "the object could not be constructed"
-"""What the public hears of a constructor that fails."""
 
 _STARTING = (ActivationState.ACTIVE, ActivationState.LEAVING)
 
@@ -79,7 +75,7 @@ class HostedObject:
         mailbox: Events that wait.
         unfinished: Events that have come and not ended.
         activation: The life of its instance, ``None`` while it sleeps.
-        former: The life before, whose code has not ended yet: there is no next one before (see ``remains``).
+        former: The life before, which has not closed yet: there is no next one before (see ``closing``).
         leaving: Its slot moves to another shard: events of routers are not for this one any more.
         restored: It has come here with its sockets from an earlier owner, and was not constructed since.
         idle_since: Loop time at which it last became idle.
@@ -288,7 +284,7 @@ class HostedObject:
                 activation.construct(runtime.env, DurableObjectState(activation, self))
         except BaseException as error:
             runtime.counters.constructions_failed += 1
-            failure = runtime.errors.failed(NOT_CONSTRUCTED, f"{self.label} __init__", error)
+            failure = runtime.errors.failed(How.FAILED.value, f"{self.label} __init__", error)
             if activation.state is ActivationState.OVER:
                 return False  # the constructor has called abort()
             if self._try_again_later():
@@ -297,7 +293,7 @@ class HostedObject:
                 return False
             first = self.mailbox.take()
             if first.wants_answer:
-                self._end_life(ObjectGone(NOT_CONSTRUCTED))
+                self.close(How.FAILED)
                 first.abandon(failure.text)
             else:
                 first.abandon("")
@@ -315,7 +311,7 @@ class HostedObject:
             return False
         if self.runtime.config.development:
             self._waits_for_code = True  # the next event tries again; the next code will be another shard's
-            self._end_life(ObjectGone(NOT_CONSTRUCTED))
+            self.close(How.FAILED)
             return True
         now = self.runtime.loop.now()
         self._retry = self._retry or Retry(now)
@@ -324,7 +320,7 @@ class HostedObject:
             self._retry = None
             return False
         log.warning("%s __init__ is tried again in %.1f s: the object has just come here", self.label, delay_s)
-        self._end_life(ObjectGone(NOT_CONSTRUCTED))
+        self.close(How.FAILED)
         self._retry_timer = self.runtime.loop.call_later(delay_s, self._construct_again)
         return True
 
@@ -349,18 +345,17 @@ class HostedObject:
             self._retry_timer.cancel()
             self._retry_timer = None
 
-    def _end_life(self, over: LifeOver) -> None:
-        """The instance leaves memory; its code that remains is ended."""
-        activation, self.activation = self.activation, None
-        if activation is not None:
+    def close(self, how: How) -> None:
+        """The instance leaves memory, by the stages of ``closing``: the next life begins after the last of them."""
+        life, self.activation = self.activation, None
+        if life is not None:
             self.runtime.counters.objects_awake -= 1
             self.runtime.counters.lives_ended += 1
             self.sockets.sleep()  # the next life has handles of its own
-            activation.close(over)
-            self.runtime.remains.add(activation)
+            self.runtime.closings.close(life, how)
 
     def former_has_gone(self, life: Activation) -> None:
-        """Nothing of *life*, which is over, goes on any more: the next one may begin."""
+        """*life* has closed: the next one may begin."""
         if self.former is life:
             self.former = None
             self.pump()
@@ -382,7 +377,7 @@ class HostedObject:
 
     def hibernate(self) -> None:
         """Drop the instance; the sockets stay, as packages. Only when it ``may_sleep``."""
-        self._end_life(ObjectGone("the object has fallen asleep since, and this is code of its former life"))
+        self.close(How.SLEEPS)
         self.standard = self.unreturned = None
 
     @property
@@ -410,7 +405,7 @@ class HostedObject:
         activation = self.activation
         if activation is not None:
             activation.failure = activation.failure or failure
-        self._end_life(ObjectReset(f"{Reason.RESET.value}, and this is code of its former life"))
+        self.close(How.RESET)
         if self.auto_response is not None or self.event_timeout_ms:
             # Told before the sockets go: routers may keep what they know of the object for some time after.
             self.auto_response, self.event_timeout_ms = None, 0
@@ -492,34 +487,28 @@ class HostedObject:
         activation.ask_tasks_to_end()
         return not activation.tasks
 
-    def cancel_all(self, why: Reason) -> None:
+    def insist(self, why: Reason) -> None:
         """Cancel what still runs."""
-        activation = self.activation
-        if activation is not None:
-            for job in list(activation.jobs):
-                job.cancel(why)
-            for task in activation.tasks | activation.promises:
-                cancel(task)
+        if self.activation is not None:
+            self.activation.insist(why)
 
     def give_up(self, why: Reason) -> None:
         """What still runs, or waits, does not count any more: this life is over. A close that comes after this (of a
         router that has died) begins another one."""
-        remains = self.runtime.remains
-        activation = self.activation
-        if activation is not None:
-            for job in list(activation.jobs):
+        life = self.activation
+        if life is not None:
+            for job in list(life.jobs):
                 job.give_up(why)
-            self._end_life(ObjectGone(MOVED))
-            remains.stop(activation)
+            self.close(How.MOVES)
+            self.runtime.closings.stop(life)
         if self.former is not None:
-            remains.stop(self.former)
-            self.former = None
+            self.runtime.closings.stop(self.former)
         while self.mailbox:
             self.mailbox.take().abandon(why.value)
 
     def let_go(self) -> None:
         """Another shard has the object from now on: nothing that is left of it here has any effect."""
-        self._end_life(ObjectGone(MOVED))
+        self.close(How.MOVES)
         for socket in self._all_sockets():
             socket.gone = True
             self.drop_held(socket)

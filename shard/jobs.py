@@ -146,7 +146,7 @@ class Job(ABC):
         life.jobs.add(self)
         runtime.unfinished.hold(self.at_work())
         if life.over is not None:
-            runtime.remains.add(life)  # it has caught the error that should have ended it
+            runtime.closings.end(life)  # it has caught the error that should have ended it
 
     def _has_waited(self) -> bool:
         """The handler, which has waited, has ended; says whether that still counts. If not, the job was given up before
@@ -279,7 +279,7 @@ class SocketJob(Job):
                 output.flush_early()
         life = self.activation
         if life is not None and life.over is not None:
-            runtime.remains.look_at(life)
+            runtime.closings.look_at(life)
         owner.finished(self)
 
     def _end_socket(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -44,6 +44,14 @@ class OwnLoop:
     def call_at(self, time: float, action: Callable[[], object]) -> asyncio.TimerHandle:
         """The same at a time of the loop's clock."""
         return self._loop.call_at(time, action, context=self.context)
+
+    def create_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run *coroutine* as a task; whoever asks keeps it, and ends it."""
+        return self.context.copy().run(self._loop.create_task, coroutine)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future of this loop."""
+        return self._loop.create_future()
 
     def call_now(self, action: Callable[..., T], *args: Any) -> T:
         """Call *action* now: an object's code has asked for it."""

@@ -13,7 +13,8 @@ For each slot that the map sends away:
    several routers these may have to wait until others have confirmed (``peers``), so the release waits for that. It
    waits for a confirmation of every router in any case, as a sign of life: should one be dead without anybody's knowing
    yet, the closes of its connections have to be delivered here, and after the release nobody would know of them.
-4. RELEASED goes out on every link, behind all that; the objects are forgotten; and the next map is proposed.
+4. The lives that are left close (``closing``), which may take time as well.
+5. RELEASED goes out on every link, behind all that; the objects are forgotten; and the next map is proposed.
 
 Each slot goes as soon as it can, together with those that can at the same moment: an idle object does not wait for a
 busy one.
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..common.ids import Slot
+from .closing import LAST_STEPS_S, How
 from .reasons import Reason
 
 if TYPE_CHECKING:
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
     from .own_loop import OwnLoop
     from .peers import Peer
     from .slots import Slots
-
-LAST_STEPS_S = 1.0
-"""Seconds that cancelled handlers and tasks have to end."""
 
 log = logging.getLogger("roost.shard")
 
@@ -83,6 +82,7 @@ class Release:
         self._changed: dict[HostedObject, None] = {}  # objects to look at again
         self._ended: list[Slot] = []  # nothing runs any more
         self._settling: list[tuple[list[Slot], dict[Peer, int]]] = []  # with the batches to be confirmed first
+        self._closing: list[Slot] = []  # all is confirmed
         self._cancelled: dict[Slot, list[SocketJob]] = {}
         self._planned = False
         self._timers: set[asyncio.TimerHandle] = set()
@@ -91,7 +91,7 @@ class Release:
 
     def __bool__(self) -> bool:
         """Whether some slot is on its way out."""
-        return bool(self._busy or self._ended or self._settling)
+        return bool(self._busy or self._ended or self._settling or self._closing)
 
     def begin(self, slots: list[Slot]) -> None:
         """Let go of *slots*, which are LEAVING."""
@@ -114,8 +114,9 @@ class Release:
     def wait_for(self, owner: HostedObject) -> None:
         """*owner*, which leaves, has something to do once more: its slot goes after that."""
         slot = owner.slot
-        if slot in self._ended:
-            self._ended.remove(slot)
+        for slots in (self._ended, self._closing):
+            if slot in slots:
+                slots.remove(slot)
         for slots, _ in self._settling:
             if slot in slots:
                 slots.remove(slot)
@@ -172,7 +173,7 @@ class Release:
             log.warning(
                 "%s moves: what it does has taken more than %g s and is cancelled", owner.label, self._handlers_s
             )
-            owner.cancel_all(Reason.MOVES)
+            owner.insist(Reason.MOVES)
         if owners:
             self._after(LAST_STEPS_S, lambda: self._give_up(owners))
 
@@ -198,6 +199,8 @@ class Release:
                     self._ended.append(owner.slot)
         if self._ended:
             self._settle()
+        if self._closing:
+            self._release_closed()
 
     def _settle(self) -> None:
         """Let output and acknowledgements of what has ended leave."""
@@ -239,6 +242,20 @@ class Release:
             self._let_go(settled)
 
     def _let_go(self, slots: list[Slot]) -> None:
+        """Close the lives that are left in *slots*, and release those where that took no time."""
+        for slot in slots:
+            for owner in self._objects.in_slot(slot):
+                owner.close(How.MOVES)
+        self._closing += slots
+        self._release_closed()
+
+    def _release_closed(self) -> None:
+        slots = [slot for slot in self._closing if all(owner.former is None for owner in self._objects.in_slot(slot))]
+        if slots:
+            self._closing = [slot for slot in self._closing if slot not in slots]
+            self._release(slots)
+
+    def _release(self, slots: list[Slot]) -> None:
         self._output.settle()
         cancelled = [job for slot in slots for job in self._cancelled.pop(slot, ())]
         for peer in self._output.peers:

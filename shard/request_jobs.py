@@ -86,7 +86,7 @@ class RequestJob(Job):
             if error is not None and not self._was_made_to_end(error):
                 self.owner.runtime.errors.note(self.label, error)
             self._fail(life.why_reset)
-            self.owner.runtime.remains.look_at(life)
+            self.owner.runtime.closings.look_at(life)
         elif error is not None:
             if self.cancelled_for is not None and self._was_made_to_end(error):
                 self._fail(self.cancelled_for.value)

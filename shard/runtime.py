@@ -30,11 +30,15 @@ from .user_errors import UserErrors
 O_contra = TypeVar("O_contra", contravariant=True)
 
 
-class Remains(Protocol):
-    """The lives that are over and whose code has not ended."""
+class Closings(Protocol):
+    """The lives that close."""
 
-    def add(self, life: Any) -> None:
-        """*life* is over, or some code of it goes on in spite of that: end its code."""
+    def close(self, life: Any, how: Any) -> None:
+        """*life* is over: let it go through all stages that are left."""
+        ...
+
+    def end(self, life: Any) -> None:
+        """End the code of *life*, which is over; also of one that goes on in spite of that."""
         ...
 
     def look_at(self, life: Any) -> None:
@@ -42,7 +46,7 @@ class Remains(Protocol):
         ...
 
     def stop(self, life: Any) -> None:
-        """End the code of *life*, which is over, here and now."""
+        """None of the code of *life*, which is over, takes another step."""
         ...
 
 
@@ -83,7 +87,7 @@ class Runtime(Protocol[O_contra]):
         ...
 
     @property
-    def remains(self) -> Remains: ...
+    def closings(self) -> Closings: ...
     @property
     def output(self) -> Output:
         """Outboxes and acknowledgements, and the routers they go to."""
@@ -138,7 +142,13 @@ class HostedClass(Protocol):
 
 
 class Hosted(Protocol):
-    """An object, as its lives and its work see it."""
+    """An object, as its lives and its work see it.
+
+    Attributes:
+        former: The life before, which has not closed yet: there is no next one before.
+    """
+
+    former: Any
 
     @property
     def runtime(self) -> Runtime[Any]: ...
@@ -183,6 +193,10 @@ class Hosted(Protocol):
 
     def reset(self, failure: Any) -> None:
         """End this life and all sockets; *failure* is what the public hears."""
+        ...
+
+    def former_has_gone(self, life: Any) -> None:
+        """*life* has closed: the next one may begin."""
         ...
 
     # --- its sockets ---

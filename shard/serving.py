@@ -24,8 +24,8 @@ from typing import Any
 
 import uvloop
 
+from .closing import LAST_STEPS_S
 from .failures import in_full
-from .release import LAST_STEPS_S
 from .tasks import cancel, hide_tasks_of_others
 from .threads import note_threads
 

@@ -19,7 +19,7 @@ SHELLS = {
     "runtime/logs runtime/processes runtime/startup wire/endpoint wire/link",
     "router": "__main__ app clients/tcp development guard/deaths guard/watching http/connection http/half_open "
     "http/intake http/listener http/phased",
-    "shard": "activation app context descriptors handover host hosted loop_calls own_loop pairs release remains "
+    "shard": "activation app closing context descriptors handover host hosted loop_calls own_loop pairs release "
     "runner serving tasks threads trial watchdog",
     "deploy": "commands/background commands/client commands/requirements loadtest/alarm loadtest/connection "
     "loadtest/coordinator loadtest/machine loadtest/running loadtest/seat loadtest/worker loadtest/world "

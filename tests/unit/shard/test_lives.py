@@ -13,8 +13,7 @@ import pytest
 
 from roost.common.errors import LifeOver, ObjectGone, ObjectReset, WrongThreadError
 from roost.shard import DurableObjectState, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
-from roost.shard.release import LAST_STEPS_S
-from roost.shard.remains import AGAIN_S
+from roost.shard.closing import AGAIN_S, LAST_STEPS_S
 from roost.shard.tasks import hide_tasks_of_others
 from tests.unit.shard.clients import Rec, shard
 from tests.unit.shard.harness import on_virtual_time, turns
