@@ -337,7 +337,7 @@ class Host:
         socket.closed_by_object = passport.closed_by_object
         owner.sockets.add(socket)
         self.packages.change(socket, size_of(passport.tags, passport.url, passport.attachment))
-        owner.restored = True
+        owner.carried_over = True
         self.slots.holds(owner)  # also without events: routers may have to be told what others knew of it
         peer.attach(socket, passport.connection)
         self.numbers.saw_ordinal(passport.ordinal)
@@ -406,7 +406,7 @@ class Host:
             self.release.look_at(owner)
             return
         owner.idle_since = now = self.loop.now()
-        if not owner.drowsy:
+        if not owner.queued_for_sleep:
             self._sleep_queue.enter(owner, now)
             self._set_sleep_timer()
 

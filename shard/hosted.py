@@ -30,9 +30,9 @@ from .packages import size_of
 from .peers import Peer
 from .reasons import Reason
 from .request_jobs import request_job
-from .retry import Retry
 from .sockets import Socket, Sockets
 from .stack import enough_stack
+from .tries import Tries
 from .unreturned import Unreturned
 from .web_socket import WebSocket
 
@@ -77,19 +77,17 @@ class HostedObject:
         activation: The life of its instance, ``None`` while it sleeps.
         former: The life before, which has not closed yet: there is no next one before (see ``closing``).
         leaving: Its slot moves to another shard: events of routers are not for this one any more.
-        restored: It has come here with its sockets from an earlier owner, and was not constructed since.
+        carried_over: It has come here with its sockets from an earlier owner, and was not constructed since.
         idle_since: Loop time at which it last became idle.
-        drowsy: It is in the host's queue of objects that may fall asleep.
+        queued_for_sleep: It is in the shard's queue of objects that may fall asleep.
     """
 
     __slots__ = (
-        "_retry",
-        "_retry_timer",
+        "_tries",
         "_unfinished_bytes",
-        "_waits_for_code",
         "activation",
         "auto_response",
-        "drowsy",
+        "carried_over",
         "event_timeout_ms",
         "former",
         "held",
@@ -100,7 +98,7 @@ class HostedObject:
         "name",
         "object_id",
         "outbox",
-        "restored",
+        "queued_for_sleep",
         "revision",
         "runtime",
         "slot",
@@ -131,14 +129,12 @@ class HostedObject:
         self._unfinished_bytes = 0
         self.held = False
         self.leaving = False
-        self.restored = False
-        self._retry: Retry | None = None
-        self._retry_timer: asyncio.TimerHandle | None = None
-        self._waits_for_code = False
+        self.carried_over = False
+        self._tries: Tries | None = None
         self.activation: Activation | None = None
         self.former: Activation | None = None
         self.idle_since = 0.0
-        self.drowsy = False
+        self.queued_for_sleep = False
 
     @property
     def label(self) -> str:
@@ -178,7 +174,8 @@ class HostedObject:
             runner.start(job)
         else:
             self.mailbox.put(job.source, job)
-            self._waits_for_code = False
+            if self._tries is not None:
+                self._tries.wait_for_code = False
             self.pump()
 
     def hear(self, socket: Socket, message: str | bytes) -> None:
@@ -202,9 +199,9 @@ class HostedObject:
 
     def pump(self) -> None:
         """Start what waits, as far as it may start; wakes the object up if it sleeps."""
-        if self.runtime.holds(self) or (self.restored and self.runtime.is_closing):
+        if self.runtime.holds(self) or (self.carried_over and self.runtime.is_closing):
             return  # at the end nothing is constructed that would be reset if that failed
-        while self.mailbox and self._retry_timer is None and self.former is None and not self._waits_for_code:
+        while self.mailbox and self.former is None and (self._tries is None or not self._tries.is_waiting):
             woken = self.activation is None
             if woken and not self._wake():
                 continue  # that job, or all of them, has been dealt with
@@ -288,7 +285,7 @@ class HostedObject:
             if activation.state is ActivationState.OVER:
                 return False  # the constructor has called abort()
             if self._try_again_later():
-                if self._waits_for_code:
+                if self._tries is not None and self._tries.wait_for_code:
                     self._answer_waiting(failure)
                 return False
             first = self.mailbox.take()
@@ -300,28 +297,25 @@ class HostedObject:
                 self.reset(failure)
             return False
         runtime.counters.constructions += 1
-        self.restored = False
-        self._retry = None
+        self.carried_over = False
+        self._tries = None
         return True
 
     def _try_again_later(self) -> bool:
         """After a move or a crash a constructor that fails may be new code that is about to be rolled back: its sockets
         wait for that. Says whether there is another try."""
-        if not self.restored or self.leaving or self.runtime.is_closing:
+        if not self.carried_over or self.leaving or self.runtime.is_closing:
             return False
+        tries = self._tries = self._tries or Tries(self.runtime.loop, self.pump)
         if self.runtime.config.development:
-            self._waits_for_code = True  # the next event tries again; the next code will be another shard's
-            self.close(How.FAILED)
-            return True
-        now = self.runtime.loop.now()
-        self._retry = self._retry or Retry(now)
-        delay_s = self._retry.next_delay_s(now)
-        if delay_s is None:
-            self._retry = None
-            return False
-        log.warning("%s __init__ is tried again in %.1f s: the object has just come here", self.label, delay_s)
+            tries.wait_for_code = True  # the next code will be another shard's
+        else:
+            delay_s = tries.plan()
+            if delay_s is None:
+                self._tries = None
+                return False
+            log.warning("%s __init__ is tried again in %.1f s: the object has just come here", self.label, delay_s)
         self.close(How.FAILED)
-        self._retry_timer = self.runtime.loop.call_later(delay_s, self._construct_again)
         return True
 
     def _answer_waiting(self, failure: Failure) -> None:
@@ -335,15 +329,10 @@ class HostedObject:
             else:
                 self.mailbox.put(job.source, job)
 
-    def _construct_again(self) -> None:
-        self._retry_timer = None
-        self.pump()
-
     def stop_retrying(self) -> None:
         """The constructor is not tried again here."""
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
-            self._retry_timer = None
+        if self._tries is not None:
+            self._tries.stop()
 
     def close(self, how: How) -> None:
         """The instance leaves memory, by the stages of ``closing``: the next life begins after the last of them."""

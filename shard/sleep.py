@@ -15,10 +15,10 @@ class Sleeper(Protocol):
     """An object that falls asleep.
 
     Attributes:
-        drowsy: It is entered.
+        queued_for_sleep: It is entered.
     """
 
-    drowsy: bool
+    queued_for_sleep: bool
 
     @property
     def idle_since(self) -> float:
@@ -59,7 +59,7 @@ class SleepQueue(Generic[S]):
 
     def enter(self, owner: S, now: float) -> None:
         """*owner*, which is not entered, may be idle since *now*."""
-        owner.drowsy = True
+        owner.queued_for_sleep = True
         heapq.heappush(self._heap, (now + self._patience_s, next(self._numbers), owner))
 
     def due(self, now: float) -> list[S]:
@@ -72,7 +72,7 @@ class SleepQueue(Generic[S]):
                 # Looked for only now: most objects have never set a timer.
                 at = owner.last_timer(now) + self._patience_s
             if at <= now and owner.may_sleep:
-                owner.drowsy = False
+                owner.queued_for_sleep = False
                 ready.append(owner)
                 heapq.heappop(heap)
             else:

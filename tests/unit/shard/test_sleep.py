@@ -7,7 +7,9 @@ from roost.shard.sleep import SleepQueue
 
 
 def sleeper(idle_since: float = 0.0, may_sleep: bool = True) -> Any:
-    return SimpleNamespace(idle_since=idle_since, may_sleep=may_sleep, drowsy=False, last_timer=lambda now: 0.0)
+    return SimpleNamespace(
+        idle_since=idle_since, may_sleep=may_sleep, queued_for_sleep=False, last_timer=lambda now: 0.0
+    )
 
 
 def entered(*owners: Any) -> SleepQueue:
@@ -20,11 +22,11 @@ def entered(*owners: Any) -> SleepQueue:
 def test_an_object_is_due_when_it_has_been_idle_for_long_enough() -> None:
     owner = sleeper()
     queue = entered(owner)
-    assert owner.drowsy
+    assert owner.queued_for_sleep
     assert queue.next_at == 10.0
     assert queue.due(9.9) == []
     assert queue.due(10.0) == [owner]
-    assert not owner.drowsy
+    assert not owner.queued_for_sleep
     assert queue.next_at is None
 
 
@@ -33,7 +35,7 @@ def test_events_since_put_it_off_to_the_very_time() -> None:
     queue = entered(owner)
     owner.idle_since = 3.0
     assert queue.due(10.0) == []
-    assert owner.drowsy
+    assert owner.queued_for_sleep
     assert queue.next_at == 13.0
     assert queue.due(13.0) == [owner]
 
