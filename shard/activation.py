@@ -81,16 +81,14 @@ class ActivationState(Enum):
     """Over; nothing of it counts any more."""
 
 
-# Looking up a member of an enumeration takes as long as a call; this one is looked at for every message.
-ACTIVE = ActivationState.ACTIVE
-
-
 class Activation(Life):
     """One life of an object's instance.
 
     Attributes:
         owner: The object.
         state: See the table above.
+        is_open: It is ACTIVE: events start as they come, and nobody need ask. (To look up a member of an enumeration
+            takes as long as a call, and this is looked at for every message.)
         instance: The user's object; set once ``__init__`` has returned.
         failure: Why the object was reset, once it was.
         context: The context that its code runs in, copied for each event.
@@ -111,6 +109,7 @@ class Activation(Life):
         "context",
         "failure",
         "instance",
+        "is_open",
         "jobs",
         "on_close",
         "on_error",
@@ -128,6 +127,7 @@ class Activation(Life):
         super().__init__(owner.object_id, owner.runtime.runner)
         self.owner = owner
         self.state = ActivationState.CONSTRUCTING
+        self.is_open = False
         self.failure: Failure | None = None
         self.instance: Any = None
         self.context: contextvars.Context = owner.runtime.loop.context.copy()
@@ -152,7 +152,11 @@ class Activation(Life):
         self.on_error = hosted.bound(instance, "web_socket_error")
         self.on_fetch = hosted.bound(instance, "fetch")
         if self.state is ActivationState.CONSTRUCTING:
-            self.state = ActivationState.BLOCKED if self._blockers else self._unblocked
+            self._become(ActivationState.BLOCKED if self._blockers else self._unblocked)
+
+    def _become(self, state: ActivationState) -> None:
+        self.state = state
+        self.is_open = state is ActivationState.ACTIVE
 
     @property
     def _unblocked(self) -> ActivationState:
@@ -198,21 +202,21 @@ class Activation(Life):
     def block(self) -> None:
         """Let events wait until ``unblock`` has been called as often."""
         self._blockers += 1
-        if self.state is ActivationState.ACTIVE:
-            self.state = ActivationState.BLOCKED
+        if self.is_open:
+            self._become(ActivationState.BLOCKED)
 
     def unblock(self) -> bool:
         """The opposite of ``block``; says whether events may start again."""
         self._blockers -= 1
         if self._blockers or self.state is not ActivationState.BLOCKED:
             return False
-        self.state = self._unblocked
+        self._become(self._unblocked)
         return True
 
     def leave(self) -> None:
         """The object moves: no event starts any more."""
-        if self.state is ActivationState.ACTIVE:
-            self.state = ActivationState.LEAVING
+        if self.is_open:
+            self._become(ActivationState.LEAVING)
 
     # --- what its code starts (see ``Life``) ---
 
@@ -302,7 +306,7 @@ class Activation(Life):
 
     def starts(self, job: Handled) -> bool:
         """Whether *job* may start in the present state."""
-        return self.state is ActivationState.ACTIVE or (self.state is ActivationState.LEAVING and job.peer is None)
+        return self.is_open or (self.state is ActivationState.LEAVING and job.peer is None)
 
     # --- how it ends (see ``closing``) ---
 
@@ -344,7 +348,7 @@ class Activation(Life):
 
     def close(self, over: LifeOver) -> None:
         """This life is over: the object is reset, falls asleep, or moves."""
-        self.state = ActivationState.OVER
+        self._become(ActivationState.OVER)
         super().close(over)
 
     def stop(self) -> None:
@@ -372,11 +376,11 @@ class Activation(Life):
     @property
     def idle(self) -> bool:
         """Whether it may be dropped, as far as its own code goes; timers apart, which have their times."""
-        return self.state is ActivationState.ACTIVE and not self.jobs and not self.tasks and not self.pending
+        return self.is_open and not self.jobs and not self.tasks and not self.pending
 
     def admits(self, job: Handled) -> bool:
-        """Whether *job* may start now; if not, its object has taken it back."""
-        if self.state is ACTIVE or self.starts(job):
+        """Whether *job* may start now, open or not; if not, its object has taken it back."""
+        if self.starts(job):
             return True
         self.owner.take_back(job)
         return False

@@ -17,7 +17,7 @@ from ..common.ids import ObjectId, slot_of
 from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.wire.records import ObjectState, OutputWriter
 from . import pairs
-from .activation import ACTIVE, Activation, ActivationState
+from .activation import Activation, ActivationState
 from .backlog import Backlog, Close
 from .closing import How
 from .context import DurableObjectState
@@ -169,7 +169,7 @@ class HostedObject:
         activation = self.activation
         runner = self.runtime.runner
         # What the runner still has of a blocked activation comes back to the mailbox: later events stay behind it.
-        if activation is not None and (activation.state is ACTIVE or runner):
+        if activation is not None and (activation.is_open or runner):
             job.activation = activation
             runner.start(job)
         else:

@@ -374,7 +374,7 @@ class Runner(Generic[J]):
                     break
                 job = queue.popleft()
                 activation = job.activation
-                if activation is None or not activation.admits(job):
+                if activation is None or not (activation.is_open or activation.admits(job)):
                     continue
                 context = activation.context.copy()
                 if job.deliveries:

@@ -26,12 +26,17 @@ class Instance(Protocol):
     """The life of an object's instance, which handles jobs."""
 
     @property
+    def is_open(self) -> bool:
+        """Its jobs start as they come."""
+        ...
+
+    @property
     def context(self) -> Context:
         """What its code runs in; a copy for each job."""
         ...
 
     def admits(self, job: Any) -> bool:
-        """Whether *job* may start now; if not, its object has taken it back."""
+        """Whether *job* may start now, while it is not open; if not, its object has taken it back."""
         ...
 
 

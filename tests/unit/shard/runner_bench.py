@@ -18,13 +18,12 @@ class Life:
 
     def __init__(self) -> None:
         self.context = contextvars.copy_context()
-        self.blocked = False
+        self.is_open = True
         self.taken_back: list[Job] = []
 
     def admits(self, job: Any) -> bool:
-        if self.blocked:
-            self.taken_back.append(job)
-        return not self.blocked
+        self.taken_back.append(job)
+        return False
 
 
 class Owner:

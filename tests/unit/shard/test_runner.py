@@ -278,7 +278,7 @@ async def test_running_names_the_job_whose_code_runs_and_no_other() -> None:
 async def test_jobs_of_a_blocked_life_go_back_and_others_run() -> None:
     bench = Bench()
     other = Life()
-    bench.life.blocked = True
+    bench.life.is_open = False
     first, second, third = bench.start(lambda: 1), bench.start(lambda: 2, life=other), bench.start(lambda: 3)
     await turns()
     assert bench.life.taken_back == [first, third]
