@@ -40,13 +40,13 @@ from ...common.wire.shipping import Shipment
 from ..clients.gathering import AHEAD_BYTES, Payload
 from ..clients.links import LARGE_BYTES, OwnerLink
 from ..clients.objects import ObjectEntry
-from ..clients.outlet import Outlet
 from ..clients.surroundings import Surroundings
 from ..clients.work import AT_ONCE_BYTES, LEAST_COST, Ending, Gate
 from ..clients.writers import Transport, Writer
 from ..formats.compression import Encoder
 from ..formats.frames import ABNORMAL, INTERNAL_ERROR, PING, TRY_AGAIN_LATER
 from .client_frames import STEP_FRAMES, ClientError, ClientFrame, ClientFrames, close_of, is_one_message
+from .outlet import Outlet
 from .states import State, Trigger, after
 from .window import EVENT_BYTES, SHORT_TEXT, SMALL_BYTES, End, Window, memory_of
 

@@ -16,12 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from ..clients.links import OwnerLink
+from ..clients.progress import Delivery
+from ..clients.send_buffers import HIGH_WATER, SlowClient
+from ..clients.surroundings import Surroundings
+from ..clients.writers import NOWHERE, Transport, Writer
 from ..formats.frames import TRY_AGAIN_LATER, close_frame
-from .links import OwnerLink
-from .progress import Delivery
-from .send_buffers import HIGH_WATER, SlowClient
-from .surroundings import Surroundings
-from .writers import NOWHERE, Transport, Writer
 
 log = logging.getLogger("roost.router")
 
