@@ -22,7 +22,7 @@ from roost.common.wire import shipping
 from roost.router.app import Router
 from roost.router.config import RouterConfig
 from roost.router.owners import requests
-from roost.router.websocket import connection
+from roost.router.websocket import inlet
 from roost.shard import backlog, large_responses, outbox
 from roost.shard.app import Shard
 from roost.shard.config import ShardConfig
@@ -44,7 +44,7 @@ AHEAD_BYTES = 12
 """From that size on clients' messages, and bodies of requests, go ahead: of messages every other one."""
 for _module in (outbox, backlog, large_responses):
     _module.LARGE_BYTES = LARGE_BYTES  # type: ignore[attr-defined]
-connection.AHEAD_BYTES = requests.AHEAD_BYTES = AHEAD_BYTES
+inlet.AHEAD_BYTES = requests.AHEAD_BYTES = AHEAD_BYTES
 shipping.PIECE_BYTES = PIECE_BYTES
 shipping.UNDER_WAY_BYTES = 4 * PIECE_BYTES
 shipping.BEGUN_BYTES = 8 * LARGE_BYTES

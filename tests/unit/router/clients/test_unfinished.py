@@ -11,7 +11,7 @@ from roost.router.clients.timers import TICK_S, Wheel
 from roost.router.clients.unfinished import CUTS_A_TICK, PATIENCE_S, SMALL_BYTES, Unfinished
 from roost.router.counters import RouterCounters
 from roost.router.formats.frames import close_frame
-from roost.router.websocket.connection import UNFINISHED
+from roost.router.websocket.inlet import UNFINISHED
 from roost.router.websocket.states import State
 from roost.router.websocket.window import EVENT_BYTES
 from tests.unit.router.fakes import World, binary, client_frame, close, text

@@ -11,13 +11,7 @@ from roost.router.http import connection as http_connection
 from roost.router.http import room
 from roost.router.owners import requests as requests_module
 from tests.unit.router.fakes import accepted
-from tests.unit.router.http.rig import (
-    GET,
-    UPGRADE,
-    Rig,
-    body,
-    status,
-)
+from tests.unit.router.http.rig import GET, UPGRADE, Rig, body, status
 
 
 @pytest.fixture
