@@ -108,6 +108,36 @@ async def test_a_slot_is_released_when_all_that_its_lives_held_is_closed() -> No
 
 
 @on_virtual_time
+async def test_a_close_that_comes_while_a_life_closes_has_a_life_of_its_own_before_the_slot_is_released() -> None:
+    told: list[tuple[int, bool]] = []
+
+    class Slow(Rec):
+        async def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
+            await asyncio.sleep(1)
+            told.append((code, bool(world.released)))
+
+    world, front, other = shard(Slow, routers=2)
+    for each in (front, other):
+        each.router.link.prompt = True
+        await each.connect()
+    life = world.object().activation
+    assert life is not None
+    holds = Held()
+    holds.by(life)
+    world.send_away("lobby")
+    await asyncio.sleep(1)
+    assert holds.steps == ["begin"]
+    world.lose(other.router)
+    await asyncio.sleep(1)
+    assert told == []
+    holds.may_close.set()
+    await asyncio.sleep(3)
+    assert told == [(1006, False)]
+    assert world.released
+    assert len(front.of("released")) == 1
+
+
+@on_virtual_time
 async def test_a_life_that_a_move_gives_up_closes_as_well() -> None:
     world, _, _, life, holds = await held(move_timeout_s=1.0)
 
