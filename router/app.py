@@ -29,7 +29,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
 from ..common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from ..common.cluster.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
+from ..common.cluster.directory_file import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import DescriptorsTooFew, Expelled
 from ..common.ids import Incarnation
 from ..common.machine.counters import CounterFile

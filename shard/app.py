@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 
 from ..common.cluster.cluster_map import ClusterMap, MemberKind
-from ..common.cluster.directory import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
+from ..common.cluster.directory_file import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
 from ..common.errors import Expelled, LinkBroken
 from ..common.ids import Incarnation, Slot
 from ..common.machine.counters import CounterFile

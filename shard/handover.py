@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ..common.cluster.cluster_map import handed_over
-from ..common.cluster.directory import SqliteDirectory, update
+from ..common.cluster.directory_file import SqliteDirectory, update
 from ..common.errors import DirectoryError
 from ..common.ids import Incarnation, Slot
 from ..common.machine.apart import apart

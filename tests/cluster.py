@@ -30,7 +30,7 @@ from typing import IO, Any, ClassVar
 
 from roost.common import limits
 from roost.common.cluster.cluster_map import ClusterMap, balancing, moving, without
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory, update
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, update
 from roost.common.ids import Incarnation, id_from_name, slot_of
 from roost.common.machine.counters import read_counters
 from tests.ports import free_port

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...common.cluster.directory import FILE_NAME, SqliteDirectory
+from ...common.cluster.directory_file import FILE_NAME, SqliteDirectory
 from ...common.errors import DirectoryError, RoostError
 from ...common.machine.run_folder import run_folder
 from ...common.runtime.startup import holder_of

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ...common.cluster.cluster_map import ClusterMap, MemberKind
-from ...common.cluster.directory import BUSY_TIMEOUT_S, MapWatch, SqliteDirectory, update
+from ...common.cluster.directory_file import BUSY_TIMEOUT_S, MapWatch, SqliteDirectory, update
 from ...common.errors import DirectoryBusy, DirectoryError
 from ...common.ids import Incarnation
 from ...common.machine.liveness import Verdict

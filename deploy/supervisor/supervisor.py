@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 from ...common.cluster.cluster_map import Member, MemberKind
-from ...common.cluster.directory import FILE_NAME, SqliteDirectory
+from ...common.cluster.directory_file import FILE_NAME, SqliteDirectory
 from ...common.errors import AppError, DataFolderInUse, DirectoryError, RoostError, StartupError
 from ...common.ids import Incarnation
 from ...common.machine.hangup import listen_to_hangup

@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from ...common.cluster.cluster_map import ClusterMap, Member
-from ...common.cluster.directory import FILE_NAME, SqliteDirectory, update
+from ...common.cluster.directory_file import FILE_NAME, SqliteDirectory, update
 from ...common.errors import DirectoryError, WireError
 from ...common.ids import Incarnation
 from ...common.machine.counters import read_counters

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roost.common.cluster.cluster_map import ClusterMap, moving, targets
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
 from roost.common.errors import AppError
 from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
 from roost.common.limits import GRACE_S, SEND_BUFFER_BYTES, STALL_TIMEOUT_S

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from roost.common.cluster.cluster_map import ClusterMap
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
 from roost.common.ids import id_from_name, slot_of
 from roost.common.machine.counters import read_counters
 from roost.common.machine.run_folder import run_folder

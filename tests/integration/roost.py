@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
 from roost.common.machine.run_folder import run_folder
 from roost.common.runtime.processes import python_words
 from roost.deploy.commands import client

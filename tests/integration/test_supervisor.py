@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
 from roost.common.errors import AppError, ConfigError, DataFolderInUse, DescriptorsTooFew, PortTaken, StartupError
 from roost.common.limits import SLOTS
 from roost.common.runtime.processes import python_words

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
 from roost.common.limits import SLOTS
 from roost.deploy.processes.run_folder import SUPERVISOR, live_members
 from tests.integration.roost import Roost, wait_for

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.cluster.directory import MapWatch
+from roost.common.cluster.directory_file import MapWatch
 from roost.common.errors import DirectoryError, StartupError
 from roost.common.ids import Incarnation, Slot
 from roost.common.machine import last_words

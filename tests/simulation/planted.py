@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from roost.common.cluster.directory import MapWatch
+from roost.common.cluster.directory_file import MapWatch
 from roost.common.ids import Incarnation, ObjectId, Slot
 from roost.common.wire.endpoint import Link
 from roost.common.wire.records import Ahead, EventWriter, OutputWriter

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from roost.common.cluster import directory
+from roost.common.cluster import directory_file as directory
 from roost.common.cluster.cluster_map import ClusterMap, MemberKind, balancing, inherited, moving, without
 from roost.common.errors import DirectoryError
 from roost.common.ids import Incarnation, Slot

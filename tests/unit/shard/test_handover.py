@@ -15,7 +15,7 @@ import pytest
 
 from roost.common.cluster import cluster_map
 from roost.common.cluster.cluster_map import Member, MemberKind
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory, enter, update
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, enter, update
 from roost.common.ids import Incarnation, Slot
 from roost.shard import handover
 from roost.shard.current import current

@@ -13,7 +13,7 @@ import cbor2
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap
-from roost.common.cluster.directory import MapWatch
+from roost.common.cluster.directory_file import MapWatch
 from roost.common.ids import Incarnation, id_from_name
 from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, SLOTS
 from roost.common.machine.last_words import LastWords, RunningEvent, read_last_words

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from roost.common.cluster.cluster_map import Member, MemberKind
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory, enter
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, enter
 from roost.common.errors import DirectoryBusy, DirectoryError
 
 
@@ -169,7 +169,7 @@ CUT_OFF = """
 import contextlib, os, sys
 from pathlib import Path
 from roost.common.cluster.cluster_map import MemberKind
-from roost.common.cluster.directory import SqliteDirectory, enter
+from roost.common.cluster.directory_file import SqliteDirectory, enter
 
 path = Path(sys.argv[1])
 index = path.with_name(path.name + "-shm")

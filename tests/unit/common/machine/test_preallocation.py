@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from roost.common.cluster.cluster_map import MemberKind
-from roost.common.cluster.directory import FILE_BYTES, FILE_NAME, LOG_BYTES, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_BYTES, FILE_NAME, LOG_BYTES, SqliteDirectory
 from roost.common.machine.preallocation import keep_room
 from roost.common.runtime.startup import hold_name, holder_of
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap, MemberKind
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory, enter
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, enter
 from roost.common.errors import DataFolderInUse
 from roost.common.machine.run_folder import ipc_endpoint
 from roost.common.runtime.startup import HeldName, hold_name

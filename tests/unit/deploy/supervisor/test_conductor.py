@@ -10,7 +10,7 @@ import pytest
 
 from roost.common.cluster import cluster_map
 from roost.common.cluster.cluster_map import Member, MemberKind
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory, update
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, update
 from roost.common.ids import Incarnation
 from roost.common.machine.upkeep import Upkeep
 from roost.common.runtime.clock import SystemClock

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.cluster.directory import FILE_NAME, SqliteDirectory, enter
+from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, enter
 from roost.common.runtime.clock import SystemClock
 from roost.common.runtime.startup import HeldName, hold_name
 from roost.router.guard import watching as module

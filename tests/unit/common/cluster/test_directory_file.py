@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.cluster import cluster_map, directory
+from roost.common.cluster import cluster_map, directory_file
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.cluster.directory import MapWatch, SqliteDirectory, enter, leave, update
+from roost.common.cluster.directory_file import MapWatch, SqliteDirectory, enter, leave, update
 from roost.common.errors import DirectoryError
 from roost.common.ids import Incarnation, Slot
 from tests.waiting import until
@@ -172,7 +172,7 @@ _CREATE_AND_ENTER = """
 import json, os, sys
 from pathlib import Path
 from roost.common.cluster.cluster_map import MemberKind
-from roost.common.cluster.directory import SqliteDirectory, enter
+from roost.common.cluster.directory_file import SqliteDirectory, enter
 found = SqliteDirectory(Path(sys.argv[1]), initial_shards=4)
 given = []
 for turn in range(10):
@@ -397,7 +397,7 @@ async def test_a_map_that_could_not_be_taken_is_handed_over_again(
     one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a process would go on for ever with the map before, and its members' moves would wait for it."""
-    monkeypatch.setattr(directory, "AGAIN_INTERVAL_S", 0.02)
+    monkeypatch.setattr(directory_file, "AGAIN_INTERVAL_S", 0.02)
     seen, looks = Seen(), Looks(one, monkeypatch)
     errors: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
