@@ -29,7 +29,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
 from ..common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from ..common.cluster.directory_file import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
+from ..common.cluster.directory import Care, Directory, MapWatch, enter, leave, open_directory, url_in
 from ..common.errors import DescriptorsTooFew, Expelled
 from ..common.ids import Incarnation
 from ..common.machine.counters import CounterFile
@@ -176,9 +176,9 @@ class Router:
             make_data_folder(config.data)
             held = hold_name(config.run, config.name)
             closing.callback(held.release)
-            directory = SqliteDirectory(config.data / FILE_NAME, create=not others_serve(config.run))
-            closing.callback(directory.close)
-            me = directory.join(MemberKind.ROUTER, config.name, os.getpid(), lambda _: "", ())
+            directory = await open_directory(url_in(config.data), create=not others_serve(config.run))
+            closing.push_async_callback(directory.aclose)
+            me = await directory.join(MemberKind.ROUTER, config.name, os.getpid(), lambda _: "", ())
             self._me = me.incarnation
             self._dialer = Dialer(
                 loop=self._loop,
@@ -201,12 +201,15 @@ class Router:
             counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
             closing.callback(counter_file.close)
             counter_file.start(self._loop)
-            self._upkeep = Upkeep(held, counter_file, directory=directory)
+            self._upkeep = Upkeep(held, counter_file)
             self._tick()
             closing.callback(self._stop_ticking)
-            enter(directory, me)
-            closing.callback(leave, directory, me.incarnation)
-            self._guard = self._make_guard(me.incarnation, directory.cluster_id)
+            care = Care(directory)
+            closing.push_async_callback(care.aclose)
+            care.start()
+            await enter(directory, me)
+            closing.push_async_callback(leave, directory, me.incarnation)
+            self._guard = self._make_guard(me.incarnation, directory)
             closing.push_async_callback(self._guard.aclose)
             watch = MapWatch(directory, self._take_map)
             await watch.start()
@@ -234,10 +237,10 @@ class Router:
         logging.getLogger("roost.access").setLevel(logging.INFO)
         return development.protocol_factory(self._front, self._config.run)
 
-    def _make_guard(self, me: Incarnation, cluster_id: int) -> GuardWatch:
+    def _make_guard(self, me: Incarnation, directory: Directory) -> GuardWatch:
         config = self._config
         guard = Guard(me, grace_s=config.grace_s, stall_kill_s=config.stall_kill_s, frozen_kill_s=config.frozen_kill_s)
-        return GuardWatch(guard, me, cluster_id=cluster_id, run=config.run, data=config.data, clock=self._clock)
+        return GuardWatch(guard, me, directory=directory, run=config.run, clock=self._clock)
 
     # --- the cluster ---
 

@@ -21,15 +21,14 @@ import contextvars
 import logging
 import os
 import signal
-from collections.abc import Collection
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from ..common.cluster.cluster_map import ClusterMap, MemberKind
-from ..common.cluster.directory_file import FILE_NAME, MapWatch, SqliteDirectory, enter, leave
+from ..common.cluster.directory import Care, MapWatch, enter, leave, open_directory, url_in
 from ..common.errors import Expelled, LinkBroken
-from ..common.ids import Incarnation, Slot
+from ..common.ids import Incarnation
 from ..common.machine.counters import CounterFile
 from ..common.machine.hangup import listen_to_hangup
 from ..common.machine.last_words import LastWords, forget_links, last_words_path
@@ -76,7 +75,6 @@ class Shard:
         self._acceptor: Acceptor | None = None
         self._host: Host | None = None
         self._incarnation = Incarnation(0)
-        self._watch: MapWatch | None = None
         self._expelled: Expelled | None = None
         self._broken: LinkBroken | None = None
         self._second: asyncio.TimerHandle | None = None
@@ -103,11 +101,11 @@ class Shard:
             make_data_folder(config.data)
             held = hold_name(config.run, config.name)
             closing.callback(held.release)
-            directory = SqliteDirectory(
-                config.data / FILE_NAME, initial_shards=config.initial_shards, create=not others_serve(config.run)
+            directory = await open_directory(
+                url_in(config.data), initial_shards=config.initial_shards, create=not others_serve(config.run)
             )
-            closing.callback(directory.close)
-            me = directory.join(
+            closing.push_async_callback(directory.aclose)
+            me = await directory.join(
                 MemberKind.SHARD,
                 config.name,
                 os.getpid(),
@@ -122,9 +120,7 @@ class Shard:
             closing.callback(last_words.close)
             self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters, last_words)
             closing.push_async_callback(host.runner.aclose)
-            handover = Handover(
-                config.data / FILE_NAME, directory.cluster_id, me.incarnation, self._handed_over, self._room
-            )
+            handover = Handover(directory, me.incarnation, host.handed_over, self._room)
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
             host.errors.on_defect = self._crash
@@ -157,14 +153,17 @@ class Shard:
                 lives=lambda: (counters.objects_awake, counters.lives_ended),
                 after_all=self._heap.trim,
             )
-            self._upkeep = Upkeep(held, counter_file, acceptor, last_words, directory=directory)
+            self._upkeep = Upkeep(held, counter_file, acceptor, last_words)
             self._on_second(collector)
             closing.callback(self._stop_seconds)
             watchdog = Watchdog(host, look=descriptors.look)
             closing.callback(watchdog.close)
-            enter(directory, me)
-            closing.callback(leave, directory, me.incarnation)
-            self._watch = watch = MapWatch(directory, self._take_map)
+            care = Care(directory, self._room)
+            closing.push_async_callback(care.aclose)
+            care.start()
+            await enter(directory, me)
+            closing.push_async_callback(leave, directory, me.incarnation)
+            watch = MapWatch(directory, self._take_map)
             await watch.start()
             closing.push_async_callback(watch.aclose)
             # In the runtime's own context: what is collected by itself is so while objects' code runs, too.
@@ -186,11 +185,11 @@ class Shard:
         """An object's code has forked, and this is the child."""
         assert self._host is not None
         assert self._acceptor is not None
-        ending: Any = Ending(self._upkeep, self._watch)
+        ending: Any = Ending(self._upkeep)
         self._host.become_copy()
         self._acceptor.become_copy(ending)
         counter_file.bring_up_to_date = ending
-        self._upkeep = self._watch = ending
+        self._upkeep = ending
 
     def _take_map(self, new: ClusterMap) -> None:
         acceptor, host = self._acceptor, self._host
@@ -214,13 +213,6 @@ class Shard:
             if peer.link not in self._sinks:
                 self._sinks[peer.link] = LastEvents(host, peer) if host.is_closing else RouterEvents(host, peer)
         acceptor.map_version = new.version
-
-    def _handed_over(self, slots: Collection[Slot], map_version: int) -> None:
-        """The next owners have *slots* from now on."""
-        assert self._host is not None
-        assert self._watch is not None
-        self._host.handed_over(slots, map_version)
-        self._watch.look()
 
     def _group(self, link: Link[OutputWriter], group: bytes) -> Rest | None:
         assert self._host is not None

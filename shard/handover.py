@@ -1,7 +1,6 @@
 """Proposing the maps by which released slots come to their next owners.
 
-A write to the directory takes milliseconds, and seconds when the disk is in trouble, so it is done on a thread with a
-connection of its own. Until it succeeds the slots rest: their sockets and what clients send wait at the routers.
+Until a proposal succeeds the slots rest: their sockets and what clients send wait at the routers.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ import logging
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
 
 from ..common.cluster.cluster_map import handed_over
-from ..common.cluster.directory_file import SqliteDirectory, update
+from ..common.cluster.directory import Directory, update
 from ..common.errors import DirectoryError
 from ..common.ids import Incarnation, Slot
-from ..common.machine.apart import apart
 
 AGAIN_AFTER_S = 0.5
 """Seconds before a proposal that failed is made again."""
@@ -30,23 +27,20 @@ class Handover:
     """The released slots of a shard that are to be handed over.
 
     Args:
-        directory: The directory's file.
-        cluster_id: The cluster whose directory it must be.
+        directory: The directory.
         incarnation: This shard's.
-        room: Entered for a proposal, which needs descriptors.
         on_done: Called with the slots and the version of the map that holds since.
+        room: Entered for a proposal, which may need descriptors.
     """
 
     def __init__(
         self,
-        directory: Path,
-        cluster_id: int,
+        directory: Directory,
         incarnation: Incarnation,
         on_done: Callable[[Collection[Slot], int], None],
         room: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._path = directory
-        self._cluster_id = cluster_id
+        self._directory = directory
         self._incarnation = incarnation
         self._on_done = on_done
         self._room = room
@@ -81,11 +75,13 @@ class Handover:
             self._task = None  # here, not when the loop comes to tell: what is added next must find nobody at work
 
     async def _until_proposed(self, slots: Collection[Slot]) -> int:
+        propose = partial(handed_over, owner=self._incarnation, slots=slots)
         failing = False
         while True:
             try:
-                version = await apart(self._propose, slots)
-            except (DirectoryError, RuntimeError) as error:  # the latter: no thread is allowed now
+                with self._room():
+                    version = (await update(self._directory, propose)).version
+            except DirectoryError as error:
                 if not failing:
                     log.error("%d slots wait to be handed over: %s", len(slots), error)
                 failing = True
@@ -94,17 +90,6 @@ class Handover:
             if failing:
                 log.warning("the directory can be written again")
             return version
-
-    def _propose(self, slots: Collection[Slot]) -> int:
-        with self._room():
-            return self._propose_now(slots)
-
-    def _propose_now(self, slots: Collection[Slot]) -> int:
-        directory = SqliteDirectory(self._path, create=False, cluster_id=self._cluster_id)
-        try:
-            return update(directory, partial(handed_over, owner=self._incarnation, slots=slots)).version
-        finally:
-            directory.close()
 
     async def aclose(self) -> None:
         """Stop. What has not been handed over goes to its next owner once this shard is known to have ended."""

@@ -30,9 +30,10 @@ from typing import IO, Any, ClassVar
 
 from roost.common import limits
 from roost.common.cluster.cluster_map import ClusterMap, balancing, moving, without
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, update
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.ids import Incarnation, id_from_name, slot_of
 from roost.common.machine.counters import read_counters
+from tests.directories import update
 from tests.ports import free_port
 from tests.waiting import until
 
@@ -289,7 +290,7 @@ class Cluster:
 
     def forget(self, incarnation: int) -> None:
         """Propose the map without a dead router; one that ended in order has left by itself."""
-        directory = SqliteDirectory(self.data / FILE_NAME)
+        directory = DirectoryFile(self.data / FILE_NAME)
         try:
             while incarnation in (now := directory.map()).members:
                 directory.propose(without(now, Incarnation(incarnation)))
@@ -298,7 +299,7 @@ class Cluster:
 
     def send_to(self, *shards: str) -> None:
         """Ask for all slots to be on *shards*; on all shards without any."""
-        directory = SqliteDirectory(self.data / FILE_NAME)
+        directory = DirectoryFile(self.data / FILE_NAME)
         try:
             update(
                 directory,
@@ -323,7 +324,7 @@ class Cluster:
 
     def map(self) -> ClusterMap:
         """The cluster map as it is now."""
-        directory = SqliteDirectory(self.data / FILE_NAME)
+        directory = DirectoryFile(self.data / FILE_NAME)
         try:
             return directory.map()
         finally:

@@ -1,11 +1,7 @@
-"""The directory: who is in the cluster. On no message's road.
+"""The file of a directory: SQLite in the data folder. Its calls block; ``sqlite_directory`` makes them on a thread.
 
-Members ``join`` to get an incarnation, then ``enter`` the map. A change of the map is a compare-and-swap on its
-version: read the map, compute the next one with the pure functions of ``cluster_map``, ``propose`` it, and start over
-when somebody else was faster. ``MapWatch`` tells an asyncio process of each new map.
-
-The default is one SQLite file in the data folder, in WAL mode: readers never wait for writers. Its writes are durable
-before they count (``synchronous=FULL``), as an incarnation must not come twice even after a power cut.
+The file is in WAL mode: readers never wait for writers. Its writes are durable before they count
+(``synchronous=FULL``), as an incarnation must not come twice even after a power cut.
 
 Somebody may remove that file under a cluster, or put another one in its place. Processes that have it open still see
 the old one, and whoever opened it by its path would see, or make, another. So a write looks first whether the file is
@@ -17,16 +13,14 @@ or cut off in its place (``directory_damage``): the supervisor puts it aside, an
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import DirectoryBusy, DirectoryError
 from ..ids import Incarnation
@@ -36,17 +30,9 @@ from . import cluster_map
 from .cluster_map import ClusterMap, Member, MemberKind
 from .directory_damage import Stamp, damage, index_of, mend_index, sides_of, stamp_of, writing
 
-log = logging.getLogger("roost.directory")
-
 FILE_NAME = "directory.sqlite"
 BUSY_TIMEOUT_S = 5.0
 """Seconds that a writer waits for another one. Writes take milliseconds, so longer means that something is stuck."""
-POLL_INTERVAL_S = 0.05
-"""Seconds between two looks for a new map (design)."""
-TRANSIT_POLL_INTERVAL_S = 0.01
-"""The same while slots are in transit: their sockets wait for the next map. A look costs some microseconds."""
-AGAIN_INTERVAL_S = 0.5
-"""The same after a map that could not be taken: what has raised once may do so again."""
 FILE_BYTES = 256 << 10
 """Bytes for which the file gets room when it is made; a map has some 30 kB."""
 LOG_BYTES = 4_500_000
@@ -103,51 +89,7 @@ class _Unusable(DirectoryError):
     """The file at the path is no directory, or not any more."""
 
 
-class Directory(Protocol):
-    """Where members and the map are kept.
-
-    Guarantees: an incarnation is given once, ever; of two proposals of one version one is accepted; an accepted map is
-    durable and seen by every later ``map()`` anywhere. All methods raise ``DirectoryError`` when the store fails.
-    """
-
-    @property
-    def cluster_id(self) -> int:
-        """63 random bits, made with the directory: a recreated directory is another cluster."""
-        ...
-
-    @property
-    def initial_shards(self) -> int:
-        """How many shards must have entered before the slots are assigned."""
-        ...
-
-    def join(
-        self,
-        kind: MemberKind,
-        name: str,
-        pid: int,
-        endpoint_of: Callable[[Incarnation], str],
-        namespaces: tuple[str, ...],
-        seat: str = "",
-    ) -> Member:
-        """Get an incarnation. The member is not in the map yet: bind the endpoint first, then ``enter``."""
-        ...
-
-    def map(self) -> ClusterMap:
-        """The current map."""
-        ...
-
-    def propose(self, new: ClusterMap) -> bool:
-        """Make *new* the current map if its version is the next one; ``False``: another was faster, start over."""
-        ...
-
-    def changed(self) -> bool:
-        """Whether there may be a new map since the last call; cheap enough to ask twenty times a second."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class SqliteDirectory:
+class DirectoryFile:
     """A directory in one SQLite file, for the processes of one machine. Not to be shared between threads."""
 
     def __init__(
@@ -167,7 +109,6 @@ class SqliteDirectory:
                 to be made; it is another cluster's.
         """
         self.path = path
-        self._wait_s = BUSY_TIMEOUT_S
         self._file = 0, 0
         self._seen: int | None = None
         self._wrote = False
@@ -206,7 +147,7 @@ class SqliteDirectory:
             self._db = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'rwc' if self._creates else 'rw'}",
                 uri=True,
-                timeout=self._wait_s,
+                timeout=BUSY_TIMEOUT_S,
                 isolation_level=None,
             )
         try:
@@ -308,7 +249,7 @@ class SqliteDirectory:
         Raises:
             DirectoryError: The file is not the one at the path any more: what was written would be lost.
         """
-        if not writing.acquire(timeout=self._wait_s):
+        if not writing.acquire(timeout=BUSY_TIMEOUT_S):
             raise DirectoryBusy(f"the directory {self.path} is locked by another thread")
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -325,15 +266,6 @@ class SqliteDirectory:
         finally:
             writing.release()
         self._wrote = True
-
-    def wait_for_writers(self, wait_s: float) -> None:
-        """Set how many seconds each call waits for another process that writes; ``BUSY_TIMEOUT_S`` without that.
-
-        A loop that others depend on should not wait at all: it gets ``DirectoryBusy`` and tries again later.
-        """
-        with self._errors():
-            self._db.execute(f"PRAGMA busy_timeout={int(wait_s * 1000)}")
-        self._wait_s = wait_s
 
     @property
     def cluster_id(self) -> int:
@@ -353,6 +285,7 @@ class SqliteDirectory:
         namespaces: tuple[str, ...],
         seat: str = "",
     ) -> Member:
+        """As ``Directory.join``."""
         with self._errors(), self._write():
             row = self._db.execute(
                 "UPDATE cluster SET last_incarnation = last_incarnation + 1 RETURNING last_incarnation"
@@ -364,6 +297,7 @@ class SqliteDirectory:
         return Member(name, kind, incarnation, endpoint_of(incarnation), namespaces, pid, seat=seat)
 
     def map(self) -> ClusterMap:
+        """The current map."""
         with self._errors():
             return ClusterMap.from_json(self._read()[_MAP])
 
@@ -376,6 +310,7 @@ class SqliteDirectory:
         return row
 
     def propose(self, new: ClusterMap) -> bool:
+        """As ``Directory.propose``."""
         with self._errors(), self._write():
             done = self._db.execute(
                 "UPDATE cluster SET map_version = ?, map = ? WHERE map_version = ?",
@@ -458,7 +393,7 @@ class SqliteDirectory:
             return f"{self.path}: {found}; it was written anew, as it was, and what was there is in {aside.name}"
         if self.path.exists():
             try:
-                fresh = SqliteDirectory(self.path, create=False, cluster_id=self._cluster_id)
+                fresh = DirectoryFile(self.path, create=False, cluster_id=self._cluster_id)
             except _Unusable as error:
                 raise DirectoryError(_strange(self.path)) from error
             with contextlib.ExitStack() as stack:
@@ -468,7 +403,6 @@ class SqliteDirectory:
                     old, self._db, self._file, self._seen = self._db, fresh._db, fresh._file, None
                     self._sides, self._known, self._stamp = fresh._sides, fresh._known, fresh._stamp
                     old.close()
-                    self.wait_for_writers(self._wait_s)
                     return f"another copy of {self.path} was put in its place, and is used from now on"
             if not rebuild:
                 raise DirectoryError(f"an older copy of {self.path} is in its place: put back the latest one")
@@ -533,6 +467,8 @@ class SqliteDirectory:
         return tuple(row)
 
     def changed(self) -> bool:
+        """Whether there may be a new map since the last call. A look costs some microseconds: it reads mapped memory
+        only, the index of SQLite's log."""
         # data_version tells of other connections' commits only; _wrote of our own.
         with self._errors():
             version = self._pragma("data_version")
@@ -545,152 +481,3 @@ class SqliteDirectory:
         with contextlib.suppress(DirectoryBusy):
             self._mend()
         self._db.close()
-
-
-def update(directory: Directory, change: Callable[[ClusterMap], ClusterMap | None]) -> ClusterMap:
-    """Change the map by compare-and-swap: start over with the new one whenever somebody else was faster.
-
-    Args:
-        directory: Where.
-        change: Computes the next map from the present one; ``None`` when there is nothing to change. Called again for
-            each map that it meets.
-
-    Returns:
-        The map that holds now.
-
-    Raises:
-        DirectoryError: The store fails.
-    """
-    while True:
-        current = directory.map()
-        new = change(current)
-        if new is None:
-            return current
-        if directory.propose(new):
-            return new
-
-
-def enter(directory: Directory, member: Member) -> ClusterMap:
-    """Bring a joined member into the map, by the rules of ``cluster_map.entered``. Again is fine.
-
-    Raises:
-        DirectoryError: The store fails, or the member's name belongs to a member of the other kind.
-    """
-
-    def change(current: ClusterMap) -> ClusterMap | None:
-        if member.incarnation in current.members:
-            return None
-        try:
-            return cluster_map.entered(current, member, directory.initial_shards)
-        except ValueError as error:
-            raise DirectoryError(f"{member.kind} {member.name!r} cannot enter the cluster: {error}") from error
-
-    return update(directory, change)
-
-
-def leave(directory: Directory, incarnation: Incarnation) -> ClusterMap:
-    """Take a member that has ended, or is about to, out of the map.
-
-    A shard that owns slots, or to which some are on their way, stays in it: its next incarnation takes them over by
-    its name.
-
-    Returns:
-        The map that holds now.
-
-    Raises:
-        DirectoryError: The store fails.
-    """
-
-    def change(current: ClusterMap) -> ClusterMap | None:
-        if incarnation not in current.members or incarnation in {*current.owners, *current.next_owners.values()}:
-            return None
-        return cluster_map.without(current, incarnation)
-
-    return update(directory, change)
-
-
-class MapWatch:
-    """Tells an asyncio process of each new map, on its loop, in the order of versions; some versions may be skipped.
-
-    While slots are in transit it looks more often. A look may be taken on the loop: it reads mapped memory only (the
-    index of SQLite's log), so that a disk that hangs holds nobody up. The map is read when a commit of somebody else
-    shows there, which it does once it is durable: its pages have just been written, and are in the system's memory.
-
-    A directory that cannot be read is logged once and asked again: the cluster goes on with the map that it has. A map
-    that *on_map* could not take reaches the loop's handler, and is handed over again: *on_map* must bear that.
-    """
-
-    def __init__(
-        self,
-        directory: Directory,
-        on_map: Callable[[ClusterMap], None],
-        *,
-        interval_s: float = POLL_INTERVAL_S,
-    ) -> None:
-        self._directory = directory
-        self._on_map = on_map
-        self._interval_s = interval_s
-        self._version = -1
-        self._in_transit = False
-        self._failing = False
-        self._untaken = False  # on_map has raised
-        self._closed = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def start(self) -> None:
-        """Hand over the current map, then begin to watch.
-
-        Raises:
-            DirectoryError: The directory cannot be read.
-        """
-        self._loop = asyncio.get_running_loop()
-        self._look()
-        self._timer = self._loop.call_later(self._wait_s(), self._poll)
-
-    def _poll(self) -> None:
-        assert self._loop is not None
-        try:
-            self._look()
-        except DirectoryError as error:
-            if not self._failing:
-                log.error("going on with cluster map %d: %s", self._version, error)
-            self._failing = True
-        else:
-            if self._failing:
-                log.warning("the directory can be read again")
-            self._failing = False
-        finally:
-            # Whatever happened: an error in on_map reaches the loop's handler without ending the watch.
-            if not self._closed:
-                self._timer = self._loop.call_later(self._wait_s(), self._poll)
-
-    def _wait_s(self) -> float:
-        if self._untaken:
-            return max(AGAIN_INTERVAL_S, self._interval_s)
-        return min(TRANSIT_POLL_INTERVAL_S, self._interval_s) if self._in_transit else self._interval_s
-
-    def look(self) -> None:
-        """Look now instead of later: this process has just changed the map."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._poll()
-
-    def _look(self) -> None:
-        if not self._directory.changed() and not (self._failing or self._untaken):
-            return
-        found = self._directory.map()
-        if found.version > self._version:
-            self._untaken = True
-            self._on_map(found)
-            # Only now: a map that could not be taken, because of an error of ours, must not count as taken.
-            self._untaken = False
-            self._version = found.version
-            self._in_transit = bool(found.next_owners)
-
-    async def aclose(self) -> None:
-        """Stop watching. The directory stays open."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -34,26 +34,16 @@ class Kept(Protocol):
         ...
 
 
-class Followed(Protocol):
-    """The directory, which lies elsewhere and is everybody's."""
-
-    def restore(self, *, rebuild: bool = False) -> str:
-        """As ``directory.SqliteDirectory.restore``."""
-        ...
-
-
 class Upkeep:
     """Looks after what a process keeps.
 
     Args:
         kept: What there is; the lock first, which makes the folder.
-        directory: What the process follows as well.
     """
 
-    def __init__(self, *kept: Kept, directory: Followed | None = None) -> None:
+    def __init__(self, *kept: Kept) -> None:
         self._kept = list(kept)
-        self._directory = directory
-        self._failing = self._lost = ""
+        self._failing = ""
 
     def add(self, kept: Kept) -> None:
         """Look after one more."""
@@ -75,21 +65,6 @@ class Upkeep:
         if failing and failing != self._failing:
             log.error("%s", failing)
         self._failing = failing
-        if self._directory is not None:
-            self._follow(self._directory)
-
-    def _follow(self, directory: Followed) -> None:
-        lost = ""
-        try:
-            done = directory.restore()
-        except RoostError as error:
-            lost = str(error)
-        else:
-            if done:
-                log.warning("%s", done)
-        if lost and lost != self._lost:
-            log.error("%s", lost)
-        self._lost = lost
 
 
 def is_file(path: Path, device: int, inode: int) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...common.cluster.directory_file import FILE_NAME, SqliteDirectory
+from ...common.cluster.directory_file import FILE_NAME, DirectoryFile
 from ...common.errors import DirectoryError, RoostError
 from ...common.machine.run_folder import run_folder
 from ...common.runtime.startup import holder_of
@@ -72,7 +72,7 @@ def _run_folder_in_map(data: Path, run: Path) -> Path | None:
     if not path.exists():
         return None
     try:
-        with contextlib.closing(SqliteDirectory(path, create=False)) as directory:
+        with contextlib.closing(DirectoryFile(path, create=False)) as directory:
             return other_run_folder(run, directory.map())
     except DirectoryError:
         return None  # then it does not tell
@@ -219,5 +219,5 @@ def _directory_open(data: Path) -> Iterator[None]:
         path = data / FILE_NAME
         if path.exists():
             with contextlib.suppress(DirectoryError):  # then it stays as it is
-                held.callback(SqliteDirectory(path, create=False).close)
+                held.callback(DirectoryFile(path, create=False).close)
         yield

@@ -86,7 +86,7 @@ MAX_BODY_BYTES = 65_536
 
 
 class Cluster(Protocol):
-    """What the API needs of a supervisor. Everything returns at once."""
+    """What the API needs of a supervisor."""
 
     def status(self) -> ClusterStatus:
         """The present picture."""
@@ -96,11 +96,11 @@ class Cluster(Protocol):
         """Begin to end the cluster."""
         ...
 
-    def scale(self, shards: int | None, routers: int | None) -> int:
+    async def scale(self, shards: int | None, routers: int | None) -> int:
         """Begin to change the number of members; returns the change's number, or raises ``RoostError``."""
         ...
 
-    def reload(self, app: str | None, canary_s: float) -> int:
+    async def reload(self, app: str | None, canary_s: float) -> int:
         """Begin to give all shards new code; returns the change's number, or raises ``RoostError``."""
         ...
 
@@ -140,13 +140,15 @@ def make_app(cluster: Cluster, *, token: str, now: Callable[[], float]) -> ASGIA
             return PlainTextResponse("there is no such change, or it is too long ago\n", 404)
         return JSONResponse(change.to_dict())
 
-    def guarded(act: Callable[[dict[str, Any]], int | None], state: str) -> Callable[[Request], Awaitable[Response]]:
+    def guarded(
+        act: Callable[[dict[str, Any]], Awaitable[int | None]], state: str
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def post(request: Request) -> Response:
             given = request.headers.get("authorization", "").encode()
             if not hmac.compare_digest(given, f"Bearer {token}".encode()):
                 return PlainTextResponse("the token of this cluster is needed: use the command `roost`\n", 401)
             try:
-                number = act(await _json_of(request))
+                number = await act(await _json_of(request))
             except ChangeRefused as error:
                 return PlainTextResponse(f"{error}\n", 409)
             except RoostError as error:
@@ -155,19 +157,19 @@ def make_app(cluster: Cluster, *, token: str, now: Callable[[], float]) -> ASGIA
 
         return post
 
-    def scale(body: dict[str, Any]) -> int:
+    async def scale(body: dict[str, Any]) -> int:
         shards, routers = (_number(body, name, int) for name in ("shards", "routers"))
-        return cluster.scale(shards, routers)
+        return await cluster.scale(shards, routers)
 
-    def reload(body: dict[str, Any]) -> int:
+    async def reload(body: dict[str, Any]) -> int:
         app, canary_s = body.get("app"), _number(body, "canary_s", float)
         if app is not None and not isinstance(app, str):
             raise _BadBody(f"app must be a string, got {app!r:.100}")
         if app is not None and not app.isprintable():
             raise _BadBody(f"app must be a path or a module's name, which {app!r:.100} cannot be")
-        return cluster.reload(app, CANARY_S if canary_s is None else canary_s)
+        return await cluster.reload(app, CANARY_S if canary_s is None else canary_s)
 
-    def down(body: dict[str, Any]) -> None:
+    async def down(body: dict[str, Any]) -> None:
         cluster.ask_to_end()
 
     return _Guard(

@@ -4,20 +4,22 @@ A **turn** reads the counters, lets the change under way look, changes the map, 
 decides in pure code (``changes``, ``reconciling``, ``observation``). Turns come a second apart, ten times a second
 while a change is under way, and at once when a process or the map has changed. The parts of a turn stand alone: an
 error in one of them, a defect of ours, keeps neither the others nor the next turn from coming.
+
+The directory may take seconds for an answer, or hang. So turns do not wait for it: what asks it goes on beside them as
+an **errand**, of which there is one of a kind at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from ...common.cluster.cluster_map import ClusterMap, MemberKind
-from ...common.cluster.directory_file import BUSY_TIMEOUT_S, MapWatch, SqliteDirectory, update
-from ...common.errors import DirectoryBusy, DirectoryError
+from ...common.cluster.directory import Directory, MapWatch, update
+from ...common.errors import DirectoryError
 from ...common.ids import Incarnation
 from ...common.machine.liveness import Verdict
 from ...common.machine.upkeep import Upkeep
@@ -41,8 +43,6 @@ TICK_S = 1.0
 """Seconds between two turns when nothing happens."""
 CHANGE_TICK_S = 0.1
 """The same while a change is under way."""
-BUSY_AGAIN_S = 0.05
-"""Seconds before the map is tried again that another process was just writing."""
 CHANGES_REMEMBERED = 16
 """Changes whose outcome can still be asked for."""
 WHY_KILLED = {Verdict.STALLED: "does not get on", Verdict.FROZEN: "is stopped"}
@@ -66,7 +66,7 @@ class Conductor:
         self,
         config: UpConfig,
         staff: Staff,
-        directory: SqliteDirectory,
+        directory: Directory,
         clock: Clock,
         *,
         upkeep: Upkeep,
@@ -95,8 +95,8 @@ class Conductor:
         self._timer: asyncio.TimerHandle | None = None
         self._planned = False
         self._directory_fails = False
-        self._busy_since = math.inf
         self.directory_error = ""
+        self._errands: dict[str, asyncio.Task[None]] = {}
         self._failing: dict[str, set[tuple[str, str, int]]] = {}  # the errors of each part since it last went well
         self._closed = False
         self._upkeep = upkeep
@@ -111,7 +111,6 @@ class Conductor:
             DirectoryError: The directory cannot be read.
         """
         await self._watch.start()
-        self._directory.wait_for_writers(0.0)
         self.soon()
 
     def stop(self) -> None:
@@ -128,6 +127,11 @@ class Conductor:
         self.stop()
         self.crew.reserve.close()
         await self._watch.aclose()
+        if self._errands:
+            errands = list(self._errands.values())
+            for errand in errands:
+                errand.cancel()
+            await asyncio.wait(errands)
 
     def _take_map(self, new: ClusterMap) -> None:
         self.map, self._slots = new, Tally(new.owners)
@@ -157,7 +161,7 @@ class Conductor:
             self._attempt("keeping descriptors", self.crew.reserve.top_up)
             if self._log_file is not None:
                 self._attempt("looking after the log", self._log_file.look)
-            self._attempt("looking after the directory", self._restore_directory)
+            self._go_on_errand("looking after the directory", self._restore_directory)
             self._attempt("looking for strangers", self._look_for_strangers)
             self._attempt("judging the members", self._judge, now)
         if self._change is not None:
@@ -176,12 +180,31 @@ class Conductor:
         try:
             do(*arguments)
         except Exception as error:
-            known, origin = self._failing.setdefault(part, set()), origin_of(error)
-            if origin not in known:
-                log.exception("%s: unexpected %s", part, type(error).__name__)
-            known.add(origin)
+            self._note_failure(part, error)
         else:
             self._failing.pop(part, None)
+
+    def _note_failure(self, part: str, error: Exception) -> None:
+        known, origin = self._failing.setdefault(part, set()), origin_of(error)
+        if origin not in known:
+            log.error("%s: unexpected %s", part, type(error).__name__, exc_info=error)
+        known.add(origin)
+
+    def _go_on_errand(self, part: str, errand: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Begin a part of a turn that waits for the directory, unless it has not come to its end since an earlier turn;
+        an error in it is logged as in all others."""
+        if part not in self._errands and not self._closed:
+            self._errands[part] = self._loop.create_task(self._carry_out_errand(part, errand), name=part)
+
+    async def _carry_out_errand(self, part: str, errand: Callable[[], Coroutine[object, object, None]]) -> None:
+        try:
+            await errand()
+        except Exception as error:
+            self._note_failure(part, error)
+        else:
+            self._failing.pop(part, None)
+        finally:
+            del self._errands[part]
 
     def _judge(self, now: float) -> None:
         for post, verdict in self.observation.judge(self.staff.posts.values(), now):
@@ -199,30 +222,33 @@ class Conductor:
             self._report_change()
 
     def _change_map(self) -> None:
-        if self._next_map(self.map) is None and not self._directory_fails:
-            return
+        if self._next_map(self.map) is not None or self._directory_fails:
+            self._go_on_errand("changing the map", self._advance)
+
+    async def _advance(self) -> None:
+        """Change the map, step by step, as long as there is one to take."""
+        advanced = True
+
+        def change(current: ClusterMap) -> ClusterMap | None:
+            nonlocal advanced
+            new = self._next_map(current)
+            advanced = new is not None
+            return new
+
         try:
-            while self._advance():
-                pass
-            self._directory_fails, self._busy_since = False, math.inf
-            self._watch.look()
+            while advanced:
+                await update(self._directory, change)
+            self._directory_fails = False
         except DirectoryError as error:
-            if isinstance(error, DirectoryBusy):
-                now = self._clock.now()
-                self._busy_since = min(self._busy_since, now)
-                if now - self._busy_since < BUSY_TIMEOUT_S:
-                    # A write takes milliseconds. This loop has other things to do than to wait for one.
-                    self._loop.call_later(BUSY_AGAIN_S, self.soon)
-                    return
-            # The next turn tries again; until then the cluster goes on with the map that it has.
+            # A later turn tries again; until then the cluster goes on with the map that it has.
             if not self._directory_fails:
                 log.error("the cluster map stays as it is for now: %s", error)
             self._directory_fails = True
 
-    def _restore_directory(self) -> None:
+    async def _restore_directory(self) -> None:
         """Have the directory where it belongs, before anybody is started who opens it by its path."""
         try:
-            done = self._directory.restore(rebuild=True)
+            done = await self._directory.restore(rebuild=True)
         except DirectoryError as error:
             if str(error) != self.directory_error:
                 log.error("%s", error)
@@ -233,20 +259,6 @@ class Conductor:
         if done:
             log.warning("%s", done)
             self._announce(f"  {done}")
-            self._watch.look()
-
-    def _advance(self) -> bool:
-        """Change the map by one step; returns whether there was one to take."""
-        advanced = False
-
-        def change(current: ClusterMap) -> ClusterMap | None:
-            nonlocal advanced
-            new = self._next_map(current)
-            advanced = new is not None
-            return new
-
-        update(self._directory, change)
-        return advanced
 
     def _next_map(self, current: ClusterMap) -> ClusterMap | None:
         return next_map(current, self.staff, self._clock.now(), self._config.grace, self._strangers_gone)
@@ -262,9 +274,7 @@ class Conductor:
     def _take_steps(self, now: float) -> None:
         steps = next_steps(self.staff, self.map, now)
         if steps.start:
-            self._attempt("looking after the directory", self._restore_directory)
-        for post in steps.start if not self.directory_error else ():
-            self._attempt(f"starting {post.name}", self.crew.start, post)
+            self._go_on_errand("starting members", self._start_members)
         for post in steps.kill:
             late = (
                 f"was not ready within {self._config.start_timeout:g} s"
@@ -281,6 +291,14 @@ class Conductor:
             self._attempt(f"forgetting {post.name}", self.observation.forget, post)
         if steps.forget or steps.end or steps.retire:
             self.soon()
+
+    async def _start_members(self) -> None:
+        """Start those whose time has come once the directory is where they look for it."""
+        await self._restore_directory()
+        if self.directory_error or self._closed:
+            return
+        for post in next_steps(self.staff, self.map, self._clock.now()).start:
+            self._attempt(f"starting {post.name}", self.crew.start, post)
 
     def _retire(self, post: Post) -> None:
         reading = self.observation.reading(post)
@@ -303,7 +321,7 @@ class Conductor:
         Raises:
             ChangeRefused: Another one is under way.
         """
-        self.refuse_when_busy()
+        self._refuse_when_busy()
         number = self._changes[-1][0] + 1 if self._changes else 1
         self._changes.append((number, change))
         self._change, self._said = change, 0
@@ -312,17 +330,21 @@ class Conductor:
         self.soon()
         return number
 
-    def refuse_when_busy(self) -> None:
-        """Only one change at a time.
+    async def refuse_when_busy(self) -> None:
+        """See whether a change could begin: only one at a time, and none without the directory.
 
         Raises:
-            ChangeRefused: There is one.
+            ChangeRefused: It could not.
         """
-        if self._closed:
-            raise ChangeRefused("the cluster is ending")
-        self._restore_directory()
+        self._refuse_when_busy()
+        await self._restore_directory()
         if self.directory_error:
             raise ChangeRefused(self.directory_error)
+        self._refuse_when_busy()
+
+    def _refuse_when_busy(self) -> None:
+        if self._closed:
+            raise ChangeRefused("the cluster is ending")
         if self._change is not None:
             raise ChangeRefused(f"the cluster is {self._change.title}: wait until that is done")
 
@@ -334,8 +356,9 @@ class Conductor:
         """Carry out a change and wait for its end.
 
         Raises:
-            ChangeRefused: as ``begin``.
+            ChangeRefused: as ``begin``, or there is no directory.
         """
+        await self.refuse_when_busy()
         self.begin(change)
         while change.outcome is None:
             await self._change_ended.wait()

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 from ...common.cluster.cluster_map import Member, MemberKind
-from ...common.cluster.directory_file import FILE_NAME, SqliteDirectory
+from ...common.cluster.directory import Directory, open_directory, url_in
 from ...common.errors import AppError, DataFolderInUse, DirectoryError, RoostError, StartupError
 from ...common.ids import Incarnation
 from ...common.machine.hangup import listen_to_hangup
@@ -122,7 +122,7 @@ class Supervisor:
         self._descriptors = raise_descriptor_limit()  # the members inherit it
         config.check_descriptors(self._descriptors)
         make_data_folder(config.data)
-        with contextlib.ExitStack() as held:
+        async with contextlib.AsyncExitStack() as held:
             name = hold_name(config.run, SUPERVISOR)
             held.callback(name.release)
             self._upkeep.add(name)
@@ -130,15 +130,14 @@ class Supervisor:
             serves_port = any(self._listens_here(live) for live in living)
             held.callback(ports.Reservation(config.host, config.port, shared=serves_port).close)
             listening = held.enter_context(ports.listen_alone(ADMIN_HOST, config.admin_port))
-            directory = self._open_directory(living)
-            held.callback(directory.close)
-            staff = self._staff_from(living, directory)
+            directory = await self._open_directory(living)
+            held.push_async_callback(directory.aclose)
+            staff = await self._staff_from(living, directory)
             if self._adopted is None:
                 sweep(config.run, keep=config.run / f"{SUPERVISOR}.lock")
             else:
-                forget_all_but(
-                    config.run, {*staff.posts, *(member.name for member in directory.map().members.values())}
-                )
+                members = (await directory.map()).members.values()
+                forget_all_but(config.run, {*staff.posts, *(member.name for member in members)})
             self._conductor = Conductor(
                 config,
                 staff,
@@ -260,21 +259,21 @@ class Supervisor:
         found = told("router", live.argv)
         return is_router(live) and all(found[name] == wanted[name] for name in ("host", "port"))
 
-    def _open_directory(self, living: Collection[LiveMember]) -> SqliteDirectory:
+    async def _open_directory(self, living: Collection[LiveMember]) -> Directory:
         try:
-            return SqliteDirectory(
-                self.config.data / FILE_NAME,
+            return await open_directory(
+                url_in(self.config.data),
                 initial_shards=self.config.shards,
                 create=not any(live.holds_name for live in living),
             )
         except DirectoryError as error:
             raise StartupError(str(error)) from error
 
-    def _staff_from(self, living: list[LiveMember], directory: SqliteDirectory) -> Staff:
+    async def _staff_from(self, living: list[LiveMember], directory: Directory) -> Staff:
         """The staff to begin with: that of the members that serve, or a new one when none does."""
         config = self.config
         try:
-            map_ = directory.map()
+            map_ = await directory.map()
             serving = in_map(living, map_)
             self._end_idle(living, serving)
             if serving:
@@ -289,7 +288,7 @@ class Supervisor:
                     f"`--run {other}` means that one"
                 )
             # No member lives, so whoever is still in the map died with an earlier cluster.
-            directory.begin_anew(config.shards)
+            await directory.begin_anew(config.shards)
         except DirectoryError as error:
             raise StartupError(str(error)) from error
         return Staff.first(config)
@@ -351,7 +350,7 @@ class Supervisor:
 
     # --- changes ------------------------------------------------------------------------------------------------
 
-    def scale(self, shards: int | None, routers: int | None) -> int:
+    async def scale(self, shards: int | None, routers: int | None) -> int:
         """Begin to change the number of members.
 
         Returns:
@@ -360,12 +359,12 @@ class Supervisor:
         Raises:
             ChangeRefused, ConfigError, DescriptorsTooFew: It cannot begin; nothing was changed.
         """
-        self._refuse_when_starting()
+        await self._refuse_when_starting()
         return self._conductor.begin(
             Scaling(self._conductor.staff, shards=shards, routers=routers, descriptors=self._descriptors)
         )
 
-    def reload(self, app: str | None, canary_s: float = CANARY_S) -> int:
+    async def reload(self, app: str | None, canary_s: float = CANARY_S) -> int:
         """Begin to give all shards new code.
 
         Args:
@@ -378,14 +377,14 @@ class Supervisor:
         Raises:
             ChangeRefused, ConfigError: It cannot begin; nothing was changed.
         """
-        self._refuse_when_starting()
+        await self._refuse_when_starting()
         staff = self._conductor.staff
         return self._conductor.begin(
             self._reload(staff.config if app is None else replace(staff.config, app=app), canary_s)
         )
 
-    def _refuse_when_starting(self) -> None:
-        self._conductor.refuse_when_busy()
+    async def _refuse_when_starting(self) -> None:
+        await self._conductor.refuse_when_busy()
         if self._state != "running":
             raise ChangeRefused(f"the cluster is {self._state}: wait until that is done")
 

@@ -1,8 +1,8 @@
 """Keeps watch over the other members while no supervisor lives: the shell of ``judging``.
 
-One task looks about once a second whether somebody holds the supervisor's lock. If nobody does, it has a thread look
-at the members and do what ``guard`` decides: reading files, waiting for a killed process to be gone and committing to
-the directory may take seconds, and the loop has clients to serve.
+One task looks about once a second whether somebody holds the supervisor's lock. If nobody does, it looks at the members
+and does what ``judging`` decides. A thread reads the files and waits for a killed process to be gone, which may take
+seconds: the loop has clients to serve.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from ...common.cluster.cluster_map import ClusterMap, Member
-from ...common.cluster.directory_file import FILE_NAME, SqliteDirectory, update
+from ...common.cluster.directory import Directory, update
 from ...common.errors import DirectoryError, WireError
 from ...common.ids import Incarnation
 from ...common.machine.counters import read_counters
@@ -36,18 +36,16 @@ class GuardWatch:
     Args:
         guard: Decides.
         me: This router.
-        cluster_id: The cluster whose directory is to be changed.
+        directory: The directory that is to be changed.
         run: The run folder.
-        data: The data folder.
         clock: Monotonic time.
     """
 
-    def __init__(self, guard: Guard, me: Incarnation, *, cluster_id: int, run: Path, data: Path, clock: Clock) -> None:
+    def __init__(self, guard: Guard, me: Incarnation, *, directory: Directory, run: Path, clock: Clock) -> None:
         self._guard = guard
         self._me = me
-        self._cluster_id = cluster_id
+        self._directory = directory
         self._run = run
-        self._data = data
         self._clock = clock
         self._map = ClusterMap()
         self._task: asyncio.Task[None] | None = None
@@ -106,31 +104,25 @@ class GuardWatch:
             self._guarding = guarding
             log.warning("no supervisor lives: watching the others" if guarding else "a supervisor lives again")
         if guarding:
-            await asyncio.to_thread(self._look, self._map)
+            for dead in await asyncio.to_thread(self._look, self._map):
+                if not self._closing:
+                    await self._remove(dead)
         else:
             self._guard.rest()
 
     # --- in the thread ---
 
-    def _look(self, current: ClusterMap) -> None:
+    def _look(self, current: ClusterMap) -> tuple[Member, ...]:
+        """Look at the members, and kill those who do not work; returns those who are dead."""
         sights = {key: self._see(member) for key, member in current.members.items() if key != self._me}
         findings = self._guard.look(self._clock.now(), current, sights)
         for member, reason in findings.kill:
             if self._closing:
-                return
+                break
             log.error("%s is %s: killed", member.name, reason)
             if not kill_member(self._run, member.name, member.pid):
                 log.error("%s (process %d) was killed and has not ended yet", member.name, member.pid)
-        if findings.remove:
-            # A connection of its own: one is not to be shared between threads.
-            directory = SqliteDirectory(self._data / FILE_NAME, create=False, cluster_id=self._cluster_id)
-            try:
-                for member in findings.remove:
-                    if self._closing:
-                        return
-                    self._remove(directory, member)
-            finally:
-                directory.close()
+        return findings.remove
 
     def _see(self, member: Member) -> Sight:
         if not is_holder(self._run, member.name, member.pid):
@@ -143,8 +135,7 @@ class GuardWatch:
             return Sight(True)
         return Sight(True, (reading.publications, reading.beats), is_running(member.pid))
 
-    @staticmethod
-    def _remove(directory: SqliteDirectory, dead: Member) -> None:
+    async def _remove(self, dead: Member) -> None:
         changed = False
 
         def change(current: ClusterMap) -> ClusterMap | None:
@@ -153,6 +144,6 @@ class GuardWatch:
             changed = new is not None
             return new
 
-        version = update(directory, change).version
+        version = (await update(self._directory, change)).version
         if changed:
             log.warning("%s is dead: map %d does without it", dead.name, version)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roost.common.cluster.cluster_map import ClusterMap, moving, targets
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.errors import AppError
 from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
 from roost.common.limits import GRACE_S, SEND_BUFFER_BYTES, STALL_TIMEOUT_S
@@ -264,7 +264,7 @@ async def moved_and_killed(size: Size, *, routers_too: bool = False) -> Row:
             await load.flowing()
             await load.mark()
             before = await load.report()
-            directory = SqliteDirectory(cluster.data / FILE_NAME)
+            directory = DirectoryFile(cluster.data / FILE_NAME)
             with contextlib.closing(directory):
                 began = time.monotonic()
                 moves = kills = 0

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from roost.common.cluster.cluster_map import ClusterMap
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.ids import id_from_name, slot_of
 from roost.common.machine.counters import read_counters
 from roost.common.machine.run_folder import run_folder
@@ -215,7 +215,7 @@ class Supervised:
 
     def map(self) -> ClusterMap:
         """The cluster map as it is now."""
-        directory = SqliteDirectory(self.data / FILE_NAME)
+        directory = DirectoryFile(self.data / FILE_NAME)
         try:
             return directory.map()
         finally:

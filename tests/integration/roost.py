@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.machine.run_folder import run_folder
 from roost.common.runtime.processes import python_words
 from roost.deploy.commands import client
@@ -133,7 +133,7 @@ class Roost:
 
     def map(self) -> ClusterMap:
         """The cluster map as it is now."""
-        directory = SqliteDirectory(self.data / FILE_NAME)
+        directory = DirectoryFile(self.data / FILE_NAME)
         try:
             return directory.map()
         finally:

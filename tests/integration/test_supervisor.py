@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.errors import AppError, ConfigError, DataFolderInUse, DescriptorsTooFew, PortTaken, StartupError
 from roost.common.limits import SLOTS
 from roost.common.runtime.processes import python_words
@@ -266,7 +266,7 @@ def test_a_member_that_dies_is_started_again(roost: Roost, name: str) -> None:
     assert after["restarts"] == 1
     assert after["incarnation"] > before["incarnation"]
     assert roost.get() == 200
-    directory = SqliteDirectory(roost.data / FILE_NAME)
+    directory = DirectoryFile(roost.data / FILE_NAME)
     found = directory.map()
     directory.close()
     assert sorted(member.name for member in found.members.values()) == ["router-1", "shard-1"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.limits import SLOTS
 from roost.deploy.processes.run_folder import SUPERVISOR, live_members
 from tests.integration.roost import Roost, wait_for
@@ -185,7 +185,7 @@ async def test_members_that_have_ended_leave_nothing_in_the_run_folder(roost: Ro
 async def test_the_directory_goes_under_a_cluster_that_is_scaled_and_loses_a_shard(roost: Roost, how: str) -> None:
     await asyncio.to_thread(roost.start, APP, "--shards", 2)
     before = pids(roost)
-    with contextlib.closing(SqliteDirectory(roost.data / FILE_NAME, create=False)) as opened:
+    with contextlib.closing(DirectoryFile(roost.data / FILE_NAME, create=False)) as opened:
         cluster_id = opened.cluster_id
     async with talking(roost.port):
         for path in list(roost.data.glob(f"{FILE_NAME}*")):
@@ -207,7 +207,7 @@ async def test_the_directory_goes_under_a_cluster_that_is_scaled_and_loses_a_sha
         assert scaled.returncode == 0, scaled.stderr
         assert sum(roost.owned().values()) == SLOTS
         assert len(roost.owned()) == 3
-    with contextlib.closing(SqliteDirectory(roost.data / FILE_NAME, create=False)) as opened:
+    with contextlib.closing(DirectoryFile(roost.data / FILE_NAME, create=False)) as opened:
         assert opened.cluster_id == cluster_id
     assert await asyncio.to_thread(roost.end) == 0
     assert roost.left_behind() == ([f"{FILE_NAME}.damaged"] if how.endswith("cut off") else [])
@@ -238,7 +238,7 @@ async def test_whoever_cuts_off_what_processes_have_mapped_ends_nobody(roost: Ro
 
 async def test_the_directory_of_another_cluster_in_its_place_refuses_changes(roost: Roost, tmp_path: Path) -> None:
     await asyncio.to_thread(roost.start, APP, "--shards", 1)
-    SqliteDirectory(tmp_path / FILE_NAME).close()
+    DirectoryFile(tmp_path / FILE_NAME).close()
     async with talking(roost.port):
         for path in roost.data.glob(f"{FILE_NAME}*"):
             path.unlink()

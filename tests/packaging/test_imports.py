@@ -14,7 +14,8 @@ import pytest
 from tests.cluster import REPOSITORY
 
 SHELLS = {
-    "common": "cluster/directory_damage cluster/directory_file machine/addresses machine/apart machine/counters "
+    "common": "cluster/directory cluster/directory_damage cluster/directory_file cluster/map_stream "
+    "cluster/sqlite_directory machine/addresses machine/apart machine/counters "
     "machine/first_process machine/hangup machine/standard_streams machine/system runtime/clock "
     "runtime/logs runtime/processes runtime/startup wire/endpoint wire/link",
     "router": "__main__ app clients/tcp development guard/deaths guard/watching http/connection http/half_open "

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from unittest import mock
 
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.cluster.directory_file import MapWatch
+from roost.common.cluster.map_stream import MapStream
 from roost.common.errors import DirectoryError, StartupError
 from roost.common.ids import Incarnation, Slot
 from roost.common.machine import last_words
@@ -36,7 +37,6 @@ from roost.router.owners import receiving as router_receiving
 from roost.router.owners.attaching import Attaching
 from roost.router.owners.receiving import Receiver
 from roost.shard import app as shard_app
-from roost.shard import handover as shard_handover
 from roost.shard import host as shard_host
 from roost.shard import outbox as shard_outbox
 from roost.shard.handover import Handover
@@ -47,12 +47,12 @@ from .network import SimAcceptor, SimDialer
 if TYPE_CHECKING:
     from .cluster import Cluster
 
+T = TypeVar("T")
+
 WALL_S = 1_700_000_000.0
 """Unix time at the scheduler's 0."""
 MANY_RELEASES = 2_000
 """RELEASED records that come in a run at most; a run of the longest plan has some hundreds."""
-NEVER_S = 1e9
-"""The pause between two looks for a new map: the store says when to look."""
 PORTION_BYTES = 40_000
 """What a shard sends to one connection in one turn."""
 LAG_S = 0.05
@@ -77,7 +77,7 @@ class Store:
 
     Args:
         rng: When each process looks.
-        initial_shards: As for ``SqliteDirectory``.
+        initial_shards: As for ``open_directory``.
         on_map: Called with each new map.
 
     Attributes:
@@ -131,9 +131,10 @@ class SimDirectory:
     def __init__(self, process: Process, store: Store) -> None:
         self._process = process
         self._store = store
+        self._streams: list[MapStream] = []
 
     @classmethod
-    def of_current(cls, path: object = None, **_: object) -> SimDirectory:
+    async def opened(cls, url: str, **_: object) -> SimDirectory:
         """Open it, as the process that runs."""
         process = current_process()
         return cls(process, process.cluster.store)
@@ -142,11 +143,10 @@ class SimDirectory:
     def cluster_id(self) -> int:
         return self._store.cluster_id
 
-    @property
-    def initial_shards(self) -> int:
+    async def initial_shards(self) -> int:
         return self._store.initial_shards
 
-    def join(
+    async def join(
         self,
         kind: MemberKind,
         name: str,
@@ -155,44 +155,44 @@ class SimDirectory:
         namespaces: tuple[str, ...],
         seat: str = "",
     ) -> Member:
-        self._check()
-        incarnation = self._store.next_incarnation()
+        incarnation = await self._in_thread(self._store.next_incarnation)
         self._process.cluster.members[self._process].incarnation = incarnation
         return Member(name, kind, incarnation, endpoint_of(incarnation), namespaces, pid, seat=seat)
 
-    def map(self) -> ClusterMap:
-        self._check()
-        return self._store.map
+    async def map(self) -> ClusterMap:
+        return await self._in_thread(lambda: self._store.map)
 
-    def propose(self, new: ClusterMap) -> bool:
-        self._check()
-        return self._store.propose(new)
+    async def propose(self, new: ClusterMap) -> bool:
+        done = await self._in_thread(partial(self._store.propose, new))
+        for stream in self._streams:
+            stream.put(self._store.map)  # one's own write is seen at once
+        return done
 
-    def changed(self) -> bool:
-        return True
+    def changes(self) -> AsyncIterator[ClusterMap]:
+        stream = MapStream(self.map)
+        self._streams.append(stream)
+        self._store.watch(self._process, lambda: stream.put(self._store.map))
+        return stream
 
-    def close(self) -> None:
-        pass
+    async def begin_anew(self, initial_shards: int) -> None:
+        raise AssertionError("members live")
 
-    def _check(self) -> None:
-        if not self._process.alive:
-            raise DirectoryError("this process is dead")
+    async def restore(self, *, rebuild: bool = False) -> str:
+        return ""
 
+    async def aclose(self) -> None:
+        for stream in self._streams:
+            stream.end()
 
-class SimMapWatch(MapWatch):
-    """Looks when the store says so."""
+    async def _in_thread(self, ask: Callable[[], T]) -> T:
+        """A thread asks the store: time goes on meanwhile, and others may be faster."""
 
-    def _wait_s(self) -> float:
-        return super()._wait_s() if self._untaken else NEVER_S
+        def work() -> T:
+            if not self._process.alive:
+                raise DirectoryError("this process is dead")
+            return ask()
 
-    async def start(self) -> None:
-        await super().start()
-        process = current_process()
-        process.cluster.store.watch(process, self.look)
-
-    def look(self) -> None:
-        if not self._closed:
-            super().look()
+        return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 # --- the machine --------------------------------------------------------------------------------------------------
@@ -392,11 +392,6 @@ class _Os(ModuleType):
         self._exit = lambda code: current_cluster().kill(current_process())
 
 
-async def _apart(function: Callable[..., Any], *arguments: object) -> Any:
-    """In the place of ``common.apart``: simulated time goes on meanwhile."""
-    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-
-
 class NotingHandover(Handover):
     """Notes what its shard lets go of."""
 
@@ -468,8 +463,7 @@ class HuntedAttaching(Attaching):
 
 _COMMON: dict[str, Any] = {
     "SystemClock": SimClock,
-    "SqliteDirectory": SimDirectory.of_current,
-    "MapWatch": SimMapWatch,
+    "open_directory": SimDirectory.opened,
     "CounterFile": Nothing,
     "Upkeep": Nothing,
     "Collector": Nothing,
@@ -491,7 +485,6 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
         "OpenNotes": SimNotes,
     },
     router_guard: {
-        "SqliteDirectory": SimDirectory.of_current,
         "holder_of": holder_of,
         "is_holder": is_holder,
         "is_running": lambda pid: False,
@@ -509,7 +502,6 @@ _REPLACED: dict[ModuleType, dict[str, Any]] = {
         "limit_memory": lambda limit: None,
         "offer_to_be_killed": lambda: None,
     },
-    shard_handover: {"SqliteDirectory": SimDirectory.of_current, "apart": _apart},
     shard_host: {"time": SimpleNamespace(time=_wall)},
     # A few clients are many: broadcasts to more than two queue, as those to more than 32 do.
     router_giving: {"PIECE": 3, "Attaching": HuntedAttaching},

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from roost.common.cluster.directory_file import MapWatch
+from roost.common.cluster.cluster_map import ClusterMap
+from roost.common.cluster.directory import MapWatch
 from roost.common.ids import Incarnation, ObjectId, Slot
 from roost.common.wire.endpoint import Link
 from roost.common.wire.records import Ahead, EventWriter, OutputWriter
@@ -230,16 +231,13 @@ def connection_goes_on() -> Planting:
 
 def failed_map_counts() -> Planting:
     """A map that could not be taken is not handed over again."""
-    look = MapWatch._look
+    take = MapWatch._take
 
-    def forgetful(self: MapWatch) -> None:
-        try:
-            look(self)
-        finally:
-            if self._untaken:
-                self._untaken, self._version = False, self._directory.map().version
+    def forgetful(self: MapWatch, found: ClusterMap) -> bool:
+        take(self, found)
+        return True
 
-    return mock.patch.object(MapWatch, "_look", forgetful)
+    return mock.patch.object(MapWatch, "_take", forgetful)
 
 
 def half_restored() -> Planting:

@@ -2,15 +2,13 @@
 
 It compares what should be with what is, again and again, as the real one does (``deploy/reconciling``): it is told of
 deaths, knows from the machine which processes are frozen, and changes the map by the functions of
-``common.cluster_map`` through ``common.directory``. It may be dead for a while: then nothing of this happens, but for
-what routers do in its place.
+``common.cluster_map``. It may be dead for a while: then nothing of this happens, but for what routers do in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from roost.common.cluster import directory_file as directory
 from roost.common.cluster.cluster_map import ClusterMap, MemberKind, balancing, inherited, moving, without
 from roost.common.errors import DirectoryError
 from roost.common.ids import Incarnation, Slot
@@ -18,7 +16,6 @@ from roost.common.limits import FROZEN_KILL_S, GRACE_S
 
 from .cluster import Cluster, Member
 from .loops import State
-from .outside import SimDirectory
 
 TURN_S = 0.25
 """Seconds between two looks."""
@@ -48,7 +45,6 @@ class Supervisor:
         self._due: dict[str, float] = {}
         self._frozen_since: dict[Member, float] = {}
         self._cluster = cluster
-        self._directory = SimDirectory(cluster.world, cluster.store)
         cluster.on_death = self._died
         cluster.on_ready = self._ready
 
@@ -142,7 +138,9 @@ class Supervisor:
                 cluster.kill(member.process)
 
     def _change(self, change: Callable[[ClusterMap], ClusterMap | None]) -> None:
-        directory.update(self._directory, change)
+        new = change(self._cluster.store.map)
+        if new is not None:
+            self._cluster.store.propose(new)
 
     def _remove_dead(self) -> None:
         cluster = self._cluster

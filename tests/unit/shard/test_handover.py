@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import sqlite3
 import threading
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pytest
 
 from roost.common.cluster import cluster_map
 from roost.common.cluster.cluster_map import Member, MemberKind
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, enter, update
+from roost.common.cluster.directory import Directory, enter, open_directory, update, url_in
+from roost.common.cluster.directory_file import FILE_NAME
 from roost.common.ids import Incarnation, Slot
 from roost.shard import handover
 from roost.shard.current import current
@@ -29,25 +30,23 @@ SLOTS = [Slot(3), Slot(4)]
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Any:
+async def directory(tmp_path: Path) -> AsyncIterator[Directory]:
     """A directory in which A owns all slots, and some of them are to go to B."""
-    opened = SqliteDirectory(tmp_path / FILE_NAME)
+    opened = await open_directory(url_in(tmp_path))
     for name, incarnation in (("a", A), ("b", B)):
-        enter(opened, Member(name, MemberKind.SHARD, incarnation))
-    update(opened, lambda current: cluster_map.moving(current, dict.fromkeys([*SLOTS, Slot(5)], B)))
+        await enter(opened, Member(name, MemberKind.SHARD, incarnation))
+    await update(opened, lambda current: cluster_map.moving(current, dict.fromkeys([*SLOTS, Slot(5)], B)))
     yield opened
-    opened.close()
+    await opened.aclose()
 
 
-async def test_released_slots_get_their_next_owner(directory: SqliteDirectory) -> None:
+async def test_released_slots_get_their_next_owner(directory: Directory) -> None:
     done: asyncio.Queue[tuple[Collection[Slot], int]] = asyncio.Queue()
-    proposing = Handover(
-        directory.path, directory.cluster_id, A, lambda slots, version: done.put_nowait((slots, version))
-    )
+    proposing = Handover(directory, A, lambda slots, version: done.put_nowait((slots, version)))
     proposing.add(SLOTS)
     async with asyncio.timeout(5):
         slots, version = await done.get()
-    now = directory.map()
+    now = await directory.map()
     assert sorted(slots) == SLOTS
     assert version == now.version
     assert [now.owners[slot] for slot in (3, 4, 5)] == [B, B, A]
@@ -55,17 +54,17 @@ async def test_released_slots_get_their_next_owner(directory: SqliteDirectory) -
     proposing.add([Slot(5)])
     async with asyncio.timeout(5):
         assert await done.get() == ((5,), version + 1)
-    assert directory.map().next_owners == {}
+    assert (await directory.map()).next_owners == {}
     await proposing.aclose()
 
 
 async def test_a_directory_in_trouble_is_asked_again(
-    directory: SqliteDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(handover, "AGAIN_AFTER_S", 0.01)
     done: list[Collection[Slot]] = []
-    proposing = Handover(directory.path, directory.cluster_id, A, lambda slots, _: done.append(slots))
-    saboteur = sqlite3.connect(directory.path)
+    proposing = Handover(directory, A, lambda slots, _: done.append(slots))
+    saboteur = sqlite3.connect(tmp_path / FILE_NAME)
     saboteur.execute("CREATE TRIGGER full BEFORE UPDATE ON cluster BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     saboteur.commit()
     proposing.add(SLOTS)
@@ -75,43 +74,36 @@ async def test_a_directory_in_trouble_is_asked_again(
     saboteur.commit()
     saboteur.close()
     await until("the slots to be handed over", lambda: bool(done))
-    assert directory.map().owners[3] == B
+    assert (await directory.map()).owners[3] == B
     assert caplog.text.count("wait to be handed over") == 1
     await proposing.aclose()
 
 
-async def test_without_a_thread_it_is_tried_again(
-    directory: SqliteDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_threads_that_objects_code_leaves_no_room_for_are_not_needed(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Objects' code may have as many processes and threads as are allowed."""
-    monkeypatch.setattr(handover, "AGAIN_AFTER_S", 0.01)
-    given: list[None] = []
-    real = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
-        given.append(None)
-        if len(given) < 3:
-            raise RuntimeError("can't start new thread")
-        real(thread)
+        raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
     done = asyncio.Event()
-    proposing = Handover(directory.path, directory.cluster_id, A, lambda *_: done.set())
+    proposing = Handover(directory, A, lambda *_: done.set())
     proposing.add(SLOTS)
     async with asyncio.timeout(5):
         await done.wait()
-    assert "wait to be handed over: can't start new thread" in caplog.text
     await proposing.aclose()
 
 
-async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory: SqliteDirectory) -> None:
+async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory: Directory) -> None:
     """Else it would be cancelled with the object's tasks when that one leaves as well."""
     asyncio.get_running_loop().set_task_factory(make_task)
     context = contextvars.copy_context()
     life = BareLife()
     context.run(current.set, life)
     done = asyncio.Event()
-    proposing = Handover(directory.path, directory.cluster_id, A, lambda *_: done.set())
+    proposing = Handover(directory, A, lambda *_: done.set())
     context.run(proposing.add, SLOTS)
     async with asyncio.timeout(5):
         await done.wait()
@@ -119,23 +111,21 @@ async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory
     await proposing.aclose()
 
 
-async def test_an_error_that_nobody_expects_is_told(
-    directory: SqliteDirectory, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_error_that_nobody_expects_is_told(directory: Directory, caplog: pytest.LogCaptureFixture) -> None:
     def fail(*_: Any) -> None:
         raise ValueError("on purpose")
 
-    proposing = Handover(directory.path, directory.cluster_id, A, fail)
+    proposing = Handover(directory, A, fail)
     proposing.add(SLOTS)
     await until("the error to be logged", lambda: "not handed over" in caplog.text)
     await proposing.aclose()
 
 
 async def test_the_end_does_not_wait_for_a_directory_in_trouble(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    directory: Directory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 100)
-    proposing = Handover(tmp_path / FILE_NAME, 1, A, lambda *_: pytest.fail("nothing can be done"))
+    await directory.aclose()
+    proposing = Handover(directory, A, lambda *_: pytest.fail("nothing can be done"))
     proposing.add(SLOTS)
     async with asyncio.timeout(5):
         await until("a try to fail", lambda: "wait to be handed over" in caplog.text)
@@ -143,9 +133,7 @@ async def test_the_end_does_not_wait_for_a_directory_in_trouble(
 
 
 @pytest.mark.parametrize("how", ["full", "shut down"])
-async def test_what_objects_do_with_the_executor_of_the_loop_does_not_matter(
-    directory: SqliteDirectory, how: str
-) -> None:
+async def test_what_objects_do_with_the_executor_of_the_loop_does_not_matter(directory: Directory, how: str) -> None:
     loop, release, began = asyncio.get_running_loop(), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -159,7 +147,7 @@ async def test_what_objects_do_with_the_executor_of_the_loop_does_not_matter(
     if how == "shut down":
         executor.shutdown(wait=False)
     done: asyncio.Queue[int] = asyncio.Queue()
-    proposing = Handover(directory.path, directory.cluster_id, A, lambda slots, version: done.put_nowait(version))
+    proposing = Handover(directory, A, lambda slots, version: done.put_nowait(version))
     try:
         proposing.add(SLOTS)
         async with asyncio.timeout(5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import cbor2
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap
-from roost.common.cluster.directory_file import MapWatch
+from roost.common.cluster.directory import MapWatch
 from roost.common.ids import Incarnation, id_from_name
 from roost.common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, SLOTS
 from roost.common.machine.last_words import LastWords, RunningEvent, read_last_words
@@ -965,11 +966,14 @@ async def test_a_map_that_gives_slots_away_unreleased_is_not_served_past() -> No
     world = World()
     defects: list[Exception] = []
     world.host.errors.on_defect = defects.append
-    directory = mock.Mock(changed=lambda: True)
+
+    async def changes() -> AsyncIterator[ClusterMap]:
+        yield ClusterMap(world.version, world.members, (SHARD,) * SLOTS)
+        yield ClusterMap(world.version + 1, world.members, (OTHER_SHARD,) * SLOTS)
+
+    directory = mock.Mock(changes=changes)
     watch = MapWatch(directory, partial(world.host.follow, links={Incarnation(1): world.router.link}))  # type: ignore[dict-item]
-    directory.map = lambda: ClusterMap(world.version, world.members, (SHARD,) * SLOTS)
     await watch.start()
-    directory.map = lambda: ClusterMap(world.version + 1, world.members, (OTHER_SHARD,) * SLOTS)
     await asyncio.sleep(1)
     assert "gives 4096 slots away that were not released" in str(defects[0])
     await watch.aclose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -11,44 +10,44 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from roost.common.cluster import cluster_map, directory_file
+from roost.common.cluster import cluster_map
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.cluster.directory_file import MapWatch, SqliteDirectory, enter, leave, update
-from roost.common.errors import DirectoryError
-from roost.common.ids import Incarnation, Slot
-from tests.waiting import until
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
+from roost.common.errors import DirectoryBusy, DirectoryError
+from roost.common.ids import Incarnation
+from tests.cluster import REPOSITORY
+from tests.directories import enter, leave
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / directory.FILE_NAME
+    return tmp_path / "data" / FILE_NAME
 
 
 @pytest.fixture
-def one(path: Path) -> Iterator[SqliteDirectory]:
-    opened = SqliteDirectory(path, initial_shards=2)
+def one(path: Path) -> Iterator[DirectoryFile]:
+    opened = DirectoryFile(path, initial_shards=2)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def other(one: SqliteDirectory) -> Iterator[SqliteDirectory]:
+def other(one: DirectoryFile) -> Iterator[DirectoryFile]:
     """A second connection, as another process has it."""
-    opened = SqliteDirectory(one.path, initial_shards=77)
+    opened = DirectoryFile(one.path, initial_shards=77)
     yield opened
     opened.close()
 
 
-def join(where: SqliteDirectory, name: str = "shard-1", kind: MemberKind = MemberKind.SHARD) -> Member:
+def join(where: DirectoryFile, name: str = "shard-1", kind: MemberKind = MemberKind.SHARD) -> Member:
     return where.join(kind, name, os.getpid(), lambda incarnation: f"ipc://{incarnation}", ("chat-room",))
 
 
-def test_a_directory_keeps_its_id_and_its_initial_shards(one: SqliteDirectory, other: SqliteDirectory) -> None:
+def test_a_directory_keeps_its_id_and_its_initial_shards(one: DirectoryFile, other: DirectoryFile) -> None:
     assert one.cluster_id == other.cluster_id
     assert 0 <= one.cluster_id < 2**63
     assert other.initial_shards == 2
@@ -56,38 +55,38 @@ def test_a_directory_keeps_its_id_and_its_initial_shards(one: SqliteDirectory, o
 
 def test_a_router_that_comes_first_does_not_decide_when_slots_are_assigned(path: Path) -> None:
     """It has no say in it: the first shard would get all slots."""
-    with contextlib.closing(SqliteDirectory(path)) as router:
+    with contextlib.closing(DirectoryFile(path)) as router:
         assert router.initial_shards == 1
-        with contextlib.closing(SqliteDirectory(path, initial_shards=3)):
+        with contextlib.closing(DirectoryFile(path, initial_shards=3)):
             pass
-        with contextlib.closing(SqliteDirectory(path, initial_shards=5)), contextlib.closing(SqliteDirectory(path)):
+        with contextlib.closing(DirectoryFile(path, initial_shards=5)), contextlib.closing(DirectoryFile(path)):
             assert router.initial_shards == 3, "the first who has a say decides"
 
 
-def test_two_directories_are_two_clusters(one: SqliteDirectory, tmp_path: Path) -> None:
-    second = SqliteDirectory(tmp_path / "elsewhere")
+def test_two_directories_are_two_clusters(one: DirectoryFile, tmp_path: Path) -> None:
+    second = DirectoryFile(tmp_path / "elsewhere")
     assert second.cluster_id != one.cluster_id
     second.close()
 
 
-def test_incarnations_never_come_twice(one: SqliteDirectory, other: SqliteDirectory, path: Path) -> None:
+def test_incarnations_never_come_twice(one: DirectoryFile, other: DirectoryFile, path: Path) -> None:
     given = [join(where).incarnation for where in (one, other, one, other)]
     one.begin_anew(1)
     one.close()
     other.close()
-    reopened = SqliteDirectory(path)
+    reopened = DirectoryFile(path)
     given.append(join(reopened).incarnation)
     reopened.close()
     assert given == [1, 2, 3, 4, 5]
 
 
-def test_the_endpoint_is_made_from_the_incarnation(one: SqliteDirectory) -> None:
+def test_the_endpoint_is_made_from_the_incarnation(one: DirectoryFile) -> None:
     join(one)
     member = join(one, "shard-2")
     assert member == Member("shard-2", MemberKind.SHARD, Incarnation(2), "ipc://2", ("chat-room",), os.getpid())
 
 
-def test_incarnations_that_run_out_are_an_error(one: SqliteDirectory) -> None:
+def test_incarnations_that_run_out_are_an_error(one: DirectoryFile) -> None:
     one._db.execute(f"UPDATE cluster SET last_incarnation = {0xFFFFFFFF - 1}")
     assert join(one).incarnation == 0xFFFFFFFF
     for _ in range(2):
@@ -95,7 +94,7 @@ def test_incarnations_that_run_out_are_an_error(one: SqliteDirectory) -> None:
             join(one)
 
 
-def test_of_two_proposals_of_one_version_the_first_is_accepted(one: SqliteDirectory, other: SqliteDirectory) -> None:
+def test_of_two_proposals_of_one_version_the_first_is_accepted(one: DirectoryFile, other: DirectoryFile) -> None:
     current = one.map()
     first = cluster_map.with_member(current, join(one, "first"))
     second = cluster_map.with_member(current, join(other, "second"))
@@ -104,13 +103,13 @@ def test_of_two_proposals_of_one_version_the_first_is_accepted(one: SqliteDirect
     assert other.map() == one.map() == first
 
 
-def test_a_version_that_skips_is_refused(one: SqliteDirectory) -> None:
+def test_a_version_that_skips_is_refused(one: DirectoryFile) -> None:
     assert not one.propose(ClusterMap(version=2))
     assert one.map().version == 0
 
 
-def test_entering_starts_over_when_another_was_faster(one: SqliteDirectory, other: SqliteDirectory) -> None:
-    class Interrupted(SqliteDirectory):
+def test_entering_starts_over_when_another_was_faster(one: DirectoryFile, other: DirectoryFile) -> None:
+    class Interrupted(DirectoryFile):
         """Lets another member in between its look at the map and its proposal, once."""
 
         interrupt = True
@@ -130,18 +129,18 @@ def test_entering_starts_over_when_another_was_faster(one: SqliteDirectory, othe
     assert entered == one.map()
 
 
-def test_entering_twice_changes_nothing(one: SqliteDirectory) -> None:
+def test_entering_twice_changes_nothing(one: DirectoryFile) -> None:
     member = join(one)
     assert enter(one, member) == enter(one, member)
 
 
-def test_a_name_of_the_other_kind_cannot_enter(one: SqliteDirectory) -> None:
+def test_a_name_of_the_other_kind_cannot_enter(one: DirectoryFile) -> None:
     enter(one, join(one, "x"))
     with pytest.raises(DirectoryError, match="router 'x' cannot enter"):
         enter(one, join(one, "x", MemberKind.ROUTER))
 
 
-def test_routers_leave_and_owners_stay(one: SqliteDirectory) -> None:
+def test_routers_leave_and_owners_stay(one: DirectoryFile) -> None:
     router, shards = join(one, "r", MemberKind.ROUTER), [join(one, "shard-1"), join(one, "shard-2")]
     for member in (router, *shards):
         enter(one, member)
@@ -150,14 +149,14 @@ def test_routers_leave_and_owners_stay(one: SqliteDirectory) -> None:
     assert len(leave(one, shards[0].incarnation).shards) == 2
 
 
-def test_beginning_anew_empties_the_map(one: SqliteDirectory, other: SqliteDirectory) -> None:
+def test_beginning_anew_empties_the_map(one: DirectoryFile, other: DirectoryFile) -> None:
     enter(one, join(one, "shard-1"))
     one.begin_anew(1)
     assert other.map() == ClusterMap(version=2)
     assert enter(other, join(other, "shard-9")).has_owners
 
 
-def test_changed_tells_of_own_and_of_others_writes(one: SqliteDirectory, other: SqliteDirectory) -> None:
+def test_changed_tells_of_own_and_of_others_writes(one: DirectoryFile, other: DirectoryFile) -> None:
     assert one.changed()
     assert not one.changed()
     enter(other, join(other))
@@ -172,8 +171,9 @@ _CREATE_AND_ENTER = """
 import json, os, sys
 from pathlib import Path
 from roost.common.cluster.cluster_map import MemberKind
-from roost.common.cluster.directory_file import SqliteDirectory, enter
-found = SqliteDirectory(Path(sys.argv[1]), initial_shards=4)
+from roost.common.cluster.directory_file import DirectoryFile
+from tests.directories import enter
+found = DirectoryFile(Path(sys.argv[1]), initial_shards=4)
 given = []
 for turn in range(10):
     member = found.join(MemberKind.SHARD, f"shard-{os.getpid()}", os.getpid(), str, ())
@@ -189,7 +189,10 @@ def test_several_processes_create_it_at_once_and_share_it(path: Path) -> None:
         children = [
             stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", _CREATE_AND_ENTER, str(path)], stdout=subprocess.PIPE, text=True
+                    [sys.executable, "-c", _CREATE_AND_ENTER, str(path)],
+                    cwd=REPOSITORY,
+                    stdout=subprocess.PIPE,
+                    text=True,
                 )
             )
             for _ in range(4)
@@ -197,7 +200,7 @@ def test_several_processes_create_it_at_once_and_share_it(path: Path) -> None:
         told = [json.loads(child.communicate(timeout=30)[0]) for child in children]
     assert len({cluster_id for cluster_id, _ in told}) == 1
     assert sorted(number for _, given in told for number in given) == list(range(1, 41))
-    found = SqliteDirectory(path)
+    found = DirectoryFile(path)
     last = found.map()
     found.close()
     assert last.version == 40
@@ -205,10 +208,10 @@ def test_several_processes_create_it_at_once_and_share_it(path: Path) -> None:
     assert set(last.owners) == {given[-1] for _, given in told}
 
 
-def test_nothing_is_left_beside_the_file(one: SqliteDirectory, path: Path) -> None:
+def test_nothing_is_left_beside_the_file(one: DirectoryFile, path: Path) -> None:
     enter(one, join(one))
     one.close()
-    assert [entry.name for entry in path.parent.iterdir()] == [directory.FILE_NAME]
+    assert [entry.name for entry in path.parent.iterdir()] == [FILE_NAME]
 
 
 # --- files that are not ours --------------------------------------------------------------------------------------
@@ -217,7 +220,7 @@ def test_nothing_is_left_beside_the_file(one: SqliteDirectory, path: Path) -> No
 def refused(path: Path, why: str) -> None:
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(DirectoryError, match=why) as caught:
-        SqliteDirectory(path)
+        DirectoryFile(path)
     assert str(path) in str(caught.value) or str(path.parent) in str(caught.value)
     if before is not None:
         assert path.read_bytes() == before
@@ -240,7 +243,7 @@ def test_another_programs_database_is_refused_and_kept(tmp_path: Path) -> None:
         refused(path, "another program")
 
 
-def test_another_schema_is_refused(one: SqliteDirectory, path: Path) -> None:
+def test_another_schema_is_refused(one: DirectoryFile, path: Path) -> None:
     one._db.execute("PRAGMA user_version=2")
     one.close()
     refused(path, "another version of roost")
@@ -249,123 +252,25 @@ def test_another_schema_is_refused(one: SqliteDirectory, path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DirectoryError, match="cannot be made"):
-        SqliteDirectory(tmp_path / "file" / "data" / "directory.sqlite")
+        DirectoryFile(tmp_path / "file" / "data" / "directory.sqlite")
 
 
-def test_a_broken_map_is_an_error(one: SqliteDirectory) -> None:
+def test_a_broken_map_is_an_error(one: DirectoryFile) -> None:
     one._db.execute("UPDATE cluster SET map = '{}'")
     with pytest.raises(DirectoryError, match="cannot be read"):
         one.map()
 
 
 def test_a_stuck_writer_is_an_error_not_a_hang(
-    one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
+    one: DirectoryFile, other: DirectoryFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one._db.execute("BEGIN IMMEDIATE")
     other._db.execute("PRAGMA busy_timeout=50")
-    with pytest.raises(DirectoryError, match="locked"):
+    with pytest.raises(DirectoryBusy, match="locked by another process"):
         join(other)
     assert not other._db.in_transaction
     assert other.map().version == 0, "readers do not wait for writers"
     one._db.execute("ROLLBACK")
-
-
-# --- watching -----------------------------------------------------------------------------------------------------
-
-
-class Looks:
-    """Counts how often a watch looks at a directory."""
-
-    def __init__(self, directory: SqliteDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._number = 0
-        changed = directory.changed
-
-        def counted() -> bool:
-            self._number += 1
-            return changed()
-
-        monkeypatch.setattr(directory, "changed", counted)
-
-    async def more(self, number: int) -> None:
-        """Wait for so many."""
-        wanted = self._number + number
-        await until(f"{number} looks", lambda: self._number >= wanted)
-
-
-class Seen:
-    """Collects maps, and wakes up whoever waits for a version."""
-
-    def __init__(self) -> None:
-        self.maps: list[ClusterMap] = []
-        self.came = asyncio.Event()
-
-    def __call__(self, found: ClusterMap) -> None:
-        self.maps.append(found)
-        self.came.set()
-
-    async def until(self, version: int) -> None:
-        while not self.maps or self.maps[-1].version < version:
-            self.came.clear()
-            await self.came.wait()
-
-
-async def test_a_watch_hands_over_the_current_map_and_each_new_one(
-    one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = Looks(one, monkeypatch)
-    seen = Seen()
-    watch = MapWatch(one, seen, interval_s=0.005)
-    await watch.start()
-    assert [found.version for found in seen.maps] == [0]
-    enter(other, join(other))
-    await seen.until(1)
-    enter(one, join(one, "shard-2"))
-    await seen.until(2)
-    join(other)  # no new map: not told
-    await looks.more(3)
-    assert [found.version for found in seen.maps] == [0, 1, 2]
-    await watch.aclose()
-    enter(other, join(other, "shard-3"))
-    await asyncio.sleep(0.02)  # four times as long as between two looks: none is to come
-    assert len(seen.maps) == 3
-
-
-async def test_a_watch_survives_a_directory_that_fails_for_a_while(
-    one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    seen, looks = Seen(), Looks(one, monkeypatch)
-    watch = MapWatch(one, seen, interval_s=0.005)
-    await watch.start()
-    whole = other.map().to_json()
-    other._db.execute("UPDATE cluster SET map = 'torn'")
-    await until("an error", lambda: bool(caplog.records))
-    await looks.more(4)  # it is said once, however often it is tried
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
-    other._db.execute("UPDATE cluster SET map = ?", (whole,))
-    enter(other, join(other))
-    await seen.until(1)
-    assert caplog.records[-1].getMessage() == "the directory can be read again"
-    await watch.aclose()
-
-
-async def test_an_error_in_the_callback_does_not_end_the_watch(one: SqliteDirectory, other: SqliteDirectory) -> None:
-    seen = Seen()
-    errors: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
-
-    def once_bad(found: ClusterMap) -> None:
-        seen(found)
-        if found.version == 1:
-            raise RuntimeError("bad")
-
-    watch = MapWatch(one, once_bad, interval_s=0.005)
-    await watch.start()
-    enter(other, join(other))
-    await seen.until(1)
-    enter(other, join(other, "shard-2"))
-    await seen.until(2)
-    await watch.aclose()
-    assert [str(error) for error in errors] == ["bad"]
 
 
 def reads() -> tuple[int, int]:
@@ -375,8 +280,8 @@ def reads() -> tuple[int, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not tell")
-def test_looking_for_a_new_map_reads_no_file(one: SqliteDirectory, other: SqliteDirectory) -> None:
-    """Each member looks on its loop, up to a hundred times a second: a disk that hangs must not hold it up."""
+def test_looking_for_a_new_map_reads_no_file(one: DirectoryFile, other: DirectoryFile) -> None:
+    """Each member looks up to a hundred times a second."""
     enter(other, join(other))
     assert one.changed()
     one.map()
@@ -393,81 +298,22 @@ def test_looking_for_a_new_map_reads_no_file(one: SqliteDirectory, other: Sqlite
     assert reads()[1] == before[1], "what was just committed is in memory"
 
 
-async def test_a_map_that_could_not_be_taken_is_handed_over_again(
-    one: SqliteDirectory, other: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a process would go on for ever with the map before, and its members' moves would wait for it."""
-    monkeypatch.setattr(directory_file, "AGAIN_INTERVAL_S", 0.02)
-    seen, looks = Seen(), Looks(one, monkeypatch)
-    errors: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
-
-    def bad_twice(found: ClusterMap) -> None:
-        if found.version == 1 and len(errors) < 2:
-            raise RuntimeError("bad")
-        seen(found)
-
-    watch = MapWatch(one, bad_twice, interval_s=0.005)
-    await watch.start()
-    enter(other, join(other))
-    await seen.until(1)
-    await looks.more(4)
-    await watch.aclose()
-    assert [found.version for found in seen.maps] == [0, 1]
-    assert [str(error) for error in errors] == ["bad", "bad"]
-
-
 def test_a_directory_that_another_process_is_creating_is_no_stranger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its two marks appear together: whoever opens it must not see one from before and one from after."""
     path = tmp_path / "directory.sqlite"
-    read = SqliteDirectory._pragma
-    creator = threading.Thread(target=lambda: SqliteDirectory(path).close())
+    read = DirectoryFile._pragma
+    creator = threading.Thread(target=lambda: DirectoryFile(path).close())
     main = threading.current_thread()
 
-    def pragma(self: SqliteDirectory, name: str) -> int:
+    def pragma(self: DirectoryFile, name: str) -> int:
         if threading.current_thread() is main and name == "user_version" and creator.ident is None:
             creator.start()
             creator.join(0.3)  # if it can be done before we go on, it is
         return read(self, name)
 
-    monkeypatch.setattr(SqliteDirectory, "_pragma", pragma)
-    SqliteDirectory(path).close()
+    monkeypatch.setattr(DirectoryFile, "_pragma", pragma)
+    DirectoryFile(path).close()
     creator.join(5)
     assert not creator.is_alive()
-
-
-# --- changing the map ---------------------------------------------------------------------------------------------
-
-
-def test_update_starts_over_when_somebody_else_was_faster(one: SqliteDirectory, other: SqliteDirectory) -> None:
-    met = []
-
-    def change(current: ClusterMap) -> ClusterMap:
-        met.append(current.version)
-        if len(met) < 3:
-            assert other.propose(replace(current, version=current.version + 1))
-        return replace(current, version=current.version + 1)
-
-    assert update(one, change).version == 3
-    assert met == [0, 1, 2]
-    assert update(one, lambda current: None).version == 3, "nothing to change"
-    assert one.map().version == 3
-
-
-async def test_while_slots_are_in_transit_maps_come_sooner(one: SqliteDirectory) -> None:
-    for number, name in enumerate("ab", 1):
-        enter(one, Member(name, MemberKind.SHARD, Incarnation(number)))
-    seen: asyncio.Queue[int] = asyncio.Queue()
-    watch = MapWatch(one, lambda found: seen.put_nowait(found.version), interval_s=0.3)
-    await watch.start()
-    update(one, lambda current: cluster_map.moving(current, {Slot(0): Incarnation(2)}))
-    watch.look()
-    loop = asyncio.get_running_loop()
-    since = loop.time()
-    update(one, lambda current: cluster_map.handed_over(current, Incarnation(1), [Slot(0)]))
-    async with asyncio.timeout(5):
-        assert [await seen.get() for _ in range(3)] == [2, 3, 4]
-    assert loop.time() - since < 0.3
-    await watch.aclose()

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from roost.common.cluster.cluster_map import Member, MemberKind
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, enter
-from roost.common.errors import DirectoryBusy, DirectoryError
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
+from roost.common.errors import DirectoryError
+from tests.cluster import REPOSITORY
+from tests.directories import enter
 
 
 @pytest.fixture
@@ -24,18 +26,18 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def supervisors(path: Path) -> Iterator[SqliteDirectory]:
-    with contextlib.closing(SqliteDirectory(path, initial_shards=1)) as opened:
+def supervisors(path: Path) -> Iterator[DirectoryFile]:
+    with contextlib.closing(DirectoryFile(path, initial_shards=1)) as opened:
         yield opened
 
 
 @pytest.fixture
-def members(path: Path, supervisors: SqliteDirectory) -> Iterator[SqliteDirectory]:
-    with contextlib.closing(SqliteDirectory(path, create=False, cluster_id=supervisors.cluster_id)) as opened:
+def members(path: Path, supervisors: DirectoryFile) -> Iterator[DirectoryFile]:
+    with contextlib.closing(DirectoryFile(path, create=False, cluster_id=supervisors.cluster_id)) as opened:
         yield opened
 
 
-def join(where: SqliteDirectory, name: str = "shard-1") -> Member:
+def join(where: DirectoryFile, name: str = "shard-1") -> Member:
     member = where.join(MemberKind.SHARD, name, os.getpid(), lambda incarnation: f"ipc://{incarnation}", ("room",))
     enter(where, member)
     return member
@@ -59,14 +61,14 @@ def put_back(path: Path, of: str) -> None:
 
 @pytest.mark.parametrize("suffixes", [(), ("",)], ids=["all", "without its log"])
 def test_a_directory_that_was_removed_is_written_anew(
-    path: Path, supervisors: SqliteDirectory, members: SqliteDirectory, suffixes: tuple[str, ...]
+    path: Path, supervisors: DirectoryFile, members: DirectoryFile, suffixes: tuple[str, ...]
 ) -> None:
     first = join(supervisors)
     delete(path, *suffixes)
     with pytest.raises(DirectoryError, match="is gone, and the cluster goes on"):
         join(members, "shard-2")
     with pytest.raises(DirectoryError, match="is gone"):
-        SqliteDirectory(path, create=False)
+        DirectoryFile(path, create=False)
     with pytest.raises(DirectoryError, match="is gone"):
         members.restore()
     assert members.map().members == {first.incarnation: first}, "what is known is known"
@@ -78,13 +80,13 @@ def test_a_directory_that_was_removed_is_written_anew(
     assert second.incarnation > first.incarnation
     assert supervisors.changed()
     assert set(supervisors.map().members) == {first.incarnation, second.incarnation}
-    with contextlib.closing(SqliteDirectory(path, create=False)) as later:
+    with contextlib.closing(DirectoryFile(path, create=False)) as later:
         assert later.cluster_id == supervisors.cluster_id
         assert later.map().members == supervisors.map().members
 
 
 def test_nobody_makes_one_that_is_removed_between_the_look_and_the_opening(
-    path: Path, supervisors: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
+    path: Path, supervisors: DirectoryFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty one in its place would be damage that its supervisor does not touch."""
     looks = Path.exists
@@ -98,25 +100,23 @@ def test_nobody_makes_one_that_is_removed_between_the_look_and_the_opening(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "exists", removed_after)
         with pytest.raises(DirectoryError, match="cannot be used: unable to open"):
-            SqliteDirectory(path, create=False)
+            DirectoryFile(path, create=False)
     assert not path.exists()
     assert "was removed: it was written anew" in supervisors.restore(rebuild=True)
 
 
 def test_the_log_of_the_new_one_outlives_the_last_who_had_the_old_one_open(
-    path: Path, supervisors: SqliteDirectory, members: SqliteDirectory
+    path: Path, supervisors: DirectoryFile, members: DirectoryFile
 ) -> None:
     delete(path)
     supervisors.restore(rebuild=True)
     member = join(supervisors)
     members.close()  # the last one that has the removed file open
-    with contextlib.closing(SqliteDirectory(path, create=False)) as later:
+    with contextlib.closing(DirectoryFile(path, create=False)) as later:
         assert set(later.map().members) == {member.incarnation}
 
 
-def test_a_copy_that_is_put_back_is_followed(
-    path: Path, supervisors: SqliteDirectory, members: SqliteDirectory
-) -> None:
+def test_a_copy_that_is_put_back_is_followed(path: Path, supervisors: DirectoryFile, members: DirectoryFile) -> None:
     member = join(supervisors)
     copy(path, "copy")
     put_back(path, "copy")
@@ -128,7 +128,7 @@ def test_a_copy_that_is_put_back_is_followed(
     assert set(supervisors.map().members) == {member.incarnation, second.incarnation}
 
 
-def test_an_older_copy_gives_way(path: Path, supervisors: SqliteDirectory, members: SqliteDirectory) -> None:
+def test_an_older_copy_gives_way(path: Path, supervisors: DirectoryFile, members: DirectoryFile) -> None:
     first = join(supervisors)
     copy(path, "copy")
     second = join(supervisors, "shard-2")
@@ -142,7 +142,7 @@ def test_an_older_copy_gives_way(path: Path, supervisors: SqliteDirectory, membe
 
 
 def test_what_is_no_directory_at_all_is_left_alone(
-    path: Path, tmp_path: Path, supervisors: SqliteDirectory, members: SqliteDirectory
+    path: Path, tmp_path: Path, supervisors: DirectoryFile, members: DirectoryFile
 ) -> None:
     member = join(supervisors)
     content = b"somebody's only copy of something else" * 100
@@ -155,9 +155,9 @@ def test_what_is_no_directory_at_all_is_left_alone(
         with pytest.raises(DirectoryError, match="another file is in the place"):
             join(where, "shard-2")
     with pytest.raises(DirectoryError, match="remove the file; for a cluster that runs, its supervisor"):
-        SqliteDirectory(path, create=False)
+        DirectoryFile(path, create=False)
     with pytest.raises(DirectoryError, match=r"is no directory of a cluster .*move it away or use another --data"):
-        SqliteDirectory(path)
+        DirectoryFile(path)
     assert path.read_bytes() == content
     path.unlink()
     supervisors.restore(rebuild=True)
@@ -169,7 +169,8 @@ CUT_OFF = """
 import contextlib, os, sys
 from pathlib import Path
 from roost.common.cluster.cluster_map import MemberKind
-from roost.common.cluster.directory_file import SqliteDirectory, enter
+from roost.common.cluster.directory_file import DirectoryFile
+from tests.directories import enter
 
 path = Path(sys.argv[1])
 index = path.with_name(path.name + "-shm")
@@ -179,8 +180,8 @@ def join(directory, name):
     enter(directory, member)
     return member.incarnation
 
-with contextlib.closing(SqliteDirectory(path, initial_shards=1)) as one:
-    with contextlib.closing(SqliteDirectory(path, create=False)) as other:
+with contextlib.closing(DirectoryFile(path, initial_shards=1)) as one:
+    with contextlib.closing(DirectoryFile(path, create=False)) as other:
         joined = [join(one, "shard-1")]
         for step in ("changed", "map", "join", "restore", "rebuild", "close"):
             for length in (0, 1, 4096):
@@ -195,7 +196,7 @@ with contextlib.closing(SqliteDirectory(path, initial_shards=1)) as one:
                 assert list(other.map().members) == joined
         os.truncate(index, 0)
     os.truncate(index, 0)
-with contextlib.closing(SqliteDirectory(path, create=False)) as later:
+with contextlib.closing(DirectoryFile(path, create=False)) as later:
     assert list(later.map().members) == joined
 print("all of it")
 """
@@ -203,15 +204,17 @@ print("all of it")
 
 def test_whoever_looks_into_an_index_that_was_cut_off_lives(path: Path) -> None:
     """SQLite has it mapped: the system ended all processes that had the directory open (SIGBUS)."""
-    done = subprocess.run([sys.executable, "-c", CUT_OFF, str(path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, str(path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout) == (0, "all of it\n"), done.stderr
 
 
 def test_the_directory_of_another_cluster_is_left_alone(
-    path: Path, tmp_path: Path, supervisors: SqliteDirectory, members: SqliteDirectory
+    path: Path, tmp_path: Path, supervisors: DirectoryFile, members: DirectoryFile
 ) -> None:
     member = join(supervisors)
-    with contextlib.closing(SqliteDirectory(tmp_path / "other", initial_shards=1)) as other:
+    with contextlib.closing(DirectoryFile(tmp_path / "other", initial_shards=1)) as other:
         other_id = other.cluster_id
     delete(path)
     (tmp_path / "other").rename(path)
@@ -220,22 +223,12 @@ def test_the_directory_of_another_cluster_is_left_alone(
             where.restore(rebuild=where is supervisors)
         with pytest.raises(DirectoryError, match="another file is in the place"):
             join(where, "shard-2")
-    with contextlib.closing(SqliteDirectory(path, create=False)) as found:
+    with contextlib.closing(DirectoryFile(path, create=False)) as found:
         assert found.cluster_id == other_id
     path.unlink()
     supervisors.restore(rebuild=True)
     members.restore()
     assert set(members.map().members) == {member.incarnation}
-
-
-def test_whoever_does_not_wait_is_told_that_another_one_writes(path: Path, supervisors: SqliteDirectory) -> None:
-    supervisors.wait_for_writers(0.0)
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DirectoryBusy, match="locked by another process"):
-            join(supervisors)
-        other.execute("ROLLBACK")
-    join(supervisors)
 
 
 # --- content that is overwritten in its place ---------------------------------------------------------------------
@@ -256,7 +249,7 @@ def overwrite(path: Path, how: str, tmp_path: Path) -> None:
         for each in (path, log):
             each.write_bytes(b"nonsense" * 8_192)
     elif how == "another cluster's":
-        with contextlib.closing(SqliteDirectory(tmp_path / "other" / FILE_NAME, initial_shards=1)):
+        with contextlib.closing(DirectoryFile(tmp_path / "other" / FILE_NAME, initial_shards=1)):
             pass
         for suffix in ("", "-wal"):
             there = path.with_name(path.name + suffix)
@@ -281,7 +274,7 @@ def overwrite(path: Path, how: str, tmp_path: Path) -> None:
     ],
 )
 def test_content_that_is_overwritten_in_its_place_is_written_anew(
-    path: Path, supervisors: SqliteDirectory, members: SqliteDirectory, tmp_path: Path, how: str
+    path: Path, supervisors: DirectoryFile, members: DirectoryFile, tmp_path: Path, how: str
 ) -> None:
     older = tmp_path / "older"
     older.mkdir()
@@ -302,21 +295,21 @@ def test_content_that_is_overwritten_in_its_place_is_written_anew(
     assert "is used from now on" in members.restore()
     second = join(members, "shard-2")
     assert second.incarnation > first.incarnation
-    with contextlib.closing(SqliteDirectory(path, create=False, cluster_id=supervisors.cluster_id)) as later:
+    with contextlib.closing(DirectoryFile(path, create=False, cluster_id=supervisors.cluster_id)) as later:
         assert set(later.map().members) == {first.incarnation, second.incarnation}
     assert supervisors.restore(rebuild=True) == "", "what others write is no damage"
     assert members.restore() == ""
 
 
 def test_a_damaged_directory_of_no_cluster_that_runs_is_refused_with_what_to_do(path: Path) -> None:
-    SqliteDirectory(path, initial_shards=1).close()
+    DirectoryFile(path, initial_shards=1).close()
     path.write_bytes(b"nonsense" * 8_192)
     with pytest.raises(DirectoryError, match=r"is no directory of a cluster .*move it away or use another --data"):
-        SqliteDirectory(path)
+        DirectoryFile(path)
 
 
 def test_a_file_that_cannot_be_opened_now_is_no_damaged_one(
-    path: Path, supervisors: SqliteDirectory, monkeypatch: pytest.MonkeyPatch
+    path: Path, supervisors: DirectoryFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Objects' code, or clients, may have every descriptor."""
     connect = sqlite3.connect

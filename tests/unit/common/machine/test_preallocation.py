@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from roost.common.cluster.cluster_map import MemberKind
-from roost.common.cluster.directory_file import FILE_BYTES, FILE_NAME, LOG_BYTES, SqliteDirectory
+from roost.common.cluster.directory_file import FILE_BYTES, FILE_NAME, LOG_BYTES, DirectoryFile
 from roost.common.machine.preallocation import keep_room
 from roost.common.runtime.startup import hold_name, holder_of
 
@@ -28,7 +28,7 @@ def test_room_changes_neither_what_a_file_holds_nor_its_length(tmp_path: Path) -
 
 def test_a_directory_and_its_log_have_room_from_the_start(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
-    with contextlib.closing(SqliteDirectory(path)) as directory:
+    with contextlib.closing(DirectoryFile(path)) as directory:
         directory.join(MemberKind.ROUTER, "router-1", 1, lambda _: "", ())
         assert room(path) >= FILE_BYTES
         assert room(tmp_path / f"{FILE_NAME}-wal") >= LOG_BYTES

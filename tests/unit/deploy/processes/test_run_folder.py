@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap, MemberKind
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, enter
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.errors import DataFolderInUse
 from roost.common.machine.run_folder import ipc_endpoint
 from roost.common.runtime.startup import HeldName, hold_name
@@ -22,6 +22,7 @@ from roost.deploy.commands.background import OLD_LOG_BYTES, BackgroundStartFaile
 from roost.deploy.plan.config import UpConfig
 from roost.deploy.processes.log_file import log_path
 from roost.deploy.processes.run_folder import SUPERVISOR, Address, AddressFile, other_run_folder, read_address
+from tests.directories import enter
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """The run folder of a shard that lives, which is not the one that follows from the data folder."""
     run = tmp_path / "elsewhere"
     shard = hold_name(run, "shard-1")
-    with contextlib.closing(SqliteDirectory(tmp_path / FILE_NAME, initial_shards=1)) as directory:
+    with contextlib.closing(DirectoryFile(tmp_path / FILE_NAME, initial_shards=1)) as directory:
         endpoint = partial(ipc_endpoint, run, "shard-1")
         enter(directory, directory.join(MemberKind.SHARD, "shard-1", os.getpid(), endpoint, ()))
         yield run
@@ -69,7 +70,7 @@ def test_whoever_does_not_name_the_run_folder_hears_its_name(tmp_path: Path, els
 
 
 def test_those_who_have_ended_have_no_run_folder(tmp_path: Path, elsewhere: Path) -> None:
-    with contextlib.closing(SqliteDirectory(tmp_path / FILE_NAME, create=False)) as directory:
+    with contextlib.closing(DirectoryFile(tmp_path / FILE_NAME, create=False)) as directory:
         map_ = directory.map()
     assert other_run_folder(tmp_path / "run", map_) == elsewhere
     assert other_run_folder(elsewhere, map_) is None

@@ -38,10 +38,10 @@ class Api:
     def ask_to_end(self) -> None:
         self.downs += 1
 
-    def scale(self, shards: int | None, routers: int | None) -> int:
+    async def scale(self, shards: int | None, routers: int | None) -> int:
         return self._begin("scale", shards, routers)
 
-    def reload(self, app: str | None, canary_s: float) -> int:
+    async def reload(self, app: str | None, canary_s: float) -> int:
         return self._begin("reload", app, canary_s)
 
     def _begin(self, *words: Any) -> int:

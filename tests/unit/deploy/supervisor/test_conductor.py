@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from roost.common.cluster import cluster_map
 from roost.common.cluster.cluster_map import Member, MemberKind
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, update
+from roost.common.cluster.directory import open_directory, url_in
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.ids import Incarnation
 from roost.common.machine.upkeep import Upkeep
 from roost.common.runtime.clock import SystemClock
@@ -20,6 +22,7 @@ from roost.deploy.plan.post import Post
 from roost.deploy.plan.staffing import Staff
 from roost.deploy.supervisor import conductor as conductor_module
 from roost.deploy.supervisor.conductor import Conductor
+from tests.directories import update
 from tests.waiting import until
 
 
@@ -40,7 +43,7 @@ class Done(Change):
 @pytest.fixture
 async def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Conductor]:
     monkeypatch.setattr(conductor_module, "TICK_S", 0.02)
-    directory = SqliteDirectory(tmp_path / FILE_NAME)
+    directory = await open_directory(url_in(tmp_path))
     made = Conductor(
         UpConfig(data=tmp_path, run=tmp_path / "run"),
         Staff(UpConfig(data=tmp_path)),
@@ -53,15 +56,21 @@ async def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     await made.start()
     yield made
     await made.aclose()
-    directory.close()
+    await directory.aclose()
 
 
 def enter_router(conductor: Conductor, tmp_path: Path) -> None:
     """A dead router comes into the map, which the conductor is to take out again."""
-    directory = SqliteDirectory(tmp_path / FILE_NAME)
+    directory = DirectoryFile(tmp_path / FILE_NAME)
     member = Member("router-9", MemberKind.ROUTER, Incarnation(1), pid=1)
     update(directory, lambda current: cluster_map.entered(current, member, 1))
     directory.close()
+
+
+def knows_router(tmp_path: Path) -> bool:
+    """It is in the map."""
+    with contextlib.closing(DirectoryFile(tmp_path / FILE_NAME)) as directory:
+        return directory.map().named("router-9") is not None
 
 
 async def test_a_change_that_raises_ends_and_the_turn_goes_on(
@@ -74,7 +83,7 @@ async def test_a_change_that_raises_ends_and_the_turn_goes_on(
     assert outcome == Outcome("unexpected AssertionError: it is broken; the cluster goes on with what it has", 1)
     assert said == ["roost is breaking", "  one line", f"  {outcome.sentence}"]
     assert all(post.leaving for post in conductor.staff.posts.values()), "its shard is not kept"
-    await until("the dead router is gone", lambda: conductor._directory.map().named("router-9") is None)
+    await until("the dead router is gone", lambda: not knows_router(tmp_path))
     assert (await conductor.carry_out(Done("doing", conductor.staff))).sentence == "done"
 
 

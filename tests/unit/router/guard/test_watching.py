@@ -8,18 +8,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from roost.common.cluster.directory_file import FILE_NAME, SqliteDirectory, enter
+from roost.common.cluster.directory import Directory, open_directory, url_in
+from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.runtime.clock import SystemClock
 from roost.common.runtime.startup import HeldName, hold_name
 from roost.router.guard import watching as module
 from roost.router.guard.judging import Guard
 from roost.router.guard.watching import GuardWatch
+from tests.directories import enter
 from tests.waiting import until
 
 HOLDER = """
@@ -57,9 +59,9 @@ class Steps:
 class Cluster:
     """A directory with this process as router-1 and shard-1, and members that others are or were."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, opened: Directory) -> None:
         self.run, self.data = folder / "run", folder / "data"
-        self.directory = SqliteDirectory(self.data / FILE_NAME, initial_shards=2)
+        self.directory = DirectoryFile(self.data / FILE_NAME, initial_shards=2)
         self.held = [hold_name(self.run, name) for name in ("router-1", "shard-1")]
         self.processes: list[subprocess.Popen[bytes]] = []
         self.me = self.enter("router-1", MemberKind.ROUTER, os.getpid())
@@ -67,9 +69,8 @@ class Cluster:
         self.watch = GuardWatch(
             Guard(self.me.incarnation, grace_s=0.2, stall_kill_s=30.0, frozen_kill_s=0.3),
             self.me.incarnation,
-            cluster_id=self.directory.cluster_id,
+            directory=opened,
             run=self.run,
-            data=self.data,
             clock=SystemClock(),
         )
 
@@ -105,12 +106,14 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+async def cluster(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     monkeypatch.setattr(module, "LOOK_INTERVAL_S", 0.02)
     with tempfile.TemporaryDirectory(prefix="roost-") as folder:
-        made = Cluster(Path(folder))
+        opened = await open_directory(url_in(Path(folder) / "data"))
+        made = Cluster(Path(folder), opened)
         yield made
         made.close()
+        await opened.aclose()
 
 
 @pytest.fixture
@@ -191,7 +194,7 @@ async def test_a_directory_that_fails_is_logged_once_and_tried_again(
             await steps.more(4)
             assert len([record for record in caplog.records if "trying again" in record.message]) == 1
             away.rename(file)
-            cluster.directory = SqliteDirectory(file)
+            cluster.directory = DirectoryFile(file)
             await cluster.map_where(router)
         finally:
             await cluster.watch.aclose()
