@@ -33,6 +33,7 @@ from ..common.cluster.directory import Care, Directory, MapWatch, enter, leave, 
 from ..common.errors import DescriptorsTooFew, Expelled
 from ..common.ids import Incarnation
 from ..common.machine.counters import CounterFile
+from ..common.machine.deaths import DeathWatch
 from ..common.machine.hangup import listen_to_hangup
 from ..common.machine.last_words import OpenNotes, RunningEvent
 from ..common.machine.run_folder import make_data_folder
@@ -58,7 +59,6 @@ from .config import RouterConfig
 from .counters import RouterCounters
 from .formats.frames import GOING_AWAY
 from .formats.urls import authority
-from .guard.deaths import DeathWatch
 from .guard.judging import Guard
 from .guard.watching import GuardWatch
 from .http.connection import HttpConnection, protocol_factory

@@ -15,10 +15,10 @@ from tests.cluster import REPOSITORY
 
 SHELLS = {
     "common": "cluster/directory cluster/directory_damage cluster/directory_file cluster/map_stream "
-    "cluster/sqlite_directory machine/addresses machine/apart machine/counters "
+    "cluster/sqlite_directory machine/addresses machine/apart machine/counters machine/deaths "
     "machine/first_process machine/hangup machine/standard_streams machine/system runtime/clock "
     "runtime/logs runtime/processes runtime/startup wire/endpoint wire/link",
-    "router": "__main__ app clients/tcp development guard/deaths guard/watching http/connection http/half_open "
+    "router": "__main__ app clients/tcp development guard/watching http/connection http/half_open "
     "http/intake http/listener http/phased",
     "shard": "activation app closing context descriptors handover host hosted loop_calls own_loop pairs release "
     "runner serving tasks threads trial watchdog",

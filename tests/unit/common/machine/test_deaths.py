@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 
-from roost.router.guard import deaths as death_watch
-from roost.router.guard.deaths import DeathWatch
+from roost.common.machine import deaths as death_watch
+from roost.common.machine.deaths import DeathWatch
 
 
 def process(code: str) -> subprocess.Popen[bytes]:

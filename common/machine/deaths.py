@@ -15,7 +15,7 @@ from collections.abc import Callable
 AGAIN_S = 1.0
 """Seconds after which a process is tried again that could not be watched."""
 
-log = logging.getLogger("roost.router")
+log = logging.getLogger("roost.deaths")
 
 
 class DeathWatch:
