@@ -9,11 +9,12 @@ import uvloop
 from ..common.runtime.startup import launch
 from .app import run
 from .config import RouterConfig
+from .machine import RouterMachine
 
 
 def serve(config: RouterConfig) -> None:
     """Run a router on uvloop until SIGTERM or SIGINT."""
-    uvloop.run(run(config))
+    uvloop.run(run(config, RouterMachine(config)))
 
 
 def main() -> int:

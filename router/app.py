@@ -23,26 +23,18 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
 from ..common.cluster.cluster_map import ClusterMap, Member, MemberKind
-from ..common.cluster.directory import Care, Directory, MapWatch, enter, leave, open_directory, url_in
+from ..common.cluster.directory import Care, Directory, MapWatch, enter, leave
 from ..common.errors import DescriptorsTooFew, Expelled
 from ..common.ids import Incarnation
-from ..common.machine.counters import CounterFile
-from ..common.machine.deaths import DeathWatch
 from ..common.machine.hangup import listen_to_hangup
-from ..common.machine.last_words import OpenNotes, RunningEvent
-from ..common.machine.run_folder import make_data_folder
-from ..common.machine.upkeep import Upkeep
-from ..common.runtime.clock import SystemClock
-from ..common.runtime.collector import Collector
+from ..common.machine.last_words import RunningEvent
 from ..common.runtime.defects import is_defect
 from ..common.runtime.heap import Heap
-from ..common.runtime.startup import hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.wire.link import Dialer, Link, Rest
 from ..common.wire.records import STEP_BYTES, EventWriter, OutputSteps, Parts, read_output
 from . import development
@@ -64,6 +56,7 @@ from .guard.watching import GuardWatch
 from .http.connection import HttpConnection, protocol_factory
 from .http.front import Front, HttpClient
 from .http.listener import Listener
+from .machine import RouterMachine
 from .owners.forwarding import Forwarding
 from .owners.poison import Death, Running
 from .owners.receiving import Receiver
@@ -87,11 +80,13 @@ class Router:
 
     Args:
         config: Its settings.
+        machine: What lies outside of it.
     """
 
-    def __init__(self, config: RouterConfig) -> None:
+    def __init__(self, config: RouterConfig, machine: RouterMachine) -> None:
         self._config = config
-        self._clock = SystemClock()
+        self._machine = machine
+        self._clock = machine.clock
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.counters = RouterCounters()
@@ -114,6 +109,7 @@ class Router:
             on_work=self._work_soon,
             soon=self._loop.call_soon,
             now=self._clock.now,
+            output_of=machine.output_of,
         )
         self._work_planned = False
         self._due = 0.0
@@ -128,9 +124,7 @@ class Router:
         )
         self._front = Front(config, self._shared, self._forwarding, self._clock.now)
         self._receivers: dict[Link[EventWriter], Receiver] = {}
-        self._notes = OpenNotes(config.run)
-        self._shards: dict[Incarnation, str] = {}
-        self._deaths = DeathWatch(self._loop)
+        self._neighbours = machine.neighbours()
         self._dialer: Dialer | None = None
         self._me: Incarnation | None = None
         self._entered = False
@@ -142,14 +136,13 @@ class Router:
         self._retirement: Retirement[Connection] | None = None
         self._ends_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._upkeep = Upkeep()
+        self._upkeep = machine.upkeep()
         self._second = 0
         self._drained = asyncio.Event()
         counters = self.counters
         self._heap = Heap(counters, self._clock)
-        self._collector = Collector(
+        self._collector = machine.collector(
             counters,
-            self._clock,
             held=lambda: counters.connections,
             traffic=lambda: counters.messages_in + counters.messages_out + counters.http_requests,
             after_all=self._heap.trim,
@@ -162,7 +155,7 @@ class Router:
             StartupError: The router cannot start.
             Expelled: The map does not have it any more.
         """
-        config = self._config
+        config, machine = self._config, self._machine
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         self._loop.add_signal_handler(signal.SIGUSR1, self._retire)
@@ -172,19 +165,17 @@ class Router:
         descriptors = self._front.descriptors = self._reserve_descriptors()
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(descriptors.close)
-            closing.callback(self._notes.close)
-            make_data_folder(config.data)
-            held = hold_name(config.run, config.name)
+            closing.callback(self._neighbours.close)
+            held = machine.take_name()
             closing.callback(held.release)
-            directory = await open_directory(url_in(config.data), create=not others_serve(config.run))
+            directory = await machine.open_directory()
             closing.push_async_callback(directory.aclose)
-            me = await directory.join(MemberKind.ROUTER, config.name, os.getpid(), lambda _: "", ())
+            me = await directory.join(MemberKind.ROUTER, config.name, machine.pid, lambda _: "", ())
             self._me = me.incarnation
-            self._dialer = Dialer(
+            self._dialer = machine.dialer(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
                 local=me.incarnation,
-                clock=self._clock,
                 on_group=self._group,
                 counters=self.counters,
                 on_failed=self._link_failed,
@@ -193,15 +184,14 @@ class Router:
             )
             closing.callback(self._shared.discards.close)
             closing.push_async_callback(self._dialer.aclose)
-            closing.callback(self._deaths.close)
-            self._listener = listener = Listener(config.host, config.port, descriptors.backlog)
+            self._listener = listener = machine.listener(config.host, config.port, descriptors.backlog)
             closing.push_async_callback(self._close_listener)
             self._front.own_host = None if listener.is_wildcard else authority(config.host, listener.port)
             listener.start(self._new_connection())
-            counter_file = CounterFile(config.run / f"{config.name}.counters", self.counters)
+            counter_file = machine.counter_file(self.counters)
             closing.callback(counter_file.close)
             counter_file.start(self._loop)
-            self._upkeep = Upkeep(held, counter_file)
+            self._upkeep = machine.upkeep(held, counter_file)
             self._tick()
             closing.callback(self._stop_ticking)
             care = Care(directory)
@@ -216,7 +206,7 @@ class Router:
             closing.push_async_callback(watch.aclose)
             self._guard.start()
             log.info("serving on %s as incarnation %d", authority(config.host, listener.port), me.incarnation)
-            report_ready(config.ready_fd, config.name, me.incarnation)
+            machine.report_ready(me.incarnation)
             self._collector.start()
             await self._stop.wait()
             if self._expelled is not None:
@@ -224,11 +214,11 @@ class Router:
             await self._drain()
 
     def _reserve_descriptors(self) -> Descriptors:
-        limit = raise_descriptor_limit()
+        limit = self._machine.descriptor_limit()
         wanted = self._config.max_connections
         if wanted and wanted + OTHER_DESCRIPTORS > limit:
             raise DescriptorsTooFew(wanted + OTHER_DESCRIPTORS, limit)
-        return Descriptors(limit, wanted)
+        return self._machine.descriptors(limit, wanted)
 
     def _new_connection(self) -> Callable[[], HttpConnection]:
         """Makes the protocol of each TCP connection that is accepted."""
@@ -240,7 +230,7 @@ class Router:
     def _make_guard(self, me: Incarnation, directory: Directory) -> GuardWatch:
         config = self._config
         guard = Guard(me, grace_s=config.grace_s, stall_kill_s=config.stall_kill_s, frozen_kill_s=config.frozen_kill_s)
-        return GuardWatch(guard, me, directory=directory, run=config.run, clock=self._clock)
+        return GuardWatch(guard, me, directory=directory, neighbours=self._neighbours, clock=self._clock)
 
     # --- the cluster ---
 
@@ -256,9 +246,9 @@ class Router:
         self._guard.take_map(new)
         self._front.take_map(new)
         self._forwarding.take_map(new)
-        self._shards = shards = {member.incarnation: member.name for member in new.shards}
+        shards = {member.incarnation: member.name for member in new.shards}
         self._dialer.keep(set(shards))
-        self._notes.keep(shards.keys())
+        self._neighbours.keep(shards)
         # Links flush at the end of this turn: what was written above carries the new version.
         self._dialer.map_version = new.version
         self.counters.slots_attached = self._forwarding.attached
@@ -266,17 +256,20 @@ class Router:
     def _connect(self, member: Member) -> OwnerLink:
         assert self._dialer is not None
         self._front.descriptors.lend()
-        self._notes.open(member.name, member.incarnation)
+        self._neighbours.meet(member)
         link = self._dialer.connect(member.incarnation, member.endpoint)
         link.name = member.name
         link.on_unblocked = lambda _: self._forwarding.unblocked(link)
         # The map says so only when somebody has replaced it. Until then nothing should go to a dead process: what is
         # parked meanwhile has certainly not been delivered.
-        if member.endpoint.startswith("ipc:"):
-            self._deaths.watch(member.pid, lambda: self._shard_died(link))
-        self._receivers[link] = Receiver(link, self._shared, self._forwarding, self._output)
+        self._neighbours.on_death(member, lambda: self._shard_died(link))
+        self._receivers[link] = self.new_receiver(link)
         self._receivers = {link: receiver for link, receiver in self._receivers.items() if not link.closed}
         return link
+
+    def new_receiver(self, link: Link[EventWriter]) -> Receiver:
+        """What takes the output that comes on *link*."""
+        return Receiver(link, self._shared, self._forwarding, self._output)
 
     def _group(self, link: Link[EventWriter], group: bytes) -> Rest | None:
         receiver = self._receivers[link]
@@ -291,7 +284,7 @@ class Router:
             self._forwarding.shard_died(link)
 
     def _last_words(self, member: Member) -> Death | None:
-        said = self._notes.read(member.incarnation)
+        said = self._neighbours.last_words(member)
         if said is None:
             return None
         now = self._clock.now()
@@ -360,7 +353,7 @@ class Router:
             self._attempt("collecting garbage", self._collector.on_second)
             self._attempt("looking after the run folder", self._upkeep.look)
             self._attempt("keeping descriptors", self._front.descriptors.top_up)
-            self._attempt("looking after last words", lambda: self._notes.complete(self._shards))
+            self._attempt("looking after neighbours", self._neighbours.look_after)
             counters.slots_attached = self._forwarding.attached
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)
@@ -509,6 +502,6 @@ async def _in_turns(items: Iterable[T]) -> AsyncIterator[T]:
             await asyncio.sleep(0)
 
 
-async def run(config: RouterConfig) -> None:
+async def run(config: RouterConfig, machine: RouterMachine) -> None:
     """Run a router until it is told to stop."""
-    await Router(config).serve()
+    await Router(config, machine).serve()

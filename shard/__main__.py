@@ -9,6 +9,7 @@ from .app import run
 from .config import ShardConfig
 from .current import current_label
 from .development import is_called, prepare
+from .machine import ShardMachine
 from .serving import end_at_last, leave_soon, run_through
 
 
@@ -18,7 +19,7 @@ def serve(config: ShardConfig) -> None:
         return
     if config.development:
         prepare(config.name, current_label)
-    run_through(run(config), on_end=end_at_last)
+    run_through(run(config, ShardMachine(config)), on_end=end_at_last)
 
 
 def main() -> int:

@@ -19,25 +19,19 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import os
 import signal
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from ..common.cluster.cluster_map import ClusterMap, MemberKind
-from ..common.cluster.directory import Care, MapWatch, enter, leave, open_directory, url_in
+from ..common.cluster.directory import Care, Directory, MapWatch, enter, leave
 from ..common.errors import Expelled, LinkBroken
 from ..common.ids import Incarnation
 from ..common.machine.counters import CounterFile
 from ..common.machine.hangup import listen_to_hangup
-from ..common.machine.last_words import LastWords, forget_links, last_words_path
-from ..common.machine.run_folder import ipc_endpoint, make_data_folder, remove_sockets
-from ..common.machine.upkeep import Upkeep
-from ..common.runtime.clock import SystemClock
 from ..common.runtime.collector import Collector
 from ..common.runtime.heap import Heap
-from ..common.runtime.startup import DEFECT_EXIT_CODE, hold_name, others_serve, raise_descriptor_limit, report_ready
 from ..common.wire.link import Acceptor, Link, Rest
 from ..common.wire.records import STEP_BYTES, EventSteps, OutputWriter, Wholes, read_events
 from .config import ShardConfig
@@ -49,8 +43,7 @@ from .forked import Ending
 from .handover import Handover
 from .host import Host
 from .loader import HostedClass, load
-from .memory import limit_memory, offer_to_be_killed
-from .watchdog import Watchdog
+from .machine import ShardMachine
 
 log = logging.getLogger("roost.shard")
 
@@ -61,12 +54,14 @@ class Shard:
     Args:
         config: Its settings.
         classes: The user's classes, by namespace.
+        machine: What lies outside of it.
     """
 
-    def __init__(self, config: ShardConfig, classes: dict[str, HostedClass]) -> None:
+    def __init__(self, config: ShardConfig, classes: dict[str, HostedClass], machine: ShardMachine) -> None:
         self._config = config
         self._classes = classes
-        self._clock = SystemClock()
+        self._machine = machine
+        self._clock = machine.clock
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.counters = ShardCounters()
@@ -79,7 +74,7 @@ class Shard:
         self._broken: LinkBroken | None = None
         self._second: asyncio.TimerHandle | None = None
         self._heap = Heap(self.counters, self._clock)
-        self._upkeep = Upkeep()
+        self._upkeep = machine.upkeep()
         self._descriptors: Descriptors | None = None
 
     async def serve(self) -> None:
@@ -90,46 +85,41 @@ class Shard:
             Expelled: It was taken off the map.
             LinkBroken: It has ended in order, and has to start anew.
         """
-        config, counters = self._config, self.counters
+        config, counters, machine = self._config, self.counters, self._machine
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         listen_to_hangup(self._loop, self._stop.set)
-        descriptor_limit = raise_descriptor_limit()
-        offer_to_be_killed()
-        limit_memory(config.memory_limit_bytes)
+        descriptor_limit = machine.descriptor_limit()
+        machine.limit_memory()
         async with contextlib.AsyncExitStack() as closing:
-            make_data_folder(config.data)
-            held = hold_name(config.run, config.name)
+            held = machine.take_name()
             closing.callback(held.release)
-            directory = await open_directory(
-                url_in(config.data), initial_shards=config.initial_shards, create=not others_serve(config.run)
-            )
+            directory = await machine.open_directory(config.initial_shards)
             closing.push_async_callback(directory.aclose)
             me = await directory.join(
                 MemberKind.SHARD,
                 config.name,
-                os.getpid(),
-                partial(ipc_endpoint, config.run, config.name),
+                machine.pid,
+                machine.endpoint_of,
                 tuple(sorted(name for name, hosted in self._classes.items() if hosted.public)),
                 config.seat,
             )
             self._incarnation = me.incarnation
-            forget_links(config.run, config.name)
-            remove_sockets(config.run, config.name)
-            last_words = LastWords(last_words_path(config.run, config.name, me.incarnation))
+            last_words = machine.last_words(me.incarnation)
             closing.callback(last_words.close)
-            self._host = host = Host(config, self._classes, self._loop, me.incarnation, counters, last_words)
+            self._host = host = Host(
+                config, self._classes, self._loop, me.incarnation, counters, last_words, wall=self._clock.wall
+            )
             closing.push_async_callback(host.runner.aclose)
-            handover = Handover(directory, me.incarnation, host.handed_over, self._room)
+            handover = self.new_handover(directory, host)
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
             host.errors.on_defect = self._crash
-            self._acceptor = acceptor = Acceptor(
+            self._acceptor = acceptor = machine.acceptor(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
                 local=me.incarnation,
                 endpoint=me.endpoint,
-                clock=self._clock,
                 on_group=self._group,
                 counters=counters,
                 on_failed=self._link_failed,
@@ -140,23 +130,22 @@ class Shard:
             closing.push_async_callback(acceptor.aclose)
             self._descriptors = descriptors = Descriptors(descriptor_limit, acceptor)
             closing.callback(descriptors.close)
-            counter_file = CounterFile(config.run / f"{config.name}.counters", counters)
+            counter_file = machine.counter_file(counters)
             closing.callback(counter_file.close)
             counter_file.stands_in = debugging.__bool__
             counter_file.bring_up_to_date = host.count_objects
             counter_file.start(self._loop)
-            collector = Collector(
+            collector = machine.collector(
                 counters,
-                self._clock,
                 held=lambda: counters.sockets + counters.objects_awake,
                 traffic=lambda: counters.events + counters.sends,
                 lives=lambda: (counters.objects_awake, counters.lives_ended),
                 after_all=self._heap.trim,
             )
-            self._upkeep = Upkeep(held, counter_file, acceptor, last_words)
+            self._upkeep = machine.upkeep(held, counter_file, acceptor, last_words)
             self._on_second(collector)
             closing.callback(self._stop_seconds)
-            watchdog = Watchdog(host, look=descriptors.look)
+            watchdog = machine.watchdog(host, descriptors.look)
             closing.callback(watchdog.close)
             care = Care(directory, self._room)
             closing.push_async_callback(care.aclose)
@@ -170,9 +159,9 @@ class Shard:
             collector.start(partial(self._loop.call_soon_threadsafe, context=contextvars.copy_context()))
             closing.callback(collector.stop)
             watchdog.start()
-            os.register_at_fork(after_in_child=partial(self._become_copy, counter_file))
+            machine.on_fork(partial(self._become_copy, counter_file))
             log.info("hosting %s as incarnation %d", ", ".join(sorted(self._classes)), me.incarnation)
-            report_ready(config.ready_fd, config.name, me.incarnation)
+            machine.report_ready(me.incarnation)
             await self._stop.wait()
             if self._expelled is not None:
                 raise self._expelled
@@ -180,6 +169,10 @@ class Shard:
             await host.aclose(config.drain_timeout_s)
             if self._broken is not None:
                 raise self._broken
+
+    def new_handover(self, directory: Directory, host: Host) -> Handover:
+        """What hands slots over that *host* has let go of."""
+        return Handover(directory, self._incarnation, host.handed_over, self._room)
 
     def _become_copy(self, counter_file: CounterFile) -> None:
         """An object's code has forked, and this is the child."""
@@ -223,10 +216,9 @@ class Shard:
             return None
         return EventSteps(group, sink, link.parts, self._host.runner.gather).go_on
 
-    @staticmethod
-    def _crash(error: Exception) -> None:
+    def _crash(self, error: Exception) -> None:
         log.critical("an error of roost's own: this shard ends at once, to start anew", exc_info=error)
-        os._exit(DEFECT_EXIT_CODE)  # at once: whatever would still be said might be wrong
+        self._machine.end_at_once()
 
     def _link_failed(self, link: Link[OutputWriter], error: Exception) -> None:
         # Nothing can be resumed with that router: what both sides know of each other differs now. A new incarnation
@@ -250,7 +242,7 @@ class Shard:
             self._second.cancel()
 
 
-async def run(config: ShardConfig) -> None:
+async def run(config: ShardConfig, machine: ShardMachine) -> None:
     """Load the app and run a shard until SIGTERM or SIGINT.
 
     Raises:
@@ -260,4 +252,4 @@ async def run(config: ShardConfig) -> None:
     for hosted in classes.values():
         for doubt in hosted.doubts():
             log.warning("%s: %s", hosted.namespace, doubt)
-    await Shard(config, classes).serve()
+    await Shard(config, classes, machine).serve()

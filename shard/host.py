@@ -102,6 +102,7 @@ class Host:
         counters: ShardCounters,
         last_words: LastWords | None = None,
         errors: UserErrors | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self.counters = counters
@@ -139,6 +140,7 @@ class Host:
         self.note_dropped = self.release.drop
         self.is_closing = False
         self._classes = classes
+        self._wall = wall
         self._loops_thread = threading.get_ident()
         self._sleep_queue: SleepQueue[HostedObject] = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
@@ -283,7 +285,7 @@ class Host:
             return  # its next owner answers
         output, outbox, counter = self.output, socket.owner.outbox, socket.counter
         if not socket.closed_by_object:
-            socket.auto_response_time = now = time.time()
+            socket.auto_response_time = now = self._wall()
             if socket.held is None:
                 data = response.encode()
                 outbox.record(peer, lambda writer: writer.send_one(counter, data, False), len(data), behind=counter)

@@ -19,6 +19,7 @@ watcher that was stopped itself finds everybody alive, and not everybody dead.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from ..limits import BLOCKED_LOOP_REPORT_S, FROZEN_KILL_S, STALL_KILL_S
@@ -43,6 +44,22 @@ class Verdict(Enum):
     def is_fatal(self) -> bool:
         """Whether the process is to be killed."""
         return self in (Verdict.STALLED, Verdict.FROZEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look at a process has found.
+
+    Attributes:
+        lives: Its process holds its name.
+        counts: What its loop and its thread have counted (``Reading.publications``, ``Reading.beats``); ``None`` when
+            it has published nothing that can be read.
+        running: The system says that it is on a processor or waits for one.
+    """
+
+    lives: bool
+    counts: tuple[int, int] | None = None
+    running: bool = False
 
 
 class Liveness:

@@ -21,23 +21,7 @@ from dataclasses import dataclass
 
 from ...common.cluster.cluster_map import ClusterMap, Member, MemberKind, inherited, without
 from ...common.ids import Incarnation
-from ...common.machine.liveness import Liveness
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What a look at a member has found.
-
-    Attributes:
-        lives: Its process holds its name.
-        counts: What its loop and its thread have counted (``Reading.publications``, ``Reading.beats``); ``None`` when
-            it has published nothing that can be read.
-        running: The system says that it is on a processor or waits for one.
-    """
-
-    lives: bool
-    counts: tuple[int, int] | None = None
-    running: bool = False
+from ...common.machine.liveness import Liveness, Sight
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """Keeps watch over the other members while no supervisor lives: the shell of ``judging``.
 
-One task looks about once a second whether somebody holds the supervisor's lock. If nobody does, it looks at the members
-and does what ``judging`` decides. A thread reads the files and waits for a killed process to be gone, which may take
-seconds: the loop has clients to serve.
+One task looks about once a second whether a supervisor lives. If none does, it looks at the members and does what
+``judging`` decides.
 """
 
 from __future__ import annotations
@@ -10,24 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from pathlib import Path
 
 from ...common.cluster.cluster_map import ClusterMap, Member
 from ...common.cluster.directory import Directory, update
-from ...common.errors import DirectoryError, WireError
+from ...common.cluster.neighbours import Neighbours
+from ...common.errors import DirectoryError
 from ...common.ids import Incarnation
-from ...common.machine.counters import read_counters
 from ...common.runtime.clock import Clock
-from ...common.runtime.processes import is_running, kill_member
-from ...common.runtime.startup import holder_of, is_holder
-from .judging import Guard, Sight, map_without
+from .judging import Guard, map_without
 
 log = logging.getLogger("roost.router")
 
 LOOK_INTERVAL_S = 1.0
 """Seconds between two looks (design: a loop that stands still is noticed after one second)."""
-SUPERVISOR = "supervisor"
-"""The name that a supervisor holds in the run folder."""
 
 
 class GuardWatch:
@@ -37,22 +31,22 @@ class GuardWatch:
         guard: Decides.
         me: This router.
         directory: The directory that is to be changed.
-        run: The run folder.
+        neighbours: The other members.
         clock: Monotonic time.
     """
 
-    def __init__(self, guard: Guard, me: Incarnation, *, directory: Directory, run: Path, clock: Clock) -> None:
+    def __init__(
+        self, guard: Guard, me: Incarnation, *, directory: Directory, neighbours: Neighbours, clock: Clock
+    ) -> None:
         self._guard = guard
         self._me = me
         self._directory = directory
-        self._run = run
+        self._neighbours = neighbours
         self._clock = clock
         self._map = ClusterMap()
         self._task: asyncio.Task[None] | None = None
         self._guarding = False
-        self._supervisor = 0
         self._failing = False
-        self._closing = False
 
     def take_map(self, new: ClusterMap) -> None:
         """Follow a new cluster map."""
@@ -69,8 +63,7 @@ class GuardWatch:
             log.critical("nobody watches the other members any more", exc_info=task.exception())
 
     async def aclose(self) -> None:
-        """Stop watching. A step that the thread has begun comes to its end, the next one is not begun."""
-        self._closing = True
+        """Stop watching. What a thread has begun comes to its end, nothing else is begun."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -96,44 +89,24 @@ class GuardWatch:
                 self._failing = False
 
     async def _step(self) -> None:
-        holder = holder_of(self._run, SUPERVISOR)
-        # One whose lock was tidied away puts it back within a second.
-        self._supervisor = holder or (self._supervisor if is_holder(self._run, SUPERVISOR, self._supervisor) else 0)
-        guarding = holder is None and not self._supervisor
+        guarding = not self._neighbours.is_supervised()
         if guarding != self._guarding:
             self._guarding = guarding
             log.warning("no supervisor lives: watching the others" if guarding else "a supervisor lives again")
         if guarding:
-            for dead in await asyncio.to_thread(self._look, self._map):
-                if not self._closing:
-                    await self._remove(dead)
+            await self._look(self._map)
         else:
             self._guard.rest()
 
-    # --- in the thread ---
-
-    def _look(self, current: ClusterMap) -> tuple[Member, ...]:
-        """Look at the members, and kill those who do not work; returns those who are dead."""
-        sights = {key: self._see(member) for key, member in current.members.items() if key != self._me}
-        findings = self._guard.look(self._clock.now(), current, sights)
+    async def _look(self, current: ClusterMap) -> None:
+        others = [member for key, member in current.members.items() if key != self._me]
+        findings = self._guard.look(self._clock.now(), current, await self._neighbours.look(others))
         for member, reason in findings.kill:
-            if self._closing:
-                break
             log.error("%s is %s: killed", member.name, reason)
-            if not kill_member(self._run, member.name, member.pid):
+            if not await self._neighbours.fence(member):
                 log.error("%s (process %d) was killed and has not ended yet", member.name, member.pid)
-        return findings.remove
-
-    def _see(self, member: Member) -> Sight:
-        if not is_holder(self._run, member.name, member.pid):
-            return Sight(False)
-        try:
-            reading = read_counters(self._run / f"{member.name}.counters")
-        except (OSError, WireError):
-            return Sight(True)  # nothing that could be judged, which is no sign of death
-        if reading.pid != member.pid:
-            return Sight(True)
-        return Sight(True, (reading.publications, reading.beats), is_running(member.pid))
+        for member in findings.remove:
+            await self._remove(member)
 
     async def _remove(self, dead: Member) -> None:
         changed = False

@@ -19,6 +19,7 @@ from roost.router.config import RouterConfig
 from roost.router.http import listener as listening
 from roost.router.http.half_open import half_open
 from roost.router.http.listener import Listener, migrates
+from roost.router.machine import RouterMachine
 from tests.cluster import REPOSITORY
 from tests.waiting import within
 
@@ -164,7 +165,8 @@ async def test_the_last_one_at_a_port_answers_whoever_it_has_accepted() -> None:
 
 async def test_a_router_is_not_done_while_its_port_may_bring_clients(tmp_path: Path) -> None:
     """Nobody is left, but a handshake is under way: whoever comes with it is waited for like all others."""
-    router = Router(RouterConfig(name="router-1", data=tmp_path, run=tmp_path))
+    config = RouterConfig(name="router-1", data=tmp_path, run=tmp_path)
+    router = Router(config, RouterMachine(config))
     router._front.drain(ending=True)
     port_ends = asyncio.Event()
     router._listening_ends = asyncio.create_task(port_ends.wait())  # type: ignore[arg-type]  # stands for the drain

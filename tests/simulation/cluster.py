@@ -19,19 +19,17 @@ from roost.common.cluster.cluster_map import NOBODY, ClusterMap, MemberKind
 from roost.common.errors import RoostError
 from roost.common.ids import Incarnation
 from roost.common.wire import shipping
-from roost.router.app import Router
 from roost.router.config import RouterConfig
 from roost.router.owners import requests
 from roost.router.websocket import inlet
 from roost.shard import backlog, large_responses, outbox
-from roost.shard.app import Shard
 from roost.shard.config import ShardConfig
 from roost.shard.loader import HostedClass
 
 from .history import History
 from .loops import OurOwnError, Process, Scheduler, State
 from .network import Network
-from .outside import Store
+from .outside import SimRouter, SimRouterMachine, SimShard, SimShardMachine, Store
 from .room import Room
 
 SHARE_BYTES = 64 << 10
@@ -103,7 +101,7 @@ class Cluster:
         self.history = History(self, tracing=tracing)
         self.store = Store(random.Random(f"{seed} store"), initial_shards, self._noted_map)
         self.names: dict[str, Process] = {}
-        self.last_words: dict[str, Any] = {}
+        self.last_words: dict[Incarnation, Any] = {}
         self.members: dict[Process, Member] = {}
         self.clients: list[Any] = []
         self.maps: list[tuple[float, ClusterMap]] = []
@@ -169,7 +167,7 @@ class Cluster:
         config = RouterConfig(name=name, data=NOWHERE, run=NOWHERE, drain_timeout_s=1.0, send_buffer_bytes=SHARE_BYTES)
 
         async def main() -> None:
-            member.app = Router(config)
+            member.app = SimRouter(config, SimRouterMachine(config, process))
             await member.app.serve()
 
         process.start(main)
@@ -193,7 +191,7 @@ class Cluster:
 
         async def main() -> None:
             hosted = HostedClass(Room)
-            member.app = Shard(config, {hosted.namespace: hosted})
+            member.app = SimShard(config, {hosted.namespace: hosted}, SimShardMachine(config, process))
             await member.app.serve()
 
         process.start(main)

@@ -1,8 +1,6 @@
 """What lies outside of a simulated process, in the place of the machine's: directory, names, deaths, files, clocks.
 
-``Router`` and ``Shard`` are the real ones, with their real ``serve``. What they take from the machine they take by
-names of their modules, and ``replaced`` puts the classes of this module there. Those find the simulated process that
-they belong to by the loop that runs.
+``Router`` and ``Shard`` are the real ones, with their real ``serve``. They are handed a machine that is made here.
 """
 
 from __future__ import annotations
@@ -13,33 +11,39 @@ import random
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from unittest import mock
 
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
+from roost.common.cluster.directory import Directory
 from roost.common.cluster.map_stream import MapStream
+from roost.common.cluster.neighbours import Neighbours
+from roost.common.cluster.outside import Machine
 from roost.common.errors import DirectoryError, StartupError
 from roost.common.ids import Incarnation, Slot
 from roost.common.machine import last_words
-from roost.common.machine.counters import Reading
+from roost.common.machine.counters import Counters
 from roost.common.machine.last_words import LastWords, Said
-from roost.common.wire.records import Pieces
-from roost.router import app as router_app
+from roost.common.machine.liveness import Sight
+from roost.common.runtime.config import MemberConfig
+from roost.common.wire.endpoint import Link
+from roost.common.wire.records import EventWriter, Pieces
+from roost.router.app import Router
 from roost.router.clients import output as router_output
 from roost.router.clients.descriptors import Descriptors
-from roost.router.clients.surroundings import Surroundings
-from roost.router.guard import watching as router_guard
 from roost.router.http.intake import ProtocolFactory
 from roost.router.http.listener import Listener
+from roost.router.machine import RouterMachine
 from roost.router.owners import giving as router_giving
 from roost.router.owners import receiving as router_receiving
 from roost.router.owners.attaching import Attaching
 from roost.router.owners.receiving import Receiver
-from roost.shard import app as shard_app
-from roost.shard import host as shard_host
 from roost.shard import outbox as shard_outbox
+from roost.shard.app import Shard
 from roost.shard.handover import Handover
+from roost.shard.host import Host
+from roost.shard.machine import ShardMachine
 
 from .loops import Process, SimLoop
 from .network import SimAcceptor, SimDialer
@@ -126,18 +130,12 @@ class Store:
 
 
 class SimDirectory:
-    """One process's access to the store, in the place of ``SqliteDirectory``."""
+    """One process's access to the store: a ``Directory``."""
 
     def __init__(self, process: Process, store: Store) -> None:
         self._process = process
         self._store = store
         self._streams: list[MapStream] = []
-
-    @classmethod
-    async def opened(cls, url: str, **_: object) -> SimDirectory:
-        """Open it, as the process that runs."""
-        process = current_process()
-        return cls(process, process.cluster.store)
 
     @property
     def cluster_id(self) -> int:
@@ -199,27 +197,26 @@ class SimDirectory:
 
 
 class HeldName:
-    """The lock on a member's name."""
+    """The lock on a member's name.
+
+    Raises:
+        StartupError: Another process that has not ended holds it.
+    """
+
+    path = Path("simulated")
 
     def __init__(self, names: dict[str, Process], name: str, process: Process) -> None:
-        self._names = names
-        self._name = name
-        self._process = process
-
-    @classmethod
-    def hold(cls, run: object, name: str) -> HeldName:
-        """Take a name.
-
-        Raises:
-            StartupError: Another process that has not ended holds it.
-        """
-        process = current_process()
-        names = process.cluster.names
         holder = names.get(name)
         if holder is not None and holder is not process:
             raise StartupError(f"another process holds the name {name!r}")
         names[name] = process
-        return cls(names, name, process)
+        self._names = names
+        self._name = name
+        self._process = process
+
+    def restore(self) -> bool:
+        """Nobody removes it."""
+        return False
 
     def release(self) -> None:
         """Give it back."""
@@ -227,43 +224,14 @@ class HeldName:
             del self._names[self._name]
 
 
-def holder_of(run: object, name: str) -> int | None:
-    """The process that holds *name*, in the place of ``startup.holder_of``."""
-    holder = current_cluster().names.get(name)
-    return None if holder is None else holder.pid
-
-
-def is_holder(run: object, name: str, pid: int) -> bool:
-    """Whether that process holds *name*, in the place of ``startup.is_holder``."""
-    return holder_of(run, name) == pid
-
-
-def kill_member(run: object, name: str, pid: int, deadline_s: float = 0.0) -> bool:
-    """In the place of ``processes.kill_member``."""
-    cluster = current_cluster()
-    holder = cluster.names.get(name)
-    if holder is not None and holder.pid == pid:
-        cluster.kill(holder)
-    return True
-
-
-def read_counters(path: Path) -> Reading:
-    """What a member has counted, in the place of ``counters.read_counters``: it beats while it is not frozen."""
-    holder = current_cluster().names.get(path.stem)
-    if holder is None:
-        raise FileNotFoundError(path)
-    beats = int(4 * holder.lived_s)
-    return Reading(holder.pid, beats, beats, {})
-
-
 class SimLastWords(LastWords):
     """The note of a shard, which nobody looks for in a folder."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._process = current_process()
-        self._process.cluster.last_words[path.name] = self
+    def __init__(self, process: Process, incarnation: Incarnation) -> None:
+        super().__init__(Path("simulated"))
+        self._process = process
         self._final: bytes | None = None
+        process.cluster.last_words[incarnation] = self
 
     def _share(self) -> Any:
         return bytearray(last_words.BYTES)
@@ -286,60 +254,75 @@ class SimLastWords(LastWords):
         self.retract()
 
 
-class SimNotes:
-    """What a router has open of these, in the place of ``last_words.OpenNotes``."""
+class SimNeighbours:
+    """The other members as the simulation knows them: ``Neighbours``."""
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
-        self._opened: dict[Incarnation, SimLastWords] = {}
-
-    def open(self, name: str, incarnation: Incarnation) -> None:
-        """The shard must live: what it is to tell can be opened."""
-        note = current_cluster().last_words.get(last_words.last_words_path(self._run, name, incarnation).name)
-        if note is not None and note.is_alive:
-            self._opened[incarnation] = note
-
-    def keep(self, incarnations: Collection[Incarnation]) -> None:
-        """Nothing has to be let go of."""
-
-    def read(self, incarnation: Incarnation) -> Said | None:
-        """What was at work at the death."""
-        note = self._opened.get(incarnation)
-        return None if note is None else last_words.said(note.read_bytes())
-
-    def complete(self, shards: Mapping[Incarnation, str]) -> None:
-        """Nobody removes anything here."""
-
-    def close(self) -> None:
-        """Nothing has to be let go of."""
-
-
-class SimDeathWatch:
-    """Tells of deaths soon after, in the place of pid descriptors."""
-
-    def __init__(self, loop: SimLoop) -> None:
-        self._process = loop.process
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._met: dict[Incarnation, SimLastWords] = {}
         self._closed = False
 
-    def watch(self, pid: int, on_death: Callable[[], None]) -> None:
-        """Have *on_death* called once, soon after the process has ended."""
+    @property
+    def _cluster(self) -> Cluster:
+        return self._process.cluster  # type: ignore[no-any-return]
 
-        def tell() -> None:
+    def meet(self, shard: Member) -> None:
+        """It must live: what it is to tell can be opened."""
+        note = self._cluster.last_words.get(shard.incarnation)
+        if note is not None and note.is_alive:
+            self._met[shard.incarnation] = note
+
+    def keep(self, shards: Mapping[Incarnation, str]) -> None:
+        """Nothing has to be let go of."""
+
+    def look_after(self) -> None:
+        """Nobody removes anything here."""
+
+    def on_death(self, member: Member, tell: Callable[[], None]) -> None:
+        def tell_once_more() -> None:
             if not self._closed:
-                on_death()
+                tell()
 
-        self._process.cluster.watch_death(self._process, pid, tell)
+        self._cluster.watch_death(self._process, member.pid, tell_once_more)
+
+    def last_words(self, shard: Member) -> Said | None:
+        note = self._met.get(shard.incarnation)
+        return None if note is None else last_words.said(note.read_bytes())
+
+    async def look(self, members: Collection[Member]) -> dict[Incarnation, Sight]:
+        """A member beats while it is not frozen."""
+
+        def see(member: Member) -> Sight:
+            holder = self._cluster.names.get(member.name)
+            if holder is None or holder.pid != member.pid:
+                return Sight(False)
+            beats = int(4 * holder.lived_s)
+            return Sight(True, (beats, beats))
+
+        sights = lambda: {member.incarnation: see(member) for member in members}  # noqa: E731
+        return await asyncio.get_running_loop().run_in_executor(None, sights)
+
+    async def fence(self, member: Member) -> bool:
+        def kill() -> bool:
+            holder = self._cluster.names.get(member.name)
+            if holder is not None and holder.pid == member.pid:
+                self._cluster.kill(holder)
+            return True
+
+        return await asyncio.get_running_loop().run_in_executor(None, kill)
+
+    def is_supervised(self) -> bool:
+        return "supervisor" in self._cluster.names
 
     def close(self) -> None:
-        """Stop watching."""
         self._closed = True
 
 
 class SimClock:
     """The clocks of a simulated process."""
 
-    def __init__(self) -> None:
-        self.now = asyncio.get_running_loop().time
+    def __init__(self, loop: SimLoop) -> None:
+        self.now = loop.time
 
     def wall(self) -> float:
         """Unix time."""
@@ -356,40 +339,104 @@ class Nothing:
         return lambda *_, **__: None
 
 
-def _getpid() -> int:
-    return current_process().pid
+class SimMachine(Machine):
+    """What every member of a simulated cluster takes from outside.
+
+    Args:
+        config: The member's settings.
+        process: Its process.
+    """
+
+    def __init__(self, config: MemberConfig, process: Process) -> None:
+        self._config = config
+        self._process = process
+        self.clock = SimClock(process.loop)
+        self.pid = process.pid
+
+    def take_name(self) -> HeldName:
+        return HeldName(self._process.cluster.names, self._config.name, self._process)
+
+    async def open_directory(self, initial_shards: int = 0) -> Directory:
+        return SimDirectory(self._process, self._process.cluster.store)
+
+    def neighbours(self) -> Neighbours:
+        return SimNeighbours(self._process)
+
+    def descriptor_limit(self) -> int:
+        return 1 << 20
+
+    def counter_file(self, counters: Counters) -> Any:
+        return Nothing()
+
+    def collector(self, counters: Any, **options: Any) -> Any:
+        return Nothing()
+
+    def upkeep(self, *kept: Any) -> Any:
+        return Nothing()
+
+    def report_ready(self, incarnation: Incarnation) -> None:
+        self._process.cluster.is_ready(self._process, incarnation)
 
 
-def _wall() -> float:
-    return WALL_S + asyncio.get_running_loop().time()
+class SimRouterMachine(SimMachine, RouterMachine):
+    """The same for a router."""
+
+    def dialer(self, *, has_room: Callable[[], bool], **options: Any) -> Any:
+        # Clients of a run take what comes for them, or it waits at its shard: there is always room.
+        made = SimDialer(self._process.cluster.network, self._process, clock=self.clock, **options)
+        made.network.register(made)
+        return made
+
+    def listener(self, host: str, port: int, backlog: int) -> SimListener:
+        return SimListener(self._process.loop, host, port, backlog)
+
+    def descriptors(self, limit: int, wanted: int) -> Descriptors:
+        return Descriptors(limit, wanted, held=0)
+
+    def output_of(self, transport: Any) -> tuple[int, int]:
+        return transport.confirmed, 0
 
 
-def _dialer(*, loop: SimLoop, has_room: Callable[[], bool], **options: Any) -> SimDialer:
-    # Clients of a run take what comes for them, or it waits at its shard: there is always room.
-    made = SimDialer(loop.process.cluster.network, loop.process, loop=loop, **options)
-    made.network.register(made)
-    return made
+class SimShardMachine(SimMachine, ShardMachine):
+    """The same for a shard."""
+
+    def limit_memory(self) -> None:
+        """All processes of a run are one."""
+
+    def last_words(self, incarnation: Incarnation) -> SimLastWords:
+        return SimLastWords(self._process, incarnation)
+
+    def acceptor(self, *, endpoint: str, **options: Any) -> Any:
+        made = SimAcceptor(self._process.cluster.network, self._process, clock=self.clock, **options)
+        made.network.register(made)
+        return made
+
+    def watchdog(self, host: Host, look: Callable[[float], None]) -> Any:
+        return Nothing()
+
+    def on_fork(self, become_copy: Callable[[], object]) -> None:
+        """Nothing forks."""
+
+    def end_at_once(self) -> None:
+        self._process.cluster.kill(self._process)
 
 
-def _acceptor(*, loop: SimLoop, endpoint: str, **options: Any) -> SimAcceptor:
-    process = loop.process
-    made = SimAcceptor(process.cluster.network, process, loop=loop, **options)
-    made.network.register(made)
-    return made
+class SimListener(Listener):
+    """Clients make protocols with their router's ``loop.factory``, for as long as it listens."""
+
+    def __init__(self, loop: SimLoop, host: str, port: int, backlog: int) -> None:
+        super().__init__(host, port, backlog)
+        self._loop = loop
+
+    def start(self, protocol_factory: ProtocolFactory) -> None:
+        self._loop.factory = protocol_factory
+
+    def close(self) -> None:
+        self._loop.factory = None
+        super().close()
 
 
-def _ready(fd: int, name: str, incarnation: Incarnation) -> None:
-    current_cluster().is_ready(current_process(), incarnation)
-
-
-class _Os(ModuleType):
-    """The module ``os`` as a member sees it: another pid."""
-
-    def __init__(self) -> None:
-        super().__init__("os")
-        self.getpid = _getpid
-        self.register_at_fork = lambda **hooks: None  # nothing forks
-        self._exit = lambda code: current_cluster().kill(current_process())
+# --- members whose steps are noted --------------------------------------------------------------------------------
 
 
 class NotingHandover(Handover):
@@ -427,21 +474,6 @@ class NotingReceiver(Receiver):
         super().released(*record)
 
 
-class SimListener(Listener):
-    """Clients make protocols with their router's ``loop.factory``, for as long as it listens."""
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._loop = current_process().loop
-
-    def start(self, protocol_factory: ProtocolFactory) -> None:
-        self._loop.factory = protocol_factory
-
-    def close(self) -> None:
-        self._loop.factory = None
-        super().close()
-
-
 class HuntedAttaching(Attaching):
     """Says when an owner has been given a part. The rest may then take longer than it does with a few clients."""
 
@@ -461,63 +493,34 @@ class HuntedAttaching(Attaching):
         return left
 
 
-_COMMON: dict[str, Any] = {
-    "SystemClock": SimClock,
-    "open_directory": SimDirectory.opened,
-    "CounterFile": Nothing,
-    "Upkeep": Nothing,
-    "Collector": Nothing,
-    "hold_name": HeldName.hold,
-    "make_data_folder": lambda data: None,
-    "others_serve": lambda run: False,
-    "raise_descriptor_limit": lambda: 1 << 20,
-    "report_ready": _ready,
-    "os": _Os(),
-}
-_REPLACED: dict[ModuleType, dict[str, Any]] = {
-    router_app: {
-        **_COMMON,
-        "Dialer": _dialer,
-        "DeathWatch": SimDeathWatch,
-        "Descriptors": lambda limit, wanted: Descriptors(limit, wanted, held=0),
-        "Listener": SimListener,
-        "Receiver": NotingReceiver,
-        "OpenNotes": SimNotes,
-    },
-    router_guard: {
-        "holder_of": holder_of,
-        "is_holder": is_holder,
-        "is_running": lambda pid: False,
-        "kill_member": kill_member,
-        "read_counters": read_counters,
-    },
-    shard_app: {
-        **_COMMON,
-        "Acceptor": _acceptor,
-        "Handover": NotingHandover,
-        "Watchdog": Nothing,
-        "LastWords": SimLastWords,
-        "forget_links": lambda run, name: None,
-        "remove_sockets": lambda run, name: None,
-        "limit_memory": lambda limit: None,
-        "offer_to_be_killed": lambda: None,
-    },
-    shard_host: {"time": SimpleNamespace(time=_wall)},
+class SimRouter(Router):
+    """A router that notes what it is given."""
+
+    def new_receiver(self, link: Link[EventWriter]) -> Receiver:
+        return NotingReceiver(link, self._shared, self._forwarding, self._output)
+
+
+class SimShard(Shard):
+    """A shard that notes what it lets go of."""
+
+    def new_handover(self, directory: Directory, host: Host) -> Handover:
+        return NotingHandover(directory, self._incarnation, host.handed_over, self._room)
+
+
+_SIZES: dict[ModuleType, dict[str, Any]] = {
     # A few clients are many: broadcasts to more than two queue, as those to more than 32 do.
     router_giving: {"PIECE": 3, "Attaching": HuntedAttaching},
     router_output: {"AT_ONCE": 2, "PIECE": 2, "WRITES_PER_TURN": 4, "OBJECT_WRITES": 6},
     router_receiving: {"AT_ONCE": 2},
+    shard_outbox: {"_PORTION": PORTION_BYTES},
 }
 
 
 @contextlib.contextmanager
-def replaced() -> Iterator[None]:
-    """Members made inside get the simulated outside."""
+def small() -> Iterator[None]:
+    """Members made inside take little for much."""
     with contextlib.ExitStack() as patches:
-        for module, names in _REPLACED.items():
+        for module, names in _SIZES.items():
             for name, value in names.items():
                 patches.enter_context(mock.patch.object(module, name, value))
-        defaults: dict[str, Any] = Surroundings.__init__.__kwdefaults__
-        patches.enter_context(mock.patch.dict(defaults, output_of=lambda transport: (transport.confirmed, 0)))
-        patches.enter_context(mock.patch.object(shard_outbox, "_PORTION", PORTION_BYTES))
         yield

@@ -19,7 +19,7 @@ from .cluster import Cluster, Member
 from .defects import SITES, sites
 from .loops import START_S, OurOwnError, State
 from .network import Weather
-from .outside import replaced
+from .outside import small
 from .room import AsAsked
 from .supervisor import Supervisor
 
@@ -481,7 +481,7 @@ def simulate(seed: int, *, tracing: bool = False, theme: str = "") -> Outcome:
     logger = logging.getLogger("roost")
     before = logger.level, logger.propagate
     try:
-        with replaced(), sites():
+        with small(), sites():
             run = Run(seed, tracing=tracing, theme=theme)
             logs = _Logs(run.cluster)
             logger.setLevel(logging.INFO if tracing else logging.ERROR)

@@ -21,6 +21,7 @@ from roost.router.formats.frames import data_frame
 from roost.router.http.connection import HttpConnection, protocol_factory
 from roost.router.http.listener import Listener
 from roost.router.http.parser import RequestParser
+from roost.router.machine import RouterMachine
 from roost.router.websocket.connection import Connection
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import NAMESPACE, FakeTransport, accepted, close, text
@@ -222,7 +223,8 @@ def test_a_place_is_logged_with_its_traceback_once(rig: Rig, caplog: pytest.LogC
 
 
 async def test_the_clock_goes_on_when_a_part_of_them_fails(tmp_path: Any) -> None:
-    router = Router(RouterConfig(name="router-1", data=tmp_path, run=tmp_path))
+    config = RouterConfig(name="router-1", data=tmp_path, run=tmp_path)
+    router = Router(config, RouterMachine(config))
     with (
         mock.patch.object(router._forwarding, "on_second", side_effect=Bug),
         mock.patch.object(router._collector, "on_second") as collected,
@@ -237,7 +239,8 @@ async def test_the_clock_goes_on_when_a_part_of_them_fails(tmp_path: Any) -> Non
 async def test_what_a_protocol_raises_ends_that_client_alone(
     where: tuple[type, str], tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    router = Router(RouterConfig(name="router-1", data=tmp_path, run=tmp_path))
+    config = RouterConfig(name="router-1", data=tmp_path, run=tmp_path)
+    router = Router(config, RouterMachine(config))
     asyncio.get_running_loop().set_exception_handler(router._unseen_error)
     listener = Listener("127.0.0.1", 0)
     with contextlib.closing(listener), mock.patch.object(*where, mock.Mock(side_effect=[Bug, None, None])):

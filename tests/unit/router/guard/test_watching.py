@@ -16,6 +16,7 @@ import pytest
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.cluster.directory import Directory, open_directory, url_in
 from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
+from roost.common.cluster.neighbours import SUPERVISOR, LocalNeighbours
 from roost.common.runtime.clock import SystemClock
 from roost.common.runtime.startup import HeldName, hold_name
 from roost.router.guard import watching as module
@@ -42,13 +43,13 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._begun = 0
-        holder_of = module.holder_of
+        is_supervised = LocalNeighbours.is_supervised
 
-        def counted(run: Path, name: str) -> int | None:
+        def counted(neighbours: LocalNeighbours) -> bool:
             self._begun += 1
-            return holder_of(run, name)
+            return is_supervised(neighbours)
 
-        monkeypatch.setattr(module, "holder_of", counted)
+        monkeypatch.setattr(LocalNeighbours, "is_supervised", counted)
 
     async def more(self, number: int) -> None:
         """Wait until so many have begun: all of them but the last one have ended."""
@@ -70,7 +71,7 @@ class Cluster:
             Guard(self.me.incarnation, grace_s=0.2, stall_kill_s=30.0, frozen_kill_s=0.3),
             self.me.incarnation,
             directory=opened,
-            run=self.run,
+            neighbours=LocalNeighbours(self.run, asyncio.get_running_loop()),
             clock=SystemClock(),
         )
 
@@ -164,7 +165,7 @@ async def test_a_frozen_process_is_killed_first(cluster: Cluster) -> None:
 
 
 async def test_while_a_supervisor_lives_nobody_is_judged(cluster: Cluster, steps: Steps) -> None:
-    supervisor = cluster.hold(module.SUPERVISOR)
+    supervisor = cluster.hold(SUPERVISOR)
     router = cluster.enter("router-2", MemberKind.ROUTER, os.getpid())
     cluster.watch.take_map(cluster.directory.map())
     cluster.watch.start()
@@ -218,7 +219,7 @@ async def test_no_error_ends_the_watch(
     router = cluster.enter("router-2", MemberKind.ROUTER, os.getpid())
     cluster.watch.take_map(cluster.directory.map())
     with monkeypatch.context() as broken:
-        broken.setattr(module, "holder_of", fail)
+        broken.setattr(LocalNeighbours, "is_supervised", fail)
         cluster.watch.start()
         await until("the error to be logged", lambda: "cannot be watched" in caplog.text)
     try:

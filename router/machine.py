@@ -1,0 +1,31 @@
+"""The machine of a router: what it takes from outside beside what every member takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..common.cluster.outside import Machine
+from ..common.wire.link import Dialer
+from .clients.descriptors import Descriptors
+from .clients.tcp import output_of
+from .http.listener import Listener
+
+
+class RouterMachine(Machine):
+    """See ``Machine``."""
+
+    def dialer(self, **options: Any) -> Dialer:
+        """As ``Dialer``."""
+        return Dialer(clock=self.clock, **options)
+
+    def listener(self, host: str, port: int, backlog: int) -> Listener:
+        """As ``Listener``."""
+        return Listener(host, port, backlog)
+
+    def descriptors(self, limit: int, wanted: int) -> Descriptors:
+        """As ``Descriptors``."""
+        return Descriptors(limit, wanted)
+
+    def output_of(self, transport: Any) -> tuple[int, int]:
+        """How far a client has come with its output: see ``clients.tcp``."""
+        return output_of(transport)
