@@ -35,8 +35,8 @@ from ..common.machine.hangup import listen_to_hangup
 from ..common.machine.last_words import RunningEvent
 from ..common.runtime.defects import is_defect
 from ..common.runtime.heap import Heap
-from ..common.wire.link import Dialer, Link, Rest
-from ..common.wire.records import STEP_BYTES, EventWriter, OutputSteps, Parts, read_output
+from ..common.wire.link import Dialer, Link, Rest, Wiring
+from ..common.wire.records import STEP_BYTES, TO_SHARD, EventWriter, Parts, Steps
 from . import development
 from .clients.auto_response import Reports
 from .clients.connections import Connections
@@ -172,16 +172,17 @@ class Router:
             closing.push_async_callback(directory.aclose)
             me = await directory.join(MemberKind.ROUTER, config.name, machine.pid, lambda _: "", ())
             self._me = me.incarnation
-            self._dialer = machine.dialer(
+            wiring = Wiring(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
                 local=me.incarnation,
+                clock=self._clock,
                 on_group=self._group,
                 counters=self.counters,
                 on_failed=self._link_failed,
-                has_room=lambda: not self._output.is_full,
                 new_parts=lambda: Parts(self._shared.discards.watch),
             )
+            self._dialer = machine.dialer(wiring, lambda: not self._output.is_full)
             closing.callback(self._shared.discards.close)
             closing.push_async_callback(self._dialer.aclose)
             self._listener = listener = machine.listener(config.host, config.port, descriptors.backlog)
@@ -257,7 +258,7 @@ class Router:
         assert self._dialer is not None
         self._front.descriptors.lend()
         self._neighbours.meet(member)
-        link = self._dialer.connect(member.incarnation, member.endpoint)
+        link = self._dialer.connect(member.incarnation, member.endpoint, TO_SHARD)
         link.name = member.name
         link.on_unblocked = lambda _: self._forwarding.unblocked(link)
         # The map says so only when somebody has replaced it. Until then nothing should go to a dead process: what is
@@ -274,9 +275,9 @@ class Router:
     def _group(self, link: Link[EventWriter], group: bytes) -> Rest | None:
         receiver = self._receivers[link]
         if len(group) <= STEP_BYTES:
-            read_output(group, receiver, link.parts)
+            link.read(group, receiver, link.parts)
             return None
-        return OutputSteps(group, receiver, link.parts).go_on
+        return Steps(link.read, group, receiver, link.parts).go_on
 
     def _shard_died(self, link: Link[EventWriter]) -> None:
         if not link.closed:

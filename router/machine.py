@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..common.cluster.outside import Machine
-from ..common.wire.link import Dialer
+from ..common.wire.link import Dialer, Wiring
 from .clients.descriptors import Descriptors
 from .clients.tcp import output_of
 from .http.listener import Listener
@@ -14,9 +15,9 @@ from .http.listener import Listener
 class RouterMachine(Machine):
     """See ``Machine``."""
 
-    def dialer(self, **options: Any) -> Dialer:
+    def dialer(self, wiring: Wiring, has_room: Callable[[], bool]) -> Dialer:
         """As ``Dialer``."""
-        return Dialer(clock=self.clock, **options)
+        return Dialer(wiring, has_room=has_room)
 
     def listener(self, host: str, port: int, backlog: int) -> Listener:
         """As ``Listener``."""

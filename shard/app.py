@@ -32,8 +32,8 @@ from ..common.machine.counters import CounterFile
 from ..common.machine.hangup import listen_to_hangup
 from ..common.runtime.collector import Collector
 from ..common.runtime.heap import Heap
-from ..common.wire.link import Acceptor, Link, Rest
-from ..common.wire.records import STEP_BYTES, EventSteps, OutputWriter, Wholes, read_events
+from ..common.wire.link import Acceptor, Link, Rest, Wiring
+from ..common.wire.records import STEP_BYTES, TO_ROUTER, OutputWriter, Steps, Wholes
 from .config import ShardConfig
 from .counters import ShardCounters
 from .descriptors import Descriptors
@@ -115,17 +115,18 @@ class Shard:
             closing.push_async_callback(handover.aclose)
             host.release.on_released = handover.add
             host.errors.on_defect = self._crash
-            self._acceptor = acceptor = machine.acceptor(
+            wiring = Wiring(
                 loop=self._loop,
                 cluster_id=directory.cluster_id,
                 local=me.incarnation,
-                endpoint=me.endpoint,
+                clock=self._clock,
                 on_group=self._group,
                 counters=counters,
                 on_failed=self._link_failed,
                 on_defect=self._crash,
                 new_parts=Wholes,
             )
+            self._acceptor = acceptor = machine.acceptor(wiring, me.endpoint)
             acceptor.on_drained = host.runner.go
             closing.push_async_callback(acceptor.aclose)
             self._descriptors = descriptors = Descriptors(descriptor_limit, acceptor)
@@ -197,7 +198,7 @@ class Shard:
             return
         routers = {router.incarnation: router.name for router in new.routers}
         for incarnation in routers.keys() - self._links.keys():
-            self._links[incarnation] = link = acceptor.add_peer(incarnation)
+            self._links[incarnation] = link = acceptor.add_peer(incarnation, TO_ROUTER)
             link.name = routers[incarnation]
         for incarnation in self._links.keys() - routers.keys():
             self._sinks.pop(self._links.pop(incarnation), None)
@@ -212,9 +213,9 @@ class Shard:
         self._host.runner.gather()
         sink = self._sinks[link]
         if len(group) <= STEP_BYTES:
-            read_events(group, sink, link.parts)
+            link.read(group, sink, link.parts)
             return None
-        return EventSteps(group, sink, link.parts, self._host.runner.gather).go_on
+        return Steps(link.read, group, sink, link.parts, self._host.runner.gather).go_on
 
     def _crash(self, error: Exception) -> None:
         log.critical("an error of roost's own: this shard ends at once, to start anew", exc_info=error)

@@ -7,7 +7,7 @@ from sys import getsizeof
 from typing import TYPE_CHECKING, cast
 
 from ..common.ids import ObjectId, Slot
-from ..common.wire.records import HttpRequest, ObjectState, Passport
+from ..common.wire.records import EventSink, HttpRequest, ObjectState, Passport
 from .jobs import CloseJob, ErrorJob, MessageJob
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .peers import Peer
 
 
-class RouterEvents:
+class RouterEvents(EventSink):
     """The sink of one router's records: ``EventSink`` for the host."""
 
     __slots__ = ("_host", "_peer")
@@ -95,7 +95,7 @@ class RouterEvents:
         self._host.object_state(self._peer, state)
 
 
-class LastEvents:
+class LastEvents(EventSink):
     """The sink while the shard ends: no event starts any more. Routers keep events, unacknowledged, for the next owner
     of their slots; a request is refused, since it cannot wait without the router's knowing that it was not begun."""
 
@@ -105,33 +105,9 @@ class LastEvents:
         self._host = host
         self._peer = peer
 
+    def refuse(self, kind: str) -> None:
+        """All else may come, and means nothing any more."""
+
     def request(self, request: HttpRequest) -> None:
         """See ``EventSink``."""
         self._host.refuse(self._peer, request, 503, "the object's process ends; try again")
-
-    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
-        """See ``EventSink``."""
-
-    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
-        """See ``EventSink``."""
-
-    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
-        """See ``EventSink``."""
-
-    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
-        """See ``EventSink``."""
-
-    def restore(self, passport: Passport) -> None:
-        """See ``EventSink``."""
-
-    def restored(self, map_version: int, slots: Sequence[int]) -> None:
-        """See ``EventSink``."""
-
-    def room(self, connection: int, size: int) -> None:
-        """See ``EventSink``."""
-
-    def behind(self, object_id: ObjectId, is_behind: bool) -> None:
-        """See ``EventSink``."""
-
-    def object_state(self, state: ObjectState) -> None:
-        """See ``EventSink``."""

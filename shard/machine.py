@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from ..common.cluster.outside import Machine
 from ..common.ids import Incarnation
 from ..common.machine.last_words import LastWords, forget_links, last_words_path
 from ..common.machine.run_folder import ipc_endpoint, remove_sockets
 from ..common.runtime.startup import DEFECT_EXIT_CODE
-from ..common.wire.link import Acceptor
+from ..common.wire.link import Acceptor, Wiring
 from .config import ShardConfig
 from .host import Host
 from .memory import limit_memory, offer_to_be_killed
@@ -51,9 +50,9 @@ class ShardMachine(Machine):
         remove_sockets(run, name)
         return LastWords(last_words_path(run, name, incarnation))
 
-    def acceptor(self, **options: Any) -> Acceptor:
+    def acceptor(self, wiring: Wiring, endpoint: str) -> Acceptor:
         """As ``Acceptor``."""
-        return Acceptor(clock=self.clock, **options)
+        return Acceptor(wiring, endpoint)
 
     def watchdog(self, host: Host, look: Callable[[float], None]) -> Watchdog:
         """As ``Watchdog``."""

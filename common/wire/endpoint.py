@@ -8,9 +8,8 @@ How batches travel is for the subclasses of ``Endpoint`` in ``link`` to know.
   last few did, leaves at once instead: waiting for the turn's end, it would meet no other and cost a turn.
 * Sessions need a few milliseconds' clock while batches are unconfirmed. One timer of the endpoint serves them all, and
   only while one of them is busy.
-* A shard waits for the map that a batch names, since passports and RESTORED mean nothing without it. A router does not:
-  what a shard says counts by what is attached to its link, whatever the map. It would even do harm, as a batch that
-  waits is confirmed: if the shard ended before the map came, output would be lost that the shard thinks delivered.
+* What is said on a link is its ``Dialect``: any two members may have one. Where it says so, a batch that names a newer
+  map waits for that.
 * Garbage (batches of unknown senders, of other clusters or incarnations, of none) is dropped, counted in
   ``wire_garbage`` and logged at most once a minute.
 * A group that does not parse, or cannot be applied, is worse: one of both ends is broken. The link is given up: the
@@ -28,17 +27,16 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Hashable
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from ..errors import WireError
 from ..ids import Incarnation
 from ..machine.counters import Counters
 from ..runtime.clock import Clock
-from .records import Ahead, Incoming, Parts, Pieces, RecordWriter
+from .records import Ahead, Dialect, Incoming, Parts, Pieces, W
 from .session import Session
 from .shipping import Shipment, Shipping
-
-W = TypeVar("W", bound=RecordWriter)
 
 ALONE_S = 50e-6
 """Seconds without a flush before a message that is taken to be alone: the next one of the same turn comes sooner."""
@@ -62,9 +60,11 @@ Rest = Callable[[], bool]
 
 
 class Link(Generic[W]):
-    """One session of one router and one shard, with its writer. Made by a ``Dialer`` or an ``Acceptor``.
+    """One session of two members, with its writer. Made by a ``Dialer`` or an ``Acceptor``.
 
     Attributes:
+        dialect: What is said on it.
+        read: Reads what comes (``Dialect.read``).
         writer: Where records for the other end are collected.
         remote: The other end's incarnation.
         name: What the other end is called in logs.
@@ -75,6 +75,7 @@ class Link(Generic[W]):
         blocked: Too much is unconfirmed: send nothing that can wait, until ``on_unblocked``.
         closed: The link is closed, or was given up; writing to it has no effect.
         rest: What has come and is not handed out yet: the rest of a long group, and groups behind it. For the endpoint.
+        takes_to: The newest map that a batch may name now. For the endpoint.
     """
 
     __slots__ = (
@@ -86,18 +87,23 @@ class Link(Generic[W]):
         "_shipping",
         "blocked",
         "closed",
+        "dialect",
         "name",
         "on_confirmed",
         "on_unblocked",
         "parts",
+        "read",
         "remote",
         "rest",
         "session",
+        "takes_to",
         "writer",
     )
 
-    def __init__(self, endpoint: Endpoint[W], remote: Incarnation, writer: W, session: Session) -> None:
-        self.writer = writer
+    def __init__(self, endpoint: Endpoint, remote: Incarnation, dialect: Dialect[W], session: Session) -> None:
+        self.dialect = dialect
+        self.read = dialect.read
+        self.writer: W = dialect.new_writer()
         self.remote = remote
         self.name = f"incarnation {remote}"
         self.session = session
@@ -106,6 +112,7 @@ class Link(Generic[W]):
         self.on_unblocked: Callable[[Link[W]], None] | None = None
         self.blocked = self.closed = False
         self.rest: deque[bytes | Rest] = deque()
+        self.takes_to = endpoint.map_version if dialect.waits_for_maps else _ANY_MAP
         self._is_handing_out = False
         self._endpoint = endpoint
         self._scheduled = False
@@ -180,10 +187,11 @@ class Link(Generic[W]):
                 self.on_unblocked(self)
 
 
-class Endpoint(ABC, Generic[W]):
-    """A process's end of all its links; ``Dialer`` and ``Acceptor`` add the sockets.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What a process gives its endpoints.
 
-    Args:
+    Attributes:
         loop: The loop that all this runs on.
         cluster_id: The directory's random number.
         local: This process's incarnation.
@@ -195,47 +203,49 @@ class Endpoint(ABC, Generic[W]):
         on_defect: Called at once with an error of our own, and is to end the process (``defects``). Without it the link
             that the error was met for is given up.
         new_parts: Makes what takes the payloads of a link that come ahead of their records.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    cluster_id: int
+    local: Incarnation
+    clock: Clock
+    on_group: Callable[[Link[Any], bytes], Rest | None]
+    counters: Counters
+    on_failed: Callable[[Link[Any], Exception], None] | None = None
+    on_defect: Callable[[Exception], None] | None = None
+    new_parts: Callable[[], Incoming[Any]] = Parts
+
+
+class Endpoint(ABC):
+    """A process's end of links; ``Dialer`` and ``Acceptor`` add the sockets.
+
+    Args:
+        wiring: What the process has for it.
 
     Attributes:
         on_drained: Called after each run of groups that were handed out.
-        new_parts: See above.
+        new_parts: See ``Wiring``.
     """
 
-    waits_for_maps: ClassVar[bool]
-    """Whether a batch that names a newer map waits until this process has it."""
-
-    def __init__(
-        self,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        cluster_id: int,
-        local: Incarnation,
-        clock: Clock,
-        on_group: Callable[[Link[W], bytes], Rest | None],
-        counters: Counters,
-        on_failed: Callable[[Link[W], Exception], None] | None,
-        on_defect: Callable[[Exception], None] | None = None,
-        new_parts: Callable[[], Incoming[Any]] = Parts,
-    ) -> None:
-        self._loop = loop
+    def __init__(self, wiring: Wiring) -> None:
+        self._loop = wiring.loop
         # A record may be written while an object's code runs; what keeps the links going must not be that object's.
         self._runtime = contextvars.copy_context()
-        self._cluster_id = cluster_id
-        self._local = local
-        self._now = clock.now
-        self._on_group = on_group
-        self._on_failed = on_failed
-        self._on_defect = on_defect
-        self._counters = counters
-        self._links: dict[Incarnation, Link[W]] = {}
+        self._cluster_id = wiring.cluster_id
+        self._local = wiring.local
+        self._now = wiring.clock.now
+        self._on_group = wiring.on_group
+        self._on_failed = wiring.on_failed
+        self._on_defect = wiring.on_defect
+        self._counters = wiring.counters
+        self._links: dict[Incarnation, Link[Any]] = {}
         self.on_drained: Callable[[], None] = lambda: None
-        self.new_parts = new_parts
-        self._unflushed: list[Link[W]] = []
+        self.new_parts = wiring.new_parts
+        self._unflushed: list[Link[Any]] = []
         self._alone = 0  # turns in a row that have flushed one message
         self._flushed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._map_version = 0
-        self._takes_to = 0 if self.waits_for_maps else _ANY_MAP
         self._logged: dict[str, tuple[float, int]] = {}
         self._closed = False
 
@@ -250,11 +260,15 @@ class Endpoint(ABC, Generic[W]):
     def map_version(self, version: int) -> None:
         if version > self._map_version:
             self._map_version = version
-            if not self.waits_for_maps:
-                return
-            self._takes_to = version
-            # Not at once: the owner may be in the middle of taking the map over.
-            self._loop.call_soon(self._release)
+            waiting = self._waiting_for_maps()
+            for link in waiting:
+                link.takes_to = version
+            if waiting:
+                # Not at once: the owner may be in the middle of taking the map over.
+                self._loop.call_soon(self._release)
+
+    def _waiting_for_maps(self) -> list[Link[Any]]:
+        return [link for link in self._links.values() if link.dialect.waits_for_maps]
 
     async def aclose(self) -> None:
         """Close all links and sockets. What has not gone out is dropped."""
@@ -285,7 +299,7 @@ class Endpoint(ABC, Generic[W]):
         self._flushed_at = now
         return self._alone > 0
 
-    def plan_flush(self, link: Link[W]) -> None:
+    def plan_flush(self, link: Link[Any]) -> None:
         if not self._unflushed:
             self._loop.call_soon(self._flush_planned)
         self._unflushed.append(link)
@@ -305,7 +319,7 @@ class Endpoint(ABC, Generic[W]):
         for link in links:
             self.flush(link)
 
-    def flush(self, link: Link[W]) -> None:
+    def flush(self, link: Link[Any]) -> None:
         if link._shipping is not None and not link.closed:
             link._shipping.work()
         groups = link.writer.take()
@@ -328,47 +342,47 @@ class Endpoint(ABC, Generic[W]):
         if self._timer is None:
             self._timer = self._loop.call_later(TICK_S, self._tick, context=self._runtime)
 
-    def forget(self, link: Link[W]) -> None:
+    def forget(self, link: Link[Any]) -> None:
         if link._shipping is not None:
             link._shipping.clear()
         if self._links.get(link.remote) is link:
             del self._links[link.remote]
         self._detach(link)
 
-    def given_up(self, link: Link[W], error: Exception) -> None:
+    def given_up(self, link: Link[Any], error: Exception) -> None:
         self._defect(link, "its owner cannot go on", error)
 
     # --- sockets ---
 
     @abstractmethod
-    def _transmit(self, link: Link[W]) -> None:
+    def _transmit(self, link: Link[Any]) -> None:
         """Give the session's outgoing batches to ZeroMQ."""
 
     @abstractmethod
-    def _detach(self, link: Link[W]) -> None:
+    def _detach(self, link: Link[Any]) -> None:
         """The link is closed: let go of what only it used."""
 
     @abstractmethod
     async def _close_sockets(self) -> None:
         """Close what is left once all links are."""
 
-    def _new_link(self, remote: Incarnation, writer: W) -> Link[W]:
+    def _new_link(self, remote: Incarnation, dialect: Dialect[W]) -> Link[W]:
         if remote in self._links:
             raise ValueError(f"there is a link to incarnation {remote} already")
         if self._closed:
             raise ValueError("the endpoint is closed")
-        link = Link(self, remote, writer, Session(self._cluster_id, self._local, remote, self._now()))
+        link = Link(self, remote, dialect, Session(self._cluster_id, self._local, remote, self._now()))
         self._links[remote] = link
         return link
 
     # --- what comes ---
 
-    def _deliver(self, link: Link[W], batch: bytes, now: float, until: float = math.inf) -> None:
+    def _deliver(self, link: Link[Any], batch: bytes, now: float, until: float = math.inf) -> None:
         """Take a batch and hand out what is complete with it, until the time is *until*; the rest is the link's."""
         self._counters.batches_in += 1
         session = link.session
         try:
-            groups = session.receive(batch, self._takes_to, now)
+            groups = session.receive(batch, link.takes_to, now)
         except WireError as error:
             if session.failed:
                 self._fail(link, error)
@@ -385,7 +399,7 @@ class Endpoint(ABC, Generic[W]):
         if session.outgoing:
             self._put_out(link)
 
-    def _go_on(self, link: Link[W], until: float) -> bool:
+    def _go_on(self, link: Link[Any], until: float) -> bool:
         """Hand out what is left of what has come, until the time is *until*; returns whether there is more."""
         rest = link.rest
         while rest:
@@ -398,12 +412,12 @@ class Endpoint(ABC, Generic[W]):
                 break
         return bool(rest)
 
-    def finish(self, link: Link[W]) -> None:
+    def finish(self, link: Link[Any]) -> None:
         """Hand out at once what is left: the other end takes it for received, and may have built on that."""
         if link.rest and not link._is_handing_out:
             self._go_on(link, math.inf)
 
-    def _hand_out(self, link: Link[W], what: bytes | Rest) -> None:
+    def _hand_out(self, link: Link[Any], what: bytes | Rest) -> None:
         """Hand out a group, or the next step of one."""
         if link.closed:
             return
@@ -418,14 +432,14 @@ class Endpoint(ABC, Generic[W]):
             # Part of the group may have been applied: going on would be worse than ending.
             self._defect(link, "a group could not be applied", error)
 
-    def _put_out(self, link: Link[W]) -> None:
+    def _put_out(self, link: Link[Any]) -> None:
         """Transmit. A link for which that fails is given up, and keeps no other from its turn."""
         try:
             self._transmit(link)
         except Exception as error:
             self._defect(link, "batches could not be sent", error)
 
-    def _defect(self, link: Link[W], what: str, error: Exception) -> None:
+    def _defect(self, link: Link[Any], what: str, error: Exception) -> None:
         """An error of our own was met for *link*."""
         if self._on_defect is not None:
             self._on_defect(error)
@@ -433,7 +447,7 @@ class Endpoint(ABC, Generic[W]):
             _log.critical("link to %s: %s", link.name, what, exc_info=error)
         self._fail(link, error)
 
-    def _fail(self, link: Link[W], error: Exception) -> None:
+    def _fail(self, link: Link[Any], error: Exception) -> None:
         if link.closed:
             return
         self._counters.links_failed += 1
@@ -446,11 +460,11 @@ class Endpoint(ABC, Generic[W]):
             # Not here: whoever has just written a record may be in the middle of something.
             self._loop.call_soon(self._tell_failed, link, error)
 
-    def _tell_failed(self, link: Link[W], error: Exception) -> None:
+    def _tell_failed(self, link: Link[Any], error: Exception) -> None:
         if self._on_failed is not None and not self._closed:
             self._on_failed(link, error)
 
-    def _received(self, link: Link[W]) -> None:
+    def _received(self, link: Link[Any]) -> None:
         """A run of batches of *link* is over."""
         if link.closed:
             return
@@ -462,10 +476,10 @@ class Endpoint(ABC, Generic[W]):
 
     def _release(self) -> None:
         now = self._now()
-        for link in list(self._links.values()):
+        for link in self._waiting_for_maps():
             session = link.session
             try:
-                groups = session.release(self._takes_to, now)
+                groups = session.release(link.takes_to, now)
             except WireError as error:
                 self._fail(link, error)
                 continue
@@ -489,7 +503,7 @@ class Endpoint(ABC, Generic[W]):
 
     # --- time ---
 
-    def _watch(self, link: Link[W]) -> None:
+    def _watch(self, link: Link[Any]) -> None:
         if self._timer is None and link.session.busy:
             self._timer = self._loop.call_later(TICK_S, self._tick, context=self._runtime)
 

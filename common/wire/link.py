@@ -1,7 +1,8 @@
 """The sockets under links: the only module that knows ZeroMQ.
 
-A shard's ``Acceptor`` binds one ROUTER socket; a router's ``Dialer`` connects one DEALER to each shard incarnation.
-What they carry, and when, is the business of ``endpoint`` and ``session``.
+An ``Acceptor`` binds one ROUTER socket, a ``Dialer`` connects one DEALER to each incarnation that accepts: routers dial
+shards. A member that does both has one of each. What they carry, and when, is the business of ``endpoint`` and
+``session``; what it means, that of the link's dialect.
 
 * Each socket's descriptor is watched by the loop. It signals *changes* only, and any call on the socket may use the
   signal up. So a drain receives until ``EVENTS`` says that there is nothing left (receiving in vain tells the same at
@@ -10,7 +11,7 @@ What they carry, and when, is the business of ``endpoint`` and ``session``.
   clients get theirs between. Of a long group it hands out a part; the link has the rest, which comes before all else.
 * Nothing blocks, and no queue of ZeroMQ has a bound: the sessions' bounds hold. A batch that ZeroMQ refuses (nobody
   is there) or loses without a word is the session's to send again.
-* A DEALER calls itself by its router's incarnation, so that a shard can address a router before having heard from it.
+* A DEALER calls itself by its member's incarnation, so that who accepts can address it before having heard from it.
   A new connection under that name replaces the old one.
 * What is no batch at all ends here: messages of other senders, and connections that do not speak ZeroMQ.
 """
@@ -31,15 +32,13 @@ from zmq.utils.monitor import parse_monitor_message
 from ..errors import ConfigError, FolderTrouble, StartupError
 from ..ids import Incarnation
 from ..machine.apart import apart
-from ..machine.counters import Counters
 from ..machine.run_folder import follow_folders, hidden_path, reachable
 from ..machine.upkeep import is_file
-from ..runtime.clock import Clock
-from .endpoint import Endpoint, Link, Rest, W
-from .records import EventWriter, Incoming, OutputWriter, Parts
+from .endpoint import Endpoint, Link, Rest, Wiring
+from .records import Dialect, W
 from .session import MAX_MESSAGE_BYTES, sender_of
 
-__all__ = ["Acceptor", "Dialer", "Link", "Rest"]
+__all__ = ["Acceptor", "Dialer", "Link", "Rest", "Wiring"]
 
 DRAIN_BATCHES = 64
 """Batches received in one turn of the loop."""
@@ -64,7 +63,7 @@ _NOBODY = (errno.EAGAIN, errno.EHOSTUNREACH)
 
 
 def routing_id(member: Incarnation) -> bytes:
-    """What a router's sockets call themselves; never begins with 0, which ZeroMQ keeps for names of its own."""
+    """What a dialer's sockets call themselves; never begins with 0, which ZeroMQ keeps for names of its own."""
     return b"r%08x" % member
 
 
@@ -144,33 +143,11 @@ class _Channel:
             self._socket.close()
 
 
-class _ZmqEndpoint(Endpoint[W]):
+class _ZmqEndpoint(Endpoint):
     """An endpoint whose batches travel by ZeroMQ."""
 
-    def __init__(
-        self,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        cluster_id: int,
-        local: Incarnation,
-        clock: Clock,
-        on_group: Callable[[Link[W], bytes], Rest | None],
-        counters: Counters,
-        on_failed: Callable[[Link[W], Exception], None] | None,
-        on_defect: Callable[[Exception], None] | None = None,
-        new_parts: Callable[[], Incoming[Any]] = Parts,
-    ) -> None:
-        super().__init__(
-            loop=loop,
-            cluster_id=cluster_id,
-            local=local,
-            clock=clock,
-            on_group=on_group,
-            counters=counters,
-            on_failed=on_failed,
-            on_defect=on_defect,
-            new_parts=new_parts,
-        )
+    def __init__(self, wiring: Wiring) -> None:
+        super().__init__(wiring)
         self._context = zmq.Context(io_threads=1)
 
     def _new_socket(self, kind: int) -> zmq.Socket[bytes]:
@@ -185,7 +162,7 @@ class _ZmqEndpoint(Endpoint[W]):
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(HEARTBEAT_TIMEOUT_S * 1000))
         return socket
 
-    def _refused(self, link: Link[W], error: zmq.ZMQError) -> None:
+    def _refused(self, link: Link[Any], error: zmq.ZMQError) -> None:
         """ZeroMQ would not take a batch."""
         if error.errno in _NOBODY:
             link.session.lost()
@@ -198,61 +175,32 @@ class _ZmqEndpoint(Endpoint[W]):
             await apart(self._context.term)
 
 
-class Dialer(_ZmqEndpoint[EventWriter]):
-    """A router's side: one DEALER socket for each shard incarnation.
+class Dialer(_ZmqEndpoint):
+    """The side that connects: one DEALER socket for each incarnation.
 
     Args:
-        loop: The loop that all this runs on.
-        cluster_id: The directory's random number.
-        local: This router's incarnation.
-        clock: Monotonic time.
-        on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
-        counters: Where batches and garbage are counted.
-        on_failed: Called soon after a link was given up, with the reason. The link is closed already.
+        wiring: What the process has for it.
         has_room: Whether batches may be received now; asked before each, and again in the next turn when not.
-        new_parts: Makes what takes the payloads of a link that come ahead of their records.
     """
 
-    waits_for_maps = False
-
-    def __init__(
-        self,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        cluster_id: int,
-        local: Incarnation,
-        clock: Clock,
-        on_group: Callable[[Link[EventWriter], bytes], Rest | None],
-        counters: Counters,
-        on_failed: Callable[[Link[EventWriter], Exception], None] | None = None,
-        has_room: Callable[[], bool] = lambda: True,
-        new_parts: Callable[[], Incoming[Any]] = Parts,
-    ) -> None:
-        super().__init__(
-            loop=loop,
-            cluster_id=cluster_id,
-            local=local,
-            clock=clock,
-            on_group=on_group,
-            counters=counters,
-            on_failed=on_failed,
-            new_parts=new_parts,
-        )
+    def __init__(self, wiring: Wiring, *, has_room: Callable[[], bool] = lambda: True) -> None:
+        super().__init__(wiring)
         self._has_room = has_room
-        self._channels: dict[Link[EventWriter], _Channel] = {}
+        self._channels: dict[Link[Any], _Channel] = {}
 
-    def connect(self, remote: Incarnation, endpoint: str) -> Link[EventWriter]:
-        """Begin the session with a shard. It need not be there yet: what is sent waits.
+    def connect(self, remote: Incarnation, endpoint: str, dialect: Dialect[W]) -> Link[W]:
+        """Begin the session with a member that accepts. It need not be there yet: what is sent waits.
 
         Args:
-            remote: The shard's incarnation.
+            remote: Its incarnation.
             endpoint: Its ZeroMQ address.
+            dialect: What is said on the link.
 
         Raises:
             ValueError: There is a link to that incarnation, or *endpoint* is no address.
             OSError: The system has no descriptor or memory left for it.
         """
-        link = self._new_link(remote, EventWriter())
+        link = self._new_link(remote, dialect)
         try:
             self._channels[link] = self._channel_to(endpoint, link)
         except BaseException:
@@ -260,7 +208,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
             raise
         return link
 
-    def _channel_to(self, endpoint: str, link: Link[EventWriter]) -> _Channel:
+    def _channel_to(self, endpoint: str, link: Link[Any]) -> _Channel:
         try:
             socket = self._new_socket(zmq.DEALER)
         except zmq.ZMQError as error:
@@ -273,7 +221,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
             raise ValueError(f"{endpoint!r} is no address to connect to: {error}") from error
         return _Channel(self._loop, socket, lambda: self._drain(link))
 
-    def _transmit(self, link: Link[EventWriter]) -> None:
+    def _transmit(self, link: Link[Any]) -> None:
         channel = self._channels[link]
         send, sent = channel.send, 0
         try:
@@ -285,7 +233,7 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         self._counters.batches_out += sent
         channel.note_sent()
 
-    def _drain(self, link: Link[EventWriter]) -> bool:
+    def _drain(self, link: Link[Any]) -> bool:
         channel = self._channels[link]
         recv, has_input = channel.recv, channel.has_input
         now = self._now()
@@ -314,62 +262,29 @@ class Dialer(_ZmqEndpoint[EventWriter]):
         self._received(link)
         return more
 
-    def _detach(self, link: Link[EventWriter]) -> None:
+    def _detach(self, link: Link[Any]) -> None:
         self._channels.pop(link).close()
 
     async def _close_sockets(self) -> None:
         await self._end_context()
 
 
-class Acceptor(_ZmqEndpoint[OutputWriter]):
-    """A shard's side: one ROUTER socket for all routers.
+class Acceptor(_ZmqEndpoint):
+    """The side that is connected to: one ROUTER socket for all who dial.
 
     Args:
-        loop: The loop that all this runs on.
-        cluster_id: The directory's random number.
-        local: This shard's incarnation.
-        endpoint: The ZeroMQ address to bind; it should contain the incarnation, so that no router meets another one.
-        clock: Monotonic time.
-        on_group: Called with each group of records that comes, in order. A ``WireError`` gives the link up.
-        counters: Where batches and garbage are counted.
-        on_failed: Called soon after a link was given up, with the reason. The link is closed already.
-        on_defect: Called at once with an error of our own, and is to end the process.
-        new_parts: As for a ``Dialer``.
+        wiring: What the process has for it.
+        endpoint: The ZeroMQ address to bind; it should contain the incarnation, so that nobody meets another one.
 
     Raises:
         StartupError: The address cannot be bound.
     """
 
-    waits_for_maps = True
-
-    def __init__(
-        self,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        cluster_id: int,
-        local: Incarnation,
-        endpoint: str,
-        clock: Clock,
-        on_group: Callable[[Link[OutputWriter], bytes], Rest | None],
-        counters: Counters,
-        on_failed: Callable[[Link[OutputWriter], Exception], None] | None = None,
-        on_defect: Callable[[Exception], None] | None = None,
-        new_parts: Callable[[], Incoming[Any]] = Parts,
-    ) -> None:
-        super().__init__(
-            loop=loop,
-            cluster_id=cluster_id,
-            local=local,
-            clock=clock,
-            on_group=on_group,
-            counters=counters,
-            on_failed=on_failed,
-            on_defect=on_defect,
-            new_parts=new_parts,
-        )
-        self._by_name: dict[bytes, Link[OutputWriter]] = {}
-        self._unread: dict[Link[OutputWriter], None] = {}  # those with something that is not handed out yet
-        self._names: dict[Link[OutputWriter], bytes] = {}
+    def __init__(self, wiring: Wiring, endpoint: str) -> None:
+        super().__init__(wiring)
+        self._by_name: dict[bytes, Link[Any]] = {}
+        self._unread: dict[Link[Any], None] = {}  # those with something that is not handed out yet
+        self._names: dict[Link[Any], bytes] = {}
         socket = self._new_socket(zmq.ROUTER)
         monitor: zmq.Socket[bytes] | None = None
         try:
@@ -399,9 +314,9 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         self.path = Path(endpoint.removeprefix("ipc://"))
         self._socket = socket
         self._hidden = False
-        self._channel = _Channel(loop, socket, self._drain)
+        self._channel = _Channel(self._loop, socket, self._drain)
         self._strangers = 0  # connections accepted that have not shown to speak ZeroMQ
-        self._monitor = _Channel(loop, monitor, self._drain_monitor) if monitor is not None else None
+        self._monitor = _Channel(self._loop, monitor, self._drain_monitor) if monitor is not None else None
 
     @staticmethod
     def _bound(endpoint: str) -> tuple[int, int] | None:
@@ -453,13 +368,17 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             if channel is not None:
                 channel.become_copy(ending)
 
-    def add_peer(self, remote: Incarnation) -> Link[OutputWriter]:
-        """Begin the session with a router of the map. It need not have connected yet: what is sent waits.
+    def add_peer(self, remote: Incarnation, dialect: Dialect[W]) -> Link[W]:
+        """Begin the session with a member of the map that dials. It need not have connected yet: what is sent waits.
+
+        Args:
+            remote: Its incarnation.
+            dialect: What is said on the link.
 
         Raises:
             ValueError: There is a link to that incarnation.
         """
-        link = self._new_link(remote, OutputWriter())
+        link = self._new_link(remote, dialect)
         name = routing_id(remote)
         self._by_name[name], self._names[link] = link, name
         return link
@@ -470,7 +389,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
         if link is not None:
             link.close()
 
-    def _transmit(self, link: Link[OutputWriter]) -> None:
+    def _transmit(self, link: Link[Any]) -> None:
         send, name, sent = self._channel.send, self._names[link], 0
         try:
             for batch in link.session.take_outgoing():
@@ -557,7 +476,7 @@ class Acceptor(_ZmqEndpoint[OutputWriter]):
             return False
         return True
 
-    def _detach(self, link: Link[OutputWriter]) -> None:
+    def _detach(self, link: Link[Any]) -> None:
         self._by_name.pop(self._names.pop(link))
 
     async def _close_sockets(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ...common.ids import ObjectId
-from ...common.wire.records import AcceptMode, HttpResponse, ObjectState, Pieces
+from ...common.wire.records import AcceptMode, HttpResponse, ObjectState, OutputSink, Pieces
 from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.output import AT_ONCE, Broadcast, Frames, LargeBroadcast, Output
@@ -28,7 +28,7 @@ from .requests import Request
 log = logging.getLogger("roost.router")
 
 
-class Receiver:
+class Receiver(OutputSink):
     """The output sink of one link.
 
     Args:

@@ -10,6 +10,7 @@ import socket
 from array import array
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -23,8 +24,18 @@ from roost.common.runtime.clock import SystemClock
 from roost.common.wire import endpoint as endpoint_module
 from roost.common.wire import link as link_module
 from roost.common.wire import session as session_module
-from roost.common.wire.link import Acceptor, Dialer, Link, routing_id
-from roost.common.wire.records import EventWriter, OutputWriter, read_events, read_output
+from roost.common.wire.link import Acceptor, Dialer, Link, Wiring, routing_id
+from roost.common.wire.records import (
+    TO_ROUTER,
+    TO_SHARD,
+    Dialect,
+    EventWriter,
+    OutputWriter,
+    RecordWriter,
+    Sink,
+    read_events,
+    read_output,
+)
 from roost.common.wire.session import Session
 from tests.streams import ended, serving
 
@@ -55,23 +66,17 @@ class Ends:
         self.router_counters, self.shard_counters = Counters(), Counters()
         self.heard_by_router, self.heard_by_shard = Heard(), Heard()
         self.failed: list[tuple[object, Exception]] = []
-        self.acceptor = Acceptor(
+        self.acceptor = Acceptor(self.wiring(SHARD, self.at_shard, self.shard_counters), endpoint)
+        self.dialer = Dialer(self.wiring(ROUTER, self.at_router, self.router_counters))
+
+    def wiring(self, local: Incarnation, on_group: Callable[[Any, bytes], None], counters: Counters) -> Wiring:
+        return Wiring(
             loop=self.loop,
             cluster_id=CLUSTER,
-            local=SHARD,
-            endpoint=endpoint,
+            local=local,
             clock=SystemClock(),
-            on_group=self.at_shard,
-            counters=self.shard_counters,
-            on_failed=self.at_failure,
-        )
-        self.dialer = Dialer(
-            loop=self.loop,
-            cluster_id=CLUSTER,
-            local=ROUTER,
-            clock=SystemClock(),
-            on_group=self.at_router,
-            counters=self.router_counters,
+            on_group=on_group,
+            counters=counters,
             on_failed=self.at_failure,
         )
 
@@ -88,7 +93,8 @@ class Ends:
         self.changed.set()
 
     def join(self, endpoint: str | None = None) -> tuple[Link[EventWriter], Link[OutputWriter]]:
-        return self.dialer.connect(SHARD, endpoint or self.acceptor.endpoint), self.acceptor.add_peer(ROUTER)
+        to_shard = self.dialer.connect(SHARD, endpoint or self.acceptor.endpoint, TO_SHARD)
+        return to_shard, self.acceptor.add_peer(ROUTER, TO_ROUTER)
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(DEADLINE_S):
@@ -178,10 +184,10 @@ async def test_a_record_far_larger_than_a_batch_arrives_whole(ends: Ends) -> Non
 async def test_a_shard_may_be_connected_to_and_a_router_spoken_to_before_they_are_there(tmp_path: Path) -> None:
     endpoint = f"ipc://{tmp_path}/late"
     ends = Ends(endpoint)
-    to_router = ends.acceptor.add_peer(ROUTER)
+    to_router = ends.acceptor.add_peer(ROUTER, TO_ROUTER)
     answer(to_router, b"waits for the router")
     await asyncio.sleep(0.05)
-    to_shard = ends.dialer.connect(SHARD, endpoint)
+    to_shard = ends.dialer.connect(SHARD, endpoint, TO_SHARD)
     say(to_shard, b"hello")
     await ends.until(lambda: ends.heard_by_shard.payloads and ends.heard_by_router.payloads)
     assert ends.heard_by_router.payloads == [b"waits for the router"]
@@ -276,17 +282,10 @@ async def test_a_group_that_does_not_parse_gives_the_link_up(ends: Ends, caplog:
 async def test_an_error_while_a_group_is_applied_gives_the_link_up_and_the_socket_goes_on(
     ends: Ends, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = Dialer(
-        loop=ends.loop,
-        cluster_id=CLUSTER,
-        local=Incarnation(12),
-        clock=SystemClock(),
-        on_group=lambda link, group: None,
-        counters=Counters(),
-    )
+    other = Dialer(ends.wiring(Incarnation(12), lambda link, group: None, Counters()))
     to_shard, to_router = ends.join()
-    ends.acceptor.add_peer(Incarnation(12))
-    other_link = other.connect(SHARD, ends.acceptor.endpoint)
+    ends.acceptor.add_peer(Incarnation(12), TO_ROUTER)
+    other_link = other.connect(SHARD, ends.acceptor.endpoint, TO_SHARD)
     original = ends.acceptor._on_group
 
     def broken(link: Link[OutputWriter], group: bytes) -> None:
@@ -320,18 +319,65 @@ async def test_a_closed_link_is_silent_and_its_incarnation_unknown(ends: Ends) -
     assert to_shard.writer.size == 0, "a closed link keeps nothing"
 
 
+class Said(Sink):
+    """Takes what one shard says to another in the dialect of a test."""
+
+    def __init__(self) -> None:
+        self.words: list[bytes] = []
+
+
+async def test_a_shard_talks_to_a_shard_in_a_dialect_of_their_own(ends: Ends) -> None:
+    """A dialect is a writer and a reader; links, sessions and sockets know neither."""
+
+    class Words(RecordWriter):
+        def say(self, word: bytes) -> None:
+            self._add(bytes([0x70, len(word)]) + word)
+
+    def read(group: bytes, sink: Said, *_: object) -> int:
+        position = 0
+        while position < len(group):
+            assert group[position] == 0x70
+            end = position + 2 + group[position + 1]
+            sink.words.append(group[position + 2 : end])
+            position = end
+        return position
+
+    words = Dialect(Words, read, waits_for_maps=True)
+    other_shard = Incarnation(33)
+    heard = {SHARD: Said(), other_shard: Said()}
+
+    def hear(link: Link[Words], group: bytes) -> None:
+        link.read(group, heard[SHARD if link.remote == other_shard else other_shard], link.parts)
+        ends.changed.set()
+
+    accepts = ends.acceptor._on_group
+    ends.acceptor._on_group = lambda link, group: (hear if link.dialect is words else accepts)(link, group)
+    dials = Dialer(ends.wiring(other_shard, hear, Counters()))
+    to_shard, _ = ends.join()
+    there = dials.connect(SHARD, ends.acceptor.endpoint, words)
+    here = ends.acceptor.add_peer(other_shard, words)
+    for link, word in ((there, b"ask"), (here, b"answer")):
+        link.writer.say(word)
+        link.flush_soon()
+    say(to_shard, b"a router, as ever")
+    await ends.until(lambda: heard[SHARD].words and heard[other_shard].words and ends.heard_by_shard.payloads)
+    assert (heard[SHARD].words, heard[other_shard].words) == ([b"ask"], [b"answer"])
+    assert ends.heard_by_shard.payloads == [b"a router, as ever"]
+    await dials.aclose()
+
+
 async def test_a_second_link_to_one_incarnation_is_refused(ends: Ends) -> None:
     ends.join()
     with pytest.raises(ValueError, match="already"):
-        ends.dialer.connect(SHARD, ends.acceptor.endpoint)
+        ends.dialer.connect(SHARD, ends.acceptor.endpoint, TO_SHARD)
     with pytest.raises(ValueError, match="already"):
-        ends.acceptor.add_peer(ROUTER)
+        ends.acceptor.add_peer(ROUTER, TO_ROUTER)
 
 
 async def test_addresses_that_cannot_be_used_are_refused(ends: Ends, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no address"):
-        ends.dialer.connect(SHARD, "nonsense")
-    ends.dialer.connect(SHARD, ends.acceptor.endpoint)
+        ends.dialer.connect(SHARD, "nonsense", TO_SHARD)
+    ends.dialer.connect(SHARD, ends.acceptor.endpoint, TO_SHARD)
     for endpoint in ("ipc://" + "x" * 120, f"ipc://{tmp_path}/no/such/folder", "tcp://127.0.0.1:1"):
         if endpoint.startswith("tcp") and os.geteuid() == 0:
             endpoint = ends.acceptor.endpoint if "tcp" in ends.acceptor.endpoint else "tcp://256.0.0.1:1"
@@ -342,10 +388,10 @@ async def test_addresses_that_cannot_be_used_are_refused(ends: Ends, tmp_path: P
 async def test_a_router_that_the_map_does_not_name_yet_is_heard_once_it_does(
     ends: Ends, caplog: pytest.LogCaptureFixture
 ) -> None:
-    to_shard = ends.dialer.connect(SHARD, ends.acceptor.endpoint)
+    to_shard = ends.dialer.connect(SHARD, ends.acceptor.endpoint, TO_SHARD)
     say(to_shard, b"too early")
     await ends.until(lambda: ends.shard_counters.batches_unexpected)
-    ends.acceptor.add_peer(ROUTER)
+    ends.acceptor.add_peer(ROUTER, TO_ROUTER)
     await ends.until(lambda: ends.heard_by_shard.payloads)
     assert ends.heard_by_shard.payloads == [b"too early"]
     assert ends.shard_counters.wire_garbage == 0
@@ -551,13 +597,13 @@ async def test_a_minute_later_the_log_tells_how_much_garbage_came_since(
 
 async def test_batches_for_an_earlier_process_at_the_address_are_dropped(tmp_path: Path) -> None:
     ends = Ends(f"ipc://{tmp_path}/s")
-    to_dead = ends.dialer.connect(Incarnation(21), ends.acceptor.endpoint)
-    ends.acceptor.add_peer(ROUTER)
+    to_dead = ends.dialer.connect(Incarnation(21), ends.acceptor.endpoint, TO_SHARD)
+    ends.acceptor.add_peer(ROUTER, TO_ROUTER)
     say(to_dead, b"for the process before")
     await ends.until(lambda: ends.shard_counters.wire_garbage == 1)
     assert ends.heard_by_shard.payloads == []
     to_dead.close()
-    say(ends.dialer.connect(SHARD, ends.acceptor.endpoint), b"for this one")
+    say(ends.dialer.connect(SHARD, ends.acceptor.endpoint, TO_SHARD), b"for this one")
     await ends.until(lambda: ends.heard_by_shard.payloads)
     assert ends.heard_by_shard.payloads == [b"for this one"]
     await ends.aclose()

@@ -15,8 +15,8 @@ from tests.cluster import REPOSITORY
 
 SHELLS = {
     "common": "cluster/directory cluster/directory_damage cluster/directory_file cluster/map_stream "
-    "cluster/neighbours cluster/outside cluster/sqlite_directory machine/addresses machine/apart machine/counters machine/deaths "
-    "machine/first_process machine/hangup machine/standard_streams machine/system runtime/clock "
+    "cluster/neighbours cluster/outside cluster/sqlite_directory machine/addresses machine/apart machine/counters "
+    "machine/deaths machine/first_process machine/hangup machine/standard_streams machine/system runtime/clock "
     "runtime/logs runtime/processes runtime/startup wire/endpoint wire/link",
     "router": "__main__ app clients/tcp development guard/watching http/connection http/half_open "
     "http/intake http/listener http/phased",

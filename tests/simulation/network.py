@@ -14,9 +14,8 @@ from typing import Any
 
 from roost.common.ids import Incarnation
 from roost.common.machine.counters import Counters
-from roost.common.wire.endpoint import Endpoint, Link, W
-from roost.common.wire.link import Acceptor, Dialer
-from roost.common.wire.records import EventWriter, OutputWriter
+from roost.common.wire.endpoint import Endpoint, Link, Wiring
+from roost.common.wire.records import Dialect, W
 from roost.common.wire.session import HEADER_BYTES
 
 from .loops import STEP_S, Process, Scheduler
@@ -129,17 +128,17 @@ class Network:
             target.process.at(at + weather.delay_s * 4 * draw(), target.arrived, sender, batch)
 
 
-class _SimEndpoint(Endpoint[W]):
+class _SimEndpoint(Endpoint):
     """An endpoint whose batches travel over the simulated network.
 
     Args:
         network: That network.
         process: The process whose endpoint it is.
-        options: As for ``Endpoint``.
+        wiring: As for ``Endpoint``.
     """
 
-    def __init__(self, network: Network, process: Process, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, network: Network, process: Process, wiring: Wiring) -> None:
+        super().__init__(wiring)
         self.network = network
         self.process = process
 
@@ -152,7 +151,7 @@ class _SimEndpoint(Endpoint[W]):
         return self._counters
 
     @property
-    def links(self) -> list[Link[W]]:
+    def links(self) -> list[Link[Any]]:
         """The links that are open."""
         return list(self._links.values())
 
@@ -170,35 +169,31 @@ class _SimEndpoint(Endpoint[W]):
         self.on_drained()
         self._received(link)
 
-    def _transmit(self, link: Link[W]) -> None:
+    def _transmit(self, link: Link[Any]) -> None:
         if not self.network.carry(self, link.remote, link.session.take_outgoing()):  # type: ignore[arg-type]
             link.session.lost()
 
-    def _detach(self, link: Link[W]) -> None:
+    def _detach(self, link: Link[Any]) -> None:
         pass
 
     async def _close_sockets(self) -> None:
         pass
 
 
-class SimDialer(_SimEndpoint[EventWriter]):
+class SimDialer(_SimEndpoint):
     """A router's end, in the place of ``common.link.Dialer``."""
 
-    waits_for_maps = Dialer.waits_for_maps
-
-    def connect(self, remote: Incarnation, endpoint: str) -> Link[EventWriter]:
+    def connect(self, remote: Incarnation, endpoint: str, dialect: Dialect[W]) -> Link[W]:
         """Begin the session with a shard."""
-        return self._new_link(remote, EventWriter())
+        return self._new_link(remote, dialect)
 
 
-class SimAcceptor(_SimEndpoint[OutputWriter]):
+class SimAcceptor(_SimEndpoint):
     """A shard's end, in the place of ``common.link.Acceptor``."""
 
-    waits_for_maps = Acceptor.waits_for_maps
-
-    def add_peer(self, remote: Incarnation) -> Link[OutputWriter]:
+    def add_peer(self, remote: Incarnation, dialect: Dialect[W]) -> Link[W]:
         """Begin the session with a router."""
-        return self._new_link(remote, OutputWriter())
+        return self._new_link(remote, dialect)
 
     def remove_peer(self, remote: Incarnation) -> None:
         """End the session with a router."""

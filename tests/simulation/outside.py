@@ -27,7 +27,7 @@ from roost.common.machine.counters import Counters
 from roost.common.machine.last_words import LastWords, Said
 from roost.common.machine.liveness import Sight
 from roost.common.runtime.config import MemberConfig
-from roost.common.wire.endpoint import Link
+from roost.common.wire.endpoint import Link, Wiring
 from roost.common.wire.records import EventWriter, Pieces
 from roost.router.app import Router
 from roost.router.clients import output as router_output
@@ -381,9 +381,9 @@ class SimMachine(Machine):
 class SimRouterMachine(SimMachine, RouterMachine):
     """The same for a router."""
 
-    def dialer(self, *, has_room: Callable[[], bool], **options: Any) -> Any:
+    def dialer(self, wiring: Wiring, has_room: Callable[[], bool]) -> Any:
         # Clients of a run take what comes for them, or it waits at its shard: there is always room.
-        made = SimDialer(self._process.cluster.network, self._process, clock=self.clock, **options)
+        made = SimDialer(self._process.cluster.network, self._process, wiring)
         made.network.register(made)
         return made
 
@@ -406,8 +406,8 @@ class SimShardMachine(SimMachine, ShardMachine):
     def last_words(self, incarnation: Incarnation) -> SimLastWords:
         return SimLastWords(self._process, incarnation)
 
-    def acceptor(self, *, endpoint: str, **options: Any) -> Any:
-        made = SimAcceptor(self._process.cluster.network, self._process, clock=self.clock, **options)
+    def acceptor(self, wiring: Wiring, endpoint: str) -> Any:
+        made = SimAcceptor(self._process.cluster.network, self._process, wiring)
         made.network.register(made)
         return made
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -16,8 +16,9 @@ from roost.common.cluster.cluster_map import ClusterMap
 from roost.common.cluster.directory import MapWatch
 from roost.common.ids import Incarnation, ObjectId, Slot
 from roost.common.wire.endpoint import Link
-from roost.common.wire.records import Ahead, EventWriter, OutputWriter
+from roost.common.wire.records import TO_SHARD, Ahead, EventWriter, OutputWriter
 from roost.common.wire.session import HEADER_BYTES, Flag, Session
+from roost.router import app as router_app
 from roost.router.clients.objects import ObjectEntry
 from roost.router.owners.attaching import Attaching
 from roost.router.owners.receiving import Receiver
@@ -185,7 +186,7 @@ def old_requests_taken() -> Planting:
 
 def output_waits_for_maps() -> Planting:
     """A router holds output back until it has the shard's map, and loses it when the shard ends before that."""
-    return mock.patch.object(SimDialer, "waits_for_maps", True)
+    return mock.patch.object(router_app, "TO_SHARD", replace(TO_SHARD, waits_for_maps=True))
 
 
 def state_not_told() -> Planting:

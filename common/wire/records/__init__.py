@@ -4,6 +4,7 @@ Readers hand each record to a *sink* as they meet it, without building anything 
 message. A group that does not parse raises ``WireError`` at the bad record.
 """
 
+from .dialect import TO_ROUTER, TO_SHARD, Dialect, W
 from .layout import NO_ATTACHMENT
 from .model import (
     AcceptMode,
@@ -17,20 +18,23 @@ from .model import (
     OutputSink,
     Passport,
     Pieces,
+    Sink,
 )
 from .parts import Incoming, Parts, Wholes
-from .reading import read_events, read_output
-from .steps import STEP_BYTES, EventSteps, OutputSteps
+from .reading import Reader, read_events, read_output
+from .steps import STEP_BYTES, Steps
 from .writing import PIECE_BYTES, EventWriter, OutputWriter, RecordWriter
 
 __all__ = [
     "NO_ATTACHMENT",
     "PIECE_BYTES",
     "STEP_BYTES",
+    "TO_ROUTER",
+    "TO_SHARD",
     "AcceptMode",
     "Ahead",
+    "Dialect",
     "EventSink",
-    "EventSteps",
     "EventWriter",
     "Form",
     "Headers",
@@ -39,12 +43,15 @@ __all__ = [
     "Incoming",
     "ObjectState",
     "OutputSink",
-    "OutputSteps",
     "OutputWriter",
     "Parts",
     "Passport",
     "Pieces",
+    "Reader",
     "RecordWriter",
+    "Sink",
+    "Steps",
+    "W",
     "Wholes",
     "read_events",
     "read_output",

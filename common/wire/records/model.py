@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
 
+from ...errors import WireError
 from ...ids import ObjectId
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -197,35 +197,97 @@ class ObjectState:
     auto_response: tuple[str, str] | None
 
 
-class EventSink(Protocol):
+class Sink:
+    """What an end of a link does with each record that comes, in the order sent.
+
+    A sink names what it takes. All else is **refused**: a record of a kind that the other end may send, but not here,
+    breaks the wire's rules, and the link is given up.
+    """
+
+    __slots__ = ()
+
+    def refuse(self, kind: str) -> None:
+        """A record has come that is not taken.
+
+        Raises:
+            WireError: Always, unless a subclass knows better.
+        """
+        raise WireError(f"a record {kind} has come where none is taken")
+
+
+class CommonSink(Sink):
+    """What either end may send."""
+
+    __slots__ = ()
+
+    def object_state(self, state: ObjectState) -> None:
+        self.refuse("OBJECT_STATE")
+
+    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
+        self.refuse("AUTO_TIMES")
+
+
+class EventSink(CommonSink):
     """What a shard does with each record of a router, in the order sent."""
 
-    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None: ...
-    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None: ...
-    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None: ...
-    def request(self, request: HttpRequest) -> None: ...
-    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None: ...
-    def restore(self, passport: Passport) -> None: ...
-    def restored(self, map_version: int, slots: Sequence[int]) -> None: ...
-    def room(self, connection: int, size: int) -> None: ...
-    def behind(self, object_id: ObjectId, is_behind: bool) -> None: ...
-    def object_state(self, state: ObjectState) -> None: ...
+    __slots__ = ()
+
+    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
+        self.refuse("MESSAGE")
+
+    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
+        self.refuse("CLOSED")
+
+    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
+        self.refuse("FAILED")
+
+    def request(self, request: HttpRequest) -> None:
+        self.refuse("REQUEST")
+
+    def restore(self, passport: Passport) -> None:
+        self.refuse("RESTORE")
+
+    def restored(self, map_version: int, slots: Sequence[int]) -> None:
+        self.refuse("RESTORED")
+
+    def room(self, connection: int, size: int) -> None:
+        self.refuse("ROOM")
+
+    def behind(self, object_id: ObjectId, is_behind: bool) -> None:
+        self.refuse("BEHIND")
 
 
-class OutputSink(Protocol):
+class OutputSink(CommonSink):
     """What a router does with each record of a shard, in the order sent."""
 
-    def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None: ...
-    def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None: ...
-    def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None: ...
-    def close(self, connection: int, code: int, reason: str, final: bool) -> None: ...
-    def attachment(self, connection: int, attachment: bytes) -> None: ...
-    def response(self, response: HttpResponse) -> None: ...
-    def hold(self, object_id: ObjectId, held: bool) -> None: ...
-    def released(
-        self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]
-    ) -> None: ...
-    def owed(self, connection: int, owed: bool) -> None: ...
-    def cut(self, connection: int) -> None: ...
-    def object_state(self, state: ObjectState) -> None: ...
-    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None: ...
+    __slots__ = ()
+
+    def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
+        self.refuse("SEND")
+
+    def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None:
+        self.refuse("SEND_AHEAD")
+
+    def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None:
+        self.refuse("ACK")
+
+    def close(self, connection: int, code: int, reason: str, final: bool) -> None:
+        self.refuse("CLOSE")
+
+    def attachment(self, connection: int, attachment: bytes) -> None:
+        self.refuse("ATTACHMENT")
+
+    def response(self, response: HttpResponse) -> None:
+        self.refuse("RESPONSE")
+
+    def hold(self, object_id: ObjectId, held: bool) -> None:
+        self.refuse("HOLD")
+
+    def released(self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]) -> None:
+        self.refuse("RELEASED")
+
+    def owed(self, connection: int, owed: bool) -> None:
+        self.refuse("OWED")
+
+    def cut(self, connection: int) -> None:
+        self.refuse("CUT")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -11,8 +12,8 @@ import pytest
 
 from roost.common.ids import Incarnation
 from roost.common.machine.counters import Counters
-from roost.common.wire.endpoint import ALONE_S, ALONE_TURNS, Endpoint, Link
-from roost.common.wire.records import EventWriter
+from roost.common.wire.endpoint import ALONE_S, ALONE_TURNS, Endpoint, Link, Wiring
+from roost.common.wire.records import TO_SHARD, Dialect, EventWriter
 from roost.common.wire.session import MAX_GROUP_BYTES, Flag, Session
 
 
@@ -45,25 +46,25 @@ class Clock:
         return self.time
 
 
-class Noting(Endpoint[EventWriter]):
-    waits_for_maps = False
-
+class Noting(Endpoint):
     def __init__(self) -> None:
         self.loop, self.clock = Loop(), Clock()
         self.failed: list[Link[EventWriter]] = []
         super().__init__(
-            loop=self.loop,  # type: ignore[arg-type]
-            cluster_id=1,
-            local=Incarnation(1),
-            clock=self.clock,
-            on_group=lambda link, group: None,
-            counters=Counters(),
-            on_failed=lambda link, error: self.failed.append(link),
+            Wiring(
+                loop=self.loop,  # type: ignore[arg-type]
+                cluster_id=1,
+                local=Incarnation(1),
+                clock=self.clock,
+                on_group=lambda link, group: None,
+                counters=Counters(),
+                on_failed=lambda link, error: self.failed.append(link),
+            )
         )
         self.batches = 0
 
-    def link(self) -> Link[EventWriter]:
-        return self._new_link(Incarnation(2), EventWriter())
+    def link(self, dialect: Dialect[EventWriter] = TO_SHARD) -> Link[EventWriter]:
+        return self._new_link(Incarnation(2), dialect)
 
     def _transmit(self, link: Link[EventWriter]) -> None:
         self.batches += len(link.session.take_outgoing())
@@ -171,10 +172,29 @@ def test_a_link_that_fails_is_closed_at_once_and_reported_in_a_turn_of_its_own(e
 def test_whoever_delivers_hears_of_the_end_of_each_run(endpoint: Noting) -> None:
     runs = []
     endpoint.on_drained = lambda: runs.append(1)
-    endpoint.waits_for_maps = True  # type: ignore[misc]
+    endpoint.link(replace(TO_SHARD, waits_for_maps=True))
     endpoint.map_version = 5
     endpoint.loop.turn()
     assert runs == [1], "what had waited for the map"
+
+
+def test_where_the_dialect_says_so_a_batch_waits_for_the_map_that_it_names(endpoint: Noting) -> None:
+    """Of two links of one process one may wait and the other not."""
+    heard: list[tuple[int, bytes]] = []
+    endpoint._on_group = lambda link, group: heard.append((link.remote, group))
+    waits = endpoint._new_link(Incarnation(3), replace(TO_SHARD, waits_for_maps=True))
+    for link in (endpoint.link(), waits):
+        other = Session(1, link.remote, Incarnation(1), 0.0)
+        other.send(b"a group", 7, 0.0)
+        for batch in other.take_outgoing():
+            endpoint._deliver(link, batch, 0.0)
+    assert heard == [(2, b"a group")]
+    endpoint.map_version = 6
+    endpoint.loop.turn()
+    assert len(heard) == 1
+    endpoint.map_version = 7
+    endpoint.loop.turn()
+    assert heard == [(2, b"a group"), (3, b"a group")]
 
 
 class Carrier(Noting):
@@ -186,7 +206,7 @@ class Carrier(Noting):
         self.out: list[tuple[int, int]] = []
 
     def to(self, remote: int) -> Link[EventWriter]:
-        return self._new_link(Incarnation(remote), EventWriter())
+        return self._new_link(Incarnation(remote), TO_SHARD)
 
     def _transmit(self, link: Link[EventWriter]) -> None:
         batches = link.session.take_outgoing()

@@ -10,7 +10,7 @@ import pytest
 
 from roost.common.errors import WireError
 from roost.common.ids import Incarnation
-from roost.common.wire.records import STEP_BYTES, EventSteps, EventWriter, OutputSteps, OutputWriter, Parts, read_events
+from roost.common.wire.records import STEP_BYTES, EventWriter, OutputWriter, Parts, Steps, read_events, read_output
 from roost.common.wire.session import Session
 from tests.unit.common.wire.test_endpoint import Carrier
 
@@ -53,7 +53,7 @@ def test_a_shards_group_comes_in_steps_and_later_records_know_earlier_payloads()
     writer.send(array("I", [4, 5]), b"once", True)  # the same payload again, perhaps as a reference
     (group,) = writer.take()
     sink, steps = Output(), 1
-    reader = OutputSteps(group, sink, Parts())  # type: ignore[arg-type]
+    reader = Steps(read_output, group, sink, Parts())  # type: ignore[arg-type]
     before = 0
     while reader.go_on():
         assert len(sink.sent) - before <= STEP_BYTES // 8
@@ -66,7 +66,7 @@ def test_a_shards_group_comes_in_steps_and_later_records_know_earlier_payloads()
 
 def test_a_routers_group_comes_in_steps() -> None:
     group, sink, calls = messages(1), Events(), []
-    reader = EventSteps(group, sink, Parts(), lambda: calls.append(len(sink.numbers)))  # type: ignore[arg-type]
+    reader = Steps(read_events, group, sink, Parts(), lambda: calls.append(len(sink.numbers)))  # type: ignore[arg-type]
     while reader.go_on():
         pass
     assert sink.numbers == list(range(1, COUNT + 1))
@@ -76,7 +76,7 @@ def test_a_routers_group_comes_in_steps() -> None:
 
 def test_a_bad_record_in_the_middle_is_met_in_its_step() -> None:
     sink = Events()
-    reader = EventSteps(messages(1) + b"\xff", sink, Parts(), lambda: None)  # type: ignore[arg-type]
+    reader = Steps(read_events, messages(1) + b"\xff", sink, Parts(), lambda: None)  # type: ignore[arg-type]
     with pytest.raises(WireError, match="no router sends a record of type 0xff"):
         all(reader.go_on() for _ in range(COUNT))
     assert len(sink.numbers) == COUNT
@@ -104,7 +104,7 @@ class Receiving(Carrier):
         if len(group) <= STEP_BYTES:
             read_events(group, self.sink)  # type: ignore[arg-type]
             return None
-        return EventSteps(group, self.sink, Parts(), lambda: None).go_on  # type: ignore[arg-type]
+        return Steps(read_events, group, self.sink, Parts(), lambda: None).go_on  # type: ignore[arg-type]
 
 
 def sent(*groups: bytes) -> list[bytes]:
