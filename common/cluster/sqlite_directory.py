@@ -183,7 +183,8 @@ class SqliteDirectory:
         try:
             return self._calls.get(timeout=TRANSIT_POLL_INTERVAL_S if self._in_transit else POLL_INTERVAL_S)
         except queue.Empty:
-            return _NOTHING
+            nothing: Call = _NOTHING
+            return nothing
 
     def _do(self, file: DirectoryFile, what: Callable[[DirectoryFile], Any], answer: asyncio.Future[Any]) -> None:
         if answer.done():

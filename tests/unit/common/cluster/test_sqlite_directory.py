@@ -202,6 +202,7 @@ async def test_what_cannot_be_opened_is_an_error_of_the_directory(path: Path, mo
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(DirectoryError, match="cannot be opened: can't start new thread"):
-        await SqliteDirectory.open(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(DirectoryError, match="cannot be opened: can't start new thread"):
+            await SqliteDirectory.open(path)
