@@ -166,7 +166,7 @@ class Shard:
             await self._stop.wait()
             if self._expelled is not None:
                 raise self._expelled
-            self._sinks = {peer.link: LastEvents(host, peer) for peer in host.output.peers}
+            self._sinks = {peer.link: LastEvents(peer) for peer in host.output.peers}
             await host.aclose(config.drain_timeout_s)
             if self._broken is not None:
                 raise self._broken
@@ -205,7 +205,7 @@ class Shard:
         host.follow(new, self._links)
         for peer in host.output.peers:
             if peer.link not in self._sinks:
-                self._sinks[peer.link] = LastEvents(host, peer) if host.is_closing else RouterEvents(host, peer)
+                self._sinks[peer.link] = LastEvents(peer) if host.is_closing else RouterEvents(host, peer)
         acceptor.map_version = new.version
 
     def _group(self, link: Link[OutputWriter], group: bytes) -> Rest | None:

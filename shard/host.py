@@ -1,4 +1,4 @@
-"""The host: hands the routers' events to objects, and what their handlers come to back to the routers.
+"""The host: the objects of a shard, and what they share, put together.
 
 One turn of the loop: batches come (``events``), each event is given to its object, the runner takes the handlers
 through, their output gathers in outboxes. At the end of the turn one flush (``output``) writes it to the links.
@@ -7,19 +7,18 @@ through, their output gathers in outboxes. At the end of the turn one flush (``o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..common.cluster.cluster_map import ClusterMap
-from ..common.errors import ObjectGone, OutboxFull
-from ..common.ids import Incarnation, ObjectId, Slot, slot_of
+from ..common.errors import ObjectGone
+from ..common.ids import Incarnation, ObjectId, Slot
 from ..common.machine.last_words import LastWords
 from ..common.wire.link import Link
-from ..common.wire.records import HttpRequest, ObjectState, OutputWriter, Passport
+from ..common.wire.records import OutputWriter
 from ..common.wire.remembered import Remembered
 from .arrivals import Arrivals
 from .behind import Behind
@@ -39,23 +38,17 @@ from .numbers import Numbers
 from .objects import Objects
 from .output import Output
 from .own_loop import OwnLoop
-from .packages import Packages, size_of
+from .packages import Packages
 from .peers import Peer
 from .reasons import Reason
 from .release import Release
-from .request_jobs import RequestJob
-from .responses import refusal
 from .runner import Runner
 from .sleep import SleepQueue
-from .slots import Change, Slots, SlotState
-from .sockets import Socket
+from .slots import Change, Slots
 from .tasks import make_task
 from .unfinished import Unfinished
 from .user_errors import UserErrors
 
-TOO_MUCH_INPUT = "this object's process has too many messages and requests at present; try again later"
-FIELD_BYTES = 350
-"""What a header field takes beside its text, in the two forms that there are of it."""
 log = logging.getLogger("roost.shard")
 
 
@@ -90,6 +83,8 @@ class Host:
         behind: Objects that pause, since much of their output waits at a router.
         arrivals: The bound of what has come and not ended.
         packages: What sockets keep in tags, attachments and URLs.
+        classes: The user's classes by namespace.
+        wall: Unix seconds.
         is_closing: The shard ends.
     """
 
@@ -139,8 +134,8 @@ class Host:
         self.note_busy = self.release.wait_for
         self.note_dropped = self.release.drop
         self.is_closing = False
-        self._classes = classes
-        self._wall = wall
+        self.classes = classes
+        self.wall = wall
         self._loops_thread = threading.get_ident()
         self._sleep_queue: SleepQueue[HostedObject] = SleepQueue(config.hibernate_after_s)
         self._sleep_timer: asyncio.TimerHandle | None = None
@@ -191,7 +186,7 @@ class Host:
             raise AssertionError(
                 f"map {cluster_map.version} gives {len(change.lost)} slots away that were not released"
             )
-        self._apply(change)
+        self.apply(change)
 
     def _unhold(self, owner: HostedObject) -> None:
         """All that *owner* has said is to leave, whoever has no room for it."""
@@ -200,9 +195,10 @@ class Host:
 
     def handed_over(self, slots: Collection[Slot], map_version: int) -> None:
         """The map of that version gave *slots*, which were released, to their next owners."""
-        self._apply(self.slots.handed_over(slots, map_version))
+        self.apply(self.slots.handed_over(slots, map_version))
 
-    def _apply(self, change: Change[HostedObject]) -> None:
+    def apply(self, change: Change[HostedObject]) -> None:
+        """Carry out what follows from a map, or from what a router said."""
         self._let_start(change.opened)
         if change.leaving:
             self.release.begin(change.leaving)
@@ -223,7 +219,7 @@ class Host:
         self.flow.lose(peer)
         self.behind.lose(peer)
         self.output.lose(peer)
-        self._apply(self.slots.lost_router(peer.incarnation))
+        self.apply(self.slots.lost_router(peer.incarnation))
 
     def _let_start(self, owners: list[HostedObject]) -> None:
         """The gate of *owners* has opened."""
@@ -235,13 +231,13 @@ class Host:
                         owner.inform(peer)
             owner.pump()
 
-    # --- events of routers ---
+    # --- objects ---
 
     def object_for(self, object_id: ObjectId, namespace: str, name: str) -> HostedObject | None:
         """The object, new if it is not known; ``None`` if its namespace is not hosted."""
         owner = self.objects.get(object_id)
         if owner is None:
-            hosted_class = self._classes.get(namespace)
+            hosted_class = self.classes.get(namespace)
             if hosted_class is None:
                 return None
             owner = HostedObject(self, hosted_class, object_id, name)
@@ -252,153 +248,6 @@ class Host:
         elif name and not owner.name:
             owner.name = name
         return owner
-
-    def connection_ended(self, peer: Peer, counter: int, deliveries: int, *, has_gone: bool) -> Socket | None:
-        """A client has closed, or failed.
-
-        Args:
-            peer: Its router.
-            counter: Its number there.
-            deliveries: How often this had been delivered before.
-            has_gone: It takes nothing any more.
-
-        Returns:
-            Its connection, to whose object this is to be delivered; ``None`` if it is not.
-        """
-        self.counters.events += 1
-        if has_gone:
-            self.flow.gone(peer, counter)
-        socket = peer.sockets.get(counter)
-        if socket is None or socket.ending:
-            self.counters.events_dropped += 1
-            return None
-        if socket.owner.leaving:
-            return None
-        socket.ending = True
-        if deliveries:
-            self.counters.redelivered += 1
-        return socket
-
-    def auto_respond(self, peer: Peer, socket: Socket, seq: int, response: str) -> None:
-        """Answer a client in its object's place, as its router will from now on; not after the object's close()."""
-        if socket.owner.leaving:
-            return  # its next owner answers
-        output, outbox, counter = self.output, socket.owner.outbox, socket.counter
-        if not socket.closed_by_object:
-            socket.auto_response_time = now = self._wall()
-            if socket.held is None:
-                data = response.encode()
-                outbox.record(peer, lambda writer: writer.send_one(counter, data, False), len(data), behind=counter)
-            else:
-                with contextlib.suppress(OutboxFull):  # a client that takes nothing goes without
-                    socket.held.send(response)
-            outbox.record(peer, lambda writer: writer.auto_response_times([counter], [now]))  # for the passport
-        output.note_ended(outbox, peer, counter, seq)
-
-    def request(self, peer: Peer, request: HttpRequest) -> None:
-        """A request or a handshake."""
-        self.counters.events += 1
-        self.counters.requests += 1
-        slot = slot_of(request.object_id)
-        if not self.slots.takes_requests(slot, peer.incarnation):
-            if self.slots.state(slot) in (None, SlotState.RELEASED):
-                self._answer_released(peer, self.slots.version, [slot])
-            return  # and else it hears of the release, or has heard of it
-        hosted = self._classes.get(request.namespace)
-        # Routers know of public classes only; but a class may have been public before a reload.
-        if hosted is None or not hosted.public:
-            self.refuse(peer, request, 404, f"there is no namespace {request.namespace!r} here")
-            return
-        size = _size_of(request)
-        if not self.arrivals.takes(size):
-            self.counters.requests_refused += 1
-            self.refuse(peer, request, 503, TOO_MUCH_INPUT)
-            return
-        owner = self.object_for(request.object_id, request.namespace, request.name)
-        assert owner is not None
-        owner.deliver(RequestJob(owner, peer, request, size))
-
-    def refuse(self, peer: Peer, request: HttpRequest, status: int, sentence: str) -> None:
-        """Answer a request that no object gets."""
-        peer.writer.response(refusal(request, status, sentence))
-        peer.link.flush_soon()
-
-    def restore(self, peer: Peer, passport: Passport) -> None:
-        """A connection that an earlier owner of its object had accepted."""
-        if not self.slots.takes_passports(slot_of(passport.object_id)):
-            return  # the RESTORED behind it is answered
-        owner = self.object_for(passport.object_id, passport.namespace, passport.name)
-        if owner is None:
-            peer.writer.close(passport.connection, 1011, f"there is no namespace {passport.namespace} any more", True)
-            peer.link.flush_soon()
-            return
-        socket = Socket(owner, hibernatable=True, ordinal=passport.ordinal, tags=passport.tags)
-        socket.attachment = passport.attachment
-        socket.url, socket.protocol = passport.url, passport.protocol
-        socket.auto_response_time = passport.auto_response_time
-        socket.closed_by_object = passport.closed_by_object
-        owner.sockets.add(socket)
-        self.packages.change(socket, size_of(passport.tags, passport.url, passport.attachment))
-        owner.carried_over = True
-        self.slots.holds(owner)  # also without events: routers may have to be told what others knew of it
-        peer.attach(socket, passport.connection)
-        self.numbers.saw_ordinal(passport.ordinal)
-        self.counters.sockets += 1
-
-    def object_state(self, peer: Peer, state: ObjectState) -> None:
-        """What an earlier owner of the object had set, as *peer* knows it; the highest revision wins."""
-        self.numbers.saw_revision(state.revision)
-        owner = self.objects.get(state.object_id)
-        if owner is None and not self.slots.takes_passports(slot_of(state.object_id)):
-            return
-        known = self.remembered.get(state.object_id) if owner is None else owner.state
-        if known is not None and known.revision >= state.revision:
-            if known.revision > state.revision:
-                self._tell_state(peer, owner, known)
-            return
-        if owner is None:
-            self.remembered.put(state)
-        else:
-            owner.take_state(state)
-        if known is not None:
-            for other in self.output.peers:
-                if other is not peer:
-                    self._tell_state(other, owner, state)  # one of them has an older one
-
-    @staticmethod
-    def _tell_state(peer: Peer, owner: HostedObject | None, state: ObjectState) -> None:
-        """*peer* remembers an older one, perhaps; if it has sockets of *owner*, it is told once the gate opens."""
-        if owner is None or owner not in peer.objects:
-            peer.writer.object_state(state)
-            peer.link.flush_soon()
-
-    def restored(self, peer: Peer, map_version: int, slots: Sequence[Slot]) -> None:
-        """*peer* has restored all that it holds for *slots*, following the map of that version."""
-        open_before = [slot for slot in slots if self.slots.state(slot) is SlotState.OPEN]
-        change = self.slots.restored(peer.incarnation, map_version, slots)
-        for version, strangers in change.answers.items():
-            self._answer_released(peer, version, strangers)
-        for slot in change.outdated:
-            for owner in self.objects.in_slot(slot):
-                self.behind.forget(peer, owner)
-                owner.forget_router(peer)
-        for slot in slots:
-            for owner in self.objects.in_slot(slot):
-                if owner.held:
-                    owner.tell_held(peer)  # it has dropped what it was told before it had attached the slot
-        for slot in open_before:
-            # A router that has come later: it may be the only one that is left, one day.
-            for owner in self.objects.in_slot(slot):
-                owner.inform(peer)
-            for state in self.remembered.in_slot(slot):
-                self._tell_state(peer, None, state)
-        self._apply(change)
-
-    @staticmethod
-    def _answer_released(peer: Peer, map_version: int, slots: Sequence[Slot]) -> None:
-        """*peer* takes this shard for the owner of slots that it is not."""
-        peer.writer.released(map_version, slots)
-        peer.link.flush_soon()
 
     # --- sleep ---
 
@@ -505,9 +354,3 @@ class Host:
                     await progress.wait()
         except TimeoutError:
             log.warning("a router has not confirmed the last output in %g s", timeout_s)
-
-
-def _size_of(request: HttpRequest) -> int:
-    """Bytes that a request takes: headers without a body may be 64 KiB."""
-    fields = sum([len(name) + len(value) for name, value in request.headers])
-    return len(request.body) + len(request.url) + fields + FIELD_BYTES * len(request.headers)

@@ -784,7 +784,7 @@ def test_a_full_mailbox_holds_the_clients_until_it_is_half_empty(size: int, fits
 
 
 def ending(world: World) -> list[LastEvents]:
-    return [LastEvents(world.host, router.peer) for router in world.routers]
+    return [LastEvents(router.peer) for router in world.routers]
 
 
 @on_virtual_time

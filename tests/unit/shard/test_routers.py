@@ -215,7 +215,7 @@ async def test_what_has_not_ended_when_the_shard_does_is_not_acknowledged() -> N
     cut = client.send("forever")
     await turns()
     closing = asyncio.create_task(world.host.aclose(0.05))
-    last = LastEvents(world.host, front.router.peer)
+    last = LastEvents(front.router.peer)
     await turns(1)
     last.message(client.counter, 2, 0, "late")
     await closing
