@@ -34,6 +34,7 @@ class ObjectEntry(Generic[C]):
         auto_request: Request of its automatic response, ``None`` without one.
         auto_frame: The response, as a frame.
         output: What waits to be written to its clients; ``None`` (the usual case) when nothing does.
+        on_spoken: Called once nothing waits to be written any more, if somebody waits for that.
         gate: Where its connections wait while it takes nothing; ``None`` when none has had to.
     """
 
@@ -49,6 +50,7 @@ class ObjectEntry(Generic[C]):
         "name",
         "namespace",
         "object_id",
+        "on_spoken",
         "output",
         "pending_writes",
         "slot",
@@ -71,6 +73,7 @@ class ObjectEntry(Generic[C]):
         self.auto_request: bytes | None = None
         self.auto_frame = b""
         self.output: deque[Broadcast | Callable[[], None]] | None = None
+        self.on_spoken: Callable[[], None] | None = None
         self.gate: Gate | None = None
 
     def without_owner(self) -> ObjectEntry[C]:

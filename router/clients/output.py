@@ -201,6 +201,8 @@ class Speaker(Protocol):
     """Writes of it that wait."""
     is_behind: bool
     """So many that its clients may not cause more."""
+    on_spoken: Callable[[], None] | None
+    """Called once when nothing waits any more, if somebody waits for that."""
 
     def fall_behind(self, is_behind: bool) -> None:
         """Much waits, or not so much any more."""
@@ -291,6 +293,10 @@ class Output:
                 entry.output = None
             if entry.is_behind and entry.pending_writes <= OBJECT_WRITES // 2:
                 entry.fall_behind(False)
+            on_spoken = entry.on_spoken
+            if on_spoken is not None and not queue:
+                entry.on_spoken = None
+                on_spoken()
         return max(1, used)
 
 

@@ -46,7 +46,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from ...common.cluster.cluster_map import ClusterMap, Member
-from ...common.ids import Incarnation, ObjectId, slot_of
+from ...common.ids import ObjectId, slot_of
 from ...common.wire.records import AcceptMode
 from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
@@ -56,12 +56,12 @@ from ..clients.work import Errand
 from ..formats.frames import SERVICE_RESTART, TRY_AGAIN_LATER
 from ..formats.http import Refusal
 from ..websocket.connection import Connection
+from .attachments import Attachments, Ended, Moves, Owner
 from .closing import Closing
 from .desk import RequestDesk
-from .giving import Giving, Owner
+from .giving import Giving
 from .poison import Death, Deaths
 from .requests import Request
-from .slots import Slots
 from .verdicts import Verdicts
 
 log = logging.getLogger("roost.router")
@@ -97,9 +97,8 @@ class Forwarding:
         self._parked_ticks = parked_ticks
         self._soon = soon
         self._last_words = last_words
-        self._slots = Slots(shared.wheel.tick)
-        self._owners: dict[Incarnation, Owner] = {}  # of links that are not given up
-        self._broken: set[Incarnation] = set()
+        self._attachments = Attachments(shared.wheel.tick)
+        self._slots = self._attachments.slots
         self._unconnected = False  # some shard of the map has no link
         self._deaths = Deaths()
         self._closing = Closing(self._in_steps)
@@ -107,8 +106,7 @@ class Forwarding:
         self._verdicts = Verdicts(shared, self._deaths, self.desk, self._closing)
         self._giving = Giving(
             shared,
-            self._slots,
-            self._owners,
+            self._attachments,
             self.desk,
             self._deaths,
             self._verdicts,
@@ -146,12 +144,11 @@ class Forwarding:
                 is told that they come again; the other events have not been begun.
             seqs: Their numbers.
         """
-        shared, table = self._shared, self._slots
-        tick = shared.wheel.tick
+        shared = self._shared
         begun: dict[int, set[int]] = {}
         for number, seq in zip(connections, seqs, strict=True):
             begun.setdefault(number, set()).add(seq)
-        parked = [slot for slot in slots if table.release(slot, link, map_version, tick)]
+        parked = self._attachments.released(link, map_version, slots, shared.wheel.tick).released
         if not parked:
             shared.counters.stale_records += 1
             return
@@ -192,7 +189,7 @@ class Forwarding:
     def shard_died(self, link: OwnerLink) -> None:
         """The process of a shard has ended. The map may say so much later: until then nothing should go to a dead
         process, and what is parked meanwhile has certainly not been delivered."""
-        owner = self._owner_at(link)
+        owner = self._attachments.owner_at(link)
         if owner is not None and not self._slots.of(link):
             # Every router counts the deaths of an object, also one that had not attached anything there yet.
             death = self._last_words(owner.member) if self._last_words is not None else None
@@ -200,16 +197,9 @@ class Forwarding:
         self._give_up(link, died=True)
 
     def _give_up(self, link: OwnerLink, *, died: bool) -> None:
-        owner = self._owner_at(link)
-        if owner is not None:
-            self._broken.add(link.remote)
-            self._end(owner, died=died)
-            self._giving.look_at(())
-
-    def _owner_at(self, link: OwnerLink) -> Owner | None:
-        """The shard at the other end of *link*, if it is not given up."""
-        owner = self._owners.get(link.remote)
-        return owner if owner is not None and owner.link is link else None
+        if self._attachments.owner_at(link) is not None:
+            link.close()  # first: what it has brought counts as of before
+            self._carry_out(self._attachments.lost(link, died=died, tick=self._shared.wheel.tick))
 
     # --- the map ---
 
@@ -220,49 +210,48 @@ class Forwarding:
 
     def take_map(self, new: ClusterMap) -> None:
         """Follow a new cluster map. The caller then sets the map's version on the links before they flush."""
-        self._giving.map = new
-        shards = new.shards
-        alive = {member.incarnation for member in shards}
-        self._broken &= alive
-        for owner in [owner for incarnation, owner in self._owners.items() if incarnation not in alive]:
-            self._end(owner, died=True)
-        self._connect_all()
-        self._giving.look_at_all()
+        for owner in self._attachments.gone_in(new):
+            owner.link.close()
+        self._carry_out(self._attachments.follow(new, self._shared.wheel.tick))
 
-    def _connect_all(self) -> None:
+    def _carry_out(self, moves: Moves) -> None:
+        """Do what follows from something that has happened to owners and slots."""
+        for ended in moves.ended:
+            self._end(ended)
+        if moves.lacking:
+            self._connect_all(moves.lacking)
+        # Only what is parked can change: with all slots attached a new map costs next to nothing.
+        self._giving.look_at(moves.candidates)
+
+    def _connect_all(self, lacking: Collection[Member]) -> None:
         """Make the links that are lacking; what fails now (no descriptor is left, say) is tried again each second."""
         self._unconnected = False
-        for member in self._giving.map.shards:
-            if member.incarnation not in self._owners and member.incarnation not in self._broken:
-                try:
-                    link = self._connect(member)
-                except (OSError, ValueError) as error:
-                    self._unconnected = True
-                    log.error("there is no link to %s for now: %s", member.name, error)
-                    continue
-                self._owners[member.incarnation] = Owner(member, link)
+        for member in lacking:
+            try:
+                link = self._connect(member)
+            except (OSError, ValueError) as error:
+                self._unconnected = True
+                log.error("there is no link to %s for now: %s", member.name, error)
+                continue
+            self._attachments.connected(member, link)
 
     # --- parking ---
 
-    def _end(self, owner: Owner, *, died: bool) -> None:
-        """Close the link to a shard that has left the map or is dead (or might as well be) and park what is there."""
-        shared, link, member = self._shared, owner.link, owner.member
-        link.close()
-        del self._owners[link.remote]
+    def _end(self, ended: Ended) -> None:
+        """An owner is dead (or might as well be), or has left the map: what was attached to its link is parked."""
+        shared, owner, slots = self._shared, ended.owner, ended.slots
+        link, member = owner.link, owner.member
         shared.reports.drop(link)
         shared.link_ended(link)
-        slots = self._slots.of(link)
         self._giving.link_ended(link)
         if not slots:
             log.info("%s has gone; none of its slots was attached", member.name)
             return
         log.warning("%s is gone: its %d slots are parked", member.name, len(slots))
-        death = self._last_words(member) if died and self._last_words is not None else None
-        for slot in slots:
-            self._slots.park(slot, shared.wheel.tick)
-        self._giving.take_back(slots, link, self._ended(slots, owner, died, death))
+        death = self._last_words(member) if ended.died and self._last_words is not None else None
+        self._giving.take_back(slots, link, self._ended(slots, owner, ended.died, death))
 
-    def _ended(self, slots: list[int], owner: Owner, died: bool, death: Death | None) -> Iterator[None]:
+    def _ended(self, slots: Sequence[int], owner: Owner, died: bool, death: Death | None) -> Iterator[None]:
         """What follows from the end of the owner of *slots*, which are parked."""
         for slot in slots:
             for entry in self._shared.objects.in_slot(slot):
@@ -293,7 +282,7 @@ class Forwarding:
             _is_standard(connection) or connection.owed for connection in entry.connections.values()
         ):
             # What it said before comes first: messages to them, perhaps a 101 that makes one more.
-            queue.append(lambda: _do_all(self._end_unmovable(entry, reason, died)))
+            self._giving.when_spoken(entry, self._end_unmovable(entry, reason, died))
 
     def _end_unmovable(self, entry: ObjectEntry[Connection], reason: str, died: bool) -> Iterator[None]:
         """Close what cannot go on at another owner: the object's sockets that were accepted with ``accept()``, and
@@ -330,7 +319,7 @@ class Forwarding:
         on_trial = [slot for slot in self._deaths.look(shared.wheel.seconds) if slot in self._slots.parked]
         self._giving.look_at([*on_trial, *self._slots.let_go])  # of these some may have been in transit for long
         if self._unconnected:
-            self._connect_all()
+            self._connect_all(self._attachments.lacking)
             self._giving.look_at_all()
 
     def _close_parked(self, slots: list[int]) -> Iterator[None]:

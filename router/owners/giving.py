@@ -19,11 +19,9 @@ import logging
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 
-from ...common.cluster.cluster_map import ClusterMap, Member
-from ...common.ids import Incarnation, ObjectId, Slot
+from ...common.ids import Incarnation, Slot
 from ..clients.gathering import AHEAD_BYTES
 from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
@@ -31,10 +29,10 @@ from ..clients.output import has_actions
 from ..clients.surroundings import Surroundings
 from ..websocket.connection import Connection
 from .attaching import Attaching
+from .attachments import Attachments
 from .desk import RequestDesk
 from .poison import Deaths
 from .replay import AHEAD_AT_ONCE_BYTES, Replay
-from .slots import Slots
 from .verdicts import Verdicts
 
 log = logging.getLogger("roost.router")
@@ -43,64 +41,42 @@ PIECE = 512
 """Passports and events given to new owners in one turn of the loop: some 5 ms."""
 
 
-@dataclass(slots=True)
-class Owner:
-    """A shard to which there is a link.
-
-    Attributes:
-        member: The shard.
-        link: The link.
-        attached_at: When it was given its first slots; ``None`` before.
-    """
-
-    member: Member
-    link: OwnerLink
-    attached_at: float | None = None
-
-
 class Giving:
     """Attaches parked slots.
 
     Args:
         shared: What all connections share.
-        slots: The table of slots.
-        owners: The shards to which there are links.
+        attachments: The table of owners and slots.
         desk: Where requests wait.
         deaths: Which slots wait for a trial.
         verdicts: What has to be done to an object before it is given away.
         soon: Calls a function in the next turn of the loop (``call_soon``); without it everything is done at once.
         in_steps: Has what it is given done step by step, in this and later turns.
-
-    Attributes:
-        map: Names the owners.
     """
 
     __slots__ = (
         "_attaching",
-        "_behind_output",
+        "_attachments",
         "_behind_replays",
         "_blocked",
         "_candidates",
         "_deaths",
         "_desk",
         "_in_steps",
-        "_owners",
         "_planned",
         "_replays",
         "_shared",
         "_slots",
         "_soon",
         "_tally",
-        "_unwinding",
+        "_unspoken",
         "_verdicts",
-        "map",
     )
 
     def __init__(
         self,
         shared: Surroundings[Connection],
-        slots: Slots,
-        owners: Mapping[Incarnation, Owner],
+        attachments: Attachments,
         desk: RequestDesk,
         deaths: Deaths,
         verdicts: Verdicts,
@@ -109,21 +85,19 @@ class Giving:
         in_steps: Callable[[Iterator[None]], None],
     ) -> None:
         self._shared = shared
-        self._slots = slots
-        self._owners = owners
+        self._attachments = attachments
+        self._slots = attachments.slots
         self._desk = desk
         self._deaths = deaths
         self._verdicts = verdicts
         self._soon = soon
         self._in_steps = in_steps
-        self.map = ClusterMap()
         self._candidates: OrderedDict[int, None] = OrderedDict()  # parked slots to look at
         self._planned = False  # in the next turn of the loop
         self._blocked = False  # a candidate was passed over because its owner's link was blocked
-        self._unwinding: set[int] = set()
         self._attaching: dict[int, Attaching] = {}  # slots of which a part has been given to an owner
-        # Objects behind whose output a look at their slot is queued.
-        self._behind_output: set[ObjectId] = set()
+        # Objects of parked slots that have said what has not taken effect yet, and what is to be done then.
+        self._unspoken: dict[ObjectEntry[Connection], Iterator[None]] = {}
         # Large messages that go ahead to the owners of parked slots; and parked slots that wait for those of others.
         self._replays: dict[int, Replay] = {}
         self._behind_replays: set[int] = set()
@@ -154,8 +128,7 @@ class Giving:
     def log_tally(self) -> None:
         """Log what has been attached since the last call."""
         for incarnation, (slots, connections) in self._tally.items():
-            owner = self._owners.get(incarnation)
-            name = f"incarnation {incarnation}" if owner is None else owner.member.name
+            name = self._attachments.name_of(incarnation)
             log.info("attached to %s: %d slots with %d connections", name, slots, connections)
         self._tally.clear()
 
@@ -176,7 +149,6 @@ class Giving:
                 entry.belongs_to(None)
                 if has_reports:
                     shared.reports.forget(link, entry.connections)  # the passports have the times
-        self._unwinding.update(slots)
         self._in_steps(self._unwind(slots, steps))
 
     def _unwind(self, slots: Collection[int], steps: Iterator[None]) -> Iterator[None]:
@@ -184,8 +156,7 @@ class Giving:
             yield from steps
         except Exception as error:
             self._shared.defects.note("what was parked goes on with what is known of it", error)
-        self._unwinding.difference_update(slots)
-        self.look_at(slots)
+        self.look_at(self._attachments.unwound(slots).candidates)
 
     def link_ended(self, link: OwnerLink) -> None:
         """Nothing is given to *link* any more: take back what was on its way."""
@@ -197,6 +168,7 @@ class Giving:
     def _undo(self, attaching: Attaching) -> None:
         """The owner of a slot has gone before it had all of it."""
         del self._attaching[attaching.slot]
+        self._attachments.taken_back((attaching.slot,))
         self.take_back((attaching.slot,), attaching.link, attaching.undo())
 
     # --- attaching ---
@@ -216,14 +188,20 @@ class Giving:
         self._attach_candidates()
 
     def _attach_piece(self) -> None:
-        candidates, current, shared, tick = self._candidates, self.map, self._shared, self._shared.wheel.tick
-        attached: dict[Incarnation, list[int]] = {}
+        candidates, attachments, shared, tick = (
+            self._candidates,
+            self._attachments,
+            self._shared,
+            self._shared.wheel.tick,
+        )
+        current = attachments.map
+        attached: dict[OwnerLink, list[int]] = {}
         poisoned: dict[Incarnation, Mapping[int, list[int]]] = {}
         left = PIECE
         while candidates and left > 0:
             slot, _ = candidates.popitem(last=False)
-            owner = self._owners.get(current.owners[slot])
-            if owner is None or slot not in self._slots.parked or slot in self._unwinding:
+            owner = attachments.owner_of(slot)
+            if owner is None:
                 continue
             link = owner.link
             if link.blocked:
@@ -264,14 +242,13 @@ class Giving:
             for state in shared.objects.remembered.in_slot(Slot(slot)):
                 link.writer.object_state(state)
                 left -= 1
-            self._slots.attach(slot, link, current.version, tick)
+            attachments.attached(slot, link, tick)
             self._end_replay(slot)
-            attached.setdefault(link.remote, []).append(slot)
-        for incarnation, slots in attached.items():
-            link = self._owners[incarnation].link
+            attached.setdefault(link, []).append(slot)
+        for link, slots in attached.items():
             link.writer.restored(current.version, array("H", sorted(slots)))
             link.flush_soon()
-            self._tally.setdefault(incarnation, [0, 0])[0] += len(slots)
+            self._tally.setdefault(link.remote, [0, 0])[0] += len(slots)
         for slots in attached.values():
             self._desk.send_parked(slots)
 
@@ -295,16 +272,22 @@ class Giving:
     def _has_spoken(self, entry: ObjectEntry[Connection]) -> bool:
         """Whether all that the object said at its last owner has taken effect here. Else its slot is looked at again
         when it has. Messages to clients that still wait to be written do not matter."""
+        if entry in self._unspoken:
+            return False
         queue = entry.output
         if queue is None or not has_actions(queue):
             return True
-        if entry.object_id not in self._behind_output:
-            self._behind_output.add(entry.object_id)
-            queue.append(partial(self._output_done, entry))
+        self.when_spoken(entry, iter(()))
         return False
 
-    def _output_done(self, entry: ObjectEntry[Connection]) -> None:
-        self._behind_output.discard(entry.object_id)
+    def when_spoken(self, entry: ObjectEntry[Connection], steps: Iterator[None]) -> None:
+        """Do *steps* as soon as all that the object has said has taken effect, messages included. Its slot waits."""
+        self._unspoken[entry] = steps
+        entry.on_spoken = partial(self._spoken, entry)
+
+    def _spoken(self, entry: ObjectEntry[Connection]) -> None:
+        for _ in self._unspoken.pop(entry):
+            pass
         self.look_at((entry.slot,))
 
     def _has_gone_ahead(self, slot: int, entries: Collection[ObjectEntry[Connection]], link: OwnerLink) -> bool:
