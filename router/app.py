@@ -40,12 +40,12 @@ from ..common.wire.records import STEP_BYTES, TO_SHARD, EventWriter, Parts, Step
 from . import development
 from .clients.auto_response import Reports
 from .clients.connections import Connections
+from .clients.context import ClientContext
 from .clients.descriptors import Descriptors
 from .clients.links import OwnerLink
 from .clients.objects import Objects
 from .clients.output import Output
 from .clients.retirement import GONE, Retirement
-from .clients.surroundings import Surroundings
 from .clients.timers import TICK_S, Wheel, ticks
 from .config import RouterConfig
 from .counters import RouterCounters
@@ -91,7 +91,7 @@ class Router:
         self._stop = asyncio.Event()
         self.counters = RouterCounters()
         self._wheel = Wheel(self._clock.now())
-        self._shared: Surroundings[Connection] = Surroundings(
+        self._shared: ClientContext[Connection] = ClientContext(
             counters=self.counters,
             wheel=self._wheel,
             reports=Reports(),

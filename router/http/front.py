@@ -9,8 +9,8 @@ from typing import Protocol
 from ...common.cluster.cluster_map import ClusterMap
 from ...common.errors import Unavailable
 from ...common.limits import MAX_PARKED_REQUESTS
+from ..clients.context import ClientContext
 from ..clients.descriptors import Descriptors
-from ..clients.surroundings import Surroundings
 from ..clients.timers import ticks
 from ..clients.work import STEPS_AT_ONCE
 from ..config import RouterConfig
@@ -90,7 +90,7 @@ class Front:
     def __init__(
         self,
         config: RouterConfig,
-        shared: Surroundings[Connection],
+        shared: ClientContext[Connection],
         forwarding: Forwarding,
         now: Callable[[], float],
     ) -> None:

@@ -13,9 +13,9 @@ from ...common.errors import Unavailable
 from ...common.ids import ObjectId, Slot, id_from_name, slot_of
 from ...common.limits import MAX_PARKED_REQUESTS
 from ...common.wire.records import Headers, HttpRequest, Pieces
+from ..clients.context import ClientContext
 from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
-from ..clients.surroundings import Surroundings
 from ..formats.http import Refusal
 from ..websocket.connection import Connection
 from .poison import Deaths
@@ -45,7 +45,7 @@ class RequestDesk:
 
     __slots__ = ("_deaths", "_held", "_shared", "_slots", "_to_send", "requests")
 
-    def __init__(self, shared: Surroundings[Connection], slots: Slots, deaths: Deaths) -> None:
+    def __init__(self, shared: ClientContext[Connection], slots: Slots, deaths: Deaths) -> None:
         self.requests = Requests()
         self._shared = shared
         self._slots = slots

@@ -48,10 +48,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ...common.cluster.cluster_map import ClusterMap, Member
 from ...common.ids import ObjectId, slot_of
 from ...common.wire.records import AcceptMode
+from ..clients.context import ClientContext
 from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.output import has_actions
-from ..clients.surroundings import Surroundings
 from ..clients.work import Errand
 from ..formats.frames import SERVICE_RESTART, TRY_AGAIN_LATER
 from ..formats.http import Refusal
@@ -85,7 +85,7 @@ class Forwarding:
 
     def __init__(
         self,
-        shared: Surroundings[Connection],
+        shared: ClientContext[Connection],
         connect: Callable[[Member], OwnerLink],
         *,
         parked_ticks: int,

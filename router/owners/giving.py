@@ -22,11 +22,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 from ...common.ids import Incarnation, Slot
+from ..clients.context import ClientContext
 from ..clients.gathering import AHEAD_BYTES
 from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.output import has_actions
-from ..clients.surroundings import Surroundings
 from ..websocket.connection import Connection
 from .attaching import Attaching
 from .attachments import Attachments
@@ -75,7 +75,7 @@ class Giving:
 
     def __init__(
         self,
-        shared: Surroundings[Connection],
+        shared: ClientContext[Connection],
         attachments: Attachments,
         desk: RequestDesk,
         deaths: Deaths,

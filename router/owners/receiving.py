@@ -13,10 +13,10 @@ from functools import partial
 
 from ...common.ids import ObjectId
 from ...common.wire.records import AcceptMode, HttpResponse, ObjectState, OutputSink, Pieces
+from ..clients.context import ClientContext
 from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.output import AT_ONCE, Broadcast, Frames, LargeBroadcast, Output
-from ..clients.surroundings import Surroundings
 from ..formats.compression import DEFLATE_STEP
 from ..formats.frames import data_frame
 from ..formats.http import Refusal
@@ -41,7 +41,7 @@ class Receiver(OutputSink):
     __slots__ = ("_counters", "_forwarding", "_get", "_link", "_output", "_shared")
 
     def __init__(
-        self, link: OwnerLink, shared: Surroundings[Connection], forwarding: Forwarding, output: Output
+        self, link: OwnerLink, shared: ClientContext[Connection], forwarding: Forwarding, output: Output
     ) -> None:
         self._link = link
         self._shared = shared

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from ...common.cluster.cluster_map import Member
 from ...common.errors import Unavailable
 from ...common.ids import ObjectId
+from ..clients.context import ClientContext
 from ..clients.objects import ObjectEntry
-from ..clients.surroundings import Surroundings
 from ..formats.frames import TRY_AGAIN_LATER
 from ..websocket.connection import Connection
 from .closing import Closing
@@ -36,7 +36,7 @@ class Verdicts:
 
     __slots__ = ("_closing", "_deaths", "_desk", "_shared")
 
-    def __init__(self, shared: Surroundings[Connection], deaths: Deaths, desk: RequestDesk, closing: Closing) -> None:
+    def __init__(self, shared: ClientContext[Connection], deaths: Deaths, desk: RequestDesk, closing: Closing) -> None:
         self._shared = shared
         self._deaths = deaths
         self._desk = desk

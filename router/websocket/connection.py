@@ -24,9 +24,9 @@ from __future__ import annotations
 import logging
 
 from ...common.wire.records import AcceptMode, HttpResponse, Passport
+from ..clients.context import ClientContext
 from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
-from ..clients.surroundings import Surroundings
 from ..clients.work import Ending
 from ..clients.writers import Transport, Writer
 from ..formats.compression import Encoder
@@ -77,9 +77,11 @@ class Connection(Inlet):
     )
 
     entry: ObjectEntry[Connection]
-    _shared: Surroundings[Connection]
+    _shared: ClientContext[Connection]
 
-    def __init__(self, number: int, entry: ObjectEntry[Connection], shared: Surroundings[Connection], url: str) -> None:
+    def __init__(
+        self, number: int, entry: ObjectEntry[Connection], shared: ClientContext[Connection], url: str
+    ) -> None:
         super().__init__(number, entry, shared)
         self.known = False
         self.encoder: Encoder | None = None

@@ -23,10 +23,10 @@ from websockets.frames import Opcode
 from ...common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ...common.wire.records import AcceptMode, Ahead
 from ...common.wire.shipping import Shipment
+from ..clients.context import ClientContext
 from ..clients.gathering import AHEAD_BYTES, Payload
 from ..clients.links import LARGE_BYTES, OwnerLink
 from ..clients.objects import ObjectEntry
-from ..clients.surroundings import Surroundings
 from ..clients.work import AT_ONCE_BYTES, LEAST_COST, Gate
 from ..formats.frames import TRY_AGAIN_LATER
 from .client_frames import STEP_FRAMES, ClientFrame, ClientFrames, is_one_message
@@ -103,7 +103,7 @@ class Inlet(Outlet):
         "window",
     )
 
-    def __init__(self, number: int, entry: ObjectEntry[Any], shared: Surroundings[Any]) -> None:
+    def __init__(self, number: int, entry: ObjectEntry[Any], shared: ClientContext[Any]) -> None:
         super().__init__(number, shared)
         self.entry = entry
         self.state = State.PENDING

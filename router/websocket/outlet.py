@@ -16,10 +16,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from ..clients.context import ClientContext
 from ..clients.links import OwnerLink
 from ..clients.progress import Delivery
 from ..clients.send_buffers import HIGH_WATER, SlowClient
-from ..clients.surroundings import Surroundings
 from ..clients.writers import NOWHERE, Transport, Writer
 from ..formats.frames import TRY_AGAIN_LATER, close_frame
 
@@ -57,7 +57,7 @@ class Outlet(ABC):
         "writer",
     )
 
-    def __init__(self, number: int, shared: Surroundings[Any]) -> None:
+    def __init__(self, number: int, shared: ClientContext[Any]) -> None:
         self.number = number
         self.writable = self.full = self.owed = False
         self._shared = shared

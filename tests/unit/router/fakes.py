@@ -26,9 +26,9 @@ from roost.common.wire.records import (
 from roost.common.wire.shipping import Shipment, Shipping
 from roost.router.clients.auto_response import Reports
 from roost.router.clients.connections import Connections
+from roost.router.clients.context import ClientContext
 from roost.router.clients.objects import ObjectEntry, Objects
 from roost.router.clients.send_buffers import HIGH_WATER
-from roost.router.clients.surroundings import Surroundings
 from roost.router.clients.timers import TICK_S, Wheel
 from roost.router.clients.writers import TransportWriter, writer_of
 from roost.router.counters import RouterCounters
@@ -272,11 +272,11 @@ def _fake_output_of(transport: FakeTransport) -> tuple[int, int]:
 
 
 class World:
-    """The surroundings of connections, with one link and a clock that the test moves.
+    """The context of clients, with one link and a clock that the test moves.
 
     Args:
         output_of: Tells how far a client has come; that of fake transports, unless there are real ones.
-        bounds: Those of ``Surroundings``.
+        bounds: Those of ``ClientContext``.
     """
 
     def __init__(self, *, output_of: Callable[[Any], tuple[int, int]] = _fake_output_of, **bounds: int) -> None:
@@ -287,7 +287,7 @@ class World:
         self.wheel = Wheel(self.now)
         self.link = FakeLink()
         self._ready: list[Callable[[], None]] = []
-        self.shared = Surroundings(
+        self.shared = ClientContext(
             counters=self.counters,
             wheel=self.wheel,
             reports=Reports(),

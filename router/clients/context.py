@@ -24,7 +24,7 @@ from .unfinished import Unfinished
 from .work import Errand, Gate, Work
 
 
-class Surroundings(Generic[C]):
+class ClientContext(Generic[C]):
     """What all connections of a router share.
 
     Args:
