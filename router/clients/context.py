@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, Generic
 
-from ...common.limits import ROUTER_SEND_BUFFERS_BYTES, ROUTER_WINDOWS_BYTES, WINDOW_BYTES
+from ...common.limits import ROUTER_SEND_BUFFERS_BYTES, ROUTER_WINDOWS_BYTES
 from ...common.runtime.discards import Discards
 from ..counters import RouterCounters
 from .auto_response import Reports
 from .client import C
 from .connections import Connections
 from .defects import Defects
-from .links import OwnerLink
-from .objects import ObjectEntry, Objects
+from .objects import Objects
 from .reads import Reads
 from .send_buffers import SendBuffers
 from .tcp import output_of
 from .timers import TICK_S, Wheel
 from .turns import Turns
 from .unfinished import Unfinished
-from .work import Errand, Gate, Work
+from .windows import Windows
+from .work import Errand, Work
 
 
 class ClientContext(Generic[C]):
@@ -55,22 +54,16 @@ class ClientContext(Generic[C]):
         reads: How much one read of a client's socket may bring.
         send_buffers: What waits for slow clients.
         unfinished: Messages that have begun to come.
-        are_full: The bound of all windows has stopped somebody, who is to go on.
-        windows_half: Half of what all windows may hold: up to that each connection may fill its own.
+        windows: The bound of all windows, and where those wait whom it stops.
+        windows_half: ``windows.half``, which is asked with each message.
         turns: Which turn of the loop it is, for those who write past their transports.
         work: What is left over of what clients have sent.
-        crowded: Where those wait that have their share of all windows, while together they hold more than half.
     """
 
     __slots__ = (
-        "_full",
-        "_links",
-        "_windows_bound",
-        "are_full",
         "close_timeout",
         "connections",
         "counters",
-        "crowded",
         "defects",
         "discards",
         "least_progress",
@@ -86,6 +79,7 @@ class ClientContext(Generic[C]):
         "unfinished",
         "wall",
         "wheel",
+        "windows",
         "windows_half",
         "work",
     )
@@ -135,34 +129,16 @@ class ClientContext(Generic[C]):
         )
         self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)
         self.reads = Reads(all_windows_bytes // 32)
-        self._windows_bound = bound = all_windows_bytes - all_windows_bytes // 4
-        self.windows_half = half = bound // 2
-        self.are_full = False
         self.work = Work(on_work, now)
+        self.windows = Windows(all_windows_bytes - all_windows_bytes // 4, counters, self.work)
+        self.windows_half = self.windows.half
         self.discards = Discards(self.work.add_own)
         self.turns = Turns(soon)
-        self._full = Gate(self.work, lambda: counters.window_bytes < bound)
-        self.crowded = Gate(self.work, lambda: counters.window_bytes <= half)
-        self._links: dict[OwnerLink, Gate] = {}
 
     def _in_steps(self, steps: Iterator[None]) -> None:
         self.work.add_own(
             Errand(steps, lambda error: self.defects.note("clients that take too little may be cut later", error))
         )
-
-    def window_share(self) -> int:
-        """Bytes that the window of one connection may hold when all together hold more than ``windows_half``.
-
-        The other half is shared out evenly, so that a connection that holds little goes on, while those that have
-        brought it so far are not read until they have less. Even if all use their share, that is no more than the
-        bound; what is beyond it in spite of that (a window that was empty admits one message of any size) stops
-        everybody: then the answer is 0, and an empty window admits a small message only.
-        """
-        counters = self.counters
-        if counters.window_bytes >= self._windows_bound:
-            self.are_full = True
-            return 0
-        return max(1, min(WINDOW_BYTES, self.windows_half // (counters.connections or 1)))
 
     def fit_reads(self) -> None:
         """What was read and waits has changed."""
@@ -173,59 +149,7 @@ class ClientContext(Generic[C]):
             busy=len(self.work) > 0,
         )
 
-    def relieved(self) -> None:
-        """Windows have got room. If their bound had stopped everybody, and half of it is free, all may go on."""
-        if self.counters.window_bytes <= self.windows_half:
-            self.are_full = False
-            self.on_tick()
-
-    # --- what connections wait for ---
-
-    def gate(self, entry: ObjectEntry[C], room: int) -> Gate | None:
-        """Where a connection has to wait that cannot take what its client has sent.
-
-        Args:
-            entry: Its object.
-            room: What its window might hold.
-
-        Returns:
-            ``None`` if all that it lacks is room in its window.
-        """
-        if entry.is_shut():
-            if entry.gate is None:
-                entry.gate = Gate(self.work, partial(self._passes, entry))
-            self._passes(entry)
-            return entry.gate
-        if not room:
-            return self._full
-        return self.crowded if room < WINDOW_BYTES else None
-
-    def _passes(self, entry: ObjectEntry[C]) -> bool:
-        """Whether an object takes something now. If only the link to its owner does not, its gate waits there."""
-        link, gate = entry.link, entry.gate
-        if entry.held:
-            return False
-        if link is None or not link.blocked:
-            return True
-        at_link = self._links.get(link)
-        if at_link is None:
-            at_link = self._links[link] = Gate(self.work, lambda: not link.blocked)
-        if gate is not None:
-            at_link.add(gate)
-        return False
-
-    def unblocked(self, link: OwnerLink) -> None:
-        """A link has room again: those that wait for it go on."""
-        gate = self._links.get(link)
-        if gate is not None:
-            gate.open()
-
-    def link_ended(self, link: OwnerLink) -> None:
-        """Nothing is attached to *link* any more, so that nobody waits for it."""
-        self._links.pop(link, None)
-
     def on_tick(self) -> None:
         """Let those go on that wait until all windows together hold less, if they do."""
         self.fit_reads()  # nobody has told that no work is left over
-        self._full.open()
-        self.crowded.open()
+        self.windows.open()

@@ -123,7 +123,7 @@ class Forwarding:
     def unblocked(self, link: OwnerLink) -> None:
         """*link* is not blocked any more: send what had to wait for it."""
         self._giving.unblocked()
-        self._shared.unblocked(link)
+        self._shared.windows.unblocked(link)
         self.desk.unblocked(link)
 
     def released(
@@ -242,7 +242,7 @@ class Forwarding:
         shared, owner, slots = self._shared, ended.owner, ended.slots
         link, member = owner.link, owner.member
         shared.reports.drop(link)
-        shared.link_ended(link)
+        shared.windows.link_ended(link)
         self._giving.link_ended(link)
         if not slots:
             log.info("%s has gone; none of its slots was attached", member.name)

@@ -38,13 +38,14 @@ class Receiver(OutputSink):
         output: The output queues.
     """
 
-    __slots__ = ("_counters", "_forwarding", "_get", "_link", "_output", "_shared")
+    __slots__ = ("_counters", "_forwarding", "_get", "_link", "_output", "_shared", "_windows")
 
     def __init__(
         self, link: OwnerLink, shared: ClientContext[Connection], forwarding: Forwarding, output: Output
     ) -> None:
         self._link = link
         self._shared = shared
+        self._windows = shared.windows
         self._counters = shared.counters
         self._get = shared.connections.get
         self._forwarding = forwarding
@@ -126,8 +127,8 @@ class Receiver(OutputSink):
                             self._output.behind(entry, partial(self._apply, connection, connection.handlers_ended))
                 except Exception as error:
                     connection.break_off(error)
-        if self._shared.are_full:
-            self._shared.relieved()
+        if self._windows.are_full:
+            self._windows.relieved()
 
     @staticmethod
     def _apply(connection: Connection, action: Callable[..., object], *what: object) -> None:

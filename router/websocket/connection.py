@@ -293,7 +293,7 @@ class Connection(Inlet):
         if self._end_seq and window.end_is_over():
             self.known = False  # TCP may take a while to end, and nobody would tell a new owner of it again
         if self._backlog is not None:
-            if window.half_empty and (self.gate is None or self.gate is shared.crowded):
+            if window.half_empty and (self.gate is None or self.gate is shared.windows.crowded):
                 self.go_on()
         elif self.state is _GHOST:
             self._forget_if_done()

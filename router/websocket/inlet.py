@@ -217,7 +217,7 @@ class Inlet(Outlet):
         link, window, counters = entry.link, self.window, shared.counters
         shut, room = entry.held or (link is not None and link.blocked), WINDOW_BYTES
         if counters.window_bytes > shared.windows_half:
-            room = shared.window_share()
+            room = shared.windows.share()
         request = entry.auto_request if self.mode is _HIBERNATABLE else None
         written = False
         answers, stopped_at, close, gate = 0, -1, None, None
@@ -245,7 +245,7 @@ class Inlet(Outlet):
                 or (events and (len(events) >= WINDOW_MESSAGES or window.size + takes > room))
                 or (not room and takes > SMALL_BYTES)
             ):
-                stopped_at, gate = position, shared.gate(entry, room)
+                stopped_at, gate = position, shared.windows.gate(entry, room)
                 break
             is_large = size >= AHEAD_BYTES
             if is_large and link is not None and not self._has_gone_ahead(payload, link):

@@ -316,7 +316,7 @@ class World:
         for slot in range(SLOTS):
             for entry in self.shared.objects.in_slot(slot):
                 entry.hold(entry.held)
-        self.shared.unblocked(self.link)
+        self.shared.windows.unblocked(self.link)
         self.shared.on_tick()
         self.run()
 

@@ -360,7 +360,7 @@ def test_a_hold_costs_nothing_until_it_ends(world: World, monkeypatch: pytest.Mo
     tried: list[Connection] = []
     monkeypatch.setattr(Connection, "go_on", lambda connection: tried.append(connection))
     world.entry("other").hold(False)
-    world.shared.unblocked(world.link)
+    world.shared.windows.unblocked(world.link)
     world.pass_time(5)
     world.shared.on_tick()
     world.run()
@@ -398,11 +398,11 @@ def test_a_link_that_is_unblocked_wakes_its_own_objects_only(world: World) -> No
     for connection in (mine, theirs):
         connection.data_received(text("waits"))
     world.link.blocked = False
-    world.shared.unblocked(world.link)
+    world.shared.windows.unblocked(world.link)
     world.run()
     assert (mine.has_input, theirs.has_input) == (False, True)
     other.blocked = False
-    world.shared.unblocked(other)
+    world.shared.windows.unblocked(other)
     world.run()
     assert not theirs.has_input
 
@@ -416,7 +416,7 @@ def test_one_behind_a_hold_and_a_blocked_link_waits_for_both(world: World) -> No
     world.run()
     world.link.blocked = False
     assert connection.has_input
-    world.shared.unblocked(world.link)
+    world.shared.windows.unblocked(world.link)
     world.run()
     assert not connection.has_input
 
@@ -427,7 +427,7 @@ def test_a_link_that_is_blocked_while_they_pass_keeps_the_others_waiting_for_it(
     for connection in connections:
         connection.data_received(text("waits"))
     world.link.blocked = False
-    world.shared.unblocked(world.link)
+    world.shared.windows.unblocked(world.link)
     gate = world.entry().gate
     assert gate is not None
     gate.open()
@@ -436,7 +436,7 @@ def test_a_link_that_is_blocked_while_they_pass_keeps_the_others_waiting_for_it(
     world.run()
     assert len(world.link.take()) == 1
     world.link.blocked = False
-    world.shared.unblocked(world.link)
+    world.shared.windows.unblocked(world.link)
     world.run()
     assert len(world.link.take()) == 2
 

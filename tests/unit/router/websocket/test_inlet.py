@@ -304,7 +304,7 @@ def test_above_half_of_all_windows_those_above_their_share_are_stopped_and_the_o
         connection.data_received(binary(b"x"))
         assert transport.paused
     assert world.counters.window_bytes <= 100 << 20
-    assert len(world.shared.crowded) == 100
+    assert len(world.shared.windows.crowded) == 100
 
 
 def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_have() -> None:
