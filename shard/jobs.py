@@ -201,7 +201,7 @@ class Job(ABC):
 
     @property
     def url(self) -> str:
-        """The URL that was asked for; empty if it is no request."""
+        """The URL of a request; empty for everything else."""
         return ""
 
     @property

@@ -74,7 +74,7 @@ class Life(ABC):
         owner: The object.
         object_id: See above.
         steps: See above.
-        thread: The thread that may act in the object's name; 0, which is none, once the life is over.
+        thread: The thread that may act in the object's name; 0 once the life is over, which no thread has.
         over: What ended the life, for its code to be raised; ``None`` while it lasts.
         stopped: The life is over, and none of its code may take another step.
         pending: What its code has left with the loop: timers, descriptors and so on.

@@ -1,8 +1,8 @@
 """The mailbox of an object: events that have come and cannot start yet.
 
 Events wait while the object is being constructed, inside ``block_concurrency_while``, or until every router has
-restored its slot. Then they start per connection in order, connections in turn (behaviour: m1, n1, m2), so that a
-talkative client does not hold the others up. Requests count as connections of their own.
+restored its slot. Then they start per connection in order, connections in turn (m1, n1, m2, as in the reference
+runtime), so that a talkative client does not hold the others up. Requests count as connections of their own.
 """
 
 from __future__ import annotations

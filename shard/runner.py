@@ -276,7 +276,7 @@ class Runner(Generic[J]):
 
     @contextlib.contextmanager
     def constructing(self, owner: Owner) -> Iterator[None]:
-        """A constructor runs, which is no job: it is noted as one is, in case that it ends us, or holds the loop."""
+        """A constructor runs. It is not a job, and noted as one is: it may end the process, or hold the loop."""
         before, self.watching = self.watching, f"{owner.label} __init__"
         self._noted = owner.object_id
         if self._last_words is not None:
