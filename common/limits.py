@@ -54,6 +54,9 @@ MAX_HANDSHAKES_IN_FLIGHT = 4_096
 """Requests whose head has begun and is not complete, and upgrades not answered yet, at one router (design)."""
 MAX_HTTP_CONNECTIONS = 8_192
 """TCP connections at one router that are no WebSockets (design)."""
+CLIENTS_OF_THE_LOOP = 256
+"""Clients of a router whose sockets the loop looks at itself: all that are ready it hands out in one turn. A turn takes
+so many of the others as fit (design)."""
 HANDSHAKE_TIMEOUT_S = 10.0
 """Seconds for a client to send its request head, and for a shard to answer an upgrade (design)."""
 KEEP_ALIVE_S = 125.0

@@ -24,6 +24,7 @@ import contextlib
 import errno
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
@@ -47,6 +48,7 @@ from .clients.objects import Objects
 from .clients.output import Output
 from .clients.retirement import GONE, Retirement
 from .clients.timers import TICK_S, Wheel, ticks
+from .clients.transport import ClientTransport
 from .config import RouterConfig
 from .counters import RouterCounters
 from .formats.frames import GOING_AWAY
@@ -112,7 +114,7 @@ class Router:
             output_of=machine.output_of,
         )
         self._work_planned = False
-        self._due = 0.0
+        self._due = self._worked_then = 0.0
         self._output = Output(self._output_soon)
         self._output_planned = False
         self._forwarding = Forwarding(
@@ -188,7 +190,9 @@ class Router:
             self._listener = listener = machine.listener(config.host, config.port, descriptors.backlog)
             closing.push_async_callback(self._close_listener)
             self._front.own_host = None if listener.is_wildcard else authority(config.host, listener.port)
-            listener.start(self._new_connection())
+            transports = machine.transports(self._shared.work, self._new_connection())
+            closing.callback(transports.close)
+            listener.start(transports.begin)
             counter_file = machine.counter_file(self.counters)
             closing.callback(counter_file.close)
             counter_file.start(self._loop)
@@ -320,6 +324,8 @@ class Router:
     def _unseen_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback has raised, or a protocol: a defect of ours ends the connection that it was called for."""
         error, protocol = context.get("exception"), context.get("protocol")
+        if isinstance(protocol, ClientTransport):
+            protocol = protocol.get_protocol()  # the loop's transport does not know whose it is
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             self._front.descriptors.refused(self._clock.now())
         elif not isinstance(error, Exception) or not is_defect(error):
@@ -339,8 +345,9 @@ class Router:
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_S, self._tick)
         wheel, counters, now = self._wheel, self.counters, self._clock.now()
-        self._note_turn(now - self._due if self._due else 0.0)
-        self._due = now + TICK_S
+        late, worked = now - self._due if self._due else 0.0, time.thread_time()
+        self._note_turn(late, min(late, worked - self._worked_then))
+        self._due, self._worked_then = now + TICK_S, worked
         wheel.advance(now)
         if wheel.is_behind:
             self._shared.work.add_own(wheel)
@@ -372,9 +379,11 @@ class Router:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _note_turn(self, seconds: float) -> None:
-        """A turn of the loop has taken *seconds* at least."""
-        self.counters.longest_turn_us = max(self.counters.longest_turn_us, int(seconds * 1e6))
+    def _note_turn(self, seconds: float, worked: float) -> None:
+        """A turn of the loop has taken *seconds* at least, and one had a processor for *worked* of them, at most."""
+        counters = self.counters
+        counters.longest_turn_us = max(counters.longest_turn_us, int(seconds * 1e6))
+        counters.longest_turn_worked_us = max(counters.longest_turn_worked_us, int(worked * 1e6))
 
     def _work_soon(self) -> None:
         if not self._work_planned:
@@ -389,7 +398,7 @@ class Router:
         finally:
             if more:
                 self._work_soon()
-        self._note_turn(work.longest_turn)
+        self._note_turn(work.longest_turn, work.most_worked)
 
     def _output_soon(self) -> None:
         if not self._output_planned:

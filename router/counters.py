@@ -34,6 +34,11 @@ class RouterCounters(Counters):
         "else some",
         unit="microseconds",
     )
+    longest_turn_worked_us: int = high_water(
+        "Microseconds of processor time that a turn of the loop took at most; beyond that `longest_turn_us` has what "
+        "the loop waited for a processor, or for the system",
+        unit="microseconds",
+    )
 
     defects: int = total("Errors of roost's own code; each ended at most one connection")
     http_requests: int = total("Requests received whole, upgrades included")

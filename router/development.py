@@ -92,7 +92,7 @@ class ObservedConnection(HttpConnection):
             )
 
 
-class ObservedSocket(asyncio.Protocol):
+class ObservedSocket(asyncio.BufferedProtocol):
     """Stands between a transport and its WebSocket, and tells of its end.
 
     Args:
@@ -105,9 +105,12 @@ class ObservedSocket(asyncio.Protocol):
         self._target = target
         self._opened_at = monotonic()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """As the WebSocket's, and so on."""
-        self._connection.data_received(data)
+        return self._connection.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._connection.buffer_updated(nbytes)
 
     def eof_received(self) -> bool:
         return self._connection.eof_received()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from ..common.cluster.outside import Machine
 from ..common.wire.link import Dialer, Wiring
 from .clients.descriptors import Descriptors
+from .clients.ready import Ready
 from .clients.tcp import output_of
+from .clients.transport import Transports
+from .clients.work import Work
 from .http.listener import Listener
 
 
@@ -22,6 +26,12 @@ class RouterMachine(Machine):
     def listener(self, host: str, port: int, backlog: int) -> Listener:
         """As ``Listener``."""
         return Listener(host, port, backlog)
+
+    def transports(self, work: Work, protocol_factory: Callable[[], object]) -> Transports:
+        """As ``Transports``."""
+        loop, ready = asyncio.get_running_loop(), Ready(self.clock.now)
+        ready.start(loop)
+        return Transports(loop, ready, work, protocol_factory)
 
     def descriptors(self, limit: int, wanted: int) -> Descriptors:
         """As ``Descriptors``."""

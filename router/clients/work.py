@@ -21,6 +21,7 @@ other, as work like any other, until it shuts again: the cost is in proportion t
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -70,9 +71,11 @@ class Work:
         on_work: Called when there is work after there was none; its shell then calls ``run`` in the next loop turn, and
             again as long as that returns true.
         now: Seconds, monotonic.
+        worked: Seconds for which this thread has had a processor.
 
     Attributes:
         longest_turn: Seconds of the longest turn of the loop that was seen between two slices, the shell's to reset.
+        most_worked: Seconds of processor time of the turn that took most of it.
         taken: What reads have cost that were handled where they came, in bytes, since the last slice.
     """
 
@@ -86,13 +89,20 @@ class Work:
         "_owed",
         "_own",
         "_queued",
+        "_worked",
+        "_worked_then",
         "longest_turn",
+        "most_worked",
         "taken",
     )
 
-    def __init__(self, on_work: Callable[[], None], now: Callable[[], float]) -> None:
+    def __init__(
+        self, on_work: Callable[[], None], now: Callable[[], float], worked: Callable[[], float] = time.thread_time
+    ) -> None:
         self._on_work = on_work
         self._now = now
+        self._worked = worked
+        self._worked_then = 0.0
         self._new: deque[Worker] = deque()
         self._clients: deque[Worker] = deque()
         self._own: deque[Worker] = deque()
@@ -101,7 +111,7 @@ class Work:
         self._began = 0.0
         self._ended = 0
         self.taken = 0
-        self.longest_turn = 0.0
+        self.longest_turn = self.most_worked = 0.0
 
     def __len__(self) -> int:
         """How many have work left over."""
@@ -149,10 +159,11 @@ class Work:
             Whether there is more to do.
         """
         self.taken = self._ended = 0
-        began = self._now()
+        began, worked = self._now(), self._worked()
         if self._began:
             self.longest_turn = max(self.longest_turn, began - self._began)
-        self._began = began
+            self.most_worked = max(self.most_worked, worked - self._worked_then)
+        self._began, self._worked_then = began, worked
         if self._own:
             began = self._run_own(began + OWN_SLICE_S)
         if self._new or self._clients:

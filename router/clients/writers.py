@@ -23,14 +23,11 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from .send_buffers import HIGH_WATER
 from .turns import AGO, Turns
 
-_NO_PAUSE = 1 << 30
-"""More than any frame has: the transport takes it without asking for a pause."""
 _DIRECTLY = -1
 """Instead of the time since when the transport may have something to send: it has nothing."""
 
@@ -40,6 +37,7 @@ class Transport(Protocol):
 
     def get_extra_info(self, name: str) -> Any: ...
     def write(self, data: bytes | memoryview) -> None: ...
+    def writelines(self, pieces: Iterable[bytes | memoryview], /) -> None: ...
     def write_eof(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
@@ -62,32 +60,6 @@ def writer_of(transport: Transport, turns: Turns) -> Writer:
     if socket is None:
         return TransportWriter(transport)
     return DirectWriter(transport, socket.fileno(), turns)
-
-
-def write_all(
-    transport: Transport, pieces: Sequence[bytes | memoryview], *, is_slow: bool, high: int = HIGH_WATER
-) -> None:
-    """Write what is in pieces through the transport, with one system call at most.
-
-    A transport that holds nothing tries to send each piece as it is given one. To a client that reads fast that would
-    send a large frame whole, in one turn of the loop.
-
-    Args:
-        transport: Where to.
-        pieces: What to write, in order.
-        is_slow: The transport has asked for a pause, and sends nothing now.
-        high: Bytes from which on the transport asks for a pause.
-    """
-    if is_slow or len(pieces) == 1:
-        for piece in pieces:
-            transport.write(piece)
-        return
-    transport.set_write_buffer_limits(_NO_PAUSE)
-    try:
-        for piece in pieces:
-            transport.write(piece)
-    finally:
-        transport.set_write_buffer_limits(high)  # which asks for a pause if there is more
 
 
 class Writer(ABC):
@@ -145,7 +117,7 @@ class TransportWriter(Writer):
             self.watch((frame,))
 
     def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
-        write_all(self._transport, pieces, is_slow=self.watch is not None)
+        self._transport.writelines(pieces)
         if self.watch is not None:
             self.watch(pieces)
 

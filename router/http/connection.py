@@ -31,7 +31,7 @@ from ..clients.shares import share_of
 from ..clients.tcp import has_unread
 from ..clients.timers import TICK_S
 from ..clients.work import Ending
-from ..clients.writers import NOWHERE, write_all, writer_of
+from ..clients.writers import NOWHERE, writer_of
 from ..formats.frames import GOING_AWAY
 from ..formats.http import (
     CONTINUE,
@@ -62,8 +62,6 @@ parsed, and what is not is dropped."""
 MAX_AHEAD_BYTES = 64 << 20
 """Bytes that all clients together may have sent ahead of answers. For more there is no room: what is behind a request
 is dropped, as above, and an upgrade is refused. Hardly any client sends frames before its 101 (RFC 6455 4.1)."""
-HTTP_HIGH_WATER = 64 << 10
-"""Bytes that may wait for a client before it is slow, as transports have them by themselves."""
 ENDING = "this router is ending; try again, and another one answers"
 MAY_HAVE_BEEN = "The request may have been carried out, so look before you send it again"
 CUT_SHORT = f"this router ended before the object answered. {MAY_HAVE_BEEN}"
@@ -474,7 +472,7 @@ class HttpConnection(PhasedConnection):
             head_only=incoming.head.method == "HEAD",
             declared_length=declared,
         )
-        write_all(transport, pieces, is_slow=self._slow is not None, high=HTTP_HIGH_WATER)
+        transport.writelines(pieces)
         for piece in pieces if self._slow is not None else ():
             if self._slow is not None:  # else it was cut: all clients together had too much waiting
                 self._front.shared.send_buffers.note(self._slow, piece)

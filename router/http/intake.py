@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 CLIENTS_A_TURN = 8
 """Clients that are taken in one turn of the loop. Each makes work of some 0.15 ms, until it has become a WebSocket."""
@@ -23,7 +22,8 @@ REST_S = 0.1
 """Seconds until the next client is tried after there was no descriptor, or no memory, for one."""
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
-ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+Begin = Callable[[socket.socket], object]
+"""Begins with a client, whose socket does not block; raises what went wrong."""
 
 
 class Intake:
@@ -31,15 +31,15 @@ class Intake:
 
     Args:
         sockets: The sockets, which listen, and do not block.
-        protocol_factory: Makes the protocol of each client.
+        begin: Begins with each client.
     """
 
-    __slots__ = ("_factory", "_left", "_loop", "_rests", "_sockets", "_turns")
+    __slots__ = ("_begin", "_left", "_loop", "_rests", "_sockets", "_turns")
 
-    def __init__(self, sockets: Sequence[socket.socket], protocol_factory: ProtocolFactory) -> None:
+    def __init__(self, sockets: Sequence[socket.socket], begin: Begin) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets = tuple(sockets)
-        self._factory = protocol_factory
+        self._begin = begin
         self._left = CLIENTS_A_TURN
         self._turns = False  # the next turn of the loop begins with our call
         self._rests: asyncio.TimerHandle | None = None
@@ -81,7 +81,7 @@ class Intake:
                 self._turns = True
                 self._loop.call_soon(self._begin_turn)
             if client is not None:
-                self._begin(client)
+                self._take_over(client)
 
     def _begin_turn(self) -> None:
         self._left, self._turns = CLIENTS_A_TURN, False
@@ -92,21 +92,10 @@ class Intake:
         self._rests = self._loop.call_later(REST_S, self._watch)
         self._loop.call_exception_handler({"message": "a client waits to be accepted", "exception": error})
 
-    def _begin(self, client: socket.socket) -> None:
-        """Give *client* its protocol."""
+    def _take_over(self, client: socket.socket) -> None:
         client.setblocking(False)
         try:
-            _drive(self._loop.connect_accepted_socket(self._factory, client))
+            self._begin(client)
         except Exception as error:
             client.close()
             self._loop.call_exception_handler({"message": "a client could not be accepted", "exception": error})
-
-
-def _drive(beginning: Coroutine[Any, Any, object]) -> None:
-    """Run the coroutine that makes a transport. All that it waits for is that the protocol is told, in the next turn:
-    it needs no task, which would have begun with it a turn later."""
-    try:
-        made = beginning.send(None)
-    except StopIteration:
-        return
-    made.add_done_callback(lambda _: _drive(beginning))

@@ -25,7 +25,7 @@ from pathlib import Path
 from ...common.machine.addresses import ANY_IPV4, ANY_IPV6, bound_sockets, listening_failed
 from ..clients.descriptors import MOST_BACKLOG
 from .half_open import half_open
-from .intake import Intake, ProtocolFactory
+from .intake import Begin, Intake
 
 log = logging.getLogger("roost.router")
 
@@ -78,8 +78,11 @@ class Listener:
         """Whether it listens at addresses that its host does not name."""
         return any(bound.getsockname()[0] in (ANY_IPV4, ANY_IPV6) for bound in self._sockets)
 
-    def start(self, protocol_factory: ProtocolFactory) -> None:
+    def start(self, begin: Begin) -> None:
         """Accept connections from now on.
+
+        Args:
+            begin: Begins with each client.
 
         Raises:
             PortTaken: A program that does not share the port listens there already.
@@ -89,7 +92,7 @@ class Listener:
                 bound.listen(self._backlog)
             except OSError as error:
                 raise listening_failed(self._host, self.port, error) from error
-        self._intake = Intake(self._sockets, protocol_factory)
+        self._intake = Intake(self._sockets, begin)
 
     async def drain(self, *, handed_on: bool) -> None:
         """Stop listening, and accept first whoever waits. Connections go on being accepted meanwhile.

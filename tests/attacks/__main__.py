@@ -5,7 +5,8 @@
     python -m tests.attacks --list                  what there is
 
 A row has the private memory of router and shard, its growth over the bound that the documents promise, the router's
-longest turn, and the p99 of a neighbour's echoes without and with the attack. ``--markdown FILE`` and ``--json FILE``
+longest turn, the processor time of the turn that took most of it (beyond it a turn has waited for a processor), and the
+p99 of a neighbour's echoes without and with the attack. ``--markdown FILE`` and ``--json FILE``
 write the table and all figures. On a machine that does other work the times mean nothing.
 
 Rows that begin with ``honest`` are no attacks: they have as much traffic of honest clients, and no goals hold for them.
@@ -39,7 +40,8 @@ def missed(row: Row) -> list[str]:
         return []
     wrong = []
     if row.turn_s > max(TURN_S, row.earlier_turn_s):
-        wrong.append(f"{row.name}: a turn of {row.turn_s * 1000:.0f} ms")
+        worked = min(row.turn_s, row.worked_s)
+        wrong.append(f"{row.name}: a turn of {row.turn_s * 1000:.0f} ms, {worked * 1000:.0f} of them worked at most")
     if row.slowdown > SLOWDOWN:
         wrong.append(f"{row.name}: the neighbour's p99 is {row.slowdown:.1f} times as long")
     if row.during.lost:

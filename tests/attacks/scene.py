@@ -41,7 +41,7 @@ def run(attack: Attack, seconds: float | None = None) -> Row:
         with contextlib.closing(neighbour), ways, at_once():
             neighbour.measure(time.monotonic() + WARM_S)
             without = neighbour.measure(time.monotonic() + WITHOUT_S)
-            earlier_turn_s = longest_turn_s(cluster)
+            earlier_turn_s, earlier_worked_s = longest_turn_s(cluster)
             before = private_bytes(router), private_bytes(shard)
             forget_peak(router)
             forget_peak(shard)
@@ -59,6 +59,7 @@ def run(attack: Attack, seconds: float | None = None) -> Row:
             "router": Memory(before[0], peak_bytes(router), private_bytes(router)),
             "shard": Memory(before[1], peak_bytes(shard_now), private_bytes(shard_now)),
         }
+        turn_s, worked_s = longest_turn_s(cluster)
         bound = attack.bound
         grown = 0 if bound is None else memory[bound.process].peak - memory[bound.process].before
         return Row(
@@ -68,24 +69,26 @@ def run(attack: Attack, seconds: float | None = None) -> Row:
             ratio=None if bound is None else grown / bound.bytes,
             router=memory["router"],
             shard=memory["shard"],
-            turn_s=longest_turn_s(cluster),
+            turn_s=turn_s,
             earlier_turn_s=earlier_turn_s,
             without=without,
             during=during,
             notes=f"{failed} attackers failed" if failed else "",
             honest=attack.honest,
+            worked_s=worked_s,
+            earlier_worked_s=earlier_worked_s,
         )
 
 
-def longest_turn_s(cluster: Cluster) -> float:
-    """Seconds of the router's longest turn up to now."""
+def longest_turn_s(cluster: Cluster) -> tuple[float, float]:
+    """Seconds of the router's longest turn up to now, and of processor time of the one that took most of it."""
     path = cluster.run / "router-1.counters"
     # The next publication may hold figures from just before the call, the one after it does not.
     fresh, give_up_at = read_counters(path).publications + 2, time.monotonic() + PATIENCE_S
     while (found := read_counters(path)).publications < fresh:
         assert time.monotonic() < give_up_at, "the router publishes no counters"
         time.sleep(0.01)
-    return found.values["longest_turn_us"] / 1e6
+    return found.values["longest_turn_us"] / 1e6, found.values["longest_turn_worked_us"] / 1e6
 
 
 @contextlib.contextmanager

@@ -57,6 +57,9 @@ class Row:
         shard: Memory of the shard.
         turn_s: Seconds of the router's longest turn since its start.
         earlier_turn_s: The same when the attack began.
+        worked_s: Seconds of processor time of the turn that took most of it since the router's start: what the longest
+            turn has beyond them it has waited for a processor.
+        earlier_worked_s: The same when the attack began.
         without: The neighbour's echoes before the attack.
         during: And during the attack.
         notes: What else there is to say.
@@ -75,6 +78,8 @@ class Row:
     during: Echoes
     notes: str = ""
     honest: bool = False
+    worked_s: float = 0.0
+    earlier_worked_s: float = 0.0
 
     @property
     def slowdown(self) -> float:
@@ -94,6 +99,7 @@ class Row:
             str(self.shard),
             "–" if self.ratio is None else f"{self.ratio:.2f} × {self.bound}",
             f"{'' if known else '≤ '}{self.turn_s * 1000:.0f}",
+            f"{'' if self.worked_s > self.earlier_worked_s else '≤ '}{self.worked_s * 1000:.0f}",
             f"{self.without.p99 * 1000:.1f} → {self.during.p99 * 1000:.1f}",
             f"{self.slowdown:.1f}",
             f"{self.during.worst * 1000:.0f}",
@@ -109,13 +115,14 @@ HEAD = [
     "shard (MiB)",
     "growth over bound",
     "longest turn (ms)",
+    "most worked in a turn (ms)",
     "neighbour's p99 (ms: without → with)",
     "ratio",
     "worst echo (ms)",
     "echoes",
     "notes",
 ]
-_RIGHT = ("longest turn (ms)", "ratio", "worst echo (ms)", "echoes")
+_RIGHT = ("longest turn (ms)", "most worked in a turn (ms)", "ratio", "worst echo (ms)", "echoes")
 
 
 def as_markdown(rows: Iterable[Row]) -> str:

@@ -41,6 +41,7 @@ def test_an_attack_gives_a_row_with_all_its_figures() -> None:
     assert 0 < row.router.before <= row.router.peak
     assert 0 < row.shard.before <= row.shard.peak
     assert row.turn_s >= row.earlier_turn_s
+    assert row.worked_s > 0
     assert row.ratio is not None
     assert row.ratio < 1
     assert not row.notes
@@ -77,7 +78,7 @@ def test_attackers_give_way_to_router_and_shard(monkeypatch: pytest.MonkeyPatch)
 
 def test_goals_that_are_missed_are_named() -> None:
     assert missed(ROW) == []
-    assert missed(dataclasses.replace(ROW, turn_s=0.021)) == ["pings: a turn of 21 ms"]
+    assert missed(dataclasses.replace(ROW, turn_s=0.021)) == ["pings: a turn of 21 ms, 0 of them worked at most"]
     assert missed(dataclasses.replace(ROW, turn_s=0.05, earlier_turn_s=0.05)) == []  # from before the attack
     slow = dataclasses.replace(ROW, during=Echoes((0.0025,) * 100, lost=1))
     assert missed(slow) == [

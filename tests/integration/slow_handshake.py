@@ -13,7 +13,9 @@ import socket
 import struct
 import subprocess
 import sys
+from functools import partial
 
+from roost.router.clients.transport import begin_with_loop
 from roost.router.http.half_open import half_open
 from roost.router.http.listener import Listener
 
@@ -73,7 +75,7 @@ async def main() -> None:
     client = Client()
     Server.heard = asyncio.Queue()
     listener = Listener(OURS, 0)
-    listener.start(Server)
+    listener.start(partial(begin_with_loop, Server))
     port = listener.port
     client.send(40_001, port, SYN, 100)
     ((_, flags, seq),) = client.received()

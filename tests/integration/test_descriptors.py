@@ -1,5 +1,5 @@
-"""What writing directly to a client's socket relies on (router/clients/writers): the loop closes a descriptor only
-after its protocol has heard ``connection_lost``. Else it could belong to another client already."""
+"""What writing directly to a client's socket relies on (router/clients/writers): a descriptor is closed only after
+its protocol has heard ``connection_lost``. Else it could belong to another client already."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import uvloop
 
+from roost.router.clients import transport as transports
+from roost.router.clients.ready import Ready
+from roost.router.clients.work import Work
 from roost.router.http.listener import Listener
 from tests.waiting import within
 
 
-class Protocol(asyncio.Protocol):
+class Protocol(asyncio.BufferedProtocol):
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(bytearray(100))
+
     def __init__(self) -> None:
         self.made: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
         self.inode_at_end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -60,8 +67,13 @@ ENDS: list[Callable[[socket.socket, asyncio.Transport], None]] = [
 ]
 
 
+@pytest.mark.parametrize("by_loop", [0, 1], ids=["read by us", "read by the loop"])
 @pytest.mark.parametrize("ending", ENDS, ids=["reset", "end", "broken write", "abort", "close"])
-def test_a_descriptor_outlives_connection_lost(ending: Callable[[socket.socket, asyncio.Transport], None]) -> None:
+def test_a_descriptor_outlives_connection_lost(
+    ending: Callable[[socket.socket, asyncio.Transport], None], by_loop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transports, "CLIENTS_OF_THE_LOOP", by_loop)
+
     async def main() -> None:
         accepted: asyncio.Future[Protocol] = asyncio.get_running_loop().create_future()
 
@@ -69,9 +81,11 @@ def test_a_descriptor_outlives_connection_lost(ending: Callable[[socket.socket, 
             accepted.set_result(Protocol())
             return accepted.result()
 
-        listener = Listener("127.0.0.1", 0)
-        with contextlib.closing(listener):
-            listener.start(accept)
+        listener, loop = Listener("127.0.0.1", 0), asyncio.get_running_loop()
+        ready, work = Ready(time.monotonic), Work(lambda: None, time.monotonic)
+        ready.start(loop)
+        with contextlib.closing(ready), contextlib.closing(listener):
+            listener.start(transports.Transports(loop, ready, work, accept).begin)
             with socket.create_connection(("127.0.0.1", listener.port)) as client:
                 protocol = await within("the connection", accepted)
                 ending(client, await within("the transport", protocol.made))

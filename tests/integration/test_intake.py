@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from roost.router.clients.transport import begin_with_loop
 from roost.router.http import intake as taking
 from roost.router.http.intake import CLIENTS_A_TURN, Intake
 from tests.waiting import DEADLINE_S
@@ -53,6 +54,9 @@ class Guests:
         self.lost = 0
         self.fails = fails
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.errors.append(context["exception"]))
+
+    def begin(self, client: socket.socket) -> None:
+        begin_with_loop(self.make, client)
 
     def make(self) -> Guest:
         self.made.append(self.turns.number)
@@ -126,7 +130,7 @@ def on_uvloop(scenario: Callable[[Port], Awaitable[None]]) -> None:
 def test_of_many_that_wait_each_turn_takes_some() -> None:
     async def scenario(listening: Port) -> None:
         guests = Guests()
-        with crowd(listening, 200), contextlib.closing(Intake([listening], guests.make)):
+        with crowd(listening, 200), contextlib.closing(Intake([listening], guests.begin)):
             await guests.until("what all have sent", lambda: len(guests.heard) == 200)
         assert sorted(map(int, guests.heard)) == list(range(200))
         assert max(Counter(guests.made).values()) == CLIENTS_A_TURN
@@ -143,7 +147,7 @@ def test_a_turn_takes_no_more_while_so_many_sockets_have_something_that_the_loop
 
     async def scenario(listening: Port) -> None:
         guests = Guests()
-        with crowd(listening, 1_100) as first, contextlib.closing(Intake([listening], guests.make)):
+        with crowd(listening, 1_100) as first, contextlib.closing(Intake([listening], guests.begin)):
             await guests.until("the crowd", lambda: len(guests.heard) == 1_100)
             with crowd(listening, 100):
                 for client in first:
@@ -165,7 +169,7 @@ def test_without_a_descriptor_clients_wait_in_the_queue(code: int, monkeypatch: 
     async def scenario(listening: Port) -> None:
         listening.fails_with, listening.times = code, 3
         guests = Guests()
-        with crowd(listening, 5), contextlib.closing(Intake([listening], guests.make)):
+        with crowd(listening, 5), contextlib.closing(Intake([listening], guests.begin)):
             await guests.until("what all have sent", lambda: len(guests.heard) == 5)
         assert [error.errno for error in guests.errors] == [code] * 3, "once for each rest, and no busy loop"
 
@@ -176,7 +180,7 @@ def test_who_is_gone_before_it_is_accepted_is_passed_over() -> None:
     async def scenario(listening: Port) -> None:
         listening.fails_with, listening.times = errno.ECONNABORTED, 3
         guests = Guests()
-        with crowd(listening, 5), contextlib.closing(Intake([listening], guests.make)):
+        with crowd(listening, 5), contextlib.closing(Intake([listening], guests.begin)):
             await guests.until("what all have sent", lambda: len(guests.heard) == 5)
         assert guests.errors == []
 
@@ -186,7 +190,7 @@ def test_who_is_gone_before_it_is_accepted_is_passed_over() -> None:
 def test_a_client_for_whom_no_protocol_can_be_made_is_told_and_the_others_are_taken() -> None:
     async def scenario(listening: Port) -> None:
         guests = Guests(fails=True)
-        with crowd(listening, 20) as clients, contextlib.closing(Intake([listening], guests.make)):
+        with crowd(listening, 20) as clients, contextlib.closing(Intake([listening], guests.begin)):
             await guests.until("the others", lambda: len(guests.heard) == 19)
             assert [str(error) for error in guests.errors] == ["on purpose"]
             clients[0].settimeout(5)
@@ -200,7 +204,7 @@ def test_a_closed_intake_takes_nobody_and_those_who_have_been_taken_stay() -> No
     async def scenario(listening: Port) -> None:
         guests = Guests()
         with crowd(listening, 3 * CLIENTS_A_TURN) as clients:
-            intake = Intake([listening], guests.make)
+            intake = Intake([listening], guests.begin)
             await guests.until("the first", lambda: bool(guests.made))
             intake.close()
             intake.close()
@@ -223,7 +227,7 @@ def test_an_intake_that_rests_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> 
         listening.fails_with, listening.times = errno.EMFILE, 1
         guests = Guests()
         with crowd(listening, 1):
-            intake = Intake([listening], guests.make)
+            intake = Intake([listening], guests.begin)
             await guests.until("the error", lambda: bool(guests.errors))
             intake.close()
             await asyncio.sleep(0.03)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from roost.common.errors import ConfigError, PortTaken
 from roost.common.machine.addresses import bound_sockets
 from roost.router.app import Router
+from roost.router.clients.transport import begin_with_loop
 from roost.router.config import RouterConfig
 from roost.router.http import listener as listening
 from roost.router.http.half_open import half_open
@@ -62,7 +64,7 @@ async def answer(client: socket.socket) -> bytes:
 
 async def listening_at(port: int = 0, name: bytes = b"", host: str = HOST) -> Listener:
     made = Listener(host, port)
-    made.start(lambda: Echo(name))
+    made.start(partial(begin_with_loop, lambda: Echo(name)))
     return made
 
 

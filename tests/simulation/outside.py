@@ -32,7 +32,7 @@ from roost.common.wire.records import EventWriter, Pieces
 from roost.router.app import Router
 from roost.router.clients import output as router_output
 from roost.router.clients.descriptors import Descriptors
-from roost.router.http.intake import ProtocolFactory
+from roost.router.http.intake import Begin
 from roost.router.http.listener import Listener
 from roost.router.machine import RouterMachine
 from roost.router.owners import giving as router_giving
@@ -390,6 +390,9 @@ class SimRouterMachine(SimMachine, RouterMachine):
     def listener(self, host: str, port: int, backlog: int) -> SimListener:
         return SimListener(self._process.loop, host, port, backlog)
 
+    def transports(self, work: object, protocol_factory: Callable[[], object]) -> Any:
+        return SimTransports(protocol_factory)
+
     def descriptors(self, limit: int, wanted: int) -> Descriptors:
         return Descriptors(limit, wanted, held=0)
 
@@ -421,6 +424,16 @@ class SimShardMachine(SimMachine, ShardMachine):
         self._process.cluster.kill(self._process)
 
 
+class SimTransports:
+    """Clients have transports of their own: what begins with one is what makes its protocol."""
+
+    def __init__(self, protocol_factory: Callable[[], object]) -> None:
+        self.begin = protocol_factory
+
+    def close(self) -> None:
+        pass
+
+
 class SimListener(Listener):
     """Clients make protocols with their router's ``loop.factory``, for as long as it listens."""
 
@@ -428,8 +441,8 @@ class SimListener(Listener):
         super().__init__(host, port, backlog)
         self._loop = loop
 
-    def start(self, protocol_factory: ProtocolFactory) -> None:
-        self._loop.factory = protocol_factory
+    def start(self, begin: Begin) -> None:
+        self._loop.factory = cast("Callable[[], Any]", begin)  # see ``SimTransports``
 
     def close(self) -> None:
         self._loop.factory = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,6 +83,13 @@ class FakeTransport:
         if not self.taken:
             self.buffered += len(data)
             self._pause()
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        high, self.high_water = self.high_water, 1 << 40
+        for piece in pieces:
+            self.write(piece)
+        self.high_water = high
+        self._pause()
 
     def _pause(self) -> None:
         if self.buffered > self.high_water and not self.slow:

@@ -67,7 +67,8 @@ def test_a_websocket_is_said_when_it_opens_and_closes(said: Any, tmp_path: Path,
     socket = client.transport.protocol
     assert isinstance(socket, ObservedSocket)
     if ends:
-        socket.data_received(CLOSE_FRAME)
+        socket.get_buffer(-1)[: len(CLOSE_FRAME)] = CLOSE_FRAME
+        socket.buffer_updated(len(CLOSE_FRAME))
     socket.connection_lost(None)
     assert said() == [f"WebSocket /chat-room/lobby?x=1 closed, N s, {how}"]
 

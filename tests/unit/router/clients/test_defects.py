@@ -13,6 +13,7 @@ import pytest
 from roost.common.ids import id_from_name
 from roost.common.wire.records import AcceptMode, HttpResponse
 from roost.router.app import Router
+from roost.router.clients import transport
 from roost.router.clients.defects import Defects
 from roost.router.clients.retirement import Retirement
 from roost.router.clients.writers import Writer
@@ -235,16 +236,28 @@ async def test_the_clock_goes_on_when_a_part_of_them_fails(tmp_path: Any) -> Non
     assert router.counters.defects == 1
 
 
+@pytest.mark.parametrize("by_loop", [0, 1], ids=["read by us", "read by the loop"])
 @pytest.mark.parametrize("where", [(RequestParser, "feed"), (HttpConnection, "_enter")])
 async def test_what_a_protocol_raises_ends_that_client_alone(
-    where: tuple[type, str], tmp_path: Any, caplog: pytest.LogCaptureFixture
+    where: tuple[type, str],
+    by_loop: int,
+    tmp_path: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(transport, "CLIENTS_OF_THE_LOOP", by_loop)
     config = RouterConfig(name="router-1", data=tmp_path, run=tmp_path)
-    router = Router(config, RouterMachine(config))
+    machine = RouterMachine(config)
+    router = Router(config, machine)
     asyncio.get_running_loop().set_exception_handler(router._unseen_error)
     listener = Listener("127.0.0.1", 0)
-    with contextlib.closing(listener), mock.patch.object(*where, mock.Mock(side_effect=[Bug, None, None])):
-        listener.start(protocol_factory(router._front))
+    transports = machine.transports(router._shared.work, protocol_factory(router._front))
+    with (
+        contextlib.closing(transports),
+        contextlib.closing(listener),
+        mock.patch.object(*where, mock.Mock(side_effect=[Bug, None, None])),
+    ):
+        listener.start(transports.begin)
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
         with contextlib.suppress(ConnectionResetError):

@@ -27,7 +27,8 @@ class Shell:
     def __init__(self) -> None:
         self.now = 100.0
         self.wakes = 0
-        self.work = Work(self._wake, lambda: self.now)
+        self.worked = 0.0
+        self.work = Work(self._wake, lambda: self.now, lambda: self.worked)
         self.log: list[str] = []
 
     def _wake(self) -> None:
@@ -148,6 +149,21 @@ def test_the_longest_turn_is_measured_while_there_is_work_and_not_while_the_loop
     shell.work.add(Steps(shell, "b", 1))
     assert not shell.work.run()
     assert shell.work.longest_turn < 1
+
+
+def test_what_a_turn_worked_is_told_apart_from_what_it_waited_for_a_processor(shell: Shell) -> None:
+    shell.work.add(Steps(shell, "a", 3, module.SLICE_S))
+    assert shell.work.run()
+    shell.now, shell.worked = shell.now + 0.5, shell.worked + 0.006  # others had the processor
+    assert shell.work.run()
+    shell.now, shell.worked = shell.now + 0.009, shell.worked + 0.009
+    assert not shell.work.run()
+    assert shell.work.longest_turn == pytest.approx(0.5 + module.SLICE_S)
+    assert shell.work.most_worked == pytest.approx(0.009)
+    shell.worked += 60
+    shell.work.add(Steps(shell, "b", 1))
+    assert not shell.work.run()
+    assert shell.work.most_worked < 1
 
 
 # --- gates ---
