@@ -19,19 +19,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..common.wire.records import OutputWriter
-from .outbox import LARGE_BYTES, Held, Payload
+from .outbox import LARGE_BYTES, Held, Outbox, Payload, Write
+from .peers import Peer
 from .stack import enough_stack
-
-if TYPE_CHECKING:
-    from .flow import Flow, Shared
-    from .outbox import Outbox
-    from .peers import Peer
-    from .sockets import Socket
-
-_Write = Callable[[OutputWriter], None]
 
 
 class Beside(NamedTuple):
@@ -43,10 +36,65 @@ class Beside(NamedTuple):
     """
 
     place: int
-    what: _Write | int
+    what: Write | int
 
 
 Item = Held | Beside
+
+
+class Numbered(Protocol):
+    """A connection: it has its number once its 101 is on its way."""
+
+    @property
+    def counter(self) -> int: ...
+
+
+class Connection(Numbered, Protocol):
+    """A connection for which something waits (``Socket``).
+
+    Attributes:
+        held: Its backlog, while it has one.
+    """
+
+    held: Backlog | None
+
+    @property
+    def gone(self) -> bool: ...
+    @property
+    def owner(self) -> Any:
+        """The object, whose ``outbox`` counts what waits."""
+        ...
+
+
+class Shipment(Protocol):
+    """A large message on its way to several connections."""
+
+    def leave(self, backlog: Backlog) -> None:
+        """The connection of *backlog* does not get it any more."""
+        ...
+
+
+class Account(Protocol):
+    """The account of all connections that are full (``Flow``)."""
+
+    @property
+    def acknowledge(self) -> Callable[[Outbox, Peer, int, int], None]:
+        """Takes the acknowledgement of an event whose time has come: outbox, router, connection, number."""
+        ...
+
+    def grown(self, size: int, *, is_large: bool = False) -> None: ...
+    def shrunk(self, size: int, *, is_large: bool = False) -> None: ...
+    def ship(self, backlog: Backlog, data: Payload, binary: bool) -> Shipment:
+        """The large message at the front of *backlog* may leave: ``shipped`` is called when it has."""
+        ...
+
+    def go_on(self, backlog: Backlog) -> None:
+        """What waits leaves in the next turns."""
+        ...
+
+    def ended(self, backlog: Backlog) -> None:
+        """Nothing waits there any more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +108,7 @@ class Close:
         final: The object wants no event of it any more.
     """
 
-    socket: Socket
+    socket: Numbered
     code: int
     reason: str
     final: bool
@@ -107,10 +155,10 @@ class Backlog:
     def __init__(
         self,
         outbox: Outbox,
-        flow: Flow | None = None,
+        flow: Account | None = None,
         peer: Peer | None = None,
         counter: int = 0,
-        socket: Socket | None = None,
+        socket: Connection | None = None,
     ) -> None:
         self.peer = peer
         self.counter = counter
@@ -123,7 +171,7 @@ class Backlog:
         self._flow = flow
         self._items: deque[Item] = deque()
         self._inserting: deque[Item] | None = None
-        self.shipment: Shared | None = None
+        self.shipment: Shipment | None = None
 
     def __len__(self) -> int:
         """How many things wait."""
@@ -182,7 +230,7 @@ class Backlog:
         self.owed = True
         self._outbox.note(self.peer, lambda writer: writer.owed(counter, True))
 
-    def record(self, write: _Write) -> None:
+    def record(self, write: Write) -> None:
         """A record that must not overtake the messages."""
         if self._inserting is not None:
             self._inserting.append(Beside(self._outbox.next_place(), write))
@@ -349,7 +397,7 @@ class Backlog:
             self._flow.shrunk(cost, is_large=size >= LARGE_BYTES)
         return cost
 
-    def _pass(self, what: _Write | int) -> None:
+    def _pass(self, what: Write | int) -> None:
         assert self.peer is not None
         if isinstance(what, int):
             assert self._flow is not None

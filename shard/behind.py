@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .output import Output
     from .peers import Peer
     from .runner import Runner
+    from .sockets import RouterPeer
 
 
 class Behind:
@@ -35,22 +36,21 @@ class Behind:
         runner: Where their events start.
     """
 
-    def __init__(self, objects: Objects[HostedObject], output: Output, runner: Runner[Job]) -> None:
+    def __init__(self, objects: Objects[HostedObject], output: Output[RouterPeer], runner: Runner[Job]) -> None:
         self._objects = objects
         self._output = output
         self._runner = runner
+        self._paused: dict[Peer, dict[ObjectId, HostedObject]] = {}
 
-    def told(self, peer: Peer, object_id: ObjectId, is_behind: bool) -> None:
+    def told(self, peer: RouterPeer, object_id: ObjectId, is_behind: bool) -> None:
         """A router says whether much of an object's output waits there."""
         if not is_behind:
-            owner = peer.behind.pop(object_id, None)
-            if owner is not None:
-                self._end(owner, peer)
+            self._end(object_id, peer)
             return
         owner = self._objects.get(object_id)
-        if owner is None or owner not in peer.objects or owner.outbox.unheld or object_id in peer.behind:
+        if owner is None or owner not in peer.objects or owner.outbox.unheld or self.pauses(peer, object_id):
             return  # it has gone, or is about to; or this was said of an earlier stay of it here
-        peer.behind[object_id] = owner
+        self._paused.setdefault(peer, {})[object_id] = owner
         outbox = owner.outbox
         if outbox.behind is None:
             outbox.behind = {peer}
@@ -61,21 +61,30 @@ class Behind:
 
     def lose(self, peer: Peer) -> None:
         """The router has gone."""
-        while peer.behind:
-            self._end(peer.behind.popitem()[1], peer)
+        for object_id in list(self._paused.get(peer, ())):
+            self._end(object_id, peer)
 
     def forget(self, peer: Peer, owner: HostedObject) -> None:
         """What the router has said belongs to an earlier stay of the object."""
-        if peer.behind.pop(owner.object_id, None) is not None:
-            self._end(owner, peer)
+        self._end(owner.object_id, peer)
 
     def let_go(self, owner: HostedObject) -> None:
         """All that the object has said is to leave, and what runs is to end."""
         for peer in list(owner.outbox.behind or ()):
-            del peer.behind[owner.object_id]
-            self._end(owner, peer)
+            self._end(owner.object_id, peer)
 
-    def _end(self, owner: HostedObject, peer: Peer) -> None:
+    def pauses(self, peer: Peer, object_id: ObjectId) -> bool:
+        """Whether an object pauses for what waits at *peer*."""
+        return object_id in self._paused.get(peer, ())
+
+    def _end(self, object_id: ObjectId, peer: Peer) -> None:
+        """The object need not pause for *peer* any more, if it had to."""
+        paused = self._paused.get(peer)
+        owner = None if paused is None else paused.pop(object_id, None)
+        if owner is None:
+            return
+        if not paused:
+            del self._paused[peer]
         outbox = owner.outbox
         assert outbox.behind is not None
         outbox.behind.discard(peer)

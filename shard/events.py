@@ -19,12 +19,11 @@ from .packages import size_of
 from .request_jobs import RequestJob
 from .responses import refusal
 from .slots import SlotState
-from .sockets import Socket
+from .sockets import RouterPeer, Socket
 
 if TYPE_CHECKING:
     from .host import Host
     from .hosted import HostedObject
-    from .peers import Peer
 
 TOO_MUCH_INPUT = "this object's process has too many messages and requests at present; try again later"
 FIELD_BYTES = 350
@@ -36,7 +35,7 @@ class RouterEvents(EventSink):
 
     __slots__ = ("_host", "_peer")
 
-    def __init__(self, host: Host, peer: Peer) -> None:
+    def __init__(self, host: Host, peer: RouterPeer) -> None:
         self._host = host
         self._peer = peer
 
@@ -52,7 +51,7 @@ class RouterEvents(EventSink):
             # acknowledge it would be wrong in the second case.
             host.counters.events_dropped += 1
         else:
-            owner = socket.owner
+            owner: HostedObject = socket.owner
             pair = owner.auto_response
             if pair is not None and data == pair[0] and socket.hibernatable:
                 # This router did not know the pair yet when it passed the message on.
@@ -68,14 +67,14 @@ class RouterEvents(EventSink):
         """See ``EventSink``."""
         socket = self._ended(connection, deliveries, has_gone=not clean)
         if socket is not None:
-            owner = socket.owner
+            owner: HostedObject = socket.owner
             owner.deliver(CloseJob(owner, socket, self._peer, seq, deliveries, code, reason, clean))
 
     def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
         """See ``EventSink``."""
         socket = self._ended(connection, deliveries, has_gone=True)
         if socket is not None:
-            owner = socket.owner
+            owner: HostedObject = socket.owner
             owner.deliver(ErrorJob(owner, socket, self._peer, seq, deliveries, code, description))
 
     def _ended(self, connection: int, deliveries: int, *, has_gone: bool) -> Socket | None:
@@ -232,13 +231,13 @@ class RouterEvents(EventSink):
         self._host.behind.told(self._peer, object_id, is_behind)
 
 
-def _refuse(peer: Peer, request: HttpRequest, status: int, sentence: str) -> None:
+def _refuse(peer: RouterPeer, request: HttpRequest, status: int, sentence: str) -> None:
     """Answer a request that no object gets."""
     peer.writer.response(refusal(request, status, sentence))
     peer.link.flush_soon()
 
 
-def _tell_state(peer: Peer, owner: HostedObject | None, state: ObjectState) -> None:
+def _tell_state(peer: RouterPeer, owner: HostedObject | None, state: ObjectState) -> None:
     """*peer* remembers an older one, perhaps; if it has sockets of *owner*, it is told once the gate opens."""
     if owner is None or owner not in peer.objects:
         peer.writer.object_state(state)
@@ -257,7 +256,7 @@ class LastEvents(EventSink):
 
     __slots__ = ("_peer",)
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: RouterPeer) -> None:
         self._peer = peer
 
     def refuse(self, kind: str) -> None:

@@ -31,19 +31,15 @@ import sys
 from array import array
 from collections.abc import Callable
 from heapq import merge
-from typing import TYPE_CHECKING
 
 from ..common.limits import SEND_BUFFER_BYTES
 from ..common.wire.records import Ahead
 from ..common.wire.shipping import Shipment
-from .backlog import Backlog, Item
+from .backlog import Backlog, Connection, Item
 from .counters import ShardCounters
 from .large_responses import LargeResponses
-from .outbox import Payload
-
-if TYPE_CHECKING:
-    from .outbox import Outbox
-    from .peers import Peer
+from .outbox import Outbox, Payload
+from .peers import Peer
 
 RELEASE_BYTES = 2 << 20
 """Bytes of held output that leave in one turn, for all connections together: a payload that is held once for many goes
@@ -159,7 +155,7 @@ class Flow:
 
     def begin(self, outbox: Outbox, peer: Peer, counter: int, *, at_once: bool = False) -> Backlog:
         """A connection is full from now on; or (*at_once*) is not, but what it gets takes more than this turn."""
-        socket = peer.sockets.get(counter)
+        socket: Connection | None = peer.sockets.get(counter)
         backlog = Backlog(outbox, self, peer, counter, socket)
         if socket is not None:
             socket.held = backlog
@@ -196,20 +192,20 @@ class Flow:
 
     def room(self, peer: Peer, counter: int, size: int) -> None:
         """The router has room for so much output for the connection; 0: for none."""
-        backlog = peer.held.get(counter)
+        backlog: Backlog | None = peer.held.get(counter)
         if backlog is not None:
             # Of an object that moves all leaves, whatever room a router has told of meanwhile.
             if size and not backlog.dead and not backlog.outbox.unheld:
                 backlog.room = size
                 self.go_on(backlog)
         elif not size:
-            socket = peer.sockets.get(counter)
+            socket: Connection | None = peer.sockets.get(counter)
             if socket is not None and not socket.gone and not socket.owner.outbox.unheld:
                 self.begin(socket.owner.outbox, peer, counter)
 
     def gone(self, peer: Peer, counter: int) -> None:
         """The connection takes nothing any more."""
-        backlog = peer.held.get(counter)
+        backlog: Backlog | None = peer.held.get(counter)
         if backlog is not None:
             backlog.drop_messages()
             backlog.end()

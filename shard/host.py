@@ -39,12 +39,12 @@ from .objects import Objects
 from .output import Output
 from .own_loop import OwnLoop
 from .packages import Packages
-from .peers import Peer
 from .reasons import Reason
 from .release import Release
 from .runner import Runner
 from .sleep import SleepQueue
 from .slots import Change, Slots
+from .sockets import RouterPeer
 from .tasks import make_task
 from .unfinished import Unfinished
 from .user_errors import UserErrors
@@ -111,7 +111,7 @@ class Host:
         self.remembered = Remembered()
         self.runner: Runner[Job] = Runner(loop, self._flush_planned, last_words)
         self.unfinished = Unfinished(last_words, loop.time)
-        self.output = Output(self._at_turns_end, self.loop.call_later, counters)
+        self.output: Output[RouterPeer] = Output(self._at_turns_end, self.loop.call_later, counters)
         self.misuse = MisuseLog()
         self.arrivals = Arrivals(config.all_events_bytes, counters, self.loop.call_soon)
         self.packages = Packages(config.all_attachments_bytes, counters)
@@ -180,7 +180,7 @@ class Host:
         known = {peer.incarnation for peer in self.output.peers}
         for incarnation, link in links.items():
             if incarnation not in known:
-                self._meet(Peer(link))
+                self._meet(RouterPeer(link))
         change = self.slots.follow(cluster_map, links.keys())
         if change.lost:
             raise AssertionError(
@@ -205,17 +205,18 @@ class Host:
         self.counters.slots_owned = self.slots.owned
         self.counters.slots_waiting = self.slots.waiting
 
-    def _meet(self, peer: Peer) -> None:
+    def _meet(self, peer: RouterPeer) -> None:
         self.output.meet(peer)
         for owner in self.objects:
             if owner.held:
                 owner.tell_held(peer)
 
-    def _lose(self, peer: Peer) -> None:
+    def _lose(self, peer: RouterPeer) -> None:
         """The router has left the map: its connections are gone (1006), and nobody waits for it any more."""
         # The closes first: objects that leave may only be waiting for this router.
         for socket in list(peer.sockets.values()):
-            socket.owner.vanish(socket)
+            owner: HostedObject = socket.owner
+            owner.vanish(socket)
         self.flow.lose(peer)
         self.behind.lose(peer)
         self.output.lose(peer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..common.errors import ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
-from ..common.limits import MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
+from ..common.limits import CLOSE_TIMEOUT_S, MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
 from ..common.wire.records import ObjectState, OutputWriter
 from . import pairs
 from .activation import Activation, ActivationState
@@ -30,7 +30,7 @@ from .packages import size_of
 from .peers import Peer
 from .reasons import Reason
 from .request_jobs import request_job
-from .sockets import Socket, Sockets
+from .sockets import RouterPeer, Socket, Sockets
 from .stack import enough_stack
 from .tries import Tries
 from .unreturned import Unreturned
@@ -178,12 +178,19 @@ class HostedObject:
                 self._tries.wait_for_code = False
             self.pump()
 
+    def pass_message(self, socket: Socket, message: str | bytes) -> None:
+        """One end of a local pair has sent *message*; see ``pairs``."""
+        pairs.pass_message(socket, message)
+
     def hear(self, socket: Socket, message: str | bytes) -> None:
         """The other end of a local pair (see ``pairs``) has sent *message* to *socket*."""
         self.runtime.loop.call_now(self.deliver, MessageJob(self, socket, None, 0, 0, message, len(message)))
 
     def hear_close(self, socket: Socket, code: int, reason: str) -> None:
         """The other end of a local pair has closed."""
+        if socket.hibernatable:
+            # Its handler may take as long as it likes; the other end is answered meanwhile, as a client is.
+            self.runtime.loop.call_later(CLOSE_TIMEOUT_S, partial(pairs.handler_ended, socket, code, reason))
         socket.ending = True
         self.runtime.loop.call_now(self.deliver, CloseJob(self, socket, None, 0, 0, code, reason, True))
 
@@ -588,7 +595,7 @@ class HostedObject:
             if not unreturned:
                 self.unreturned = None
 
-    def opened(self, socket: Socket, peer: Peer, connection: int) -> None:
+    def opened(self, socket: Socket, peer: RouterPeer, connection: int) -> None:
         """The 101 of *socket* is on its way: it is number *connection* at *peer*."""
         self.returned(socket)
         if self not in peer.objects:

@@ -43,9 +43,8 @@ from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket
 
 if TYPE_CHECKING:
     from .activation import Activation
-    from .peers import Peer
     from .runtime import Hosted
-    from .sockets import Socket
+    from .sockets import RouterPeer, Socket
 
 RENAME_CODE = 1011
 """Close code in development for a message that no handler takes, where a method seems to be meant for it."""
@@ -95,7 +94,7 @@ class Job(ABC):
     seq: int = 0
     deliveries: int = 0
 
-    def __init__(self, owner: Hosted, peer: Peer | None) -> None:
+    def __init__(self, owner: Hosted, peer: RouterPeer | None) -> None:
         self.owner = owner
         self.peer = peer
         self.activation: Activation | None = None
@@ -228,7 +227,7 @@ class SocketJob(Job):
 
     ends_socket: ClassVar[bool] = True
 
-    def __init__(self, owner: Hosted, socket: Socket, peer: Peer | None, seq: int, deliveries: int) -> None:
+    def __init__(self, owner: Hosted, socket: Socket, peer: RouterPeer | None, seq: int, deliveries: int) -> None:
         super().__init__(owner, peer)
         self.socket = socket
         self.seq = seq
@@ -336,7 +335,7 @@ class MessageJob(SocketJob):
         self,
         owner: Hosted,
         socket: Socket,
-        peer: Peer | None,
+        peer: RouterPeer | None,
         seq: int,
         deliveries: int,
         data: str | bytes,
@@ -400,7 +399,7 @@ class CloseJob(SocketJob):
         self,
         owner: Hosted,
         socket: Socket,
-        peer: Peer | None,
+        peer: RouterPeer | None,
         seq: int,
         deliveries: int,
         code: int,
@@ -450,7 +449,7 @@ class ErrorJob(SocketJob):
         self,
         owner: Hosted,
         socket: Socket,
-        peer: Peer | None,
+        peer: RouterPeer | None,
         seq: int,
         deliveries: int,
         code: int,

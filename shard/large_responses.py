@@ -12,14 +12,12 @@ the first that makes much gets half of it, and there is room for others. A respo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..common.wire.records import AcceptMode, Ahead, HttpResponse
 from ..common.wire.shipping import Shipment
-
-if TYPE_CHECKING:
-    from .outbox import Outbox
-    from .peers import Peer
+from .outbox import Outbox
+from .peers import Peer
 
 LARGE_BYTES = 64 << 10
 """Bytes of a body from which on a response waits for its turn."""

@@ -19,16 +19,15 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..common.errors import ApiError, OutboxFull
 from ..common.limits import MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, OUTBOX_BYTES, SEND_BUFFER_BYTES
+from .peers import Peer
 
 if TYPE_CHECKING:
     from ..common.wire.records import Ahead, HttpResponse, OutputWriter
-    from .backlog import Backlog
-    from .flow import Flow
-    from .peers import Peer
 
 _ENTRY_BYTES = 208
 """What an entry is counted with beside its payload (measured: 113 to 300; a test holds it to that)."""
@@ -130,8 +129,58 @@ class _SentAgain(_Send):
     __slots__ = ()
 
 
-_Record = tuple["Peer", int, "Callable[[OutputWriter], None]"]
+Write = Callable[["OutputWriter"], None]
+"""Writes a record, when its turn comes."""
+_Record = tuple[Peer, int, Write]
 """Any other record: its router, the connection whose messages it must not overtake (0: none), what writes it."""
+
+
+class Keeper(Protocol):
+    """Keeps what may not leave yet for one connection (``Backlog``)."""
+
+    def keep(self, data: Payload, binary: bool) -> None:
+        """Keep a message that the outbox has taken and gives back."""
+        ...
+
+    def record(self, write: Write) -> None:
+        """Keep a record that must not overtake the messages."""
+        ...
+
+    def insert(self) -> None:
+        """What comes now, until ``inserted``, was put out before all that is kept."""
+        ...
+
+    def inserted(self) -> None:
+        """See ``insert``."""
+        ...
+
+
+class Bounds(Protocol):
+    """What all outboxes of a shard share: what they hold back, and large messages (``Flow``).
+
+    Attributes:
+        promised: Bytes of large messages that have been sent in this turn, and are not held yet.
+    """
+
+    promised: int
+
+    @property
+    def large(self) -> int:
+        """Bytes of large messages that are held."""
+        ...
+
+    @property
+    def large_limit(self) -> int:
+        """Bytes that these and those promised may have."""
+        ...
+
+    def takes_large(self, size: int) -> bool:
+        """Whether a large message of *size* bytes may be sent."""
+        ...
+
+    def begin(self, outbox: Outbox, peer: Peer, counter: int, *, at_once: bool = False) -> Keeper:
+        """What *outbox* has for a connection does not leave all at once; *at_once*: the next turn goes on."""
+        ...
 
 
 class Outbox:
@@ -175,7 +224,7 @@ class Outbox:
         "waiters",
     )
 
-    def __init__(self, plan: Callable[[Outbox], None], limit: int = OUTBOX_BYTES, flow: Flow | None = None) -> None:
+    def __init__(self, plan: Callable[[Outbox], None], limit: int = OUTBOX_BYTES, flow: Bounds | None = None) -> None:
         """Args:
         plan: Called with the outbox when it stops being empty: flush it at the end of this turn.
         limit: Bytes it may hold.
@@ -206,7 +255,7 @@ class Outbox:
         self.size = 0
         self.planned = False
         self.marks: dict[Peer, int] | None = None
-        self.backlogs: dict[Backlog, None] | None = None
+        self.backlogs: dict[Any, None] | None = None
         self.unheld = False
         self.behind: set[Peer] | None = None
         self.waiters: list[Callable[[], object]] | None = None
@@ -308,7 +357,7 @@ class Outbox:
         self._entries = entries
         self.planned = True
 
-    def record(self, peer: Peer, write: Callable[[OutputWriter], None], size: int = 0, *, behind: int = 0) -> None:
+    def record(self, peer: Peer, write: Write, size: int = 0, *, behind: int = 0) -> None:
         """Any other record. Never refused.
 
         Args:
@@ -321,7 +370,7 @@ class Outbox:
         self._last = self._last_payload = None
         self.size += size + _ENTRY_BYTES
 
-    def note(self, peer: Peer, write: Callable[[OutputWriter], None]) -> None:
+    def note(self, peer: Peer, write: Write) -> None:
         """A record about a connection's output, which leaves behind all entries and so does not end a fold."""
         self.size += _ENTRY_BYTES
         if self._notes is None:
@@ -491,7 +540,7 @@ class Outbox:
 
     # --- leaving ---
 
-    def goes_to(self, peers: set[Peer]) -> bool:
+    def goes_to(self, peers: AbstractSet[Peer]) -> bool:
         """Whether some entry is for one of *peers*."""
         return any(
             entry[0] in peers if isinstance(entry, tuple) else not peers.isdisjoint(entry.peers())
@@ -550,7 +599,7 @@ class Outbox:
                 waiter()
         return written, messages
 
-    def _portions(self, entries: list[_Send | _Record], flow: Flow) -> list[_Send | _Record]:
+    def _portions(self, entries: list[_Send | _Record], flow: Bounds) -> list[_Send | _Record]:
         """Leave no more than a portion for each connection among *entries*, and for all together; the rest goes into
         backlogs, and so does what is large.
 
@@ -560,10 +609,10 @@ class Outbox:
         portion = sys.maxsize if self.unheld else _PORTION
         total = 0
         sent: dict[tuple[Peer, int], int] = {}
-        held: dict[tuple[Peer, int], Backlog] = {}
+        held: dict[tuple[Peer, int], Keeper] = {}
         leaving: list[_Send | _Record] = []
 
-        def backlog_of(target: tuple[Peer, int], *, at_once: bool) -> Backlog:
+        def backlog_of(target: tuple[Peer, int], *, at_once: bool) -> Keeper:
             backlog = held.get(target)
             if backlog is None:
                 backlog = target[0].held.get(target[1])

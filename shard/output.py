@@ -13,7 +13,9 @@ matter: that delays the acknowledgements of this connection's events only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
+from .backlog import Backlog
 from .counters import ShardCounters
 from .flow import Flow
 from .outbox import Outbox
@@ -25,11 +27,13 @@ ACKS_WITHIN_S = 0.002
 """Seconds for which acknowledgements may wait for output to go with. A router keeps the events for as much longer; a
 batch for every handler that ends without a word would cost more than the handler."""
 
+P = TypeVar("P", bound=Peer)
+
 EndedEvent = tuple[Outbox, Peer, int, int]
 """The object's outbox, and the event: its router, its connection's counter, its number."""
 
 
-class Output:
+class Output(Generic[P]):
     """Outboxes and acknowledgements on their way to the links.
 
     Args:
@@ -54,7 +58,7 @@ class Output:
         later: Callable[[float, Callable[[], None]], object],
         counters: ShardCounters,
     ) -> None:
-        self.peers: list[Peer] = []
+        self.peers: list[P] = []
         self.ended: list[EndedEvent] = []
         self.planned = False
         self.early_at = FIRST_EARLY
@@ -128,7 +132,7 @@ class Output:
 
     # --- routers ---
 
-    def meet(self, peer: Peer) -> None:
+    def meet(self, peer: P) -> None:
         """A router has come."""
         if len(self.peers) == 1:
             # With one router nobody kept marks: all that its batches have carried counts as of its last one.
@@ -138,7 +142,7 @@ class Output:
         peer.link.on_unblocked = lambda _: self.unstall()
         self.peers.append(peer)
 
-    def lose(self, peer: Peer) -> None:
+    def lose(self, peer: P) -> None:
         """A router has gone: what waited for it goes on without it."""
         peer.closed = True
         self.peers.remove(peer)
@@ -243,5 +247,5 @@ class Output:
 
 def _is_held(event: EndedEvent) -> bool:
     _, peer, counter, seq = event
-    backlog = peer.held.get(counter)
+    backlog: Backlog | None = peer.held.get(counter)
     return backlog is not None and backlog.acknowledge(seq)

@@ -15,23 +15,48 @@ The ends live and die with the instance, which they keep in memory: a local clie
 from __future__ import annotations
 
 import time
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..common.errors import OutboxFull
-from ..common.limits import CLOSE_TIMEOUT_S, OUTBOX_BYTES
+from ..common.limits import OUTBOX_BYTES
 from .backlog import Close
+from .sockets import Socket
 from .stack import enough_stack
-
-if TYPE_CHECKING:
-    from .hosted import HostedObject
-    from .sockets import Socket
 
 JOB_COST = 512
 """Bytes that an event takes beside its payload, about: millions of tiny messages cost memory, too."""
 
 
-def join(owner: HostedObject, one: Socket, other: Socket) -> None:
+class PairOwner(Protocol):
+    """The object that uses both ends."""
+
+    @property
+    def auto_response(self) -> tuple[str, str] | None: ...
+    @property
+    def unfinished(self) -> int:
+        """Events that have come and not ended."""
+        ...
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Their payload."""
+        ...
+
+    def returned(self, socket: Socket) -> None:
+        """Nobody has to return the client end of *socket* any more."""
+        ...
+
+    def hear(self, socket: Socket, message: str | bytes) -> None:
+        """An event for *socket*: the other end has sent *message*."""
+        ...
+
+    def hear_close(self, socket: Socket, code: int, reason: str) -> None:
+        """An event for *socket*: the other end has closed. One that is hibernatable has ``CLOSE_TIMEOUT_S`` to answer,
+        before ``handler_ended``."""
+        ...
+
+
+def join(owner: PairOwner, one: Socket, other: Socket) -> None:
     """Both ends of a pair are accepted, *other* first: they talk to each other from now on."""
     for socket in (one, other):
         owner.returned(socket)
@@ -50,7 +75,7 @@ def pass_message(socket: Socket, message: str | bytes) -> None:
     Raises:
         OutboxFull: 64 MiB of events of the object have not ended.
     """
-    owner = socket.owner
+    owner: PairOwner = socket.owner
     enough_stack()
     waiting = owner.unfinished_bytes + owner.unfinished * JOB_COST + len(message)
     if waiting > OUTBOX_BYTES and owner.unfinished:
@@ -58,7 +83,7 @@ def pass_message(socket: Socket, message: str | bytes) -> None:
     _deliver(owner, socket, message)
 
 
-def _deliver(owner: HostedObject, socket: Socket, message: str | bytes) -> None:
+def _deliver(owner: PairOwner, socket: Socket, message: str | bytes) -> None:
     mate = socket.mate
     if mate is None or mate.ending or mate.gone:
         return
@@ -78,10 +103,7 @@ def pass_close(socket: Socket, code: int, reason: str) -> None:
         return
     enough_stack()
     if not mate.ending and not mate.gone:
-        owner = mate.owner
-        if mate.hibernatable:
-            # Its handler may take as long as it likes; this end is answered meanwhile, as a client is.
-            owner.runtime.loop.call_later(CLOSE_TIMEOUT_S, partial(handler_ended, mate, code, reason))
+        owner: PairOwner = mate.owner
         owner.hear_close(mate, code, reason)
     if socket.ending and mate.ending:
         part(socket)

@@ -1,4 +1,4 @@
-"""The routers of the map as a shard sees them, and when events of theirs may be acknowledged.
+"""The routers of the map as output sees them, and when events of theirs may be acknowledged.
 
 An event is done with once its handler has ended **and every other router has confirmed the batches that carry what the
 object had put out before that**: else a router that dies with such a batch would take output with it that no
@@ -12,18 +12,13 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from ..common.ids import Incarnation, ObjectId
+from ..common.ids import Incarnation
 from ..common.wire.link import Link
 from ..common.wire.records import OutputWriter
 from ..common.wire.shipping import Shipping
-
-if TYPE_CHECKING:
-    from .backlog import Backlog
-    from .hosted import HostedObject
-    from .sockets import Socket
 
 
 class _Acks:
@@ -59,17 +54,16 @@ class _Waiting:
 
 
 class Peer:
-    """One router: its link, its connections here, and the acknowledgements it is owed.
+    """One router: its link, what waits for connections of it, and the acknowledgements it is owed.
+
+    What uses a router knows more of it than the router of what uses it: tables are of whatever is put into them.
 
     Attributes:
         incarnation: The router's incarnation.
         link: The link to it.
         writer: The link's writer.
-        sockets: Its connections, by counter.
-        objects: How many connections of each object it has; the router knows what an object has set while that is
-            not 0.
+        sockets: Its connections, by counter (see ``RouterPeer``).
         held: The backlogs of its connections that are full, by counter.
-        behind: The objects of which much output waits there.
         shipping: What goes ahead to it in pieces.
         sent_unmarked: The last batch that may carry output for which no outbox has a mark.
         closed: The router has left the map; nothing goes there any more.
@@ -78,12 +72,10 @@ class Peer:
     __slots__ = (
         "_acks",
         "_awaiting",
-        "behind",
         "closed",
         "held",
         "incarnation",
         "link",
-        "objects",
         "sent_unmarked",
         "shipping",
         "sockets",
@@ -94,43 +86,13 @@ class Peer:
         self.incarnation: Incarnation = link.remote
         self.link = link
         self.writer = link.writer
-        self.sockets: dict[int, Socket] = {}
-        self.objects: dict[HostedObject, int] = {}
-        self.held: dict[int, Backlog] = {}
-        self.behind: dict[ObjectId, HostedObject] = {}
+        self.sockets: Mapping[int, Any] = {}
+        self.held: dict[int, Any] = {}
         self.shipping = Shipping(link)
         self.sent_unmarked = 0
         self.closed = False
         self._acks = _Acks()
         self._awaiting: list[tuple[int, _Waiting]] = []  # a heap by batch number
-
-    # --- connections ---
-
-    def attach(self, socket: Socket, counter: int) -> None:
-        """The router has the connection of *socket*, as its number *counter*."""
-        socket.peer, socket.counter = self, counter
-        self.sockets[counter] = socket
-        stale = self.held.get(counter)
-        if stale is not None:
-            stale.end()  # of an earlier stay of the object here: its router says anew whether it is full
-        self.objects[socket.owner] = self.objects.get(socket.owner, 0) + 1
-
-    def detach(self, socket: Socket) -> bool:
-        """The connection is over; says whether it was attached."""
-        if self.sockets.get(socket.counter) is not socket:
-            return False
-        del self.sockets[socket.counter]
-        held = self.held.get(socket.counter)
-        if held is not None and not len(held):
-            held.end()
-        left = self.objects[socket.owner] - 1
-        if left:
-            self.objects[socket.owner] = left
-        else:
-            del self.objects[socket.owner]
-        return True
-
-    # --- acknowledgements ---
 
     def note_sent(self) -> None:
         """All that went out so far may be output of any object."""

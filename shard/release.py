@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .own_loop import OwnLoop
     from .peers import Peer
     from .slots import Slots
+    from .sockets import RouterPeer
 
 log = logging.getLogger("roost.shard")
 
@@ -65,7 +66,7 @@ class Release:
         slots: Slots[HostedObject],
         objects: Objects[HostedObject],
         remembered: Remembered,
-        output: Output,
+        output: Output[RouterPeer],
         flow: Flow,
         unhold: Callable[[HostedObject], None],
         handlers_s: float,

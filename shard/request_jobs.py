@@ -15,8 +15,8 @@ from .unrun import unrun
 
 if TYPE_CHECKING:
     from .activation import Activation
-    from .peers import Peer
     from .runtime import Hosted
+    from .sockets import RouterPeer
 
 TOO_MUCH_OUTPUT = "too many large responses wait at this object's process to be sent; try again later"
 """Why an answer is another than the object's."""
@@ -37,7 +37,7 @@ class RequestJob(Job):
     handler = "fetch"
     wants_answer = True
 
-    def __init__(self, owner: Hosted, peer: Peer, request: HttpRequest, size: int) -> None:
+    def __init__(self, owner: Hosted, peer: RouterPeer, request: HttpRequest, size: int) -> None:
         super().__init__(owner, peer)
         self.request = request
         self.size = size

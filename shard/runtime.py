@@ -21,9 +21,8 @@ from .outbox import Outbox
 from .output import Output
 from .own_loop import OwnLoop
 from .packages import Packages
-from .peers import Peer
 from .runner import Runner
-from .sockets import Socket
+from .sockets import RouterPeer, Socket
 from .unfinished import Unfinished
 from .user_errors import UserErrors
 
@@ -89,7 +88,7 @@ class Runtime(Protocol[O_contra]):
     @property
     def closings(self) -> Closings: ...
     @property
-    def output(self) -> Output:
+    def output(self) -> Output[RouterPeer]:
         """Outboxes and acknowledgements, and the routers they go to."""
         ...
 
@@ -213,6 +212,6 @@ class Hosted(Protocol):
         """Whether *job* has accepted a socket besides the one that it has *returned*."""
         ...
 
-    def opened(self, socket: Socket, peer: Peer, connection: int) -> None:
+    def opened(self, socket: Socket, peer: RouterPeer, connection: int) -> None:
         """The 101 of *socket* is on its way: it is number *connection* at *peer*."""
         ...

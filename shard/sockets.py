@@ -1,4 +1,4 @@
-"""The sockets of one object: what stays of them while the object sleeps, and the indexes to find them.
+"""Sockets: what stays of them while their object sleeps, and the indexes to find them, by object and by router.
 
 A ``Socket`` is the package of a connection: it lives from the accept (or restore) to the close event, whether the
 object is in memory or not. The user's handle, a ``WebSocket``, is in its ``live`` field while the object is awake and
@@ -6,7 +6,7 @@ object is in memory or not. The user's handle, a ``WebSocket``, is in its ``live
 
 ``Sockets`` holds them in the order of their accepts. Adding and removing cost the same whatever their number, and
 removal leaves all indexes in one place. Restored sockets come in any order; a list out of order is put right at the
-next look, once.
+next look, once. A ``RouterPeer`` has them by the number that its router knows them by.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import pairs
+from ..common.wire.link import Link
+from ..common.wire.records import OutputWriter
+from .backlog import Backlog
+from .peers import Peer
 
 if TYPE_CHECKING:
-    from .backlog import Backlog
-    from .hosted import HostedObject
-    from .peers import Peer
     from .web_socket import WebSocket
 
 
@@ -28,7 +28,7 @@ class Socket:
     """A hibernatable or standard connection of an object.
 
     Attributes:
-        owner: The object.
+        owner: The object. Its sockets are below what knows its type.
         peer: The router that holds the connection; ``None`` until the 101 is on its way.
         counter: The connection's counter at that router.
         hibernatable: Accepted with ``ctx.accept_web_socket``, not with ``accept()``.
@@ -69,9 +69,9 @@ class Socket:
         "url",
     )
 
-    def __init__(self, owner: HostedObject, *, hibernatable: bool, ordinal: int, tags: tuple[str, ...] = ()) -> None:
+    def __init__(self, owner: Any, *, hibernatable: bool, ordinal: int, tags: tuple[str, ...] = ()) -> None:
         self.owner = owner
-        self.peer: Peer | None = None
+        self.peer: RouterPeer | None = None
         self.counter = self.package_bytes = 0
         self.hibernatable = hibernatable
         self.ordinal = ordinal
@@ -96,8 +96,8 @@ class Socket:
         return self.mate is not None
 
     def pass_message(self, message: str | bytes) -> None:
-        """See ``pairs.pass_message``."""
-        pairs.pass_message(self, message)
+        """Give *message* to the other end of its pair."""
+        self.owner.pass_message(self, message)
 
     def record_close(self, code: int, reason: str) -> None:
         """Close behind what was sent."""
@@ -119,7 +119,8 @@ class Socket:
 
     def drained(self) -> Coroutine[Any, Any, None]:
         """Wait until nothing that was sent to it is here any more."""
-        return self.owner.drained(self)
+        drained: Coroutine[Any, Any, None] = self.owner.drained(self)
+        return drained
 
     @property
     def ready_state(self) -> int:
@@ -129,6 +130,49 @@ class Socket:
         """
         gone = self.gone and (self.hibernatable or self not in (self.owner.standard or ()))
         return 1 + self.closed_by_object + (self.closed_by_client or gone)
+
+
+class RouterPeer(Peer):
+    """A router, with its connections here.
+
+    Attributes:
+        sockets: Its connections, by counter.
+        objects: How many connections of each object it has; the router knows what an object has set while that is
+            not 0.
+    """
+
+    __slots__ = ("objects",)
+
+    sockets: dict[int, Socket]
+
+    def __init__(self, link: Link[OutputWriter]) -> None:
+        super().__init__(link)
+        self.sockets = {}
+        self.objects: dict[Any, int] = {}
+
+    def attach(self, socket: Socket, counter: int) -> None:
+        """The router has the connection of *socket*, as its number *counter*."""
+        socket.peer, socket.counter = self, counter
+        self.sockets[counter] = socket
+        stale: Backlog | None = self.held.get(counter)
+        if stale is not None:
+            stale.end()  # of an earlier stay of the object here: its router says anew whether it is full
+        self.objects[socket.owner] = self.objects.get(socket.owner, 0) + 1
+
+    def detach(self, socket: Socket) -> bool:
+        """The connection is over; says whether it was attached."""
+        if self.sockets.get(socket.counter) is not socket:
+            return False
+        del self.sockets[socket.counter]
+        held: Backlog | None = self.held.get(socket.counter)
+        if held is not None and not len(held):
+            held.end()
+        left = self.objects[socket.owner] - 1
+        if left:
+            self.objects[socket.owner] = left
+        else:
+            del self.objects[socket.owner]
+        return True
 
 
 HandleOf = Callable[[Socket], "WebSocket"]

@@ -41,9 +41,8 @@ from roost.shard.life import Life
 from roost.shard.loader import HostedClass
 from roost.shard.outbox import Outbox
 from roost.shard.output import ACKS_WITHIN_S
-from roost.shard.peers import Peer
 from roost.shard.pending import Pending
-from roost.shard.sockets import Socket
+from roost.shard.sockets import RouterPeer, Socket
 
 P = ParamSpec("P")
 Record = tuple[Any, ...]
@@ -257,8 +256,8 @@ class FakeLink:
         self.on_unblocked(self)
 
 
-def peer_of(link: FakeLink) -> Peer:
-    return Peer(link)  # type: ignore[arg-type]
+def peer_of(link: FakeLink) -> RouterPeer:
+    return RouterPeer(link)  # type: ignore[arg-type]
 
 
 def outbox(limit: int = 1 << 20) -> Outbox:
@@ -329,7 +328,7 @@ class Router:
         self.seqs: dict[int, int] = {}
 
     @property
-    def peer(self) -> Peer:
+    def peer(self) -> RouterPeer:
         (peer,) = (peer for peer in self.world.host.output.peers if peer.link is self.link)  # type: ignore[comparison-overlap]
         return peer
 

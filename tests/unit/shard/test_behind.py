@@ -170,7 +170,7 @@ async def test_an_object_that_moves_leaves_all_that_it_has_said() -> None:
     kinds = [record[0] for record in world.router.take() if record[0] != "ack" or record[1]]
     assert kinds == ["send", "ack", "released"]
     assert not world.host.runner
-    assert not world.router.peer.behind
+    assert not world.host.behind.pauses(world.router.peer, id_from_name("room", "lobby"))
     assert world.host.output.pausing == 0
 
 
