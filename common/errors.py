@@ -58,6 +58,8 @@ import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
+from .close_codes import HIGHEST, LOWEST, UNSENDABLE
+
 
 class RoostError(Exception):
     """Base of all errors that roost raises on purpose."""
@@ -363,7 +365,9 @@ class InvalidCloseCode(ApiError, ValueError):
 
     def __init__(self, code: object) -> None:
         self.code = code
-        super().__init__(f"{code!r} cannot be sent as a close code: use 1000 to 4999 except 1004, 1005, 1006 and 1015")
+        *some, last = map(str, sorted(UNSENDABLE))
+        rule = f"use {LOWEST} to {HIGHEST} except {', '.join(some)} and {last}"
+        super().__init__(f"{code!r} cannot be sent as a close code: {rule}")
 
 
 class InvalidCloseReason(ApiError, ValueError):

@@ -50,6 +50,9 @@ MAX_BODIES_IN_FLIGHT_BYTES = 256 << 20
 """Bytes of request bodies a router holds at once (design)."""
 MAX_HEADS_BYTES = 128 << 20
 """Bytes that requests of a router take beside their bodies, until they are answered, and what came behind them."""
+MAX_AHEAD_BYTES = 64 << 20
+"""Bytes that all clients of a router together may have sent ahead of answers. Hardly any client sends frames before its
+101 (RFC 6455 4.1)."""
 MAX_HANDSHAKES_IN_FLIGHT = 4_096
 """Requests whose head has begun and is not complete, and upgrades not answered yet, at one router (design)."""
 MAX_HTTP_CONNECTIONS = 8_192

@@ -7,8 +7,8 @@ import sys
 import uvloop
 
 from ..common.runtime.startup import launch
+from ..common.settings.router import RouterConfig
 from .app import run
-from .config import RouterConfig
 from .machine import RouterMachine
 
 

@@ -28,6 +28,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
+from ..common.close_codes import GOING_AWAY
 from ..common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from ..common.cluster.directory import Care, Directory, MapWatch, enter, leave
 from ..common.errors import DescriptorsTooFew, Expelled
@@ -36,9 +37,11 @@ from ..common.machine.hangup import listen_to_hangup
 from ..common.machine.last_words import RunningEvent
 from ..common.runtime.defects import is_defect
 from ..common.runtime.heap import Heap
+from ..common.settings.router import RouterConfig
 from ..common.wire.link import Dialer, Link, Rest, Wiring
 from ..common.wire.records import STEP_BYTES, TO_SHARD, EventWriter, Parts, Steps
 from . import development
+from .budgets import Budgets
 from .clients.auto_response import Reports
 from .clients.connections import Connections
 from .clients.context import ClientContext
@@ -49,9 +52,7 @@ from .clients.output import Output
 from .clients.retirement import GONE, Retirement
 from .clients.timers import TICK_S, Wheel, ticks
 from .clients.transport import ClientTransport
-from .config import RouterConfig
 from .counters import RouterCounters
-from .formats.frames import GOING_AWAY
 from .formats.urls import authority
 from .guard.judging import Guard
 from .guard.watching import GuardWatch
@@ -95,6 +96,11 @@ class Router:
         self._wheel = Wheel(self._clock.now())
         self._shared: ClientContext[Connection] = ClientContext(
             counters=self.counters,
+            budgets=Budgets(
+                self.counters,
+                all_windows_bytes=config.all_windows_bytes,
+                all_send_buffers_bytes=config.all_send_buffers_bytes,
+            ),
             wheel=self._wheel,
             reports=Reports(),
             connections=Connections(self._exhausted),
@@ -106,8 +112,6 @@ class Router:
             send_buffer_bytes=config.send_buffer_bytes,
             stall_timeout=ticks(config.stall_timeout_s),
             least_rate=config.least_rate,
-            all_send_buffers_bytes=config.all_send_buffers_bytes,
-            all_windows_bytes=config.all_windows_bytes,
             on_work=self._work_soon,
             soon=self._loop.call_soon,
             now=self._clock.now,
@@ -366,10 +370,7 @@ class Router:
         counters.ghosts = self._shared.connections.ghosts
         counters.objects = len(self._shared.objects)
         counters.parked = self._forwarding.desk.requests.parked
-        counters.send_buffer_bytes = self._shared.send_buffers.total
-        held = counters.window_bytes + counters.unfinished_bytes + counters.body_bytes + counters.send_buffer_bytes
-        held += counters.head_bytes
-        self._attempt("giving memory back", lambda: self._heap.look(held))
+        self._attempt("giving memory back", lambda: self._heap.look(self._shared.budgets.held_bytes))
         if self._retiring and not self._stop.is_set():
             self._attempt("retiring", self._retire_further)
         if self._has_stopped_listening() and self._front.ending and not (self._front.open or self._shared.connections):

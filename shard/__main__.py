@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from ..common.runtime.startup import launch
+from ..common.settings.shard import ShardConfig
 from .app import run
-from .config import ShardConfig
 from .current import current_label
 from .development import is_called, prepare
 from .machine import ShardMachine

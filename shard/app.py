@@ -32,9 +32,9 @@ from ..common.machine.counters import CounterFile
 from ..common.machine.hangup import listen_to_hangup
 from ..common.runtime.collector import Collector
 from ..common.runtime.heap import Heap
+from ..common.settings.shard import ShardConfig
 from ..common.wire.link import Acceptor, Link, Rest, Wiring
 from ..common.wire.records import STEP_BYTES, TO_ROUTER, OutputWriter, Steps, Wholes
-from .config import ShardConfig
 from .counters import ShardCounters
 from .descriptors import Descriptors
 from .development import debugging, load_or_note

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ..common.budget import Budget
 from .counters import ShardCounters
 
 SMALL_BYTES = 64 << 10
@@ -41,35 +42,36 @@ class Arrivals:
     """The account of one shard.
 
     Args:
-        limit: Bytes of all together.
-        counters: ``events_bytes`` is what there is; kept by the objects.
+        budget: Bytes of all together; the objects take from it.
+        counters: How many objects are awake.
         call_soon: Has something called in the loop's next turn.
 
     Attributes:
-        half: Bytes from which on who has much is held.
+        budget: See above. From half of it on, who has much is held.
     """
 
-    __slots__ = ("_call_soon", "_counters", "_held", "_is_planned", "_limit", "half")
+    __slots__ = ("_call_soon", "_counters", "_held", "_is_planned", "budget")
 
-    def __init__(self, limit: int, counters: ShardCounters, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        self._limit = limit
+    def __init__(
+        self, budget: Budget, counters: ShardCounters, call_soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self.budget = budget
         self._counters = counters
         self._call_soon = call_soon
         self._held: dict[Receiving, None] = {}
         self._is_planned = False
-        self.half = limit // 2
 
     @property
     def share(self) -> int:
-        """Bytes that each object may have when all have more than ``half``."""
-        return max(SMALL_BYTES, self.half // (self._counters.objects_awake or 1))
+        """Bytes that each object may have when all together have more than half."""
+        return max(SMALL_BYTES, self.budget.half // (self._counters.objects_awake or 1))
 
     def takes(self, size: int) -> bool:
         """Whether a request of *size* bytes may come to its object."""
-        return size <= SMALL_BYTES or self._counters.events_bytes + size <= self._limit
+        return size <= SMALL_BYTES or self.budget.fits(size)
 
     def grown(self, owner: Receiving) -> None:
-        """An object has got more, and all together have more than ``half``."""
+        """An object has got more, and all together have more than half."""
         if owner.unfinished_bytes > self.share:
             self._held[owner] = None
             owner.hold()
@@ -85,7 +87,8 @@ class Arrivals:
 
     def shrunk(self) -> None:
         """All together have less than before."""
-        if self._held and not self._is_planned and self._counters.events_bytes <= self.half - self.half // 4:
+        budget = self.budget
+        if self._held and not self._is_planned and budget.taken <= budget.half - budget.half // 4:
             self._is_planned = True
             self._call_soon(self._let_go)
 

@@ -12,7 +12,7 @@ import os
 import sys
 
 from ..common.runtime.startup import launch
-from .config import ShardConfig
+from ..common.settings.shard import ShardConfig
 from .current import current_label
 from .loader import load
 from .namespaces import Env

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from ..common.errors import AppError
 from ..common.runtime import broken_code
 from ..common.runtime.logs import line
-from .config import ShardConfig
+from ..common.settings.shard import ShardConfig
 from .loader import HostedClass, load
 
 log = logging.getLogger("roost.shard")

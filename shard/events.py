@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from sys import getsizeof
 from typing import TYPE_CHECKING, cast
 
+from ..common.close_codes import INTERNAL_ERROR
 from ..common.errors import OutboxFull
 from ..common.ids import ObjectId, Slot, slot_of
 from ..common.wire.records import EventSink, HttpRequest, ObjectState, Passport
@@ -154,7 +155,8 @@ class RouterEvents(EventSink):
             return  # the RESTORED behind it is answered
         owner = host.object_for(passport.object_id, passport.namespace, passport.name)
         if owner is None:
-            peer.writer.close(passport.connection, 1011, f"there is no namespace {passport.namespace} any more", True)
+            reason = f"there is no namespace {passport.namespace} any more"
+            peer.writer.close(passport.connection, INTERNAL_ERROR, reason, True)
             peer.link.flush_soon()
             return
         socket = Socket(owner, hibernatable=True, ordinal=passport.ordinal, tags=passport.tags)

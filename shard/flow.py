@@ -32,6 +32,7 @@ from array import array
 from collections.abc import Callable
 from heapq import merge
 
+from ..common.budget import Budget
 from ..common.limits import SEND_BUFFER_BYTES
 from ..common.wire.records import Ahead
 from ..common.wire.shipping import Shipment
@@ -99,7 +100,7 @@ class Flow:
     """The connections of a shard that are full.
 
     Args:
-        limit: Bytes that may be held for all of them together.
+        held: Bytes that may be held for all of them together.
         acknowledge: Takes the acknowledgement of an event whose time has come: outbox, router, connection, number.
         plan: Sees to it that ``release`` is called at the end of this turn.
         counters: Where connections that are cut are counted.
@@ -110,29 +111,28 @@ class Flow:
         responses: Large responses that wait for their turn.
         shipping: Routers to which something goes ahead.
         counters: See above.
-        total: Bytes held.
+        held: See above.
         large: Those of large messages among them.
         promised: Bytes of large messages that have been sent in this turn, and are not held yet.
     """
 
     __slots__ = (
-        "_limit",
         "_plan",
         "_shared",
         "acknowledge",
         "backlogs",
         "counters",
+        "held",
         "large",
         "promised",
         "ready",
         "responses",
         "shipping",
-        "total",
     )
 
     def __init__(
         self,
-        limit: int,
+        held: Budget,
         acknowledge: Callable[[Outbox, Peer, int, int], None],
         plan: Callable[[], None],
         counters: ShardCounters,
@@ -140,13 +140,13 @@ class Flow:
         self.acknowledge = acknowledge
         self._plan = plan
         self.ready: dict[Backlog, None] = {}
-        self.total = self.large = self.promised = 0
+        self.held = held
+        self.large = self.promised = 0
         self.counters = counters
-        self._limit = limit
         self.backlogs: dict[Backlog, None] = {}
         self.shipping: dict[Peer, None] = {}
         self._shared: dict[tuple[Peer, Outbox, int, bool], Shared] = {}
-        self.responses = LargeResponses(lambda: self._limit - self.total, self.ship_ahead)
+        self.responses = LargeResponses(lambda: held.left, self.ship_ahead)
 
     @property
     def waiting(self) -> int:
@@ -301,27 +301,27 @@ class Flow:
 
     def grown(self, size: int, *, is_large: bool = False) -> None:
         """So much more is held."""
-        self.total += size
+        self.held.taken += size
         if is_large:
             self.large += size
-        elif self.total - self.large > self._limit_beside_large:
+        elif self.held.taken - self.large > self._limit_beside_large:
             self._relieve()
 
     def shrunk(self, size: int, *, is_large: bool = False) -> None:
         """So much less is held."""
-        self.total -= size
+        self.held.taken -= size
         if is_large:
             self.large -= size
 
     @property
     def _limit_beside_large(self) -> int:
         part, of = LARGE_PART
-        return self._limit - min(self.large, self._limit * part // of)
+        return self.held.limit - min(self.large, self.held.limit * part // of)
 
     @property
     def large_limit(self) -> int:
         """Bytes of large messages that may be on their way or held, all together; one has room whatever its size."""
-        return self._limit
+        return self.held.limit
 
     def takes_large(self, size: int) -> bool:
         """Whether a large message of *size* bytes may be sent. If not, clients that do not take theirs are cut first,
@@ -339,10 +339,10 @@ class Flow:
         return False
 
     def _relieve(self) -> None:
-        goal = self._limit_beside_large - self._limit // RELIEF
+        goal = self._limit_beside_large - self.held.limit // RELIEF
         # Who is not told of more room cannot help it; who is takes what comes.
         for backlog in sorted(self.backlogs, key=lambda each: (each.waits_for_client, each.size), reverse=True):
-            if self.total - self.large <= goal:
+            if self.held.taken - self.large <= goal:
                 break
             self._cut(backlog)
 

@@ -62,7 +62,10 @@ class Handover:
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.critical("%d slots are not handed over before the next ones are", len(self._slots), exc_info=error)
+            # Nobody awaits this task, and a shard that keeps what it has let go of serves it to nobody.
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"{len(self._slots)} slots are not handed over", "exception": error}
+            )
 
     async def _run(self) -> None:
         try:

@@ -17,13 +17,14 @@ from ..common.cluster.cluster_map import ClusterMap
 from ..common.errors import ObjectGone
 from ..common.ids import Incarnation, ObjectId, Slot
 from ..common.machine.last_words import LastWords
+from ..common.settings.shard import ShardConfig
 from ..common.wire.link import Link
 from ..common.wire.records import OutputWriter
 from ..common.wire.remembered import Remembered
 from .arrivals import Arrivals
 from .behind import Behind
+from .budgets import Budgets
 from .closing import LAST_STEPS_S, Closings
-from .config import ShardConfig
 from .counters import ShardCounters
 from .current import current
 from .flow import Flow
@@ -113,9 +114,10 @@ class Host:
         self.unfinished = Unfinished(last_words, loop.time)
         self.output: Output[RouterPeer] = Output(self._at_turns_end, self.loop.call_later, counters)
         self.misuse = MisuseLog()
-        self.arrivals = Arrivals(config.all_events_bytes, counters, self.loop.call_soon)
-        self.packages = Packages(config.all_attachments_bytes, counters)
-        self.flow = Flow(config.all_held_bytes, self.output.acknowledge_behind, self.output.plan, counters)
+        budgets = Budgets(config, counters)
+        self.arrivals = Arrivals(budgets.events, counters, self.loop.call_soon)
+        self.packages = Packages(budgets.packages, counters)
+        self.flow = Flow(budgets.held, self.output.acknowledge_behind, self.output.plan, counters)
         self.output.flow = self.flow
         self.behind = Behind(self.objects, self.output, self.runner)
         self.release = Release(
@@ -286,7 +288,6 @@ class Host:
         """Bring the figures up to date that are not counted as they change."""
         counters, flow = self.counters, self.flow
         counters.objects_asleep = len(self.objects) - counters.objects_awake
-        counters.held_bytes = flow.total
         counters.large_bytes = flow.large
         counters.sockets_held = flow.waiting
         counters.settings_remembered = len(self.remembered)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from ..common.close_codes import ABNORMAL, INTERNAL_ERROR, VANISHED
 from ..common.errors import ObjectReset, TooManyWebSockets
 from ..common.ids import ObjectId, slot_of
 from ..common.limits import CLOSE_TIMEOUT_S, MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
@@ -46,10 +47,6 @@ DRAIN_BYTES = 256 << 10
 """Bytes of an object's output up to which ``drain`` need not wait for the end of the turn."""
 LARGE_EVENT_BYTES = 1 << 10
 """Bytes of an event from which on it counts in ``ShardCounters.events_bytes``."""
-RESET_CODE = 1011
-"""Close code of a reset object's sockets (RFC 6455 7.4.1: an unexpected condition)."""
-VANISHED = "WebSocket disconnected without sending Close frame."
-"""The reason that goes with code 1006."""
 
 _STARTING = (ActivationState.ACTIVE, ActivationState.LEAVING)
 
@@ -160,9 +157,10 @@ class HostedObject:
         self.unfinished += 1
         self._unfinished_bytes += job.size
         if job.size >= LARGE_EVENT_BYTES:
-            counters, arrivals = self.runtime.counters, self.runtime.arrivals
-            counters.events_bytes += job.size
-            if counters.events_bytes > arrivals.half:
+            arrivals = self.runtime.arrivals
+            budget = arrivals.budget
+            budget.taken += job.size
+            if budget.taken > budget.half:
                 arrivals.grown(self)
         if not self.held and (self.unfinished > MAILBOX_EVENTS or self._unfinished_bytes > MAILBOX_BYTES):
             self._set_held(True)
@@ -245,8 +243,9 @@ class HostedObject:
         self.unfinished -= 1
         self._unfinished_bytes -= job.size
         if job.size >= LARGE_EVENT_BYTES:
-            self.runtime.counters.events_bytes -= job.size
-            self.runtime.arrivals.shrunk()
+            arrivals = self.runtime.arrivals
+            arrivals.budget.taken -= job.size
+            arrivals.shrunk()
         if self.held:
             self.go_on_if_it_may()
 
@@ -411,7 +410,7 @@ class HostedObject:
         for socket in everything:
             if socket.peer is not None and not socket.gone:
                 if socket.held is not None or self.outbox.sends_much:
-                    self.record_close(socket, RESET_CODE, failure.reason, final=True)  # behind what waits, or will
+                    self.record_close(socket, INTERNAL_ERROR, failure.reason, final=True)  # behind what waits, or will
                 else:
                     closed.setdefault(socket.peer, []).append(socket.counter)
             socket.gone = True
@@ -419,7 +418,7 @@ class HostedObject:
             self.drop_held(socket)
             self.forget(socket)
         for peer, counters in closed.items():
-            self.outbox.record(peer, partial(_close_all, counters, RESET_CODE, failure.reason))
+            self.outbox.record(peer, partial(_close_all, counters, INTERNAL_ERROR, failure.reason))
         self.unreturned = None
         while self.mailbox:
             self.mailbox.take().abandon(failure.text)
@@ -620,7 +619,7 @@ class HostedObject:
         """Deliver that a connection is gone, without anybody to acknowledge it to; not if its end has come already."""
         if not socket.ending:
             socket.ending = True
-            self.deliver(CloseJob(self, socket, None, 0, 0, 1006, VANISHED, False))
+            self.deliver(CloseJob(self, socket, None, 0, 0, ABNORMAL, VANISHED, False))
 
     def drop_held(self, socket: Socket) -> None:
         """What was sent before the 101 goes nowhere: there will be none."""

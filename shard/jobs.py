@@ -30,6 +30,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..common.close_codes import INTERNAL_ERROR
 from ..common.errors import LifeOver
 from . import pairs
 from .failures import is_a, is_end_of_life
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from .activation import Activation
     from .runtime import Hosted
     from .sockets import RouterPeer, Socket
-
-RENAME_CODE = 1011
-"""Close code in development for a message that no handler takes, where a method seems to be meant for it."""
 
 log = logging.getLogger("roost.shard")
 
@@ -379,7 +377,7 @@ class MessageJob(SocketJob):
         if runtime.config.development:
             near = owner.hosted_class.near_miss(self.handler)
             if near is not None:  # else it may be meant: there are objects that only tell
-                handle.close(RENAME_CODE, f"roost never calls {near:.40}: rename it to {self.handler}")
+                handle.close(INTERNAL_ERROR, f"roost never calls {near:.40}: rename it to {self.handler}")
 
 
 class CloseJob(SocketJob):

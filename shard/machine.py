@@ -11,8 +11,8 @@ from ..common.ids import Incarnation
 from ..common.machine.last_words import LastWords, forget_links, last_words_path
 from ..common.machine.run_folder import ipc_endpoint, remove_sockets
 from ..common.runtime.startup import DEFECT_EXIT_CODE
+from ..common.settings.shard import ShardConfig
 from ..common.wire.link import Acceptor, Wiring
-from .config import ShardConfig
 from .host import Host
 from .memory import limit_memory, offer_to_be_killed
 from .watchdog import Watchdog

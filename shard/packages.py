@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from sys import getsizeof
 from typing import Protocol
 
+from ..common.budget import Budget
 from ..common.errors import PackagesFull
 from .counters import ShardCounters
 
@@ -32,29 +33,29 @@ class Packages:
     """The account of one shard's hibernatable sockets.
 
     Args:
-        limit: Bytes that all of them may take.
-        counters: ``package_bytes`` is kept up to date.
+        budget: Bytes that all of them may take.
+        counters: Where is counted what is refused.
     """
 
-    __slots__ = ("_counters", "_limit")
+    __slots__ = ("_budget", "_counters")
 
-    def __init__(self, limit: int, counters: ShardCounters) -> None:
-        self._limit = limit
+    def __init__(self, budget: Budget, counters: ShardCounters) -> None:
+        self._budget = budget
         self._counters = counters
 
     def check(self, more: int) -> None:
         """Raises:
         PackagesFull: *more* bytes would be too much.
         """
-        counters = self._counters
-        if more > 0 and counters.package_bytes + more > self._limit:
-            counters.packages_refused += 1
-            raise PackagesFull(counters.package_bytes, more, self._limit)
+        budget = self._budget
+        if more > 0 and not budget.fits(more):
+            self._counters.packages_refused += 1
+            raise PackagesFull(budget.taken, more, budget.limit)
 
     def change(self, socket: Counted, more: int) -> None:
         """The package of *socket* takes *more* bytes than before."""
         socket.package_bytes += more
-        self._counters.package_bytes = self._counters.package_bytes + more
+        self._budget.taken += more
 
     def forget(self, socket: Counted) -> None:
         """*socket* is over; fine if it was before."""

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..common.close_codes import ABNORMAL
 from ..common.wire.records import HttpRequest, HttpResponse
 from .jobs import Job
 from .misuse import SLOW_FETCH_S, Mistake
@@ -126,7 +127,7 @@ class RequestJob(Job):
         if socket is None:
             self._respond(answer.response)
             if answer.broken:
-                owner.outbox.record(peer, lambda writer: writer.close(request.connection, 1006, "", True))
+                owner.outbox.record(peer, lambda writer: writer.close(request.connection, ABNORMAL, "", True))
         elif not peer.closed:  # else it stays among those that nobody has returned
             socket.url, socket.protocol = request.url, answer.protocol
             owner.opened(socket, peer, request.connection)

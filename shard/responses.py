@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..common.errors import AlreadyAccepted
+from ..common.header_fields import CONNECTIONS_OWN
 from ..common.runtime import pages
 from ..common.wire.records import AcceptMode, HttpRequest, HttpResponse
 from .misuse import Mistake
@@ -18,20 +19,6 @@ from .request import Response
 from .sockets import Socket
 from .web_socket import WebSocket, WebSocketPair
 
-_ROUTERS_OWN = frozenset(
-    (
-        "connection",
-        "content-length",
-        "date",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
-"""Header fields of the connection, which only the router can know (RFC 9110 7.6.1)."""
 SHOWN_CHARS = 200
 """Characters of a URL in a sentence for people."""
 
@@ -74,7 +61,7 @@ def answer_of(owner: object, request: HttpRequest, result: Any) -> Answer:
     headers = [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in response.headers.pairs()
-        if name.lower() not in _ROUTERS_OWN
+        if name.lower() not in CONNECTIONS_OWN
     ]
     handle = response.web_socket
     if handle is None:

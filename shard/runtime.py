@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from ..common.ids import ObjectId, Slot
+from ..common.settings.shard import ShardConfig
 from .arrivals import Arrivals
-from .config import ShardConfig
 from .counters import ShardCounters
 from .flow import Flow
 from .misuse import MisuseLog

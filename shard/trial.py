@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from ..common.errors import AppError, ObjectReset
 from ..common.ids import Incarnation, id_from_name
+from ..common.settings.shard import ShardConfig
 from .activation import Activation, ActivationState
-from .config import ShardConfig
 from .context import DurableObjectState
 from .counters import ShardCounters
 from .failures import Failure

@@ -62,6 +62,15 @@ class Watchdog:
         self._timer = self._loop.call_later(BEAT_S, self._beat)
 
     def _watch(self) -> None:
+        try:
+            self._keep_watching()
+        except Exception as error:
+            # One of ours, on a thread: the loop's handler has the answer for all of them.
+            context = {"message": "nobody watches the loop any more", "exception": error}
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._loop.call_exception_handler, context)
+
+    def _keep_watching(self) -> None:
         seen, stood_s, reported = self._beats, 0.0, False
         # Event.wait measures itself: if this thread was held up as well, a late look counts as one step only.
         while not self._ended.wait(BEAT_S):

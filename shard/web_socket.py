@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
+from ..common.close_codes import HIGHEST, LOWEST, NO_STATUS, UNSENDABLE
 from ..common.errors import AlreadyAccepted, ApiError, InvalidCloseCode, InvalidCloseReason, NotAccepted, SocketClosed
 from ..common.limits import MAX_CLOSE_REASON_BYTES
 from . import attachments, exact, json_text
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     )
     """What ``WebSocket.send`` takes. A mapping must be a dict; ``Mapping`` is here since type checkers do not take a
     ``TypedDict`` for a dict. A ``ReadableBuffer`` is whatever is bytes-like."""
-
-_UNSENDABLE_CODES = frozenset((1004, 1005, 1006, 1015))
-NO_CODE = 1005
-"""What a Close without a code is reported as, and on the wire means (RFC 6455 7.1.5)."""
 
 EventType = Literal["message", "close", "error"]
 """The events of a WebSocket."""
@@ -630,12 +627,12 @@ def _check_event(event: object) -> None:
 
 
 def _checked_close(code: object, reason: object) -> tuple[int, str]:
-    number, text = NO_CODE, ""
+    number, text = NO_STATUS, ""
     if code is not None:
         if not isinstance(code, int) or isinstance(code, bool):
             raise TypeError(f"a close code is an int, got {code!r:.80}")
         number = exact.integer(code)
-        if not 1000 <= number <= 4999 or number in _UNSENDABLE_CODES:
+        if not LOWEST <= number <= HIGHEST or number in UNSENDABLE:
             raise InvalidCloseCode(number)
     if reason is not None:
         if not isinstance(reason, str):

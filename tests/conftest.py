@@ -14,9 +14,9 @@ from typing import Any, cast
 import hypothesis
 import pytest
 
-from tests.cluster import Cluster
 from tests.conformance.driver import Reports
-from tests.shortly import comparison
+from tests.support.cluster import Cluster
+from tests.support.shortly import comparison
 
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("roost", deadline=None)

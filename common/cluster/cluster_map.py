@@ -330,6 +330,18 @@ def without(current: ClusterMap, incarnation: Incarnation) -> ClusterMap:
     return replace(current, version=current.version + 1, members=members)
 
 
+def without_dead(current: ClusterMap, dead: Incarnation) -> ClusterMap | None:
+    """The map that a dead member has left for good; ``None`` if it is not in it, or if nobody can take its slots."""
+    member = current.members.get(dead)
+    if member is None:
+        return None
+    if member.kind is MemberKind.ROUTER:
+        return without(current, dead)
+    if len(current.shards) == 1 and dead in current.owners:
+        return None
+    return inherited(current, dead)
+
+
 def plan_first(current: ClusterMap) -> ClusterMap:
     """The first map with owners: each slot goes to its target among the shards of *current*.
 

@@ -17,12 +17,10 @@ from ..machine.counters import read_counters
 from ..machine.deaths import DeathWatch
 from ..machine.last_words import OpenNotes, Said
 from ..machine.liveness import Sight
+from ..machine.run_folder import SUPERVISOR, counters_path
 from ..runtime.processes import is_running, kill_member
 from ..runtime.startup import holder_of, is_holder
 from .cluster_map import Member
-
-SUPERVISOR = "supervisor"
-"""The name that a supervisor holds in the run folder."""
 
 
 class Neighbours(Protocol):
@@ -110,7 +108,7 @@ class LocalNeighbours:
         if not is_holder(self._run, member.name, member.pid):
             return Sight(False)
         try:
-            reading = read_counters(self._run / f"{member.name}.counters")
+            reading = read_counters(counters_path(self._run, member.name))
         except (OSError, WireError):
             return Sight(True)  # nothing that could be judged, which is no sign of death
         if reading.pid != member.pid:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..ids import Incarnation
 from ..machine.counters import CounterFile, Counters
-from ..machine.run_folder import make_data_folder
+from ..machine.run_folder import counters_path, make_data_folder
 from ..machine.upkeep import Kept, Upkeep
 from ..runtime.clock import Clock, SystemClock
 from ..runtime.collector import Collector
@@ -73,7 +73,7 @@ class Machine:
 
     def counter_file(self, counters: Counters) -> CounterFile:
         """Where *counters* are published."""
-        return CounterFile(self._config.run / f"{self._config.name}.counters", counters)
+        return CounterFile(counters_path(self._config.run, self._config.name), counters)
 
     def collector(self, counters: Any, **options: Any) -> Collector:
         """As ``Collector``."""

@@ -30,8 +30,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..budget import Budget
 from ..errors import WireError
 from .shared_memory import SharedMemory, read_shared
 
@@ -140,13 +141,31 @@ class Counters:
             for name, figure in Counters._declared.get(cls, {}).items()
         }
         self.names = tuple(self.figures)
+        self._budgets: dict[str, Budget] = {}
         for name in self.names:
             setattr(self, name, 0)
 
+    def read(self, **budgets: Budget) -> None:
+        """Read figures from where they are kept, by name: of what has a bound, nobody counts a second time.
+
+        Raises:
+            AttributeError: No such counter is declared, or it is read already.
+        """
+        for name in budgets:
+            delattr(self, name)
+        self._budgets.update(budgets)
+
+    if not TYPE_CHECKING:  # else it would know every attribute
+
+        def __getattr__(self, name: str) -> int:
+            budget = self.__dict__.get("_budgets", {}).get(name)
+            if budget is None:
+                raise AttributeError(f"there is no counter {name!r}")
+            return budget.taken
+
     def values(self) -> list[int]:
         """The present values, in the order of ``names``."""
-        get = self.__dict__.__getitem__
-        return [get(name) for name in self.names]
+        return [getattr(self, name) for name in self.names]
 
 
 Counters.__init_subclass__()  # its own declarations, for whoever uses it as it is

@@ -20,8 +20,13 @@ from pathlib import Path
 from ..errors import ConfigError, FolderTrouble
 from ..ids import Incarnation
 
+DATA_FOLDER = Path(".roost")
+"""The data folder of a cluster that is told of no other, in its current folder."""
 MAX_IPC_PATH_BYTES = 107
 """Bytes of a Unix socket's path (``sun_path`` holds 108 with the closing NUL)."""
+SUPERVISOR = "supervisor"
+"""The name that a supervisor holds in the run folder."""
+_LOCK = ".lock"
 _SYSTEM_RUN = Path("/run")
 _OTHERS_MAY_WRITE = 0o022
 
@@ -86,6 +91,24 @@ def make_run_folder(run: Path) -> None:
     # Somebody else may have made it before us, and whoever may write into it can take our sockets' names.
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise ConfigError(f"the run folder {run} is not a folder that only its owner (user {os.getuid()}) may use")
+
+
+# --- names in the run folder ----------------------------------------------------------------------------------------
+
+
+def lock_path(run: Path, name: str) -> Path:
+    """The lock that whoever is called *name* holds as long as it lives."""
+    return run / f"{name}{_LOCK}"
+
+
+def locked_names(run: Path) -> list[str]:
+    """Who has a lock, in order; whether it lives is another question."""
+    return sorted(path.name.removesuffix(_LOCK) for path in run.glob(f"*{_LOCK}"))
+
+
+def counters_path(run: Path, name: str) -> Path:
+    """Where the member *name* publishes its counters, from when it has joined the directory."""
+    return run / f"{name}.counters"
 
 
 # --- sockets --------------------------------------------------------------------------------------------------------

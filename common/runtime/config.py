@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import ConfigError
-from ..machine.run_folder import run_folder
+from ..machine.run_folder import DATA_FOLDER, run_folder
 
 ConfigT = TypeVar("ConfigT")
 
@@ -250,7 +250,7 @@ class MemberConfig:
     ``MemberConfig.__post_init__(self)`` first."""
 
     name: str = setting(help="this member's name, unique in its cluster, the same at each of its starts")
-    data: Path = setting(Path(".roost"), help="data folder: what must outlive the processes")
+    data: Path = setting(DATA_FOLDER, help="data folder: what must outlive the processes")
     run: Path = setting(None, help="run folder: sockets, locks and counters; by default derived from the data folder")
     ready_fd: int = setting(-1, help="descriptor to which one line of JSON goes once the start succeeded or failed")
     log_level: str = setting("info", help="least severe log records to write", choices=LOG_LEVELS)

@@ -6,9 +6,12 @@ holds. Each kind of process has one answer to that:
 
 * A shard ends at once, with ``startup.DEFECT_EXIT_CODE``. A crash is what everybody else can deal with: its next
   incarnation gets everything anew, and what it had not acknowledged.
-* A router ends the one connection that it worked for, and goes on (``router.defects``). Where that was a link and no
-  connection, it gives the link up, so that the shard starts anew (``endpoint``).
-* The supervisor logs it and takes its next turn (``deploy.conductor``): it is on no message's road.
+* A router ends the one connection that it worked for, and goes on (``router.clients.defects``). Where that was a link
+  and no connection, it gives the link up, so that the shard starts anew (``wire.endpoint``).
+* The supervisor logs it and takes its next turn (``deploy.supervisor.conductor``): it is on no message's road.
+
+Tasks and threads of ours that nobody awaits hand what they raise to the loop's exception handler, where that answer is
+given.
 
 Users' code runs on the same loop as a shard's own, and what its callbacks raise reaches the same handler. So a defect
 is recognised by its traceback: it came out of a function of ours, and none of the user's was on the way.
@@ -16,6 +19,7 @@ is recognised by its traceback: it came out of a function of ours, and none of t
 
 from __future__ import annotations
 
+import logging
 import os
 import sysconfig
 from collections.abc import Callable
@@ -23,9 +27,13 @@ from types import TracebackType
 
 from ..errors import ApiError
 
-_OWN = tuple(f"{__name__.rpartition('.common.')[0]}.{package}." for package in ("common", "router", "shard"))
+_PACKAGE = __name__.rpartition(".common.")[0]
+_OWN = tuple(
+    f"{_PACKAGE}.{part}."
+    for part in ("common", "router", "shard", "deploy.plan", "deploy.processes", "deploy.supervisor")
+)
 _SURFACE = tuple(
-    f"{_OWN[2]}{module}"
+    f"{_PACKAGE}.shard.{module}"
     for module in (
         "attachments",
         "context",
@@ -76,6 +84,29 @@ def origin_of(error: BaseException) -> tuple[str, str, int]:
     while trace.tb_next is not None:
         trace = trace.tb_next
     return type(error).__name__, trace.tb_frame.f_code.co_filename, trace.tb_lineno
+
+
+class Survived:
+    """Logs the defects that a process goes on after: each place that raises with its traceback once, then in a line.
+
+    Args:
+        log: Where to.
+    """
+
+    __slots__ = ("_known", "_log")
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._known: set[tuple[str, str, int]] = set()
+
+    def note(self, what: str, error: Exception) -> None:
+        """An error of our own was met; *what* follows from it, in words."""
+        place = origin_of(error)
+        if place in self._known:
+            self._log.error("an error of roost's own, seen before: %r; %s", error, what)
+        else:
+            self._known.add(place)
+            self._log.critical("an error of roost's own; %s", what, exc_info=error)
 
 
 def _is_library(path: str) -> bool:

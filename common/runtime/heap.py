@@ -16,6 +16,7 @@ A thread of its own does not help: the heap is locked meanwhile.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 from ..machine.counters import Counters
 from .clock import Clock
@@ -45,21 +46,27 @@ def settle() -> None:
         library.mallopt(_M_ARENA_MAX, ARENAS)
 
 
+def malloc_trim() -> Callable[[int], object] | None:
+    """What gives freed memory back; ``None`` where the C library has no such thing."""
+    library = _glibc()
+    return None if library is None else library.malloc_trim
+
+
 class Heap:
     """Trims the heap at fitting times.
 
     Args:
         counters: Where that is counted.
         clock: For its length.
+        trim: Gives freed memory back, in place of the C library.
     """
 
     __slots__ = ("_clock", "_counters", "_high", "_not_before", "_trim")
 
-    def __init__(self, counters: Counters, clock: Clock) -> None:
+    def __init__(self, counters: Counters, clock: Clock, trim: Callable[[int], object] | None = None) -> None:
         self._counters = counters
         self._clock = clock
-        library = _glibc()
-        self._trim = None if library is None else library.malloc_trim
+        self._trim = trim or malloc_trim()
         self._high = 0
         self._not_before = 0.0
 

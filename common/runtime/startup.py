@@ -24,7 +24,7 @@ from ..errors import ConfigError, DataFolderInUse, FolderTrouble, RoostError, St
 from ..ids import Incarnation
 from ..machine import standard_streams
 from ..machine.first_process import step_aside
-from ..machine.run_folder import make_run_folder
+from ..machine.run_folder import counters_path, lock_path, locked_names, make_run_folder
 from ..machine.system import check_system, check_threads
 from ..machine.upkeep import is_file
 from . import heap
@@ -231,7 +231,7 @@ def hold_name(run: Path, name: str) -> HeldName:
         DataFolderInUse: A live process holds the name.
         ConfigError: The run folder cannot be used.
     """
-    path = run / f"{name}.lock"
+    path = lock_path(run, name)
     give_up_at = time.monotonic() + _LOCK_PATIENCE_S
     while True:
         make_run_folder(run)
@@ -300,7 +300,7 @@ def is_holder(run: Path, name: str, pid: int) -> bool:
     for number in links:
         link = f"/proc/{pid}/fd/{number}"
         try:
-            if os.path.basename(os.readlink(link)).removesuffix(" (deleted)") == f"{name}.lock":
+            if os.path.basename(os.readlink(link)).removesuffix(" (deleted)") == lock_path(run, name).name:
                 return _lock_is_of(link, run)
         except OSError:
             continue  # closed meanwhile
@@ -319,15 +319,15 @@ def _lock_is_of(path: str, run: Path) -> bool:
 def others_serve(run: Path) -> bool:
     """Whether another member lives in the run folder that has joined the directory: so that there must be one."""
     return any(
-        (holder_of(run, path.stem) or os.getpid()) != os.getpid()
-        for path in run.glob("*.lock")
-        if path.with_suffix(".counters").exists()
+        (holder_of(run, name) or os.getpid()) != os.getpid()
+        for name in locked_names(run)
+        if counters_path(run, name).exists()
     )
 
 
 def forget_name(run: Path, name: str) -> None:
     """Remove the lock on *name* that a process which was killed has left; does nothing while somebody holds it."""
-    path = run / f"{name}.lock"
+    path = lock_path(run, name)
     try:
         fd = os.open(path, os.O_RDWR)
     except OSError:
@@ -346,7 +346,7 @@ def holder_of(run: Path, name: str) -> int | None:
     """The pid of the process that holds the lock on *name* in the run folder; ``None`` when nobody does, or when the
     lock is not there: ``is_holder`` tells whether a process has ended."""
     try:
-        fd = os.open(run / f"{name}.lock", os.O_RDONLY)
+        fd = os.open(lock_path(run, name), os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

@@ -9,13 +9,12 @@ import subprocess
 from dataclasses import replace
 
 from ...common.errors import StartupError
-from ...common.machine.run_folder import make_data_folder
+from ...common.machine.run_folder import SUPERVISOR, make_data_folder
 from ...common.runtime.config import to_argv
 from ...common.runtime.processes import python_words
 from ...common.runtime.startup import holder_of
 from ..plan.config import UpConfig
 from ..processes.log_file import log_path, put_aside_path
-from ..processes.run_folder import SUPERVISOR
 
 OLD_LOG_BYTES = 16 << 20
 """A log of this size is put aside at the next start, over the one put aside before."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from ...common.cluster.directory_file import FILE_NAME, DirectoryFile
 from ...common.errors import DirectoryError, RoostError
-from ...common.machine.run_folder import run_folder
+from ...common.machine.run_folder import SUPERVISOR, run_folder
 from ...common.runtime.startup import holder_of
 from ..plan.changes import ChangeFailed
 from ..processes.leftovers import end_everybody, watched
 from ..processes.members import find_members
-from ..processes.run_folder import SUPERVISOR, Address, live_members, other_run_folder, read_address, sweep
+from ..processes.run_folder import Address, live_members, other_run_folder, read_address, sweep
 from ..report.status import ClusterStatus
 
 REQUEST_TIMEOUT_S = 10.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
+from ...common.close_codes import ABNORMAL, NORMAL
 from . import frames
 from .ledger import Account, absent
 from .target import MAX_HEAD_BYTES, HandshakeRefused
@@ -15,8 +16,6 @@ MAX_UNSENT_BYTES = 1 << 20
 """Bytes that wait for the server to read: beyond that, a connection's turns to send pass."""
 CLOSE_TIMEOUT_S = 5.0
 """Seconds for a server to answer a Close and to end the TCP connection."""
-VANISHED = 1006
-"""A connection that ended without a Close."""
 
 
 class Holder(Protocol):
@@ -88,8 +87,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def code(self) -> int:
-        """The code of the server's Close; ``VANISHED`` without one."""
-        return self._code or VANISHED
+        """The code of the server's Close; ``ABNORMAL`` without one."""
+        return self._code or ABNORMAL
 
     # --- the transport ---
 
@@ -221,7 +220,7 @@ class Connection(asyncio.Protocol):
             self.is_ours = True
         if self.ended.done():
             return
-        self.transport.write(frames.close_frame(1000))
+        self.transport.write(frames.close_frame(NORMAL))
         try:
             await asyncio.wait([self.ended], timeout=CLOSE_TIMEOUT_S)
         finally:

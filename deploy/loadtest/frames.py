@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from ...common.close_codes import NO_STATUS
 from ...common.errors import RoostError
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -38,8 +39,8 @@ def close_frame(code: int) -> bytes:
 
 
 def close_code(payload: bytes) -> int:
-    """The code of a Close; 1005 when there is none."""
-    return _U16.unpack_from(payload)[0] if len(payload) >= 2 else 1005
+    """The code of a Close; ``NO_STATUS`` when there is none."""
+    return _U16.unpack_from(payload)[0] if len(payload) >= 2 else NO_STATUS
 
 
 class FrameReader:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ...common import limits
 from ...common.errors import ConfigError, DescriptorsTooFew
-from ...common.machine.run_folder import run_folder
-from ...common.runtime.config import LOG_LEVELS, check, setting
+from ...common.machine.run_folder import DATA_FOLDER, run_folder
+from ...common.runtime.config import LOG_LEVELS, check, parse, setting
+from ...common.settings.router import HOST, PORT, RouterConfig
 
 CHAT_EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "chat.py"
 """What runs when no app is given."""
@@ -29,6 +30,7 @@ _OURS = frozenset(
         "data",
         "run",
         "ready_fd",
+        "standby_fd",
         "log_level",
         "host",
         "port",
@@ -56,14 +58,16 @@ class UpConfig:
     app: str = setting("", help="the app: a Python file or an importable module; the chat example when it is not given")
     routers: int = setting(1, help="router processes, which share the public port", at_least=1, at_most=64)
     shards: int = setting(2, help="shard processes, which share the objects", at_least=1, at_most=64)
-    host: str = setting("127.0.0.1", help="address to serve at; :: is every address, of IPv4 as well")
-    port: int = setting(8787, help="public port", at_least=1, at_most=65_535)
+    host: str = setting(HOST, help="address to serve at; :: is every address, of IPv4 as well")
+    port: int = setting(PORT, help="public port", at_least=1, at_most=65_535)
     admin_port: int = setting(
         8788, help="port of the admin API on 127.0.0.1; 0 picks a free one", at_least=0, at_most=65_535
     )
-    data: Path = setting(Path(".roost"), help="data folder: what must outlive the processes")
+    data: Path = setting(DATA_FOLDER, help="data folder: what must outlive the processes")
     run: Path = setting(None, help="run folder: sockets, locks and counters; by default derived from the data folder")
-    hibernate_after: float = setting(10.0, help="idle time after which an object leaves memory", unit="s", at_least=0.1)
+    hibernate_after: float = setting(
+        limits.HIBERNATE_AFTER_S, help="idle time after which an object leaves memory", unit="s", at_least=0.1
+    )
     var: tuple[str, ...] = setting((), help="a variable for env, NAME=VALUE")
     connections: int = setting(
         0,
@@ -112,6 +116,8 @@ class UpConfig:
             parts = _SET.fullmatch(text)
             if parts is None:
                 raise ConfigError(f"a member's setting is given as router.NAME=VALUE or shard.NAME=VALUE, got {text!r}")
+            if parts[2] == "help":
+                raise ConfigError(f"{parts[1]}.help is not a setting")
             if parts[2] in _OURS:
                 raise ConfigError(f"{parts[1]}.{parts[2]} cannot be set this way: roost up decides it")
 
@@ -156,6 +162,14 @@ class UpConfig:
         wanted = math.ceil(share) + DESCRIPTORS_BESIDE
         if self.connections and wanted > limit:
             raise DescriptorsTooFew(wanted, limit)
+
+    def check_router(self) -> None:
+        """Refuse settings with which no router would start.
+
+        Raises:
+            ConfigError: naming the setting, its value and what it may be.
+        """
+        parse(RouterConfig, self.router_argv("router-1"), prog="roost router")
 
     def member_setting(self, kind: str, name: str) -> str | None:
         """What ``set`` says of a member's setting; the last word counts."""

@@ -1,31 +1,22 @@
 """What members were told: command lines, compared by what they mean. Pure.
 
 A member may have been started by ``roost up``, by hand or by systemd: ``--port 8787``, ``--port=8787`` and no word of a
-port at all are the same to a router. The members' own config classes are not asked, as ``roost.deploy`` knows members
-as processes alone; of their defaults, it knows those of the options that it always gives.
+port at all are the same to a router.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
-from ...common import limits
-from ...common.machine.run_folder import run_folder
+from ...common.machine.run_folder import DATA_FOLDER, run_folder
+from ...common.runtime.config import MemberConfig, describe
+from ...common.settings.router import RouterConfig
+from ...common.settings.shard import ShardConfig
 
-DEFAULTS: Mapping[str, Mapping[str, str]] = {
-    "router": {
-        "host": "127.0.0.1",
-        "port": "8787",
-        "grace_s": str(limits.GRACE_S),
-        "stall_kill_s": str(limits.STALL_KILL_S),
-        "drain_limit_s": str(limits.DRAIN_LIMIT_S),
-        "log_level": "info",
-    },
-    "shard": {"hibernate_after_s": str(limits.HIBERNATE_AFTER_S), "log_level": "info"},
-}
-"""What members take for options that ``UpConfig`` always gives."""
+_CONFIGS: Mapping[str, type[MemberConfig]] = {"router": RouterConfig, "shard": ShardConfig}
 REPEATED = "vars"
 """The option that may be given several times; of all others, the last word counts."""
 _NO_ORDERS = ("ready_fd", "standby_fd", "initial_shards")
@@ -57,19 +48,19 @@ def canonical(argv: Sequence[str], cwd: Path) -> tuple[str, ...]:
         if name == "app" and (cwd / value).is_file():
             value = str((cwd / value).resolve())
         words.append(f"{option}{equals}{value}")
-    data = (cwd / (folders["data"] or ".roost")).resolve()
+    data = (cwd / (folders["data"] or DATA_FOLDER)).resolve()
     run = cwd / folders["run"] if folders["run"] else run_folder(data)
     return (*words, f"--data={data}", f"--run={run.resolve()}")
 
 
 def told(kind: str, argv: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The options of a canonical command line, with defaults where they are known.
+    """The options of a canonical command line, and of those that it does not give the member's defaults.
 
     Args:
         kind: ``router`` or ``shard``.
         argv: As ``canonical`` returns it.
     """
-    found: dict[str, tuple[str, ...]] = {name: (_comparable(value),) for name, value in DEFAULTS.get(kind, {}).items()}
+    found = dict(_defaults(kind))
     for word in argv:
         option, equals, value = word.partition("=")
         name = _name_of(option)
@@ -88,6 +79,18 @@ def same_orders(kind: str, argv: Sequence[str], others: Sequence[str]) -> bool:
     """Whether two canonical command lines tell a member to do the same."""
     one, other = told(kind, argv), told(kind, others)
     return {**one, **dict.fromkeys(_NO_ORDERS)} == {**other, **dict.fromkeys(_NO_ORDERS)}
+
+
+@cache
+def _defaults(kind: str) -> Mapping[str, tuple[str, ...]]:
+    """What a member takes for an option that it is not given; nothing is said of those without a default."""
+    found: dict[str, tuple[str, ...]] = {}
+    for item in describe(_CONFIGS[kind]) if kind in _CONFIGS else ():
+        if item.kind is bool:
+            found[item.field] = ("yes" if item.default else "no",)
+        elif item.default not in (None, ()):
+            found[item.field] = (_comparable(str(item.default)),)
+    return found
 
 
 def _name_of(option: str) -> str:

@@ -113,15 +113,13 @@ def next_map(
 def _without_dead(
     current: ClusterMap, member: Member, post: Post | None, serving: Collection[Incarnation], now: float, grace_s: float
 ) -> ClusterMap | None:
-    if member.kind is MemberKind.ROUTER:
-        return cluster_map.without(current, member.incarnation)
-    if post is not None and not post.is_given_up(now, grace_s):
-        return None
-    if not concerns(current, member.incarnation):
-        return cluster_map.without(current, member.incarnation)
-    if any(shard.incarnation in serving for shard in current.shards if shard is not member):
-        return cluster_map.inherited(current, member.incarnation)
-    return None
+    if member.kind is MemberKind.SHARD:
+        if post is not None and not post.is_given_up(now, grace_s):
+            return None
+        others = [shard for shard in current.shards if shard is not member]
+        if concerns(current, member.incarnation) and not any(shard.incarnation in serving for shard in others):
+            return None
+    return cluster_map.without_dead(current, member.incarnation)
 
 
 def concerns(current: ClusterMap, incarnation: Incarnation) -> bool:

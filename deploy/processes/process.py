@@ -11,8 +11,9 @@ import json
 import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ...common.runtime.processes import python_words
 
@@ -20,19 +21,39 @@ _REPORT_BYTES = 65_536
 """A longer report is none."""
 
 
-class Process(Protocol):
-    """What the two have in common."""
+class Process(ABC):
+    """What the two have in common.
+
+    Attributes:
+        pid: The process.
+        gone: Set once it has ended, and whoever wanted to know was told.
+    """
 
     pid: int
     gone: asyncio.Event
 
-    def terminate(self) -> None: ...
-    def retire(self) -> None: ...
-    def kill(self) -> None: ...
-    def let_go(self) -> None: ...
+    def terminate(self) -> None:
+        """Ask it to drain and end."""
+        self._signal(signal.SIGTERM)
+
+    def retire(self) -> None:
+        """Ask it, a router, to send its clients away at a bearable rate and then end."""
+        self._signal(signal.SIGUSR1)
+
+    def kill(self) -> None:
+        """End it now."""
+        self._signal(signal.SIGKILL)
+
+    @abstractmethod
+    def _signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+
+    @abstractmethod
+    def let_go(self) -> None:
+        """Stop watching it; it goes on."""
 
 
-class MemberProcess:
+class MemberProcess(Process):
     """A started ``python -m roost.router`` or ``roost.shard``.
 
     The process gets a session of its own: a Ctrl-C in the terminal reaches the supervisor alone, which ends its
@@ -124,18 +145,6 @@ class MemberProcess:
             os.close(self._call_fd)
             self._call_fd = -1
 
-    def terminate(self) -> None:
-        """Ask it to drain and end."""
-        self._signal(signal.SIGTERM)
-
-    def retire(self) -> None:
-        """Ask it, a router, to send its clients away at a bearable rate and then end."""
-        self._signal(signal.SIGUSR1)
-
-    def kill(self) -> None:
-        """End it now."""
-        self._signal(signal.SIGKILL)
-
     def _signal(self, number: int) -> None:
         if self._process.returncode is None:
             self._process.send_signal(number)
@@ -191,7 +200,7 @@ class MemberProcess:
         self._ready_fd = -1
 
 
-class AdoptedProcess:
+class AdoptedProcess(Process):
     """A member that somebody else has started.
 
     Attributes:
@@ -211,18 +220,6 @@ class AdoptedProcess:
         self._on_end = on_end
         self._pidfd = os.pidfd_open(pid)
         self._loop.add_reader(self._pidfd, self._ended)
-
-    def terminate(self) -> None:
-        """Ask it to drain and end."""
-        self._signal(signal.SIGTERM)
-
-    def retire(self) -> None:
-        """Ask it, a router, to send its clients away at a bearable rate and then end."""
-        self._signal(signal.SIGUSR1)
-
-    def kill(self) -> None:
-        """End it now."""
-        self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         if self._pidfd < 0:

@@ -11,12 +11,10 @@ from pathlib import Path
 
 from ...common.cluster.cluster_map import ClusterMap
 from ...common.machine.last_words import forget_links
-from ...common.machine.run_folder import remove_sockets
+from ...common.machine.run_folder import SUPERVISOR, counters_path, locked_names, remove_sockets
 from ...common.machine.upkeep import is_file
 from ...common.runtime.startup import forget_name, holder_of, is_holder
 
-SUPERVISOR = "supervisor"
-"""The name under which a supervisor holds its data folder."""
 _FILE = "cluster.json"
 
 
@@ -87,10 +85,10 @@ def read_address(run: Path) -> Address | None:
 def live_members(run: Path) -> dict[str, int]:
     """The members that live, by name with their pids, routers first: who holds a lock lives."""
     found = {}
-    for path in sorted(run.glob("*.lock")):
-        pid = holder_of(run, path.stem)
-        if pid is not None and path.stem != SUPERVISOR:
-            found[path.stem] = pid
+    for name in locked_names(run):
+        pid = holder_of(run, name)
+        if pid is not None and name != SUPERVISOR:
+            found[name] = pid
     return found
 
 
@@ -110,14 +108,14 @@ def forget(run: Path, name: str) -> None:
         forget_name(run, name)
         remove_sockets(run, name)
         forget_links(run, name)
-        (run / f"{name}.counters").unlink(missing_ok=True)
+        counters_path(run, name).unlink(missing_ok=True)
 
 
 def forget_all_but(run: Path, names: Collection[str]) -> None:
     """Remove what members have left that have ended and are none of *names*."""
-    for path in run.glob("*.lock"):
-        if path.stem not in names and path.stem != SUPERVISOR and holder_of(run, path.stem) is None:
-            forget(run, path.stem)
+    for name in locked_names(run):
+        if name not in names and name != SUPERVISOR and holder_of(run, name) is None:
+            forget(run, name)
 
 
 def sweep(run: Path, *, keep: Path | None = None) -> None:

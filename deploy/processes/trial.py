@@ -1,9 +1,9 @@
-"""Trying what members would be told in a process of its own, before any member is touched."""
+"""Trying an app in a process of its own, before any member is touched."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,92 +37,41 @@ class Loaded:
 
 
 class Trial:
-    """A ``python -m roost.shard.check`` or ``roost.router.check`` with the arguments of a member.
+    """A ``python -m roost.shard.check``: loads the app as a shard would, and constructs an object of each class that
+    may be.
 
     Args:
-        kind: ``shard`` or ``router``.
-        argv: What the member would be told.
-        what: What is tried, in words.
-        patience_s: How long it may take.
-        on_fine: Called with the report when it works.
+        config: With the app.
+        on_fine: Called with what there is when it works.
         on_refused: Called with a sentence and an exit code when it does not; one of the two is called, once.
     """
 
     def __init__(
         self,
-        kind: str,
-        argv: Sequence[str],
-        what: str,
-        patience_s: float,
+        config: UpConfig,
         *,
-        on_fine: Callable[[dict[str, Any]], None],
+        on_fine: Callable[[Loaded], None],
         on_refused: Callable[[str, int], None],
     ) -> None:
-        self._what = what
-        self._patience_s = patience_s
+        self._what = config.app_in_words
+        self._patience_s = config.start_timeout
         self._on_fine = on_fine
         self._on_refused = on_refused
         self._told = False
         self._too_late: asyncio.TimerHandle | None = None
         self._process: MemberProcess | None = None
         try:
-            self._process = MemberProcess(f"{kind}.check", argv, on_ready=self._works, on_end=self._ended)
+            argv = config.shard_argv(TRIAL)
+            self._process = MemberProcess("shard.check", argv, on_ready=self._works, on_end=self._ended)
         except OSError as error:
-            self._refuse(f"{what} cannot be tried: {error.strerror}", StartupError.exit_code)
+            self._refuse(f"{self._what} cannot be tried: {error.strerror}", StartupError.exit_code)
             return
-        self._too_late = asyncio.get_running_loop().call_later(patience_s, self._give_up)
-
-    @classmethod
-    def of_app(
-        cls,
-        config: UpConfig,
-        *,
-        on_fine: Callable[[Loaded], None],
-        on_refused: Callable[[str, int], None],
-    ) -> Trial:
-        """Load the app as a shard would, and construct an object of each class that may be."""
-        return cls(
-            "shard",
-            config.shard_argv(TRIAL),
-            config.app_in_words,
-            config.start_timeout,
-            on_fine=lambda report: on_fine(Loaded.of(report)),
-            on_refused=on_refused,
-        )
-
-    @classmethod
-    async def of_router(cls, config: UpConfig, *, begun: Callable[[Trial], None]) -> tuple[str, int] | None:
-        """Try a router's settings.
-
-        Args:
-            config: With the settings.
-            begun: Gets the trial, which ends by itself.
-
-        Returns:
-            Why they do not work, with an exit code; ``None`` when they do.
-        """
-        result: asyncio.Future[tuple[str, int] | None] = asyncio.get_running_loop().create_future()
-
-        def done(why: tuple[str, int] | None) -> None:
-            if not result.done():  # whoever waited for it may have given up
-                result.set_result(why)
-
-        begun(
-            cls(
-                "router",
-                config.router_argv(TRIAL),
-                "the routers' settings",
-                config.start_timeout,
-                on_fine=lambda report: done(None),
-                on_refused=lambda why, exit_code: done((why, exit_code)),
-            )
-        )
-        return await result
+        self._too_late = asyncio.get_running_loop().call_later(self._patience_s, self._give_up)
 
     def _works(self, process: MemberProcess, report: dict[str, Any]) -> None:
         if not self._told:
             self._told = True
-            self._on_fine(report)
+            self._on_fine(Loaded.of(report))
 
     def _give_up(self) -> None:
         self._refuse(f"{self._what} did not load within {self._patience_s:g} s", StartupError.exit_code)
@@ -168,7 +117,7 @@ async def _check_app(config: UpConfig) -> str:
     def refused(why: str, exit_code: int) -> None:
         result.set_exception(ChangeFailed(why, exit_code))
 
-    trial = Trial.of_app(config, on_fine=result.set_result, on_refused=refused)
+    trial = Trial(config, on_fine=result.set_result, on_refused=refused)
     try:
         loaded = await result
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...common.errors import WireError
 from ...common.machine.counters import Figure, Reading, read_counters
 from ...common.machine.liveness import Liveness, Verdict
+from ...common.machine.run_folder import counters_path
 from ..plan.post import Post, PostState
 from ..processes.run_folder import forget
 from ..report.status import FAILED_CONSTRUCTIONS, Rates
@@ -52,7 +53,7 @@ class Observation:
         """Read every member's counters. One whose counters are not found is not judged until they are again."""
         for post in posts:
             try:
-                reading = read_counters(self._run / f"{post.name}.counters")
+                reading = read_counters(counters_path(self._run, post.name))
             except FileNotFoundError:
                 self._unseen.add(post.name)
                 self._rates.pop(post.name, None)  # or a dead one would go on at its last rate

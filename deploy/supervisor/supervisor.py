@@ -25,14 +25,15 @@ from typing import Any
 
 from ...common.cluster.cluster_map import Member, MemberKind
 from ...common.cluster.directory import Directory, open_directory, url_in
-from ...common.errors import AppError, DataFolderInUse, DirectoryError, RoostError, StartupError
+from ...common.errors import AppError, ConfigError, DataFolderInUse, DirectoryError, RoostError, StartupError
 from ...common.ids import Incarnation
 from ...common.machine.hangup import listen_to_hangup
-from ...common.machine.run_folder import make_data_folder
+from ...common.machine.run_folder import SUPERVISOR, lock_path, make_data_folder
 from ...common.machine.standard_streams import settle
 from ...common.machine.upkeep import Upkeep
 from ...common.runtime.clock import Clock, SystemClock
 from ...common.runtime.config import parse
+from ...common.runtime.defects import Survived, is_defect
 from ...common.runtime.logs import install_logging, line
 from ...common.runtime.processes import kill_member
 from ...common.runtime.startup import (
@@ -55,7 +56,7 @@ from ..processes.leftovers import end_everybody, end_leftovers
 from ..processes.log_file import LogFile, log_path
 from ..processes.members import LiveMember, find_members, is_router
 from ..processes.reserve import Shortage
-from ..processes.run_folder import SUPERVISOR, Address, AddressFile, forget_all_but, other_run_folder, sweep
+from ..processes.run_folder import Address, AddressFile, forget_all_but, other_run_folder, sweep
 from ..processes.trial import Loaded, Trial
 from ..report.status import ClusterStatus, duration
 from ..report.voice import Terminal, Voice, leave_output
@@ -101,6 +102,7 @@ class Supervisor:
         self._adopted: Adopted | None = None
         self._called_off = False
         self._trial: Trial | None = None
+        self._defects = Survived(log)
         self._swap: Swap | None = None
         self._terminal = Terminal()
         self._upkeep = Upkeep()
@@ -118,7 +120,7 @@ class Supervisor:
         # What ends the cluster: None when it was told to, or the error.
         self._end: asyncio.Future[StartupError | None] = self._loop.create_future()
         self._listen_to_signals()
-        self._loop.set_exception_handler(Shortage(self._clock.now, self._loop.default_exception_handler))
+        self._loop.set_exception_handler(Shortage(self._clock.now, self._unseen_error))
         self._descriptors = raise_descriptor_limit()  # the members inherit it
         config.check_descriptors(self._descriptors)
         make_data_folder(config.data)
@@ -134,7 +136,7 @@ class Supervisor:
             held.push_async_callback(directory.aclose)
             staff = await self._staff_from(living, directory)
             if self._adopted is None:
-                sweep(config.run, keep=config.run / f"{SUPERVISOR}.lock")
+                sweep(config.run, keep=lock_path(config.run, SUPERVISOR))
             else:
                 members = (await directory.map()).members.values()
                 forget_all_but(config.run, {*staff.posts, *(member.name for member in members)})
@@ -156,7 +158,7 @@ class Supervisor:
                 if self.config.development:
                     self._terminal.restore()
                 if not find_members(config.run):
-                    sweep(config.run, keep=config.run / f"{SUPERVISOR}.lock")
+                    sweep(config.run, keep=lock_path(config.run, SUPERVISOR))
 
     async def _serve(self) -> None:
         """Get the members in, serve until the end, let them go."""
@@ -227,9 +229,10 @@ class Supervisor:
         """Make the members that were found what they should be; a signal calls that off."""
         if any(post.is_stale for post in adopted.staff.posts.values()):
             self._announce("  the routers were told something else: others take their places, one by one")
-            refused = await Trial.of_router(self.config, begun=self._keep_trial)
-            if refused is not None:
-                self._done(Outcome(f"nothing was changed: {refused[0]}", refused[1]))
+            try:
+                self.config.check_router()
+            except ConfigError as error:
+                self._done(Outcome(f"nothing was changed: {error}", error.exit_code))
         if adopted.needs_reload:
             self._announce("  the shards were told something else: their successors take over")
             self._done(await self._conductor.carry_out(self._reload(self.config, CANARY_S)))
@@ -251,6 +254,14 @@ class Supervisor:
     def _fail(self, error: StartupError) -> None:
         if not self._end.done():
             self._end.set_result(error)
+
+    def _unseen_error(self, context: dict[str, Any]) -> None:
+        """A callback or a task has raised. A cluster goes on without its supervisor, and all the better with it."""
+        error = context.get("exception")
+        if isinstance(error, Exception) and is_defect(error):
+            self._defects.note(f"{context['message']}; the supervisor goes on", error)
+        else:
+            self._loop.default_exception_handler(context)
 
     # --- who is there -------------------------------------------------------------------------------------------
 
@@ -411,11 +422,8 @@ class Supervisor:
             change.refused(why, exit_code)
             conductor.soon()
 
-        self._keep_trial(Trial.of_app(config, on_fine=fine, on_refused=refused))
+        self._trial = Trial(config, on_fine=fine, on_refused=refused)
         return change
-
-    def _keep_trial(self, trial: Trial) -> None:
-        self._trial = trial
 
     @contextlib.asynccontextmanager
     async def _watch_source(self) -> AsyncIterator[None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Generic
 
-from ...common.limits import ROUTER_SEND_BUFFERS_BYTES, ROUTER_WINDOWS_BYTES
 from ...common.runtime.discards import Discards
+from ..budgets import Budgets
 from ..counters import RouterCounters
 from .auto_response import Reports
 from .client import C
@@ -27,7 +27,8 @@ class ClientContext(Generic[C]):
     """What all connections of a router share.
 
     Args:
-        counters: The router's counters; ``window_bytes`` among them is the bound of all windows together.
+        counters: The router's counters.
+        budgets: What clients take from all.
         wheel: The timer wheel.
         reports: Where the times of automatic responses are noted.
         connections: The table of connections.
@@ -37,12 +38,9 @@ class ClientContext(Generic[C]):
         ping_timeout: Ticks for an answer.
         close_timeout: Ticks for a closing to come to its end.
         send_buffer_bytes: What may wait here for one client.
-        all_send_buffers_bytes: What may wait here for all clients together.
         stall_timeout: Ticks for which a client may take nothing of what waits for it.
         least_rate: Bytes a second that it must take, or send of a body, over that time; 0: any byte will do.
         output_of: Tells how far a client has come with its output, of its transport.
-        all_windows_bytes: Bound of all messages of clients together: three quarters for windows, a quarter for what is
-            in none yet.
         on_work: Called when there is ``work`` after there was none.
         soon: Has something called in the loop's next turn.
         now: Seconds, monotonic: the clock of that work.
@@ -55,12 +53,13 @@ class ClientContext(Generic[C]):
         send_buffers: What waits for slow clients.
         unfinished: Messages that have begun to come.
         windows: The bound of all windows, and where those wait whom it stops.
-        windows_half: ``windows.half``, which is asked with each message.
+        window_bytes: What they hold, which is asked with each message.
         turns: Which turn of the loop it is, for those who write past their transports.
         work: What is left over of what clients have sent.
     """
 
     __slots__ = (
+        "budgets",
         "close_timeout",
         "connections",
         "counters",
@@ -79,8 +78,8 @@ class ClientContext(Generic[C]):
         "unfinished",
         "wall",
         "wheel",
+        "window_bytes",
         "windows",
-        "windows_half",
         "work",
     )
 
@@ -88,6 +87,7 @@ class ClientContext(Generic[C]):
         self,
         *,
         counters: RouterCounters,
+        budgets: Budgets,
         wheel: Wheel,
         reports: Reports,
         connections: Connections[C],
@@ -100,13 +100,12 @@ class ClientContext(Generic[C]):
         stall_timeout: int,
         least_rate: int = 0,
         output_of: Callable[[Any], tuple[int, int]] = output_of,
-        all_send_buffers_bytes: int = ROUTER_SEND_BUFFERS_BYTES,
-        all_windows_bytes: int = ROUTER_WINDOWS_BYTES,
         on_work: Callable[[], None],
         soon: Callable[[Callable[[], None]], object],
         now: Callable[[], float],
     ) -> None:
         self.counters = counters
+        self.budgets = budgets
         self.defects = Defects(counters)
         self.wheel = wheel
         self.reports = reports
@@ -121,17 +120,17 @@ class ClientContext(Generic[C]):
         self.least_progress = max(1, int(least_rate * stall_timeout * TICK_S))
         self.send_buffers = SendBuffers(
             send_buffer_bytes,
-            all_send_buffers_bytes,
+            budgets.send_buffers,
             patience=stall_timeout,
             least=self.least_progress,
             output_of=output_of,
             in_steps=self._in_steps,
         )
-        self.unfinished = Unfinished(all_windows_bytes // 4, counters, wheel)
-        self.reads = Reads(all_windows_bytes // 32)
+        self.unfinished = Unfinished(budgets.unfinished, counters, wheel)
+        self.reads = Reads(budgets.unfinished.limit // 8)
         self.work = Work(on_work, now)
-        self.windows = Windows(all_windows_bytes - all_windows_bytes // 4, counters, self.work)
-        self.windows_half = self.windows.half
+        self.windows = Windows(budgets.windows, counters, self.work)
+        self.window_bytes = budgets.windows
         self.discards = Discards(self.work.add_own)
         self.turns = Turns(soon)
 
@@ -142,10 +141,10 @@ class ClientContext(Generic[C]):
 
     def fit_reads(self) -> None:
         """What was read and waits has changed."""
-        counters = self.counters
+        budgets = self.budgets
         self.reads.fit(
-            counters.unfinished_bytes + counters.head_bytes + counters.ahead_bytes,
-            counters.connections + counters.http_connections,
+            budgets.waiting_input,
+            self.counters.connections + budgets.http_connections.taken,
             busy=len(self.work) > 0,
         )
 

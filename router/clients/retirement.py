@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic
 
-from ..formats.frames import GOING_AWAY
+from ...common.close_codes import GOING_AWAY
 from .client import C
 from .connections import Connections
 

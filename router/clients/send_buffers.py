@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from heapq import heapify, heappop
 from typing import Any, Protocol
 
+from ...common.budget import Budget
 from .progress import Progress
 
 HIGH_WATER = 16 << 10
@@ -86,16 +87,15 @@ class SendBuffers:
 
     Args:
         each: A client's share: bytes that wait for it before its object's output waits at the shard.
-        limit: Bytes that all together may take.
+        budget: Bytes that all together may take; above its limit by a sixteenth at most when a call returns, and only
+            while clients are searched.
         patience: Ticks for which a client may take nothing.
         least: Bytes that it must take in that time.
         output_of: Tells how far a client has come, as ``tcp.output_of`` does.
         in_steps: Has what it is given done step by step, in later turns of the loop; without it all is done at once.
 
     Attributes:
-        each: See above.
-        total: Bytes that count; above *limit* by a sixteenth of it at most when a call returns, and only while clients
-            are searched.
+        each, budget: See above.
     """
 
     __slots__ = (
@@ -103,19 +103,18 @@ class SendBuffers:
         "_holders",
         "_in_steps",
         "_least",
-        "_limit",
         "_output_of",
         "_patience",
         "_relief",
         "_round",
+        "budget",
         "each",
-        "total",
     )
 
     def __init__(
         self,
         each: int,
-        limit: int,
+        budget: Budget,
         *,
         patience: int,
         least: int = 1,
@@ -123,7 +122,7 @@ class SendBuffers:
         in_steps: Callable[[Iterator[None]], None] | None = None,
     ) -> None:
         self.each = each
-        self._limit = limit
+        self.budget = budget
         self._patience = patience
         self._least = least
         # Each client is looked at once in so many ticks: a second, or an eighth of a patience that is shorter.
@@ -134,7 +133,6 @@ class SendBuffers:
         """Identity of a frame → how often it is noted. The notes refer to it, so its identity is its own."""
         self._in_steps = in_steps
         self._relief: Iterator[None] | None = None
-        self.total = 0
 
     def __len__(self) -> int:
         """How many clients are slow."""
@@ -166,10 +164,11 @@ class SendBuffers:
         size = len(frame)
         holders = self._holders.get(id(frame), 0)
         self._holders[id(frame)] = holders + 1
-        self.total += HOLD_COST if holders else HOLD_COST + size
+        budget = self.budget
+        budget.taken += HOLD_COST if holders else HOLD_COST + size
         client.frames.append(frame)
         client.size += size
-        if self.total > self._limit:
+        if budget.taken > budget.limit:
             self._over()
         return waiting > self.each
 
@@ -188,17 +187,17 @@ class SendBuffers:
 
     def _forget(self, client: SlowClient, waiting: int) -> None:
         """Forget the frames of a client of which none of the last *waiting* bytes is a part."""
-        frames, holders_of = client.frames, self._holders
+        frames, holders_of, budget = client.frames, self._holders, self.budget
         while frames and client.size - len(frames[0]) >= waiting:
             frame = frames.popleft()
             client.size -= len(frame)
-            self.total -= HOLD_COST
+            budget.taken -= HOLD_COST
             holders = holders_of[id(frame)] - 1
             if holders:
                 holders_of[id(frame)] = holders
             else:
                 del holders_of[id(frame)]
-                self.total -= len(frame)
+                budget.taken -= len(frame)
 
     def _over(self) -> None:
         """More counts than may: find out who has most, or be quick about it."""
@@ -207,13 +206,14 @@ class SendBuffers:
             self._relief = relief = self._relieve()
             if self._in_steps is not None:
                 self._in_steps(relief)
-        if self._in_steps is None or self.total > self._limit + self._limit // RELIEF:
+        if self._in_steps is None or self.budget.left < -(self.budget.limit // RELIEF):
             for _ in relief:
                 pass
 
     def _relieve(self) -> Iterator[None]:
         """Cut clients until there is room, a step at a time. Clients come, go and write in between."""
-        goal, frames = self._limit - self._limit // RELIEF, 0
+        budget, frames = self.budget, 0
+        goal = budget.limit - budget.limit // RELIEF
         shares: list[tuple[float, int, SlowClient]] = []
         try:
             for client in list(self._clients):
@@ -221,14 +221,14 @@ class SendBuffers:
                 if (frames := frames + len(client.frames) + 1) > FRAMES_OF_A_STEP:
                     frames = 0
                     yield
-            for number, client in enumerate(list(self._clients) if self.total > goal else ()):
+            for number, client in enumerate(list(self._clients) if budget.taken > goal else ()):
                 shares.append((-self._share(client), number, client))
                 if (frames := frames + len(client.frames) + 1) > FRAMES_OF_A_STEP:
                     frames = 0
                     yield
             heapify(shares)
             cut = []
-            while shares and self.total > goal:
+            while shares and budget.taken > goal:
                 client = heappop(shares)[2]
                 if client in self._clients:
                     self.remove(client)

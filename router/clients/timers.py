@@ -78,6 +78,11 @@ class Wheel:
             bucket.append(item)
         return due
 
+    @property
+    def scheduled(self) -> int:
+        """How many calls are to come."""
+        return sum(map(len, self._buckets.values())) + len(self._due)
+
     def advance(self, now: float) -> None:
         """Go on to the tick of *now* and call what is due. A late call catches up on all ticks between.
 

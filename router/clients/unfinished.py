@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from heapq import nsmallest
 from typing import Protocol
 
+from ...common.budget import Budget
 from ..counters import RouterCounters
 from .timers import Wheel, ticks
 
@@ -63,17 +64,17 @@ class Unfinished:
     """The account of one router.
 
     Args:
-        limit: Bytes that all unfinished messages may take, beside the small shares.
-        counters: ``unfinished_bytes`` is kept up to date.
+        budget: Bytes that all unfinished messages may take, beside the small shares.
+        counters: Where those that are cut off are counted, and how many connections there are.
         wheel: The timer wheel.
     """
 
-    __slots__ = ("_counters", "_entries", "_is_timed", "_limit", "_promised", "_queued", "_waiting", "_wheel")
+    __slots__ = ("_budget", "_counters", "_entries", "_is_timed", "_promised", "_queued", "_waiting", "_wheel")
 
-    def __init__(self, limit: int, counters: RouterCounters, wheel: Wheel) -> None:
+    def __init__(self, budget: Budget, counters: RouterCounters, wheel: Wheel) -> None:
+        self._budget = budget
         self._counters = counters
         self._wheel = wheel
-        self._limit = limit
         self._entries: dict[Holder, _Entry] = {}
         self._waiting: OrderedDict[Holder, _Entry] = OrderedDict()  # finds its first at once, whatever left before it
         self._promised = self._queued = 0
@@ -86,7 +87,7 @@ class Unfinished:
     @property
     def small_bytes(self) -> int:
         """What each client may hold in any case: all together a quarter of the bound."""
-        return min(SMALL_BYTES, self._limit // 4 // (self._counters.connections or 1))
+        return min(SMALL_BYTES, self._budget.limit // 4 // (self._counters.connections or 1))
 
     def update(self, holder: Holder, held: int, left: int, queued: int = 0) -> bool:
         """What *holder* has of its message.
@@ -110,25 +111,21 @@ class Unfinished:
         if entry is None:
             entry = self._entries[holder] = _Entry()
             entry.grew = self._wheel.tick
-        taken = self._counters.unfinished_bytes + self._promised
+        taken = self._budget.taken + self._promised
         if held + queued != entry.held + entry.queued:
             entry.grew = self._wheel.tick
         fewer_queued = queued < entry.queued
         self._queued += queued - entry.queued
-        self._count(held + queued - entry.held - entry.queued)
+        self._budget.taken += held + queued - entry.held - entry.queued
         entry.held, entry.queued, entry.left = held, queued, left
         if holder not in self._waiting and not self._may_go_on(entry):
             entry.since = self._wheel.tick
             self._waiting[holder] = entry
             self._watch()
-        if fewer_queued or self._counters.unfinished_bytes + self._promised < taken:
+        if fewer_queued or self._budget.taken + self._promised < taken:
             # Also when what was queued is a part of a message now: others may have waited for that to go.
             self._admit()  # there may be room for others, or for itself: what it had queued has found its window, say
         return holder not in self._waiting
-
-    def _count(self, change: int) -> None:
-        """*change* is negative where some are finished: this is a gauge."""
-        self._counters.unfinished_bytes = self._counters.unfinished_bytes + change
 
     def _may_go_on(self, entry: _Entry) -> bool:
         before, entry.set_aside = entry.set_aside, 0
@@ -137,11 +134,11 @@ class Unfinished:
             entry.set_aside = entry.left
             self._promised += entry.left
             return True
-        total = self._counters.unfinished_bytes
-        if total < self._limit // 2 or entry.held + entry.left <= self.small_bytes:
+        budget = self._budget
+        if budget.taken < budget.half or entry.held + entry.left <= self.small_bytes:
             return True
         wanted = max(entry.left, 1)  # between two fragments nobody knows
-        if total + self._promised + wanted > self._limit and (self._promised or self._queued):
+        if not budget.fits(self._promised + wanted) and (self._promised or self._queued):
             return False  # by one whose room was set aside, or who waits for a window, there will be some
         entry.set_aside = wanted
         self._promised += wanted
@@ -152,7 +149,7 @@ class Unfinished:
         self._waiting.pop(holder, None)
         self._promised -= entry.set_aside
         self._queued -= entry.queued
-        self._count(-entry.held - entry.queued)
+        self._budget.taken -= entry.held + entry.queued
 
     def _admit(self) -> None:
         """There may be room: let those go on who wait, in their order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from ...common.budget import Budget
 from ...common.limits import WINDOW_BYTES
 from ..counters import RouterCounters
 from .links import OwnerLink
@@ -16,45 +17,43 @@ class Windows:
     """See the module.
 
     Args:
-        bound: Bytes that all windows together may hold.
-        counters: Where ``window_bytes`` says what they hold.
+        budget: Bytes that all windows together may hold; their connections take from it.
+        counters: How many connections there are.
         work: Where those go on who have waited.
 
     Attributes:
-        half: Half of the bound: up to that each connection may fill its own window.
         are_full: The bound has stopped somebody, who is to go on.
         crowded: Where those wait that have their share of all windows, while together they hold more than half.
     """
 
-    __slots__ = ("_bound", "_counters", "_full", "_links", "_work", "are_full", "crowded", "half")
+    __slots__ = ("_budget", "_counters", "_full", "_links", "_work", "are_full", "crowded")
 
-    def __init__(self, bound: int, counters: RouterCounters, work: Work) -> None:
-        self._bound = bound
+    def __init__(self, budget: Budget, counters: RouterCounters, work: Work) -> None:
+        self._budget = budget
         self._counters = counters
         self._work = work
-        self.half = half = bound // 2
         self.are_full = False
-        self._full = Gate(work, lambda: counters.window_bytes < bound)
-        self.crowded = Gate(work, lambda: counters.window_bytes <= half)
+        self._full = Gate(work, lambda: budget.taken < budget.limit)
+        self.crowded = Gate(work, lambda: budget.taken <= budget.half)
         self._links: dict[OwnerLink, Gate] = {}
 
     def share(self) -> int:
-        """Bytes that the window of one connection may hold when all together hold more than ``half``.
+        """Bytes that the window of one connection may hold when all together hold more than half of the bound.
 
         The other half is shared out evenly, so that a connection that holds little goes on, while those that have
         brought it so far are not read until they have less. Even if all use their share, that is no more than the
         bound; what is beyond it in spite of that (a window that was empty admits one message of any size) stops
         everybody: then the answer is 0, and an empty window admits a small message only.
         """
-        counters = self._counters
-        if counters.window_bytes >= self._bound:
+        budget = self._budget
+        if budget.taken >= budget.limit:
             self.are_full = True
             return 0
-        return max(1, min(WINDOW_BYTES, self.half // (counters.connections or 1)))
+        return max(1, min(WINDOW_BYTES, budget.half // (self._counters.connections or 1)))
 
     def relieved(self) -> None:
         """Windows have got room. If their bound had stopped everybody, and half of it is free, all may go on."""
-        if self._counters.window_bytes <= self.half:
+        if self._budget.taken <= self._budget.half:
             self.are_full = False
             self.open()
 

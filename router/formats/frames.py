@@ -8,19 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from ...common.close_codes import NO_STATUS
 from ...common.limits import MAX_CLOSE_REASON_BYTES
-
-NO_STATUS = 1005
-"""Stands for "a Close without a code"; never sent (RFC 6455 7.4.1)."""
-ABNORMAL = 1006
-"""Stands for "no Close at all"; never sent (RFC 6455 7.4.1)."""
-GOING_AWAY = 1001
-PROTOCOL_ERROR = 1002
-INVALID_DATA = 1007
-MESSAGE_TOO_BIG = 1009
-INTERNAL_ERROR = 1011
-SERVICE_RESTART = 1012
-TRY_AGAIN_LATER = 1013
 
 PING = b"\x89\x00"
 """A ping without a body: any sign of life answers it."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from ...common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, RoostError
+from ...common.header_fields import CONNECTIONS_OWN
 from ...common.limits import MAX_LIST_ELEMENTS, MAX_QUERY_FIELDS
 from ...common.runtime import pages
 from ...common.wire.records import Headers, Pieces
@@ -26,33 +27,13 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MAX_LENGTH_DIGITS = 19
 """Of a length that a client can read. Python refuses to make a number of more than 4,300."""
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\r\n\0]")
-_OURS = frozenset(
-    (
-        # Hop by hop (RFC 9110 7.6.1), and what depends on the bytes we send.
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"content-length",
-        b"date",
-    )
-)
+_OURS = frozenset(name.encode() for name in CONNECTIONS_OWN)
 
-_LISTS = frozenset(
-    (
-        b"connection",
-        b"expect",
-        b"sec-websocket-extensions",
-        b"sec-websocket-key",
-        b"sec-websocket-protocol",
-        b"sec-websocket-version",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
+HANDSHAKE_LISTS = frozenset((b"connection", b"upgrade", b"sec-websocket-extensions", b"sec-websocket-protocol"))
+"""Lists in a handshake, which may come in several lines."""
+HANDSHAKE_SINGLES = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
+"""What a client says once (RFC 6455 11.3.1 and 5)."""
+_LISTS = HANDSHAKE_LISTS | HANDSHAKE_SINGLES | {b"expect", b"transfer-encoding"}
 """Fields that are taken apart as lists, here or in ``handshake``: an element, or a parameter of one, costs up to a
 microsecond, and 30,000 fit into a head."""
 

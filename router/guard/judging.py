@@ -1,4 +1,4 @@
-"""Who is dead when no supervisor lives to say so, and what the map becomes without them.
+"""Who is dead when no supervisor lives to say so.
 
 A supervisor kills members that do not work any more, takes dead ones out of the map and starts others. When it is gone
 itself, the members go on, and each router keeps watch: the first one that is fast enough changes the map, the others
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...common.cluster.cluster_map import ClusterMap, Member, MemberKind, inherited, without
+from ...common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from ...common.ids import Incarnation
 from ...common.machine.liveness import Liveness, Sight
 
@@ -108,14 +108,3 @@ class Guard:
     def _has_heirs(dead: Member, current: ClusterMap, sights: Mapping[Incarnation, Sight]) -> bool:
         others = (sights.get(member.incarnation) for member in current.shards if member.incarnation != dead.incarnation)
         return any(sight is not None and sight.lives for sight in others)
-
-
-def map_without(current: ClusterMap, dead: Member) -> ClusterMap | None:
-    """The map after a dead member has left it; ``None`` when it is not in it any more or cannot leave it now."""
-    if dead.incarnation not in current.members:
-        return None
-    if dead.kind is MemberKind.ROUTER:
-        return without(current, dead.incarnation)
-    if len(current.shards) == 1 and dead.incarnation in current.owners:
-        return None  # the others have left since we looked: nobody can take its slots
-    return inherited(current, dead.incarnation)

@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import logging
 
-from ...common.cluster.cluster_map import ClusterMap, Member
+from ...common.cluster.cluster_map import ClusterMap, Member, without_dead
 from ...common.cluster.directory import Directory, update
 from ...common.cluster.neighbours import Neighbours
 from ...common.errors import DirectoryError
 from ...common.ids import Incarnation
 from ...common.runtime.clock import Clock
-from .judging import Guard, map_without
+from .judging import Guard
 
 log = logging.getLogger("roost.router")
 
@@ -113,7 +113,7 @@ class GuardWatch:
 
         def change(current: ClusterMap) -> ClusterMap | None:
             nonlocal changed
-            new = map_without(current, dead)
+            new = without_dead(current, dead.incarnation)
             changed = new is not None
             return new
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Protocol
 
+from ...common.budget import Budget
 from ...common.errors import RequestError, Unavailable
-from ...common.limits import MAX_BODIES_IN_FLIGHT_BYTES
 from ..clients.timers import Wheel, ticks
 from ..counters import RouterCounters
 
@@ -46,17 +46,20 @@ class Bodies:
     """The account of one router.
 
     Args:
-        counters: ``body_bytes`` is the sum of all bodies, kept by those who have them.
+        budget: Bytes of all together; those who have bodies take from it.
+        counters: Where uploads that have to go are counted.
         wheel: The timer wheel, for its tick.
-        limit: Bytes of all together.
+
+    Attributes:
+        budget: See above.
     """
 
-    __slots__ = ("_counters", "_limit", "_steps", "_wheel")
+    __slots__ = ("_counters", "_steps", "_wheel", "budget")
 
-    def __init__(self, counters: RouterCounters, wheel: Wheel, limit: int | None = None) -> None:
+    def __init__(self, budget: Budget, counters: RouterCounters, wheel: Wheel) -> None:
+        self.budget = budget
         self._counters = counters
         self._wheel = wheel
-        self._limit = MAX_BODIES_IN_FLIGHT_BYTES if limit is None else limit
         self._steps: OrderedDict[Upload, tuple[int, int]] = OrderedDict()
         """Upload → bytes and tick of its last step, the longest ago first."""
 
@@ -75,7 +78,7 @@ class Bodies:
         if size - (0 if last is None else last[0]) >= STEP_BYTES:
             self._steps[upload] = size, self._wheel.tick
             self._steps.move_to_end(upload)
-        while self._counters.body_bytes > self._limit:
+        while self.budget.is_over:
             slowest = next(iter(self._steps), None)
             if slowest is None or slowest is upload or not self._may_evict(slowest, size):
                 raise Unavailable(TOO_MANY)

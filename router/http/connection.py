@@ -8,7 +8,8 @@ A connection is always in one phase, which has its deadline (``phases``), and ta
 (``room``).
 
 What clients send ahead of an answer (behind a request, or behind an upgrade) waits as it came, and is counted:
-``MAX_BEHIND_BYTES`` of a connection, ``MAX_AHEAD_BYTES`` of all together.
+``MAX_BEHIND_BYTES`` of a connection, ``MAX_AHEAD_BYTES`` of all together. For more there is no room: what is behind a
+request is dropped, and an upgrade is refused.
 
 A router that drains loses no request. It answers what its clients have sent, says ``Connection: close`` with the last
 answer, and gives those without a request ``DRAIN_IDLE_S`` to send another one. A closed connection may always cross a
@@ -22,6 +23,7 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
+from ...common.close_codes import GOING_AWAY
 from ...common.errors import RequestError, Unavailable
 from ...common.limits import MAX_HEAD_BYTES
 from ...common.wire.records import Headers, HttpResponse, Pieces
@@ -32,7 +34,6 @@ from ..clients.tcp import has_unread
 from ..clients.timers import TICK_S
 from ..clients.work import Ending
 from ..clients.writers import NOWHERE, writer_of
-from ..formats.frames import GOING_AWAY
 from ..formats.http import (
     CONTINUE,
     BadResponseHeader,
@@ -59,9 +60,6 @@ log = logging.getLogger("roost.router")
 MAX_BEHIND_BYTES = 64 << 10
 """Bytes that may wait behind a request that its object has: beyond that the connection ends with the answers to what is
 parsed, and what is not is dropped."""
-MAX_AHEAD_BYTES = 64 << 20
-"""Bytes that all clients together may have sent ahead of answers. For more there is no room: what is behind a request
-is dropped, as above, and an upgrade is refused. Hardly any client sends frames before its 101 (RFC 6455 4.1)."""
 ENDING = "this router is ending; try again, and another one answers"
 MAY_HAVE_BEEN = "The request may have been carried out, so look before you send it again"
 CUT_SHORT = f"this router ended before the object answered. {MAY_HAVE_BEEN}"
@@ -101,12 +99,13 @@ class HttpConnection(PhasedConnection):
 
     def _begin(self, transport: asyncio.Transport) -> None:
         front, counters = self._front, self._front.counters
-        counters.http_connections += 1
+        connections = front.budgets.http_connections
+        connections.taken += 1
         front.open.add(self)
         self._writer = writer_of(transport, front.shared.turns)
         self.address = share_of(transport.get_extra_info("peername"))
         crowded = not front.room.takes(self.address)
-        full = counters.http_connections + counters.connections > front.descriptors.for_clients
+        full = connections.taken + counters.connections > front.descriptors.for_clients
         if full:
             front.descriptors.refused(front.now())
             full = not front.room.make_room_for_descriptor(self.address)
@@ -187,7 +186,7 @@ class HttpConnection(PhasedConnection):
         self._not_slow()
         self._transport, self._writer = None, NOWHERE
         front.leave(self)
-        front.counters.http_connections -= 1
+        front.budgets.http_connections.taken -= 1
         self._enter(Phase.OVER)
         self._release()
         self._drop_input()
@@ -253,8 +252,7 @@ class HttpConnection(PhasedConnection):
             if self._ahead and not self._rest:
                 memory -= self._ahead  # of its parser's: it has a bound of its own
         if memory != self._memory:
-            counters = self._front.counters
-            counters.head_bytes = counters.head_bytes + memory - self._memory
+            self._front.budgets.heads.taken += memory - self._memory
             self._memory = memory
             self._front.shared.fit_reads()
 
@@ -611,10 +609,10 @@ class HttpConnection(PhasedConnection):
 
     def _count_ahead(self, size: int) -> bool:
         """The client has sent *size* bytes ahead of an answer; returns whether there is room for those that are new."""
-        counters, more = self._front.counters, size - self._ahead
+        ahead, more = self._front.budgets.ahead, size - self._ahead
         self._ahead = size
-        counters.ahead_bytes = counters.ahead_bytes + more
-        return more <= 0 or counters.ahead_bytes <= MAX_AHEAD_BYTES
+        ahead.taken += more
+        return more <= 0 or not ahead.is_over
 
     # --- time ---
 

@@ -9,11 +9,11 @@ from typing import Protocol
 from ...common.cluster.cluster_map import ClusterMap
 from ...common.errors import Unavailable
 from ...common.limits import MAX_PARKED_REQUESTS
+from ...common.settings.router import RouterConfig
 from ..clients.context import ClientContext
 from ..clients.descriptors import Descriptors
 from ..clients.timers import ticks
 from ..clients.work import STEPS_AT_ONCE
-from ..config import RouterConfig
 from ..formats.urls import Address, address, path_of
 from ..owners.forwarding import Forwarding
 from ..websocket.connection import Connection
@@ -71,6 +71,7 @@ class Front:
         now: Monotonic seconds.
 
     Attributes:
+        budgets: What clients take from all.
         descriptors: How many connections clients may have.
         forwarding: Who has the objects.
         desk: Where requests are handed in.
@@ -97,6 +98,7 @@ class Front:
         self.config = config
         self.shared = shared
         self.counters = shared.counters
+        self.budgets = shared.budgets
         self.forwarding = forwarding
         self.desk = forwarding.desk
         self.open: set[HttpClient] = set()
@@ -108,11 +110,11 @@ class Front:
         self.now = now
         self.draining = False
         self.ending = False
-        self._bodies = Bodies(shared.counters, shared.wheel)
+        self._bodies = Bodies(shared.budgets.bodies, shared.counters, shared.wheel)
         self.spent = self.new_parser()
         self.spent.drop()
         self._waiting: dict[HttpClient, None] = {}
-        self.room = Room(shared.counters, shared.work, shared.defects)
+        self.room = Room(shared.budgets, shared.counters, shared.work, shared.defects)
         self.deadlines = deadlines(config, shared.stall_timeout)
         self._date = b""
         self._date_until = 0

@@ -50,7 +50,7 @@ class Incoming:
     Attributes:
         head: Its head.
         version: Its HTTP version.
-        body: Its body; the router's ``body_bytes`` counts it until ``RequestParser.release``.
+        body: Its body; it counts among the router's bodies until ``RequestParser.release``.
         memory: Bytes that it takes beside the body, here and at its shard.
     """
 
@@ -68,8 +68,8 @@ class RequestParser:
     Args:
         own_host: Host for requests that name none; may be set anew.
         max_body_bytes: Limit of a body.
-        counters: ``body_bytes`` counts all bodies together.
-        bodies: Who has to make room when that is too much.
+        counters: Where requests that are refused are counted.
+        bodies: The account of all bodies: who has to make room when they are too much.
         watch: Told of each piece of a large body (``common.discards``).
 
     Attributes:
@@ -230,7 +230,7 @@ class RequestParser:
 
     def release(self, body: Payload) -> None:
         """The body of a request is not held any more."""
-        self._counters.body_bytes -= len(body)
+        self._bodies.budget.taken -= len(body)
 
     def drop(self) -> None:
         """The connection is gone or has become another protocol's: let go of all that was received."""
@@ -266,7 +266,7 @@ class RequestParser:
 
     def _drop_partial(self) -> None:
         self._bodies.end(self)
-        self._counters.body_bytes -= self.body_size
+        self._bodies.budget.taken -= self.body_size
         self._body = None
         self._waiting, self.unparsed = b"", 0
         self.head_open = self.body_open = False
@@ -379,7 +379,7 @@ class RequestParser:
         if self._body is None:
             self._body = Gathering(self._watch)
         self._body.add(body)
-        self._counters.body_bytes += len(body)
+        self._bodies.budget.taken += len(body)
         if self._body.size > self._max_body_bytes:
             raise self._faulty(BodyTooLarge(self._max_body_bytes))
         try:

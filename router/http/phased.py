@@ -81,7 +81,7 @@ class PhasedConnection(asyncio.BufferedProtocol, ABC):
         if phase is self._phase:
             return
         front = self._front
-        front.counters.handshakes_in_flight += (phase in HANDSHAKES) - (self._phase in HANDSHAKES)
+        front.budgets.handshakes.taken += (phase in HANDSHAKES) - (self._phase in HANDSHAKES)
         shares = front.room.shares
         if self._phase in shares:
             shares[self._phase].remove(self)

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from ...common.settings.router import RouterConfig
 from ..clients.timers import ticks
-from ..config import RouterConfig
 
 LINGER_S = 2.0
 """Seconds for which a client that was refused may go on sending: closing at once would reset the connection, and it

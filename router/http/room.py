@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from ...common.errors import Unavailable
-from ...common.limits import MAX_HANDSHAKES_IN_FLIGHT, MAX_HEADS_BYTES, MAX_HTTP_CONNECTIONS
+from ...common.limits import MAX_HANDSHAKES_IN_FLIGHT, MAX_HTTP_CONNECTIONS
+from ..budgets import Budgets
 from ..clients.defects import Defects
 from ..clients.descriptors import TOLD
 from ..clients.shares import Shares
@@ -46,7 +47,8 @@ class Room:
     """The room of one router.
 
     Args:
-        counters: What there is: connections, handshakes, bytes of heads.
+        budgets: What there is: connections, handshakes, bytes of heads.
+        counters: Where those are counted that go for others.
         work: Where is done what takes longer.
         defects: Where errors of our own are noted.
 
@@ -54,9 +56,10 @@ class Room:
         shares: The clients by phase, and in each by address.
     """
 
-    __slots__ = ("_counters", "_defects", "_latest", "_relieves", "_work", "shares")
+    __slots__ = ("_budgets", "_counters", "_defects", "_latest", "_relieves", "_work", "shares")
 
-    def __init__(self, counters: RouterCounters, work: Work, defects: Defects) -> None:
+    def __init__(self, budgets: Budgets, counters: RouterCounters, work: Work, defects: Defects) -> None:
+        self._budgets = budgets
         self._counters = counters
         self._work = work
         self._defects = defects
@@ -66,11 +69,11 @@ class Room:
 
     def takes(self, address: str | bytes) -> bool:
         """A connection has come from *address*, and is counted: whether it may stay."""
-        return self._counters.http_connections <= MAX_HTTP_CONNECTIONS or self.make_room(address)
+        return not self._budgets.http_connections.is_over or self.make_room(address)
 
     def takes_request(self, address: str | bytes) -> bool:
         """A request has come from *address*: whether there is memory for it."""
-        return self._counters.head_bytes <= MAX_HEADS_BYTES or self.make_room_at_work(address)
+        return not self._budgets.heads.is_over or self.make_room_at_work(address)
 
     def make_room(self, address: str | bytes) -> bool:
         """One connection more comes than there may be, from *address*: end another that matters less.
@@ -121,7 +124,7 @@ class Room:
         Raises:
             Unavailable: There is none.
         """
-        if self._counters.handshakes_in_flight < MAX_HANDSHAKES_IN_FLIGHT:
+        if self._budgets.handshakes.fits(1):
             return
         upgrades = self.shares[Phase.UPGRADE]
         victim = self.shares[Phase.HEAD].first_of_largest()
@@ -135,8 +138,8 @@ class Room:
     def relieve(self, latest: Guest) -> None:
         """If requests take too much memory, or too many heads have begun: heads that do not come whole go first, then
         what *latest* has sent. When very much comes in one turn, they go in later ones."""
-        counters, work = self._counters, self._work
-        if counters.head_bytes <= MAX_HEADS_BYTES and counters.handshakes_in_flight <= MAX_HANDSHAKES_IN_FLIGHT:
+        heads, handshakes, work = self._budgets.heads, self._budgets.handshakes, self._work
+        if heads.taken <= heads.limit and handshakes.taken <= handshakes.limit:
             return
         self._latest = latest
         if not self._relieves:
@@ -146,10 +149,10 @@ class Room:
                 work.add_own(errand)
 
     def _relief(self) -> Iterator[None]:
-        counters = self._counters
+        heads, handshakes = self._budgets.heads, self._budgets.handshakes
         while True:
-            too_much = counters.head_bytes > MAX_HEADS_BYTES
-            if not too_much and counters.handshakes_in_flight <= MAX_HANDSHAKES_IN_FLIGHT:
+            too_much = heads.is_over
+            if not too_much and not handshakes.is_over:
                 break
             latest = self._latest
             assert latest is not None

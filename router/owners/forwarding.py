@@ -45,6 +45,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from ...common.close_codes import SERVICE_RESTART, TRY_AGAIN_LATER
 from ...common.cluster.cluster_map import ClusterMap, Member
 from ...common.ids import ObjectId, slot_of
 from ...common.wire.records import AcceptMode
@@ -53,7 +54,6 @@ from ..clients.links import OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.output import has_actions
 from ..clients.work import Errand
-from ..formats.frames import SERVICE_RESTART, TRY_AGAIN_LATER
 from ..formats.http import Refusal
 from ..websocket.connection import Connection
 from .attachments import Attachments, Ended, Moves, Owner

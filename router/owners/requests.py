@@ -115,12 +115,17 @@ class Left:
 
 
 class Requests:
-    """The requests of a router that have not been answered."""
+    """The requests of a router that have not been answered.
 
-    __slots__ = ("_last", "_parked", "_parked_of_slot", "_sent", "_sent_of_slot", "left")
+    Attributes:
+        last: The number that was given last.
+        left: What clients that are gone have left at shards.
+    """
+
+    __slots__ = ("_parked", "_parked_of_slot", "_sent", "_sent_of_slot", "last", "left")
 
     def __init__(self) -> None:
-        self._last = 0
+        self.last = 0
         self.left = Left()
         self._sent: dict[int, Request] = {}
         self._sent_of_slot: dict[Slot, dict[int, Request]] = {}
@@ -135,9 +140,9 @@ class Requests:
     def next_number(self) -> int:
         """A number that no unanswered request has."""
         while True:
-            self._last = self._last % 0xFFFFFFFF + 1
-            if self._last not in self._sent and self._last not in self._parked:
-                return self._last
+            self.last = self.last % 0xFFFFFFFF + 1
+            if self.last not in self._sent and self.last not in self._parked:
+                return self.last
 
     def park(self, request: Request) -> None:
         """Let *request* wait.

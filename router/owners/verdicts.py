@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
+from ...common.close_codes import TRY_AGAIN_LATER
 from ...common.cluster.cluster_map import Member
 from ...common.errors import Unavailable
 from ...common.ids import ObjectId
 from ..clients.context import ClientContext
 from ..clients.objects import ObjectEntry
-from ..formats.frames import TRY_AGAIN_LATER
 from ..websocket.connection import Connection
 from .closing import Closing
 from .desk import REFUSED, RequestDesk

@@ -28,9 +28,10 @@ try:
 except ImportError:  # a platform without the compiled part
     from websockets.utils import apply_mask
 
+from ...common.close_codes import INVALID_DATA, MESSAGE_TOO_BIG, NO_STATUS, PROTOCOL_ERROR
 from ...common.wire.records import Form
 from ..clients.gathering import Gathering, Payload, form_of
-from ..formats.frames import INVALID_DATA, MESSAGE_TOO_BIG, NO_STATUS, PROTOCOL_ERROR, pong_frame
+from ..formats.frames import pong_frame
 
 STEP_FRAMES = 64
 """Frames that are taken apart at once: some 0.2 ms."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 
+from ...common.close_codes import ABNORMAL, INTERNAL_ERROR, VANISHED
 from ...common.wire.records import AcceptMode, HttpResponse, Passport
 from ..clients.context import ClientContext
 from ..clients.links import OwnerLink
@@ -30,7 +31,7 @@ from ..clients.objects import ObjectEntry
 from ..clients.work import Ending
 from ..clients.writers import Transport, Writer
 from ..formats.compression import Encoder
-from ..formats.frames import ABNORMAL, INTERNAL_ERROR, PING
+from ..formats.frames import PING
 from .client_frames import ClientError, ClientFrames, close_of
 from .inlet import Inlet
 from .states import State, Trigger, after
@@ -38,8 +39,6 @@ from .window import End, memory_of
 
 log = logging.getLogger("roost.router")
 
-VANISHED = "WebSocket disconnected without sending Close frame."
-"""The reason with which an object hears of a client that is gone (the reference runtime's words)."""
 
 # Looking up a member of an enumeration takes as long as a call.
 _HIBERNATABLE = AcceptMode.HIBERNATABLE
@@ -289,7 +288,7 @@ class Connection(Inlet):
             the close handler has ended, or all handlers before a failure.
         """
         window, shared = self.window, self._shared
-        shared.counters.window_bytes -= window.acknowledge(first, last)
+        shared.window_bytes.taken -= window.acknowledge(first, last)
         if self._end_seq and window.end_is_over():
             self.known = False  # TCP may take a while to end, and nobody would tell a new owner of it again
         if self._backlog is not None:
@@ -339,7 +338,7 @@ class Connection(Inlet):
 
     def _reset(self, code: int, reason: str) -> None:
         self.known = self.expects_events = False
-        self._shared.counters.window_bytes -= self.window.clear()
+        self._shared.window_bytes.taken -= self.window.clear()
         state = self.state
         if state is _GHOST:
             self._forget_if_done()
@@ -357,7 +356,7 @@ class Connection(Inlet):
     def forget_events(self) -> None:
         """Nobody is left who knows the connection: its shard died and it cannot be restored."""
         self.known = self.expects_events = False
-        self._shared.counters.window_bytes -= self.window.clear()
+        self._shared.window_bytes.taken -= self.window.clear()
         if self._backlog is not None:
             self.go_on()
         elif self.state is _GHOST:
@@ -377,7 +376,7 @@ class Connection(Inlet):
         if isinstance(event, End):
             self.forget_events()
         else:
-            self._shared.counters.window_bytes -= memory_of(event[0], event[1])
+            self._shared.window_bytes.taken -= memory_of(event[0], event[1])
         self.close(INTERNAL_ERROR, reason)
         return True
 
@@ -489,7 +488,7 @@ class Connection(Inlet):
         if self._protocol is not None:
             self._protocol.give_up()
         # What it has sent its shard has, but for what is parked; what of that was acknowledged nobody knows any more.
-        shared.counters.window_bytes -= self.window.clear()
+        shared.window_bytes.taken -= self.window.clear()
         self._set_crowded(False)
         self._stop_shipping()
         if self._backlog is not None:
@@ -508,7 +507,7 @@ class Connection(Inlet):
     def _drop(self) -> None:
         """Forget it by the way out that the table of states does not have."""
         shared = self._shared
-        shared.counters.window_bytes -= self.window.clear()
+        shared.window_bytes.taken -= self.window.clear()
         if self.state is not _PENDING and self.state is not _GHOST:
             shared.counters.connections -= 1
         self._gone()

@@ -17,7 +17,7 @@ from websockets.server import ServerProtocol
 
 from ...common.wire.records import Headers
 from ..formats.compression import Encoder, encoder_for
-from ..formats.http import BadResponseHeader, Refusal, RequestHead, checked_headers
+from ..formats.http import HANDSHAKE_LISTS, HANDSHAKE_SINGLES, BadResponseHeader, Refusal, RequestHead, checked_headers
 from .client_frames import ClientFrames
 
 log = logging.getLogger("roost.router.websocket")
@@ -28,11 +28,8 @@ _OURS = frozenset(
     (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-version")
 )
 
-_LISTS = frozenset((b"connection", b"upgrade", b"sec-websocket-extensions", b"sec-websocket-protocol"))
-"""Lists, which may come in several lines."""
-_SINGLES = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
-"""What a client says once (RFC 6455 11.3.1 and 5). Two keys contradict each other; of several versions ours counts."""
 _VERSION = b"13"
+"""Of several versions ours counts; two keys contradict each other."""
 
 _DEFLATE = ServerPerMessageDeflateFactory(
     # Without context of ours one compressed frame serves all clients (``compression``). Without the client's, an idle
@@ -138,10 +135,10 @@ def _headers(head: RequestHead) -> WebSocketHeaders:
     headers = WebSocketHeaders()
     singles: dict[bytes, list[bytes]] = {}
     for name, value in head.headers:
-        if name in _SINGLES:
+        if name in HANDSHAKE_SINGLES:
             elements = (element.strip(b" \t") for element in value.split(b","))
             singles.setdefault(name, []).extend(element for element in elements if element)
-        elif name not in _LISTS or value.strip(b", \t"):
+        elif name not in HANDSHAKE_LISTS or value.strip(b", \t"):
             headers[name.decode("latin-1")] = value.decode("latin-1")
     for name, values in singles.items():
         for value in [_VERSION] if name == b"sec-websocket-version" and _VERSION in values else values:

@@ -20,6 +20,7 @@ from typing import Any
 
 from websockets.frames import Opcode
 
+from ...common.close_codes import TRY_AGAIN_LATER
 from ...common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from ...common.wire.records import AcceptMode, Ahead
 from ...common.wire.shipping import Shipment
@@ -28,7 +29,6 @@ from ..clients.gathering import AHEAD_BYTES, Payload
 from ..clients.links import LARGE_BYTES, OwnerLink
 from ..clients.objects import ObjectEntry
 from ..clients.work import AT_ONCE_BYTES, LEAST_COST, Gate
-from ..formats.frames import TRY_AGAIN_LATER
 from .client_frames import STEP_FRAMES, ClientFrame, ClientFrames, is_one_message
 from .outlet import Outlet
 from .states import State
@@ -216,7 +216,8 @@ class Inlet(Outlet):
         shared = self._shared
         link, window, counters = entry.link, self.window, shared.counters
         shut, room = entry.held or (link is not None and link.blocked), WINDOW_BYTES
-        if counters.window_bytes > shared.windows_half:
+        window_bytes = shared.window_bytes
+        if window_bytes.taken > window_bytes.half:
             room = shared.windows.share()
         request = entry.auto_request if self.mode is _HIBERNATABLE else None
         written = False
@@ -251,7 +252,7 @@ class Inlet(Outlet):
             if is_large and link is not None and not self._has_gone_ahead(payload, link):
                 stopped_at, gate = position, None
                 break
-            counters.window_bytes += takes
+            window_bytes.taken += takes
             counters.messages_in += 1
             counters.bytes_in += size
             if link is None:

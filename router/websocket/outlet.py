@@ -16,12 +16,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from ...common.close_codes import TRY_AGAIN_LATER
 from ..clients.context import ClientContext
 from ..clients.links import OwnerLink
 from ..clients.progress import Delivery
 from ..clients.send_buffers import HIGH_WATER, SlowClient
 from ..clients.writers import NOWHERE, Transport, Writer
-from ..formats.frames import TRY_AGAIN_LATER, close_frame
+from ..formats.frames import close_frame
 
 log = logging.getLogger("roost.router")
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from tests.attacks.floods import connected
 from tests.attacks.registry import Target, attack
-from tests.raw_client import PING, frame
+from tests.support.frames import PING, frame
 
 CROWD = 700
 """Connections of each attacker."""

@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from functools import partial
 
 from tests.attacks.registry import Attack, Target, add
-from tests.raw_client import BINARY, CONTINUATION, PING, PONG, TEXT, frame, upgrade_head
+from tests.support.frames import BINARY, CONTINUATION, PING, PONG, TEXT, frame, upgrade_head
 
 BEGUN = frame(BINARY, b"x", fin=False)
 POST = b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"

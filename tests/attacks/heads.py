@@ -6,7 +6,7 @@ import socket
 from contextlib import closing
 
 from tests.attacks.registry import Target, attack
-from tests.raw_client import upgrade_head
+from tests.support.frames import upgrade_head
 
 LONG = 60_000
 UPGRADE = upgrade_head("/echo/evil").encode()[:-2]

@@ -24,7 +24,7 @@ from roost.common.limits import (
 from roost.common.wire.shipping import BEGUN_BYTES
 from tests.attacks.floods import connected
 from tests.attacks.registry import Attack, Bound, Target, add
-from tests.raw_client import BINARY, CONTINUATION, TEXT, frame
+from tests.support.frames import BINARY, CONTINUATION, TEXT, frame
 
 KIB, MIB = 1 << 10, 1 << 20
 SLOW = "tests.attacks.slow_app"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from tests.attacks.crowds import CROWD
 from tests.attacks.floods import connected
 from tests.attacks.registry import Target, attack
-from tests.raw_client import TEXT, frame
+from tests.support.frames import TEXT, frame
 
 MESSAGE = frame(TEXT, "x" * 64)
 ANSWER_BYTES = 2 + 64

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tests.attacks.floods import connected
 from tests.attacks.registry import Bound, Target, attack
-from tests.raw_client import TEXT, frame
+from tests.support.frames import TEXT, frame
 
 MIB = 1 << 20
 LARGE = Bound("router", 256 * MIB, "one message of any size")

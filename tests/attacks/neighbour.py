@@ -7,7 +7,7 @@ import time
 
 from tests.attacks.floods import connected
 from tests.attacks.table import Echoes
-from tests.raw_client import TEXT, frame
+from tests.support.frames import TEXT, frame
 
 PAUSE_S = 0.003
 """Seconds between two echoes."""

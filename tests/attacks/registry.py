@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.cluster import Cluster
+    from tests.support.cluster import Cluster
 
 MODULES = (
     "tests.attacks.floods",

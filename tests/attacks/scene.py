@@ -14,7 +14,7 @@ from tests.attacks.neighbour import Neighbour
 from tests.attacks.processes import at_once, forget_peak, giving_way, peak_bytes, pin, private_bytes
 from tests.attacks.registry import Attack
 from tests.attacks.table import Memory, Row
-from tests.cluster import REPOSITORY, Cluster
+from tests.support.cluster import REPOSITORY, Cluster
 
 WARM_S = 0.5
 """Seconds of echoes that are not counted: objects are made, code is used for the first time."""

@@ -15,7 +15,7 @@ from tests.attacks.__main__ import missed
 from tests.attacks.processes import giving_way
 from tests.attacks.registry import Attack, Bound, Target, add, load
 from tests.attacks.table import HEAD, Echoes, Memory, Row, as_markdown
-from tests.cluster import Cluster
+from tests.support.cluster import Cluster
 
 ROW = Row(
     name="pings",

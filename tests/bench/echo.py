@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.bench import plain_echo
 from tests.bench.running import HERE, await_port, cpu_s, machine, roost, write_report
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 GOAL = 0.7
 """Share of the plain program's round trips that the echo has to reach."""

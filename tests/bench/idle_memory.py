@@ -20,16 +20,15 @@ from typing import Any
 
 import uvloop
 
-from roost.common.machine.counters import read_counters
-from tests.bench.client import handshake, masked_frame
 from tests.bench.running import Roost, machine, pss_bytes, roost, write_report
+from tests.support.frames import PONG, frame, upgrade_head
 
 GOAL_BYTES = 10_000
 AT_ONCE = 50
 """Handshakes under way at a time."""
 SETTLE_S = 60.0
 """Longest wait for the objects to sleep and for memory to stay the same."""
-_PONG = masked_frame(b"", 10)
+_PONG = frame(PONG)
 
 
 class Idler(asyncio.Protocol):
@@ -70,7 +69,7 @@ async def grow(clients: list[Idler], count: int, port: int, objects: int) -> Non
 
     async def one(number: int) -> None:
         async with gate:
-            request = handshake(f"127.0.0.1:{port}", f"/idle/{number % objects}?name=client-{number}")
+            request = upgrade_head(f"/idle/{number % objects}?name=client-{number}", f"Host: 127.0.0.1:{port}").encode()
             _, client = await loop.create_connection(lambda: Idler(request), "127.0.0.1", port)
             await asyncio.wait_for(client.opened, 30)
             clients.append(client)
@@ -84,8 +83,8 @@ async def settled(cluster: Roost, count: int) -> dict[str, int]:
     last: dict[str, int] = {}
     while True:
         await asyncio.sleep(2)
-        awake = read_counters(cluster.run / "shard-1.counters").values["objects_awake"]
-        held = read_counters(cluster.run / "router-1.counters").values["connections"]
+        awake = cluster.counters("shard-1")["objects_awake"]
+        held = cluster.counters("router-1")["connections"]
         found = {name: pss_bytes(pid) for name, pid in cluster.pids.items()}
         steady = last and all(abs(found[name] - last[name]) < 0.002 * last[name] for name in found)
         if awake == 0 and held == count and steady:

@@ -33,7 +33,7 @@ from tests.bench.running import cpu_s, machine, pss_bytes, write_report
 from tests.crowd.crowd import PER_PROCESS, Crowd
 from tests.faults.supervised import Supervised
 from tests.limit.scenario import APP, PATH
-from tests.waiting import until
+from tests.support.waiting import until
 
 COUNTS = (1_000, 4_000, 16_000, 32_000, 64_000, 100_000)
 OBJECTS = 1_000

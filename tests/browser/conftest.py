@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import REPOSITORY, Cluster
+from tests.support.cluster import REPOSITORY, Cluster
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.browser.prefix_proxy import PrefixProxy
-from tests.cluster import REPOSITORY, Cluster
 from tests.conformance.driver import unique
+from tests.support.cluster import REPOSITORY, Cluster
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

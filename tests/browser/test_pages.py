@@ -12,8 +12,8 @@ from roost.deploy.loadtest.ledger import Findings
 from roost.deploy.loadtest.page import page as report_page
 from roost.deploy.loadtest.plots import draw, svg
 from roost.router.formats.page import home
-from tests.cluster import Cluster
 from tests.conformance.driver import unique
+from tests.support.cluster import Cluster
 from tests.unit.deploy.loadtest.test_plots import run_with_memory
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import REPOSITORY, Cluster
-from tests.waiting import DEADLINE_S
+from tests.support.cluster import REPOSITORY, Cluster
+from tests.support.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

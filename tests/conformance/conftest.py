@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.conformance.driver import Reports, Room, unique
+from tests.support.cluster import Cluster
 
 APP = "tests.conformance.app"
 """By its name: steps must find the very module that the shard has loaded."""

@@ -19,9 +19,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.cluster import Cluster
-from tests.raw_client import RawClient, Reply, request
-from tests.waiting import DEADLINE_S, within
+from tests.support.client import RawClient, Reply, request
+from tests.support.cluster import Cluster
+from tests.support.waiting import DEADLINE_S, within
 
 Step = Callable[..., Any]
 Report = dict[str, Any]

@@ -10,7 +10,8 @@ from roost.common.errors import AlreadyAccepted, InvalidResponse, NotAccepted
 from roost.shard import Request, Response, WebSocketPair
 from tests.conformance import app
 from tests.conformance.driver import Room, name_of
-from tests.raw_client import KEY, TEXT, RawClient, frame, upgrade_head
+from tests.support.client import RawClient
+from tests.support.frames import KEY, TEXT, frame, upgrade_head
 
 GONE = {"code": 1006, "reason": "WebSocket disconnected without sending Close frame.", "clean": False}
 

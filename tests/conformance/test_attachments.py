@@ -9,9 +9,9 @@ import pytest
 
 from roost.common.errors import AttachmentTooLarge, DataCloneError
 from roost.shard import WebSocketPair
-from tests.carried import CARRIED, assert_same
 from tests.conformance import app
 from tests.conformance.driver import Room
+from tests.support.carried import CARRIED, assert_same
 
 
 def only_socket(probe: app.Probe) -> Any:

@@ -12,8 +12,8 @@ from roost.common.errors import AutoResponseTooLong
 from roost.shard import WebSocketRequestResponsePair
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import BINARY, CONTINUATION, TEXT, frame
-from tests.waiting import within
+from tests.support.frames import BINARY, CONTINUATION, TEXT, frame
+from tests.support.waiting import within
 
 
 def get_pair(probe: app.Probe) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from roost.common.errors import InvalidCloseCode, InvalidCloseReason
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import CLOSE, close_body, frame
+from tests.support.frames import CLOSE, close_body, frame
 
 ALLOWED = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 1016, 2000, 2999, 3000, 4999]
 FORBIDDEN = [999, 1004, 1005, 1006, 1015, 5000, 0, -1, 65536]

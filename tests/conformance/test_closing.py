@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from roost.common.errors import AlreadyAccepted, InvalidCloseCode, SocketClosed
-from tests.cluster import Cluster
 from tests.conformance import app
 from tests.conformance.driver import Reports, Room, unique
-from tests.raw_client import CLOSE, PING, TEXT, close_body, frame
+from tests.support.cluster import Cluster
+from tests.support.frames import CLOSE, PING, TEXT, close_body, frame
 
 GONE = (1006, "WebSocket disconnected without sending Close frame.", False)
 
@@ -267,7 +267,7 @@ async def test_without_a_close_handler_the_client_is_answered_and_the_socket_rem
         await client.send(frame(CLOSE, close_body(4100)))
         await client.expect_close(4100)
         await client.expect_end()
-    from tests.raw_client import request
+    from tests.support.client import request
 
     assert (await request(silent.cluster.port, "GET", silent.path())).text == "[]"
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import TEXT, RawClient, frame, request
-from tests.waiting import until
+from tests.support.client import RawClient, request
+from tests.support.frames import TEXT, frame
+from tests.support.waiting import until
 
 
 def fail(probe: app.Probe, *_: Any, **__: Any) -> Any:

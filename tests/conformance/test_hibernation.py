@@ -12,7 +12,7 @@ import pytest
 from roost.shard import WebSocketRequestResponsePair
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import CLOSE, TEXT, close_body, frame
+from tests.support.frames import CLOSE, TEXT, close_body, frame
 
 IDLE_S = 0.2
 """What the cluster of ``drowsy`` is set to."""

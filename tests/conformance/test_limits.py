@@ -11,11 +11,12 @@ import pytest
 from roost.common.errors import AttachmentTooLarge, TooManyWebSockets
 from roost.common.limits import MAX_WEBSOCKETS_PER_OBJECT
 from roost.shard import WebSocketPair
-from tests.cluster import Cluster
 from tests.conformance import app
 from tests.conformance.driver import Reports, Room, unique
-from tests.raw_client import BINARY, TEXT, frame, request
-from tests.waiting import until
+from tests.support.client import request
+from tests.support.cluster import Cluster
+from tests.support.frames import BINARY, TEXT, frame
+from tests.support.waiting import until
 
 
 def fill(probe: app.Probe, kind: str) -> list[Any]:
@@ -107,7 +108,7 @@ async def test_messages_may_be_set_to_more_than_32_mebibytes(lavish: Room) -> No
 
 
 async def test_a_shard_refuses_a_larger_setting() -> None:
-    from tests.cluster import ProcessFailed
+    from tests.support.cluster import ProcessFailed
 
     cluster = Cluster(app.__name__, shard={"max_attachment_bytes": 16_385})
     with pytest.raises(ProcessFailed, match=r"16,?384"):

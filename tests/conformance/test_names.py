@@ -13,7 +13,8 @@ import roost.shard
 from roost.shard import DurableObject, WebSocket, WebSocketPair, WebSocketRequestResponsePair
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import TEXT, frame, request
+from tests.support.client import request
+from tests.support.frames import TEXT, frame
 
 
 def snake(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import TEXT, frame
+from tests.support.frames import TEXT, frame
 
 
 async def two_halves(probe: app.Probe, ws: Any, message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from roost.shard import Request, Response, WebSocketPair
 from tests.conformance import app
 from tests.conformance.driver import Room, name_of
-from tests.raw_client import RawClient
+from tests.support.client import RawClient
 
 
 def begin(probe: app.Probe, ws: Any = None, *, standard: bool = False) -> None:

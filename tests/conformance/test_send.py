@@ -10,7 +10,7 @@ import pytest
 from roost.common.errors import SocketClosed
 from tests.conformance import app
 from tests.conformance.driver import Room
-from tests.raw_client import BINARY, CLOSE, TEXT, close_body, frame
+from tests.support.frames import BINARY, CLOSE, TEXT, close_body, frame
 
 
 def send_each(probe: app.Probe, ws: Any) -> None:

@@ -13,7 +13,8 @@ import pytest
 from roost.shard import Request, Response, WebSocketPair
 from tests.conformance import app
 from tests.conformance.driver import Room, name_of
-from tests.raw_client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawClient, close_body, frame
+from tests.support.client import RawClient
+from tests.support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_body, frame
 
 LIMIT = 33_554_432
 
@@ -351,7 +352,7 @@ async def test_compression_is_off_unless_configured(room: Room) -> None:
 
 @pytest.fixture(scope="module")
 def deflating(reports: Any) -> Any:
-    from tests.cluster import Cluster
+    from tests.support.cluster import Cluster
 
     shard = {"vars": [f"REPORT={reports.path}"]}
     with Cluster(app.__name__, router={"compression": True}, shard=shard) as cluster:
@@ -390,7 +391,7 @@ async def test_compression_when_configured(deflating: Any, reports: Any, offer: 
 
 async def test_the_answer_to_an_offer_of_compression(deflating: Any, reports: Any) -> None:
     from tests.conformance.driver import unique
-    from tests.raw_client import RawClient
+    from tests.support.client import RawClient
 
     room = Room(deflating, reports, unique("deflate"))
     for offer, accepted in [

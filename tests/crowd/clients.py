@@ -40,7 +40,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.bench.client import handshake, masked_frame, server_frame
+from tests.support import frames
 
 MOST = 18_000
 """Connections of one process: the system gives it 20,000 descriptors here."""
@@ -134,7 +134,7 @@ class Part:
                 if number is None:
                     return
                 target = path.replace("{object}", str(number % objects)).replace("{number}", str(number))
-                self._connect(number, handshake(f"127.0.0.1:{self._port}", target))
+                self._connect(number, frames.upgrade_head(target, f"Host: 127.0.0.1:{self._port}").encode())
 
         begin()
         self._until(
@@ -152,7 +152,7 @@ class Part:
         if self._missing:
             raise Failed(f"{len(self._missing):,} connections still lack the message before")
         self._payload = text.encode()
-        self._frame = server_frame(self._payload)
+        self._frame = frames.frame(_TEXT, self._payload, masked=False)
         self._missing = set(self._open)
         self._first_at = self._last_at = 0.0
         self._twice = 0
@@ -170,7 +170,7 @@ class Part:
 
     def do_tell(self, text: str, below: int) -> dict[str, Any]:
         """Send *text* on the connections with the lowest numbers."""
-        frame = masked_frame(text.encode())
+        frame = frames.frame(_TEXT, text)
         began = time.monotonic()
         count = self._send_on([fd for fd, number in self._open.items() if number < below], lambda fd: frame)
         return {"told": count, "began_at": began}
@@ -178,7 +178,7 @@ class Part:
     def do_ask(self, text: str, every: int, seconds: float) -> dict[str, Any]:
         """Have connections say something, each of which is to be answered by its own number and the text."""
         self._question, self._took = text, []
-        frame = masked_frame(text.encode())
+        frame = frames.frame(_TEXT, text)
 
         def ask(fd: int) -> bytes:
             self._asked[fd] = time.monotonic()
@@ -196,7 +196,7 @@ class Part:
     def do_close(self, code: int, seconds: float) -> dict[str, Any]:
         """Close all connections."""
         self._closing = set(self._open)
-        frame = masked_frame(struct.pack(">H", code), _CLOSE)
+        frame = frames.frame(_CLOSE, struct.pack(">H", code))
         began, among = time.monotonic(), len(self._open)
         self._send_on(list(self._open), lambda fd: frame)
         self._until(
@@ -336,11 +336,11 @@ class Part:
     def _got(self, fd: int, opcode: int, payload: bytes) -> None:
         if opcode == _PING:
             self._pings += 1
-            os.write(fd, masked_frame(payload, _PONG))
+            os.write(fd, frames.frame(_PONG, payload))
         elif opcode == _CLOSE:
             self._codes[fd] = struct.unpack(">H", payload[:2])[0] if payload else 1005
             if fd not in self._closing:
-                os.write(fd, masked_frame(payload[:2], _CLOSE))
+                os.write(fd, frames.frame(_CLOSE, payload[:2]))
         elif opcode == _TEXT and payload == self._payload:
             if fd in self._missing:
                 self._missing.remove(fd)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.crowd.clients import MOST
-from tests.program import Program
+from tests.support.program import Program
 
 PER_PROCESS = 14_000
 """Connections for which a crowd has one process: fewer than a process can have, since they share out unevenly, and than

@@ -31,8 +31,8 @@ from typing import Any, cast
 
 import uvloop
 
-from tests.bench.client import handshake
 from tests.faults.checking import Answer, Findings, Sequence
+from tests.support import frames
 
 AT_ONCE = 50
 """Handshakes under way at a time."""
@@ -46,8 +46,8 @@ VANISHED = 1006
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """A client's frame with a mask of zeros, which leaves the payload as it is (RFC 6455 5.3); up to 125 bytes."""
-    return bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+    """A client's frame at the least cost."""
+    return frames.frame(opcode, payload, mask=frames.NO_MASK)
 
 
 class Connection(asyncio.Protocol):
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         path = f"/{self.seat.namespace}/{self.seat.object}?who={self.who}"
-        self._transport.write(handshake(f"127.0.0.1:{self.world.port}", path))
+        self._transport.write(frames.upgrade_head(path, f"Host: 127.0.0.1:{self.world.port}").encode())
 
     def connection_lost(self, exc: Exception | None) -> None:
         was_open, self.open = self.open, False

@@ -6,8 +6,7 @@ import socket
 import struct
 from pathlib import Path
 
-from tests.bench.client import handshake
-from tests.faults.clients import frame
+from tests.support.frames import TEXT, frame, upgrade_head
 
 RECEIVE_BUFFER_BYTES = 16 << 10
 """What the kernel keeps for such a client, more or less."""
@@ -22,7 +21,7 @@ class Deaf:
         self._socket.settimeout(DEADLINE_S)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         self._socket.connect(("127.0.0.1", port))
-        self._socket.sendall(handshake(f"127.0.0.1:{port}", path))
+        self._socket.sendall(upgrade_head(path, f"Host: 127.0.0.1:{port}").encode())
         self._stream = self._socket.makefile("rb")
         assert b" 101 " in self._stream.readline()
         while self._stream.readline() != b"\r\n":
@@ -30,7 +29,7 @@ class Deaf:
 
     def ask(self, count: int, size: int) -> None:
         """Ask for *count* messages of *size* bytes."""
-        self._socket.sendall(frame(0x1, f"{count} {size}".encode()))
+        self._socket.sendall(frame(TEXT, f"{count} {size}"))
 
     def read(self, count: int) -> int:
         """Read *count* messages; gives their bytes."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from tests.program import Program
+from tests.support.program import Program
 
 OPEN_DEADLINE_S = 60.0
 ANSWER_DEADLINE_S = 10.0

@@ -26,13 +26,13 @@ from roost.common.errors import AppError
 from roost.common.ids import Incarnation, Slot, id_from_name, slot_of
 from roost.common.limits import GRACE_S, SEND_BUFFER_BYTES, STALL_TIMEOUT_S
 from roost.deploy.plan.reloading import CANARY_S
-from tests.cluster import Cluster
 from tests.faults.deaf import Deaf, Memory
 from tests.faults.load import Group, Load, Report
 from tests.faults.supervised import APP, DEADLINE_S, Supervised, Watched
 from tests.faults.table import POISONED, Row
-from tests.raw_client import request
-from tests.waiting import until
+from tests.support.client import request
+from tests.support.cluster import Cluster
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,15 @@ from types import TracebackType
 from typing import Any
 
 from roost.common.cluster.cluster_map import ClusterMap
-from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.ids import id_from_name, slot_of
-from roost.common.machine.counters import read_counters
 from roost.common.machine.run_folder import run_folder
 from roost.common.runtime.processes import python_words
 from roost.deploy.commands import client
 from roost.deploy.processes.run_folder import live_members
-from tests.cluster import DEFECTS, ON_PURPOSE, REPOSITORY
-from tests.ports import free_port
-from tests.waiting import until
+from tests.support.cluster import DEFECTS, ON_PURPOSE, REPOSITORY
+from tests.support.folders import counters_in, map_in
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 APP = Path(__file__).with_name("app.py")
 DEADLINE_S = 40.0
@@ -215,11 +214,7 @@ class Supervised:
 
     def map(self) -> ClusterMap:
         """The cluster map as it is now."""
-        directory = DirectoryFile(self.data / FILE_NAME)
-        try:
-            return directory.map()
-        finally:
-            directory.close()
+        return map_in(self.data)
 
     def names_on(self, namespace: str, shard: str, count: int) -> tuple[str, ...]:
         """Names of *count* objects that *shard* hosts now."""
@@ -232,7 +227,7 @@ class Supervised:
 
     def counters(self, name: str) -> dict[str, int]:
         """What a member has published last."""
-        return dict(read_counters(self.run / f"{name}.counters").values)
+        return counters_in(self.run, name)
 
     def members(self, stem: str = "") -> dict[str, int]:
         """The pids of the members that live and whose names begin so."""

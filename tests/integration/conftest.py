@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import REPOSITORY, Cluster
 from tests.conformance.driver import unique
 from tests.integration.roost import Roost
+from tests.support.cluster import REPOSITORY, Cluster
 
 APP = Path(__file__).with_name("app.py")
 EXAMPLES = REPOSITORY / "deploy" / "examples"

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from roost.common.cluster.cluster_map import ClusterMap
-from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
+from roost.common.cluster.directory_file import FILE_NAME
 from roost.common.machine.run_folder import run_folder
 from roost.common.runtime.processes import python_words
 from roost.deploy.commands import client
-from tests.cluster import REPOSITORY
-from tests.ports import free_port
+from tests.support.cluster import REPOSITORY
+from tests.support.folders import map_in
+from tests.support.ports import free_port
 
 DEADLINE_S = 30.0
 
@@ -133,11 +134,7 @@ class Roost:
 
     def map(self) -> ClusterMap:
         """The cluster map as it is now."""
-        directory = DirectoryFile(self.data / FILE_NAME)
-        try:
-            return directory.map()
-        finally:
-            directory.close()
+        return map_in(self.data)
 
     def owned(self) -> dict[str, int]:
         """How many slots each shard of the map owns, by name."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.waiting import within
+from tests.support.waiting import within
 
 PAUSE_S = 0.01
 

@@ -19,8 +19,8 @@ from roost.deploy.commands import client
 from roost.deploy.processes.run_folder import live_members
 from tests.integration.roost import Roost, lives, processes_of, wait_for
 from tests.integration.talkers import talking
-from tests.streams import ended
-from tests.waiting import within
+from tests.support.streams import ended
+from tests.support.waiting import within
 
 APP = Path(__file__).with_name("app.py")
 

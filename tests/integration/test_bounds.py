@@ -44,11 +44,12 @@ import pytest
 
 from roost.router.websocket.window import EVENT_BYTES
 from roost.shard import Request, Response
-from tests.cluster import Cluster, Process
 from tests.conformance import app as probe_app
 from tests.conformance.driver import Reports, Room, name_of
-from tests.raw_client import BINARY, CLOSE, TEXT, RawClient, frame, request, upgrade_head
-from tests.waiting import until, within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster, Process
+from tests.support.frames import BINARY, CLOSE, TEXT, frame, upgrade_head
+from tests.support.waiting import until, within
 
 KIB, MIB = 1 << 10, 1 << 20
 PIECE = 64 * KIB

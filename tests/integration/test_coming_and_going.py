@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from roost.common.machine.counters import read_counters
-from tests.cluster import Cluster
-from tests.raw_client import CLOSE, PING, PONG, TEXT, RawClient, close_body, frame, request
-from tests.waiting import until, within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster
+from tests.support.frames import CLOSE, PING, PONG, TEXT, close_body, frame
+from tests.support.waiting import until, within
 
 CLIENTS = 30
 ROOMS = 8
@@ -100,7 +100,7 @@ async def test_nothing_is_lost_and_nothing_is_left(seed: int) -> None:
         def left() -> dict[str, int]:
             found = {}
             for process in cluster.processes.values():
-                values = read_counters(cluster.run / f"{process.name}.counters").values
+                values = cluster.counters(process.name)
                 names = (
                     ["connections", "ghosts", "parked", "window_bytes", "objects", "handshakes_in_flight", "stopped"]
                     if process.kind == "router"

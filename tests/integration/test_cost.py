@@ -15,9 +15,10 @@ import pytest
 
 from tests.attacks.floods import ANSWERED, FLOODS, flood
 from tests.attacks.registry import APP, Target
-from tests.cluster import Cluster
-from tests.raw_client import TEXT, RawClient, frame
-from tests.waiting import until, within
+from tests.support.client import RawClient
+from tests.support.cluster import Cluster
+from tests.support.frames import TEXT, frame
+from tests.support.waiting import until, within
 
 FLOOD_S = 1.0
 """Seconds of each flood: several hundred turns of the loop."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
-from tests.raw_client import RawClient, frame, request
-from tests.waiting import until, within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster
+from tests.support.frames import frame
+from tests.support.waiting import until, within
 
 APP = Path(__file__).with_name("app.py")
 KIB, MIB = 1 << 10, 1 << 20

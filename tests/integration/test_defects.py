@@ -13,8 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from roost.common.runtime.startup import DEFECT_EXIT_CODE
-from tests.cluster import Cluster
-from tests.waiting import until, within
+from tests.support.cluster import Cluster
+from tests.support.waiting import until, within
 
 APP = """
 from roost.shard import DurableObject, Response, WebSocketPair

@@ -19,7 +19,7 @@ from roost.router.clients import transport as transports
 from roost.router.clients.ready import Ready
 from roost.router.clients.work import Work
 from roost.router.http.listener import Listener
-from tests.waiting import within
+from tests.support.waiting import within
 
 
 class Protocol(asyncio.BufferedProtocol):

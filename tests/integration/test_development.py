@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from roost.deploy.supervisor.source_watch import PAGES
 from tests.integration.roost import DEADLINE_S, Roost, wait_for
-from tests.waiting import within
+from tests.support.waiting import within
 
 APP = """
 import logging

@@ -11,9 +11,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from tests.cluster import Cluster
-from tests.raw_client import BINARY, TEXT, RawClient, frame, request
-from tests.waiting import within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster
+from tests.support.frames import BINARY, TEXT, frame
+from tests.support.waiting import within
 
 
 async def opened(cluster: Cluster, path: str) -> ClientConnection:

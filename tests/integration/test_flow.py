@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.conformance import app as probe_app
 from tests.conformance.driver import Reports, Room
-from tests.raw_client import upgrade_head
-from tests.waiting import until, within
+from tests.support.cluster import Cluster
+from tests.support.frames import upgrade_head
+from tests.support.waiting import until, within
 
 KIB, MIB = 1 << 10, 1 << 20
 BINARY, CLOSE = 2, 8

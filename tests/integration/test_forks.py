@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
-from tests.raw_client import TEXT, RawClient, frame, request
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster
+from tests.support.frames import TEXT, frame
 
 APP = Path(__file__).with_name("forks_app.py")
 

@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.cluster import Cluster
-from tests.raw_client import TEXT, RawClient, frame, request, upgrade_head
-from tests.waiting import within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster
+from tests.support.frames import TEXT, frame, upgrade_head
+from tests.support.waiting import within
 
 APP = Path(__file__).with_name("app.py")
 

@@ -18,7 +18,7 @@ import uvloop
 from roost.router.clients.transport import begin_with_loop
 from roost.router.http import intake as taking
 from roost.router.http.intake import CLIENTS_A_TURN, Intake
-from tests.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 HOST = "127.0.0.1"
 

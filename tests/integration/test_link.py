@@ -37,7 +37,7 @@ from roost.common.wire.records import (
     read_output,
 )
 from roost.common.wire.session import Session
-from tests.streams import ended, serving
+from tests.support.streams import ended, serving
 
 CLUSTER = 0xFEED
 ROUTER, SHARD = Incarnation(11), Incarnation(22)

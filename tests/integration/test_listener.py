@@ -15,15 +15,15 @@ import pytest
 
 from roost.common.errors import ConfigError, PortTaken
 from roost.common.machine.addresses import bound_sockets
+from roost.common.settings.router import RouterConfig
 from roost.router.app import Router
 from roost.router.clients.transport import begin_with_loop
-from roost.router.config import RouterConfig
 from roost.router.http import listener as listening
 from roost.router.http.half_open import half_open
 from roost.router.http.listener import Listener, migrates
 from roost.router.machine import RouterMachine
-from tests.cluster import REPOSITORY
-from tests.waiting import within
+from tests.support.cluster import REPOSITORY
+from tests.support.waiting import within
 
 HOST = "127.0.0.1"
 HAS_IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster
-from tests.raw_client import CLOSE, TEXT, RawClient, frame, request
-from tests.waiting import until, within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster
+from tests.support.frames import CLOSE, TEXT, frame
+from tests.support.waiting import until, within
 
 APP = Path(__file__).with_name("lives_app.py")
 

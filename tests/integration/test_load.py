@@ -21,10 +21,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from roost.common.machine.counters import read_counters
 from roost.common.runtime.processes import python_words
-from tests.cluster import REPOSITORY, Cluster
 from tests.integration.roost import lives
-from tests.streams import serving
-from tests.waiting import until, within
+from tests.support.cluster import REPOSITORY, Cluster
+from tests.support.streams import serving
+from tests.support.waiting import until, within
 
 EXIT_FAULTS, EXIT_INTERRUPTED = 3, 130
 DEADLINE_S = 40.0

@@ -12,10 +12,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from roost.common.machine.counters import read_counters
-from tests.cluster import Cluster
-from tests.raw_client import request
-from tests.waiting import until, within
+from tests.support.client import request
+from tests.support.cluster import Cluster
+from tests.support.waiting import until, within
 
 APP = Path(__file__).with_name("moving_app.py")
 
@@ -101,9 +100,7 @@ async def test_all_that_is_known_comes_through_moves_and_deaths(cluster: Cluster
 
 async def test_standard_sockets_are_told_to_come_again(cluster: Cluster, name: str) -> None:
     def closed() -> int:
-        return sum(
-            read_counters(cluster.run / f"router-{number}.counters").values["standard_closed"] for number in (1, 2)
-        )
+        return sum(cluster.counters(f"router-{number}")["standard_closed"] for number in (1, 2))
 
     before = closed()
     async with connect(cluster.ws(f"/witness/{name}?standard")) as client:

@@ -11,8 +11,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from tests.cluster import Cluster, Process
-from tests.waiting import until, within
+from tests.support.cluster import Cluster, Process
+from tests.support.waiting import until, within
 
 APP = Path(__file__).with_name("moving_app.py")
 

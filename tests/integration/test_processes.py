@@ -14,13 +14,12 @@ import pytest
 import zmq
 
 from roost.common.ids import Incarnation
-from roost.common.machine.counters import read_counters
 from roost.router.websocket.window import EVENT_BYTES
-from tests.cluster import Cluster, Process, ProcessFailed
 from tests.conformance import app
 from tests.conformance.driver import Client, Reports, Room
-from tests.raw_client import RawClient, request
-from tests.waiting import until, within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster, Process, ProcessFailed
+from tests.support.waiting import until, within
 
 
 def probing(reports: Reports, **settings: Any) -> Cluster:
@@ -265,7 +264,7 @@ async def test_a_handler_that_blocks_the_loop_is_reported_by_name(reports: Repor
 
 
 def counted(process: Process, cluster: Cluster, counter: str) -> int:
-    return read_counters(cluster.run / f"{process.name}.counters").values[counter]
+    return cluster.counters(process.name)[counter]
 
 
 async def test_garbage_on_the_zeromq_socket_is_dropped_and_counted(reports: Reports, name: str) -> None:

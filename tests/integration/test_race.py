@@ -23,9 +23,9 @@ from tests.bench.race.building import Unavailable, compiled
 from tests.bench.race.crowd import CLIENT, Crowd, CrowdFailed
 from tests.bench.race.peers import PEERS
 from tests.bench.race.rows import ROWS, Setting
-from tests.cluster import REPOSITORY
-from tests.ports import free_port
-from tests.streams import serving
+from tests.support.cluster import REPOSITORY
+from tests.support.ports import free_port
+from tests.support.streams import serving
 
 PATIENCE_S = 1.0
 SIZE = 64

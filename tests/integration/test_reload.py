@@ -18,7 +18,7 @@ from roost.deploy.commands import client
 from roost.deploy.plan.changes import ChangeFailed
 from tests.integration.roost import Roost, processes_of, wait_for
 from tests.integration.talkers import talking
-from tests.waiting import within
+from tests.support.waiting import within
 
 APP = Path(__file__).with_name("app.py")
 VERSIONED = """

@@ -15,9 +15,9 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from tests.cluster import Cluster
-from tests.raw_client import RawClient, request
-from tests.waiting import until, within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster
+from tests.support.waiting import until, within
 
 APP = Path(__file__).with_name("app.py")
 

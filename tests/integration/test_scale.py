@@ -18,7 +18,7 @@ from roost.common.limits import SLOTS
 from roost.deploy.commands import client
 from tests.integration.roost import DEADLINE_S, Roost, processes_of, wait_for
 from tests.integration.talkers import talking
-from tests.waiting import within
+from tests.support.waiting import within
 
 APP = Path(__file__).with_name("app.py")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
-from tests.raw_client import TEXT, RawClient, frame, request
-from tests.waiting import within
+from tests.support.client import RawClient, request
+from tests.support.cluster import Cluster
+from tests.support.frames import TEXT, frame
+from tests.support.waiting import within
 
 CLIENTS = 16
 MESSAGES = 300

@@ -26,9 +26,9 @@ from roost.common.limits import SLOTS
 from roost.common.runtime.processes import python_words
 from roost.deploy.commands import client
 from roost.deploy.processes.run_folder import live_members, read_address
-from tests.cluster import REPOSITORY
 from tests.integration.roost import DEADLINE_S, Roost, lives, processes_of, wait_for
-from tests.waiting import within
+from tests.support.cluster import REPOSITORY
+from tests.support.waiting import within
 
 
 def refuses(roost: Roost, code: int, sentence: str, *words: object, **more: Any) -> str:

@@ -19,10 +19,11 @@ import pytest
 
 from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.limits import SLOTS
-from roost.deploy.processes.run_folder import SUPERVISOR, live_members
+from roost.common.machine.run_folder import SUPERVISOR, counters_path, lock_path
+from roost.deploy.processes.run_folder import live_members
 from tests.integration.roost import Roost, wait_for
 from tests.integration.talkers import talking
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 APP = Path(__file__).with_name("app.py")
 
@@ -48,8 +49,8 @@ async def test_a_run_folder_that_is_tidied_away_comes_back(roost: Roost, what: s
 
         def is_back() -> bool:
             found = {path.name for path in roost.run.glob("*")}
-            locks = {f"{name}.lock" for name in (*before, SUPERVISOR)}
-            counters = {f"{name}.counters" for name in before}
+            locks = {lock_path(roost.run, name).name for name in (*before, SUPERVISOR)}
+            counters = {counters_path(roost.run, name).name for name in before}
             shards = [sum(name.endswith(suffix) for name in found) for suffix in (".sock", ".running")]
             return found >= locks | counters and shards == [2, 2]
 

@@ -20,7 +20,7 @@ from roost.router.clients import ready as looking
 from roost.router.clients.ready import Ready
 from roost.router.clients.transport import Transports
 from roost.router.clients.work import Work
-from tests.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 CLIENTS = 1_500
 

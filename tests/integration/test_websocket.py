@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.cluster import Cluster
 from tests.conformance import app as probe_app
 from tests.conformance.driver import Reports, Room
-from tests.raw_client import BINARY, PING, PONG, TEXT, RawClient, frame, upgrade_head
-from tests.waiting import within
+from tests.support.client import RawClient
+from tests.support.cluster import Cluster
+from tests.support.frames import BINARY, PING, PONG, TEXT, frame, upgrade_head
+from tests.support.waiting import within
 
 
 @asynccontextmanager

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 
 from tests.bench.running import await_port
-from tests.cluster import REPOSITORY
-from tests.ports import free_port
+from tests.support.cluster import REPOSITORY
+from tests.support.ports import free_port
 
 PROGRAM = REPOSITORY / "tests" / "bench" / "race" / "bare.py"
 END_S = 20.0

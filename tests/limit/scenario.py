@@ -25,8 +25,8 @@ from tests.crowd.crowd import PER_PROCESS, Crowd
 from tests.faults.supervised import Supervised
 from tests.limit.bare import bare_server
 from tests.limit.outcome import Row
-from tests.raw_client import RawClient, request
-from tests.waiting import until
+from tests.support.client import RawClient, request
+from tests.support.waiting import until
 
 APP = Path(__file__).with_name("app.py")
 HIBERNATE_AFTER_S = 0.3

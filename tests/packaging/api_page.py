@@ -15,12 +15,12 @@ from typing import Any
 import griffe
 
 from roost.common.runtime.config import describe
+from roost.common.settings.router import RouterConfig
+from roost.common.settings.shard import ShardConfig
 from roost.deploy.plan.config import UpConfig
-from roost.router.config import RouterConfig
-from roost.shard.config import ShardConfig
-from tests.cluster import REPOSITORY
 from tests.packaging.api_outline import ERRORS, LIMITS, LIMITS_OPENING, OPENING, SECTIONS, TYPES, Limit, Shown
 from tests.packaging.api_source import WIDTH, Member, further_names, load, members_of, sections_of, signature, written
+from tests.support.cluster import REPOSITORY
 
 PAGE = REPOSITORY / "deploy" / "docs" / "api.md"
 COMMAND = "python -m tests.packaging.api_page"

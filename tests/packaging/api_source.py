@@ -14,8 +14,8 @@ from typing import Any
 
 import griffe
 
-from tests.cluster import REPOSITORY
 from tests.packaging.api_outline import INTERNAL
+from tests.support.cluster import REPOSITORY
 
 WIDTH = 100
 """Characters of a signature that stands on one line."""

@@ -9,11 +9,11 @@ import re
 from typing import Any
 
 from roost.common.runtime.config import describe
+from roost.common.settings.router import RouterConfig
+from roost.common.settings.shard import ShardConfig
 from roost.deploy.loadtest.config import LoadConfig
 from roost.deploy.plan.config import UpConfig
-from roost.router.config import RouterConfig
-from roost.shard.config import ShardConfig
-from tests.cluster import REPOSITORY
+from tests.support.cluster import REPOSITORY
 
 PAGE = REPOSITORY / "deploy" / "docs" / "operations.md"
 COMMANDS: dict[str, type[Any]] = {

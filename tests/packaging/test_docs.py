@@ -9,8 +9,8 @@ import pytest
 
 from roost import Request
 from roost.common import errors
-from tests.cluster import REPOSITORY
 from tests.packaging.settings_table import PAGE, page_with_tables
+from tests.support.cluster import REPOSITORY
 
 
 def test_the_tables_of_settings_are_up_to_date() -> None:

@@ -13,7 +13,7 @@ import sysconfig
 from importlib.metadata import distribution
 from pathlib import Path
 
-from tests.cluster import REPOSITORY
+from tests.support.cluster import REPOSITORY
 
 RIGHT = """
 import roost

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import REPOSITORY
+from tests.support.cluster import REPOSITORY
 
 SHELLS = {
     "common": "cluster/directory cluster/directory_damage cluster/directory_file cluster/map_stream "

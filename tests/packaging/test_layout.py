@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import REPOSITORY
+from tests.support.cluster import REPOSITORY
 
 PYPROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 PACKAGES = ("common", "deploy", "router", "shard")

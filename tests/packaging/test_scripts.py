@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import REPOSITORY
+from tests.support.cluster import REPOSITORY
 
 TOOLS = "bash cat cksum dirname env flock grep rm touch mkdir cp chmod sed sort nproc"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import REPOSITORY
+from tests.support.cluster import REPOSITORY
 
 TYPED = REPOSITORY / "tests" / "packaging" / "typed"
 EXAMPLES = REPOSITORY / "deploy" / "examples"

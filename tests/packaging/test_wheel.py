@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import REPOSITORY
 from tests.packaging.test_layout import PACKAGES
+from tests.support.cluster import REPOSITORY
 
 
 @pytest.fixture(scope="module")

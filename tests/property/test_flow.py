@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from roost.common.budget import Budget
 from roost.common.errors import OutboxFull
 from roost.common.wire import shipping
 from roost.shard import backlog as backlog_module
@@ -20,7 +21,8 @@ from roost.shard.flow import Flow
 from roost.shard.outbox import Outbox
 from roost.shard.output import Output
 from roost.shard.peers import Peer
-from tests.unit.shard.harness import FakeLink, peer_of
+from tests.support.links import LinkToRouter
+from tests.unit.shard.harness import peer_of
 
 ROUTERS, CONNECTIONS = 2, 3
 CONNECTIONS_IN_ALL = ROUTERS * CONNECTIONS
@@ -45,7 +47,7 @@ class Router:
     """What one router has got, by connection."""
 
     def __init__(self, number: int) -> None:
-        self.link = FakeLink(number + 1)
+        self.link = LinkToRouter(number + 1)
         self.link.takes_pieces = False
         self.peer: Peer = peer_of(self.link)
         self.got: dict[int, list[Any]] = defaultdict(list)
@@ -76,7 +78,7 @@ class Shard:
     def __init__(self, limit: int = LIMIT) -> None:
         counters = ShardCounters()
         self.output = Output(lambda: None, lambda seconds, do: None, counters)
-        self.flow = self.output.flow = Flow(ALL, self.output.acknowledge_behind, self.output.plan, counters)
+        self.flow = self.output.flow = Flow(Budget(ALL), self.output.acknowledge_behind, self.output.plan, counters)
         self.box = Outbox(self.output.plan_outbox, limit, self.flow)
         self.routers = [Router(number) for number in range(ROUTERS)]
         for router in self.routers:
@@ -191,7 +193,7 @@ def check(shard: Shard) -> None:
                 before = split(expected[: expected.index(("ack", seq))])[0]
                 assert split(got[: got.index(("ack", seq))])[0][: len(before)] == before, "behind what came before"
             assert not router.owed.get(counter, False)
-    assert (shard.box.size, shard.flow.total, shard.flow.waiting) == (0, 0, 0)
+    assert (shard.box.size, shard.flow.held.taken, shard.flow.waiting) == (0, 0, 0)
     assert not any(router.peer.held for router in shard.routers)
     assert not shard.flow.shipping
 

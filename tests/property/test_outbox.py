@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.shard.outbox import Outbox
-from tests.unit.shard.harness import FakeLink, peer_of
+from tests.support.links import LinkToRouter
+from tests.unit.shard.harness import peer_of
 
 ROUTERS = 3
 PAYLOADS = st.sampled_from(["a", "b", "é" * 50, "", b"a", b"b", b"", b"\xff" * 50])
@@ -37,7 +38,7 @@ def apply(box: Outbox, peers: list[Any], step: tuple[str, Any, Any]) -> None:
 
 @given(st.lists(st.one_of(SEND, SEND, SEND, CLOSE, ATTACH, DRAIN), max_size=40))
 def test_each_connection_gets_its_output_in_order_and_as_often(steps: list[tuple[str, Any, Any]]) -> None:
-    links = [FakeLink(number + 1) for number in range(ROUTERS)]
+    links = [LinkToRouter(number + 1) for number in range(ROUTERS)]
     box = Outbox(lambda _: None)
     peers = [peer_of(link) for link in links]
     expected: dict[tuple[int, int], list[Any]] = defaultdict(list)
@@ -61,7 +62,7 @@ def test_each_connection_gets_its_output_in_order_and_as_often(steps: list[tuple
 @given(st.lists(st.one_of(SEND, SEND, CLOSE), max_size=40))
 def test_a_run_of_one_payload_is_one_record_to_each_router(steps: list[tuple[str, Any, Any]]) -> None:
     """And whatever the runs, a group carries each distinct payload once."""
-    links = [FakeLink(number + 1) for number in range(ROUTERS)]
+    links = [LinkToRouter(number + 1) for number in range(ROUTERS)]
     box = Outbox(lambda _: None)
     peers = [peer_of(link) for link in links]
     expected: list[list[tuple[Any, ...]]] = [[] for _ in links]

@@ -84,10 +84,10 @@ def test_targets_of_two_shards_are_what_they_were() -> None:
 
 def test_sixteen_shards_are_placed_within_50_ms_of_a_processor() -> None:
     fastest = math.inf
-    for _ in range(5):
-        cluster_map._draws.cache_clear()
+    for turn in range(5):
+        names = [f"{turn}-{number}" for number in range(16)]  # draws of names that are known cost nothing
         start = time.process_time()
-        targets({f"shard-{number}": 1.0 for number in range(16)})
+        targets(dict.fromkeys(names, 1.0))
         fastest = min(fastest, time.process_time() - start)
     assert fastest < 0.05
 

@@ -8,6 +8,7 @@ import h11
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from roost.common.budget import Budget
 from roost.common.errors import RequestError
 from roost.router.clients.timers import Wheel
 from roost.router.counters import RouterCounters
@@ -169,7 +170,7 @@ def test_what_is_let_through_is_read_as_another_parser_reads_it(start: bytes, li
     data = b"\r\n".join([start, *lines, b"", body])
     counters = RouterCounters()
     parser = RequestParser(
-        own_host="own:1", max_body_bytes=1000, counters=counters, bodies=Bodies(counters, Wheel(0.0))
+        own_host="own:1", max_body_bytes=1000, counters=counters, bodies=Bodies(Budget(1 << 20), counters, Wheel(0.0))
     )
     parser.feed(data)
     first = parser.items[0] if parser.items else None

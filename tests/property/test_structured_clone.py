@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from roost.common.errors import DataCloneError
 from roost.shard.structured_clone import deserialize, serialize
-from tests.carried import assert_same
+from tests.support.carried import assert_same
 
 LIMIT = 1 << 20
 

@@ -13,19 +13,18 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from tests.support import frames
+
 from .loops import STEP_S, Process
 from .room import PING, PONG
 
 if TYPE_CHECKING:
     from .cluster import Cluster
 
-_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """A client's frame. Its mask is zero, so the payload stands as it is."""
-    assert len(payload) < 126
-    return bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload
+    """A client's frame, in which the payload stands as it is."""
+    return frames.frame(opcode, payload, mask=frames.NO_MASK)
 
 
 class Tcp:
@@ -285,7 +284,7 @@ class Client:
         query = f"c={self.number}" + (f"&tag={self.tag}" if self.tag else "")
         head = (
             f"GET /room/{self.room}?{query} HTTP/1.1\r\nhost: roost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-            f"sec-websocket-version: 13\r\nsec-websocket-key: {_KEY}\r\n\r\n"
+            f"sec-websocket-version: 13\r\nsec-websocket-key: {frames.KEY}\r\n\r\n"
         )
         self._feed(head.encode(), None)
 

@@ -18,12 +18,12 @@ from typing import Any
 from roost.common.cluster.cluster_map import NOBODY, ClusterMap, MemberKind
 from roost.common.errors import RoostError
 from roost.common.ids import Incarnation
+from roost.common.settings.router import RouterConfig
+from roost.common.settings.shard import ShardConfig
 from roost.common.wire import shipping
-from roost.router.config import RouterConfig
 from roost.router.owners import requests
 from roost.router.websocket import inlet
 from roost.shard import backlog, large_responses, outbox
-from roost.shard.config import ShardConfig
 from roost.shard.loader import HostedClass
 
 from .history import History

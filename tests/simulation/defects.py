@@ -1,8 +1,9 @@
 """Errors of roost's own code, raised on purpose: once, at one place, in one simulated process.
 
-``SITES`` are the places: sinks, what takes a map, timers, flushes, in routers and shards. The fault ``defect`` of a
-plan arms one of them in one process; the next time that process gets there, ``OurOwnError`` is raised instead. What
-follows is the business of the real code (``common.defects``); the run must end as if nothing had happened.
+``SITES`` are the places: sinks, what takes a map, timers, flushes, what a thread does, in routers and shards. The fault
+``defect`` of a plan arms one of them in one process; the next time that process gets there, ``OurOwnError`` is raised
+instead. What follows is the business of the real code (``common.runtime.defects``); the run must end as if nothing had
+happened.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from roost.router.owners.forwarding import Forwarding
 from roost.router.owners.receiving import Receiver
 from roost.router.websocket.connection import Connection
 from roost.shard.events import RouterEvents
+from roost.shard.handover import Handover
+from roost.shard.host import Host
 from roost.shard.hosted import HostedObject
 from roost.shard.jobs import SocketJob
 from roost.shard.outbox import Outbox
@@ -60,15 +63,18 @@ _AT_SHARDS: tuple[tuple[type, str], ...] = (
     (RouterEvents, "restore"),
     (RouterEvents, "restored"),
     (Slots, "follow"),
+    (Slots, "handed_over"),
+    (Handover, "_until_proposed"),
     (Outbox, "drain"),
     (Peer, "write_acks"),
     (Release, "_let_go"),
     (HostedObject, "finished"),
     (SocketJob, "finish"),
+    (Host, "handed_over"),
     (Session, "tick"),
     (Session, "send"),
 )
-_STANDING_FOR_OURS = ("tests.simulation.network", "tests.simulation.outside", "tests.simulation.planted")
+_STANDING_FOR_OURS = tuple(f"tests.simulation.{module}" for module in ("loops", "network", "outside", "planted"))
 SITES: dict[MemberKind, tuple[tuple[type, str], ...]] = {
     MemberKind.ROUTER: _AT_ROUTERS,
     MemberKind.SHARD: _AT_SHARDS,

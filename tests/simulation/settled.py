@@ -138,8 +138,8 @@ def _shard(cluster: Cluster, member: Member) -> Iterator[str]:
             yield f"acknowledgements for router {peer.incarnation} wait"
         if peer.held:
             yield f"output for connections {sorted(peer.held)} of router {peer.incarnation} is held"
-    if host.flow.total:
-        yield f"{host.flow.total} bytes of held output are counted"
+    if host.flow.held.taken:
+        yield f"{host.flow.held.taken} bytes of held output are counted"
     if host.runner:
         yield "jobs are queued"
     for owner in objects(member):

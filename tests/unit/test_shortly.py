@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from tests.raw_client import BINARY, Frame, Reply
-from tests.shortly import LONG, brief, comparison
+from tests.support.client import Frame, Reply
+from tests.support.frames import BINARY
+from tests.support.shortly import LONG, brief, comparison
 
 
 def test_short_values_are_left_to_pytest() -> None:

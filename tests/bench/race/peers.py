@@ -26,7 +26,7 @@ from tests.bench.race import building
 from tests.bench.race.building import HERE, Unavailable
 from tests.bench.race.processes import end
 from tests.bench.running import roost as roost_cluster
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 HIBERNATE_AFTER_S = 1.0
 """Idleness after which an object of roost sleeps, so that rows do not wait long; workerd's 10 s cannot be changed."""

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from websockets.frames import Opcode
 
 from roost.common.errors import RequestError
-from roost.common.ids import Incarnation, ObjectId, id_from_name
+from roost.common.ids import ObjectId, id_from_name
 from roost.common.limits import SLOTS
 from roost.common.wire.records import (
     AcceptMode,
-    Ahead,
-    EventWriter,
-    HttpRequest,
     HttpResponse,
     ObjectState,
-    Parts,
-    Passport,
-    read_events,
 )
-from roost.common.wire.shipping import Shipment, Shipping
+from roost.router.budgets import Budgets
 from roost.router.clients.auto_response import Reports
 from roost.router.clients.connections import Connections
 from roost.router.clients.context import ClientContext
@@ -34,7 +27,8 @@ from roost.router.clients.writers import TransportWriter, writer_of
 from roost.router.counters import RouterCounters
 from roost.router.websocket.client_frames import ClientFrames
 from roost.router.websocket.connection import Connection
-from tests.raw_client import frame
+from tests.support.frames import close_body, frame
+from tests.support.links import LinkToShard
 
 NAMESPACE = "chat-room"
 
@@ -146,87 +140,6 @@ class FakeTransport:
         return data
 
 
-class FakeLink:
-    """A link whose records can be read back."""
-
-    def __init__(self, remote: int = 7) -> None:
-        self.remote = Incarnation(remote)
-        self.writer = EventWriter()
-        self.blocked = False
-        self.closed = False
-        self.flushes = 0
-        self.session = SimpleNamespace(unconfirmed_bytes=0)
-        self.shipping = Shipping(self)
-        self.parts = Parts()
-
-    def ship(self, data: bytes, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
-        """What is shipped has gone, pieces and all, when the records are read."""
-        return self.shipping.ship(data, owner, on_shipped)
-
-    def cancel(self, shipment: Shipment) -> None:
-        if not self.closed and not self.shipping.cancel(shipment) and shipment.stream:
-            self.writer.part(shipment.stream, b"")
-
-    def flush_soon(self) -> None:
-        assert not self.closed
-        self.flushes += 1
-
-    flush = flush_message = flush_soon
-
-    def close(self) -> None:
-        self.closed = True
-
-    def take(self) -> list[tuple[Any, ...]]:
-        """The records written since the last call, as tuples that begin with their name."""
-        sink = RecordingSink()
-        goes_on = True
-        while goes_on:
-            goes_on = not self.closed and len(self.shipping) > 0
-            self.flushes += goes_on and self.shipping.work()
-            for group in self.writer.take():
-                read_events(group, sink, self.parts)
-        assert not sink.records or self.flushes, "records were written and not flushed"
-        self.flushes = 0
-        return sink.records
-
-
-class RecordingSink:
-    """An event sink that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[Any, ...]] = []
-
-    def message(self, connection: int, seq: int, deliveries: int, data: str | bytes) -> None:
-        self.records.append(("message", connection, seq, deliveries, data))
-
-    def closed(self, connection: int, seq: int, deliveries: int, code: int, reason: str, clean: bool) -> None:
-        self.records.append(("closed", connection, seq, deliveries, code, reason, clean))
-
-    def failed(self, connection: int, seq: int, deliveries: int, code: int, description: str) -> None:
-        self.records.append(("failed", connection, seq, deliveries, code, description))
-
-    def request(self, request: HttpRequest) -> None:
-        self.records.append(("request", request))
-
-    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
-        self.records.append(("auto_times", list(connections), list(times)))
-
-    def restore(self, passport: Passport) -> None:
-        self.records.append(("restore", passport))
-
-    def restored(self, map_version: int, slots: Sequence[int]) -> None:
-        self.records.append(("restored", map_version, list(slots)))
-
-    def room(self, connection: int, size: int) -> None:
-        self.records.append(("room", connection, size))
-
-    def behind(self, object_id: ObjectId, is_behind: bool) -> None:
-        self.records.append(("behind", object_id, is_behind))
-
-    def object_state(self, state: ObjectState) -> None:
-        self.records.append(("object_state", state))
-
-
 class FakeAsker:
     """Records the answer to a request."""
 
@@ -238,7 +151,7 @@ class FakeAsker:
 
     def upgraded(self, connection: Connection, response: HttpResponse) -> None:
         self.got.append(("upgraded", connection, response))
-        transport = FakeTransport()
+        self.transport = transport = FakeTransport()
         connection.accept(response, open_protocol(), transport, TransportWriter(transport))
 
     def failed(self, error: RequestError) -> None:
@@ -270,8 +183,7 @@ def binary(message: bytes) -> bytes:
 
 def close(code: int | None = 1000, reason: str = "") -> bytes:
     """A Close of a client."""
-    body = b"" if code is None else code.to_bytes(2, "big") + reason.encode()
-    return client_frame(Opcode.CLOSE, body)
+    return client_frame(Opcode.CLOSE, b"" if code is None else close_body(code, reason))
 
 
 def _fake_output_of(transport: FakeTransport) -> tuple[int, int]:
@@ -283,19 +195,29 @@ class World:
 
     Args:
         output_of: Tells how far a client has come; that of fake transports, unless there are real ones.
-        bounds: Those of ``ClientContext``.
+        least_rate: Bytes a second that a client must take.
+        bounds: Those of ``Budgets``.
     """
 
-    def __init__(self, *, output_of: Callable[[Any], tuple[int, int]] = _fake_output_of, **bounds: int) -> None:
+    def __init__(
+        self,
+        *,
+        output_of: Callable[[Any], tuple[int, int]] = _fake_output_of,
+        least_rate: int = 0,
+        **bounds: int,
+    ) -> None:
         self.now = 100.0
         self.exhausted = 0
+        self.work_now: Callable[[], float] = lambda: self.now
+        """The clock of ``work``."""
         self.on_work: Callable[[], None] = lambda: None
         self.counters = RouterCounters()
         self.wheel = Wheel(self.now)
-        self.link = FakeLink()
+        self.link = LinkToShard()
         self._ready: list[Callable[[], None]] = []
         self.shared = ClientContext(
             counters=self.counters,
+            budgets=Budgets(self.counters, **bounds),
             wheel=self.wheel,
             reports=Reports(),
             connections=Connections(self._exhausted),
@@ -306,11 +228,11 @@ class World:
             close_timeout=200,
             send_buffer_bytes=4 << 20,
             stall_timeout=600,
+            least_rate=least_rate,
             output_of=output_of,
             on_work=lambda: self.on_work(),
             soon=self._ready.append,
-            now=lambda: self.now,
-            **bounds,
+            now=lambda: self.work_now(),
         )
 
     def run(self) -> None:
@@ -345,7 +267,7 @@ class World:
             self.wheel.advance(self.now)
             self.shared.send_buffers.look(self.wheel.tick)
 
-    def entry(self, name: str = "lobby", link: FakeLink | None = None) -> ObjectEntry:
+    def entry(self, name: str = "lobby", link: LinkToShard | None = None) -> ObjectEntry:
         """The entry of an object, made if missing."""
         object_id = id_from_name(NAMESPACE, name)
         entry = self.shared.objects.get(object_id)

@@ -14,7 +14,8 @@ from roost.router.owners.poison import Death, Running
 from roost.router.owners.receiving import Receiver
 from roost.router.owners.requests import Request
 from roost.router.websocket.connection import Connection
-from tests.unit.router.fakes import NAMESPACE, FakeAsker, FakeLink, FakeTransport, World
+from tests.support.links import LinkToShard
+from tests.unit.router.fakes import NAMESPACE, FakeAsker, FakeTransport, World
 
 
 def shard(incarnation: int, name: str | None = None, seat: str = "") -> Member:
@@ -49,12 +50,12 @@ class Rig:
 
     def __init__(self, *, turns: bool = False, world: World | None = None) -> None:
         self.world = world or World()
-        self.links: dict[int, FakeLink] = {}
+        self.links: dict[int, LinkToShard] = {}
         self.soon: list[Callable[[], None]] = []
         self.last_words: dict[int, Running | Death] = {}
         self.forwarding = Forwarding(
             self.world.shared,
-            self._connect,
+            lambda member: self.connect_to(member),
             parked_ticks=600,
             soon=self.soon.append if turns else None,
             last_words=self._last_words,
@@ -74,9 +75,10 @@ class Rig:
         said = self.last_words.get(member.incarnation)
         return Death(said) if isinstance(said, Running) else said
 
-    def _connect(self, member: Member) -> FakeLink:
+    def connect_to(self, member: Member) -> LinkToShard:
+        """Make the link to a shard; a test may put something else in its place."""
         assert member.incarnation not in self.links
-        link = self.links[member.incarnation] = FakeLink(member.incarnation)
+        link = self.links[member.incarnation] = LinkToShard(member.incarnation)
         return link
 
     def receiver(self, incarnation: int) -> Receiver:

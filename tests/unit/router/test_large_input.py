@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
+from roost.common.close_codes import TRY_AGAIN_LATER, VANISHED
 from roost.common.limits import MAX_BATCH_BYTES
 from roost.router.clients.gathering import AHEAD_BYTES
-from roost.router.formats.frames import TRY_AGAIN_LATER
 from roost.router.owners import giving, replay
-from roost.router.websocket.connection import VANISHED
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import FakeTransport, World, binary, close, text
 from tests.unit.router.rig import Rig, shard

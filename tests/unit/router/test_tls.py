@@ -12,15 +12,15 @@ import pytest
 import uvloop
 from websockets.frames import Opcode
 
+from roost.common.settings.router import RouterConfig
 from roost.common.wire.records import AcceptMode, HttpRequest
 from roost.router.clients.tcp import output_of
-from roost.router.config import RouterConfig
 from roost.router.formats.frames import close_frame, data_frame
 from roost.router.http.connection import protocol_factory
 from roost.router.http.front import Front
+from tests.support.waiting import DEADLINE_S, until
 from tests.unit.router.fakes import NAMESPACE, World, accepted, client_frame, close
 from tests.unit.router.rig import Rig, cluster, shard
-from tests.waiting import DEADLINE_S, until
 
 UPGRADE = (
     f"GET /{NAMESPACE}/lobby HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from roost.common.close_codes import VANISHED
 from roost.common.wire.records import HttpResponse
 from roost.shard import DurableObject, Request, Response, WebSocket, WebSocketPair
-from roost.shard.hosted import VANISHED
-from tests.unit.shard.harness import Record, Router, World, turns
+from tests.support.links import Record
+from tests.unit.shard.harness import Router, World, turns
 
 
 class Front:

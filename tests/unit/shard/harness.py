@@ -11,28 +11,20 @@ import asyncio
 import contextvars
 import functools
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Coroutine
 from types import SimpleNamespace
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.ids import Incarnation, ObjectId, Slot, id_from_name, slot_of
 from roost.common.limits import SLOTS
 from roost.common.machine.last_words import LastWords
+from roost.common.settings.shard import ShardConfig
 from roost.common.wire.records import (
     HttpRequest,
-    HttpResponse,
-    ObjectState,
-    OutputWriter,
-    Parts,
     Passport,
-    Pieces,
-    read_output,
 )
-from roost.common.wire.records.layout import PART
 from roost.shard import DurableObject, Request, Response, WebSocketPair
-from roost.shard.config import ShardConfig
 from roost.shard.counters import ShardCounters
 from roost.shard.events import RouterEvents
 from roost.shard.host import Host
@@ -43,9 +35,9 @@ from roost.shard.outbox import Outbox
 from roost.shard.output import ACKS_WITHIN_S
 from roost.shard.pending import Pending
 from roost.shard.sockets import RouterPeer, Socket
+from tests.support.links import LinkToRouter, Record
 
 P = ParamSpec("P")
-Record = tuple[Any, ...]
 
 SHARD, OTHER_SHARD = Incarnation(9), Incarnation(10)
 
@@ -78,6 +70,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    def jump(self, seconds: float) -> None:
+        """Something has taken so long."""
+        self._jumping.now += seconds
 
 
 def on_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -144,119 +140,7 @@ _watch_timers()
 # --- links --------------------------------------------------------------------------------------------------------
 
 
-class Recorder:
-    """An output sink that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def send(self, connections: Sequence[int], data: bytes, binary: bool) -> None:
-        self.records.append(("send", list(connections), data if binary else data.decode()))
-
-    def send_pieces(self, connections: Sequence[int], data: Pieces, binary: bool) -> None:
-        self.send(connections, data.join(), binary)
-
-    def acknowledge(self, connections: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> None:
-        if connections:  # else it is only to be confirmed
-            self.records.append(("ack", sorted(zip(connections, firsts, lasts, strict=True))))
-
-    def close(self, connection: int, code: int, reason: str, final: bool) -> None:
-        self.records.append(("close", connection, code, reason, final))
-
-    def attachment(self, connection: int, attachment: bytes) -> None:
-        self.records.append(("attachment", connection, attachment))
-
-    def response(self, response: HttpResponse) -> None:
-        if isinstance(response.body, Pieces):
-            response = replace(response, body=response.body.join())
-        self.records.append(("response", response))
-
-    def hold(self, object_id: ObjectId, held: bool) -> None:
-        self.records.append(("hold", object_id, held))
-
-    def released(self, map_version: int, slots: Sequence[int], connections: Sequence[int], seqs: Sequence[int]) -> None:
-        self.records.append(("released", map_version, list(slots), list(zip(connections, seqs, strict=True))))
-
-    def owed(self, connection: int, owed: bool) -> None:
-        self.records.append(("owed", connection, owed))
-
-    def cut(self, connection: int) -> None:
-        self.records.append(("cut", connection))
-
-    def auto_response_times(self, connections: Sequence[int], times: Sequence[float]) -> None:
-        self.records.append(("auto_response_times", list(zip(connections, times, strict=True))))
-
-    def object_state(self, state: ObjectState) -> None:
-        self.records.append(("object_state", state.revision, state.event_timeout_ms, state.auto_response))
-
-
-class FakeLink:
-    """A link whose other end confirms when the test says so. What goes ahead in pieces it takes as fast as that comes,
-    unless ``takes_pieces`` is false."""
-
-    def __init__(self, remote: int = 1) -> None:
-        self.remote = Incarnation(remote)
-        self.writer = OutputWriter()
-        self.session = SimpleNamespace(sent=0, confirmed=0, unconfirmed_bytes=0)
-        self.blocked = False
-        self.closed = False
-        self.prompt = False  # each batch is confirmed in the next turn
-        self.on_confirmed: Callable[[Any], None] | None = None
-        self.on_unblocked: Callable[[Any], None] | None = None
-        self.groups: list[bytes] = []
-        self.parts = Parts()
-        self.takes_pieces = True
-        self.pieces = 0  # parts that have come, altogether
-
-    def flush(self) -> None:
-        groups = self.writer.take()
-        if not self.closed:
-            self.session.sent += len(groups)
-            self.groups += groups
-            pieces = sum(len(group) for group in groups if group[0] == PART)
-            self.pieces += sum(group[0] == PART for group in groups)
-            if not self.takes_pieces:
-                self.session.unconfirmed_bytes += pieces
-            elif pieces and self.on_confirmed is not None:
-                asyncio.get_running_loop().call_soon(self._took_pieces)
-            if self.prompt and groups:
-                asyncio.get_running_loop().call_soon(self.confirm)
-
-    flush_soon = flush
-
-    def _took_pieces(self) -> None:
-        if self.on_confirmed is not None:
-            self.on_confirmed(self)
-
-    def take_pieces(self) -> None:
-        """The router has confirmed the pieces that have come."""
-        self.session.unconfirmed_bytes = 0
-        self._took_pieces()
-
-    def close(self) -> None:
-        self.closed = True
-
-    def take(self) -> list[Record]:
-        """The records that have left since the last call."""
-        recorder = Recorder()
-        for group in self.groups:
-            read_output(group, recorder, self.parts)
-        self.groups.clear()
-        return recorder.records
-
-    def confirm(self, number: int | None = None) -> None:
-        """The router has confirmed all batches, or those to *number*."""
-        self.session.confirmed = self.session.sent if number is None else number
-        if self.on_confirmed is not None:
-            self.on_confirmed(self)
-
-    def unblock(self) -> None:
-        self.blocked = False
-        assert self.on_unblocked is not None
-        self.on_unblocked(self)
-
-
-def peer_of(link: FakeLink) -> RouterPeer:
+def peer_of(link: LinkToRouter) -> RouterPeer:
     return RouterPeer(link)  # type: ignore[arg-type]
 
 
@@ -322,7 +206,7 @@ class Router:
 
     def __init__(self, world: World, incarnation: int) -> None:
         self.world = world
-        self.link = FakeLink(incarnation)
+        self.link = LinkToRouter(incarnation)
         self.counter = incarnation * 100
         self.requests = 0
         self.seqs: dict[int, int] = {}
@@ -446,7 +330,7 @@ class World:
         **config: Any,
     ) -> None:
         hosted = [HostedClass(cls) for cls in classes or (Room,)]
-        self.loop = asyncio.get_running_loop()
+        self.loop = cast(VirtualLoop, asyncio.get_running_loop())
         self.counters = ShardCounters()
         self.host = Host(
             ShardConfig(app="app", name="shard-1", **config),

@@ -29,7 +29,7 @@ async def test_a_carrier_that_is_cancelled_between_two_jobs_has_a_successor() ->
 
     def slow() -> None:
         tasks.append(asyncio.current_task())
-        loop._jumping.now += 0.001
+        loop.jump(0.001)
 
     await some_rest(bench)
     for _ in range(40):
@@ -554,7 +554,7 @@ def burning(ran: list[Any], what: Any) -> Callable[[], None]:
     loop: Any = asyncio.get_running_loop()
 
     def burn() -> None:
-        loop._jumping.now += TURN_S / 8
+        loop.jump(TURN_S / 8)
         ran.append(what)
 
     return burn

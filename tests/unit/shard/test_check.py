@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from roost.common.errors import AppError, ConfigError
+from roost.common.settings.shard import ShardConfig
 from roost.shard.check import check
-from roost.shard.config import ShardConfig
 
 APP = """
 from roost.shard import DurableObject

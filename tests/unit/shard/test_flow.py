@@ -12,7 +12,8 @@ from roost.common.errors import OutboxFull
 from roost.common.ids import id_from_name
 from roost.common.limits import OUTBOX_BYTES, SEND_BUFFER_BYTES
 from roost.shard import WebSocket
-from tests.unit.shard.harness import Record, Room, Router, World, on_virtual_time, turns
+from tests.support.links import Record
+from tests.unit.shard.harness import Room, Router, World, on_virtual_time, turns
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -87,7 +88,7 @@ async def test_what_is_sent_to_a_full_connection_waits_and_its_router_knows() ->
         ("owed", counter, False),
         ("ack", [(counter, 1, 3)]),
     ]
-    assert (handle(world).buffered_amount, talker(world).outbox.size, world.host.flow.total) == (0, 0, 0)
+    assert (handle(world).buffered_amount, talker(world).outbox.size, world.host.flow.held.taken) == (0, 0, 0)
     router.message(counter, "four")
     assert await after(router) == [("send", [counter], "four"), ("ack", [(counter, 4, 4)])]
 
@@ -241,7 +242,7 @@ async def test_what_was_sent_before_the_connection_was_full_stays_ahead_of_what_
         sent += [record[2] for record in await after(router) if record[0] == "send"]
         router.room(counter, 4 * MIB)
     assert [message[:1] for message in sent] == [*(bytes([number]) for number in range(6)), "a"]
-    assert world.host.flow.total == 0
+    assert world.host.flow.held.taken == 0
 
 
 @on_virtual_time
@@ -256,7 +257,7 @@ async def test_a_large_message_that_has_begun_to_leave_lets_one_from_before_go_f
     for _ in range(4):
         records += await after(world.router)
     assert [record[2] for record in records if record[0] == "send"] == [first, second]
-    assert (talker(world).outbox.size, world.host.flow.total) == (0, 0)
+    assert (talker(world).outbox.size, world.host.flow.held.taken) == (0, 0)
 
 
 @on_virtual_time
@@ -288,7 +289,7 @@ async def test_a_connection_that_is_gone_leaves_nothing_and_its_events_are_ackno
     assert ("owed", counter, False) in records
     assert [record[1] for record in records if record[0] == "ack"] == [[(counter, 1, 1)], [(counter, 2, 2)]]
     assert not any(record[0] == "send" and record[2] == "lost" for record in records)
-    assert (talker(world).outbox.size, world.host.flow.total, len(router.peer.held)) == (0, 0, 0)
+    assert (talker(world).outbox.size, world.host.flow.held.taken, len(router.peer.held)) == (0, 0, 0)
 
 
 @on_virtual_time
@@ -298,11 +299,11 @@ async def test_a_router_that_is_gone_leaves_nothing() -> None:
     router.room(first, 0)
     router.message(first, "lost")
     await turns()
-    assert world.host.flow.total > 0
+    assert world.host.flow.held.taken > 0
     del world.routers[0]
     world.publish()
     await turns()
-    assert (talker(world).outbox.size, world.host.flow.total, world.host.flow.waiting) == (0, 0, 0)
+    assert (talker(world).outbox.size, world.host.flow.held.taken, world.host.flow.waiting) == (0, 0, 0)
 
 
 @on_virtual_time
@@ -320,7 +321,7 @@ async def test_an_object_that_moves_lets_everything_go_first() -> None:
     assert ("owed", counter, False) in records
     assert records[-1][0] == "released"
     router.room(counter, 0)
-    assert world.host.flow.total == 0
+    assert world.host.flow.held.taken == 0
 
 
 @on_virtual_time
@@ -362,14 +363,14 @@ async def test_an_object_may_sleep_with_output_held_and_is_not_forgotten() -> No
     router.message(counter, "reply")
     router.closed(counter)
     await turns()
-    world.loop._jumping.now += 5  # type: ignore[attr-defined]
+    world.loop.jump(5)
     await turns()
     owner = talker(world)
     assert owner is not None
     assert owner.activation is None
     router.room(counter, 1000)
     assert [record[2] for record in router.take("send")] == ["reply", "so long"]
-    world.loop._jumping.now += 5  # type: ignore[attr-defined]
+    world.loop.jump(5)
     await turns()
     assert talker(world) is None
 
@@ -402,7 +403,7 @@ async def test_held_output_is_bounded_and_leaves_room_for_others() -> None:
     with pytest.raises(OutboxFull):
         handle(world).send(b"x" * MIB)
     handle(world, 1).send(bytes(MIB))
-    assert world.host.flow.total <= OUTBOX_BYTES
+    assert world.host.flow.held.taken <= OUTBOX_BYTES
     assert ("send", [other], bytes(MIB)) in await after(world.router)
 
 
@@ -442,7 +443,7 @@ async def test_a_payload_that_many_wait_for_counts_once() -> None:
     records = world.router.take("send")
     assert len(records) < 60, "what was one record to many is one again"
     assert sum(len(record[1]) for record in records) == 984
-    assert (talker(world).outbox.size, world.host.flow.total) == (0, 0)
+    assert (talker(world).outbox.size, world.host.flow.held.taken) == (0, 0)
 
 
 @on_virtual_time
@@ -470,7 +471,7 @@ async def test_what_waits_behind_a_large_message_to_many_takes_little_for_each_o
     for _ in range(clients):
         await turns()
     assert not world.router.peer.held
-    assert (outbox.size, world.host.flow.total) == (0, 0)
+    assert (outbox.size, world.host.flow.held.taken) == (0, 0)
 
 
 @on_virtual_time
@@ -485,7 +486,7 @@ async def test_when_all_together_hold_too_much_those_with_most_are_cut() -> None
     assert ("cut", large) not in await after(router)
     handle(world, 1).send(bytes(2 * MIB))
     assert ("cut", large) in await after(router)
-    assert world.host.flow.total == pytest.approx(MIB, abs=KIB)
+    assert world.host.flow.held.taken == pytest.approx(MIB, abs=KIB)
     assert world.counters.sockets_cut == 1
     handle(world, 1).send("nowhere")
     router.room(large, MIB)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -18,12 +19,13 @@ from roost.common.cluster.cluster_map import Member, MemberKind
 from roost.common.cluster.directory import Directory, enter, open_directory, update, url_in
 from roost.common.cluster.directory_file import FILE_NAME
 from roost.common.ids import Incarnation, Slot
+from roost.common.runtime.defects import is_defect
 from roost.shard import handover
 from roost.shard.current import current
 from roost.shard.handover import Handover
 from roost.shard.tasks import make_task
+from tests.support.waiting import until
 from tests.unit.shard.harness import BareLife
-from tests.waiting import until
 
 A, B = Incarnation(1), Incarnation(2)
 SLOTS = [Slot(3), Slot(4)]
@@ -111,14 +113,21 @@ async def test_a_proposal_is_no_task_of_the_object_whose_code_ran_last(directory
     await proposing.aclose()
 
 
-async def test_an_error_that_nobody_expects_is_told(directory: Directory, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_that_nobody_expects_reaches_the_loops_handler_as_ours(directory: Directory) -> None:
+    """It was logged, and the shard kept what nobody else was given."""
+    told: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+
     def fail(*_: Any) -> None:
         raise ValueError("on purpose")
 
-    proposing = Handover(directory, A, fail)
+    shards_own = FunctionType(fail.__code__, {**globals(), "__name__": "roost.shard.app"})
+    proposing = Handover(directory, A, shards_own)
     proposing.add(SLOTS)
-    await until("the error to be logged", lambda: "not handed over" in caplog.text)
+    await until("the error to be told", lambda: bool(told))
     await proposing.aclose()
+    assert repr(told) == "[ValueError('on purpose')]"
+    assert is_defect(told[0])
 
 
 async def test_the_end_does_not_wait_for_a_directory_in_trouble(

@@ -13,6 +13,7 @@ from unittest import mock
 import cbor2
 import pytest
 
+from roost.common.close_codes import VANISHED
 from roost.common.cluster.cluster_map import ClusterMap
 from roost.common.cluster.directory import MapWatch
 from roost.common.ids import Incarnation, id_from_name
@@ -28,11 +29,11 @@ from roost.shard.hosted import HostedObject
 from roost.shard.output import Output
 from roost.shard.reasons import Reason
 from roost.shard.release import Release
-from tests.unit.shard.harness import OTHER_SHARD, SHARD, FakeLink, Room, Router, World, on_virtual_time, turns
+from tests.support.links import LinkToRouter
+from tests.unit.shard.harness import OTHER_SHARD, SHARD, Room, Router, World, on_virtual_time, turns
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="none")
 LOBBY = id_from_name("room", "lobby")
-VANISHED = "WebSocket disconnected without sending Close frame."
 
 
 class Echo(Room):
@@ -877,7 +878,7 @@ async def test_the_end_resets_no_object_that_is_blocked() -> None:
 
 
 def test_a_fake_link_counts_what_left() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     link.flush()
     assert link.session.sent == 0
     link.writer.hold(LOBBY, True)

@@ -17,8 +17,6 @@ from roost.shard.sockets import Socket
 from roost.shard.web_socket import WebSocket as Handle
 from tests.unit.shard.harness import Room, World, on_virtual_time, outcome, turns
 
-VANISHED = "WebSocket disconnected without sending Close frame."
-
 
 class Base(Room):
     """Notes its events in the class."""
@@ -296,7 +294,9 @@ async def test_the_callbacks_result_and_nested_blocks() -> None:
         async def outer(self) -> Response:
             inner = self.ctx.block_concurrency_while(lambda: asyncio.sleep(1, "inner"))
             assert await inner == "inner"
-            self.log.append(self.ctx._hosted.activation.state.name)
+            activation = world.object().activation
+            assert activation is not None
+            self.log.append(activation.state.name)
             return Response("outer")
 
     world = World(Lobby)

@@ -37,7 +37,7 @@ async def test_a_large_message_arrives_as_it_was(payload: str | bytes) -> None:
     ]
     size = len(payload if isinstance(payload, bytes) else payload.encode())
     assert world.router.link.pieces == -(-size // PIECE_BYTES)
-    assert (talker(world).outbox.size, world.host.flow.total, world.host.flow.waiting) == (0, 0, 0)
+    assert (talker(world).outbox.size, world.host.flow.held.taken, world.host.flow.waiting) == (0, 0, 0)
     assert not world.router.peer.held
 
 
@@ -120,7 +120,7 @@ async def test_who_leaves_does_not_take_it_from_others_and_the_last_one_ends_it(
     router.closed(counters[1], 1006, "gone", clean=False)
     await after(router)
     assert (len(router.link.parts), router.link.parts.size) == (0, 0), "the router has forgotten it"
-    assert (talker(world).outbox.size, world.host.flow.total, world.host.flow.shipping) == (0, 0, {})
+    assert (talker(world).outbox.size, world.host.flow.held.taken, world.host.flow.shipping) == (0, 0, {})
 
 
 @on_virtual_time
@@ -161,7 +161,7 @@ async def test_what_was_sent_before_the_connection_was_full_stays_ahead() -> Non
         records += await after(router)
     assert said(records, counter) == [("o", 3), (b"\0", MIB), ("t", 3), ("t", 5)]
     assert [record[0] for record in records if record[0] in ("send", "close")][-1] == "close"
-    assert world.host.flow.total == 0
+    assert world.host.flow.held.taken == 0
 
 
 @on_virtual_time
@@ -282,7 +282,7 @@ async def test_a_router_that_goes_leaves_nothing() -> None:
         stays.link.take_pieces()
         records += await after(stays)
     assert said(records, second) == [(b"\0", 9 * MIB)]
-    assert (talker(world).outbox.size, world.host.flow.total, world.host.flow.shipping) == (0, 0, {})
+    assert (talker(world).outbox.size, world.host.flow.held.taken, world.host.flow.shipping) == (0, 0, {})
     assert first != second
 
 
@@ -297,7 +297,7 @@ async def test_one_that_is_larger_than_the_bound_leaves_room_for_others() -> Non
     handle(world, 1).send("news")
     with pytest.raises(OutboxFull):
         handle(world, 1).send(bytes(2 * OUTBOX_BYTES))
-    assert world.host.flow.total >= 2 * OUTBOX_BYTES, "memory is counted as it is"
+    assert world.host.flow.held.taken >= 2 * OUTBOX_BYTES, "memory is counted as it is"
     records = []
     for _ in range(8):
         router.link.take_pieces()
@@ -317,4 +317,4 @@ async def test_what_many_get_of_their_own_in_one_turn_leaves_in_several() -> Non
     assert sum(len(record[2]) for record in first) <= 4 * MIB
     sent = first + [record for record in await after(world.router) if record[0] == "send"]
     assert sorted(record[1][0] for record in sent) == sorted(counters)
-    assert world.host.flow.total == 0
+    assert world.host.flow.held.taken == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from roost.common.budget import Budget
 from roost.common.wire import shipping
 from roost.common.wire.records import AcceptMode, HttpResponse
 from roost.shard import large_responses
@@ -11,7 +12,8 @@ from roost.shard.counters import ShardCounters
 from roost.shard.flow import Flow
 from roost.shard.outbox import Outbox
 from roost.shard.peers import Peer
-from tests.unit.shard.harness import FakeLink, outbox, peer_of
+from tests.support.links import LinkToRouter
+from tests.unit.shard.harness import outbox, peer_of
 
 LARGE_BYTES, PIECE_BYTES = 1_000, 250
 """In place of the real ones."""
@@ -21,9 +23,9 @@ LIMIT = 100 * LARGE_BYTES
 class Rig:
     def __init__(self) -> None:
         self.plans = 0
-        self.flow = Flow(LIMIT, lambda *ended: None, self._plan, ShardCounters())
+        self.flow = Flow(Budget(LIMIT), lambda *ended: None, self._plan, ShardCounters())
         self.responses = self.flow.responses
-        self.link = FakeLink()
+        self.link = LinkToRouter()
         self.link.takes_pieces = False
         self.peer = peer_of(self.link)
         self._number = 0
@@ -118,7 +120,7 @@ def test_a_response_of_any_size_has_room_when_nothing_else_waits(rig: Rig) -> No
 
 
 def test_those_for_a_router_that_has_gone_are_forgotten(rig: Rig) -> None:
-    box, other = outbox(), peer_of(FakeLink(2))
+    box, other = outbox(), peer_of(LinkToRouter(2))
     rig.put(box)
     rig.put(box, peer=other)
     rig.flow.lose(rig.peer)

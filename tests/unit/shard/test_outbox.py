@@ -9,10 +9,11 @@ import pytest
 
 from roost.common.errors import OutboxFull
 from roost.shard.outbox import Outbox
-from tests.unit.shard.harness import FakeLink, Record, outbox, peer_of
+from tests.support.links import LinkToRouter, Record
+from tests.unit.shard.harness import outbox, peer_of
 
 
-def records(box: Outbox, *links: FakeLink) -> list[list[Record]]:
+def records(box: Outbox, *links: LinkToRouter) -> list[list[Record]]:
     """Drain and read what each link got."""
     box.drain()
     for link in links:
@@ -21,7 +22,7 @@ def records(box: Outbox, *links: FakeLink) -> list[list[Record]]:
 
 
 def test_a_loop_of_sends_is_one_record_to_each_router() -> None:
-    links = [FakeLink(1), FakeLink(2)]
+    links = [LinkToRouter(1), LinkToRouter(2)]
     peers = [peer_of(link) for link in links]
     box, text = outbox(), "news"
     for counter in range(1, 5):
@@ -30,7 +31,7 @@ def test_a_loop_of_sends_is_one_record_to_each_router() -> None:
 
 
 def test_equal_payloads_fold_whether_or_not_they_are_one_object() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer, box = peer_of(link), outbox()
     for counter in (1, 2):
         box.send(peer, counter, "".join(["ne", "ws"]))
@@ -46,7 +47,7 @@ def test_text_is_encoded_once_however_often_it_is_sent() -> None:
             encoded += 1
             return super().encode(*arguments)
 
-    box, peer, text = outbox(), peer_of(FakeLink()), Text("é")
+    box, peer, text = outbox(), peer_of(LinkToRouter()), Text("é")
     for counter in range(10):
         box.send(peer, counter, text)
         box.send(peer, counter, "in between")
@@ -54,7 +55,7 @@ def test_text_is_encoded_once_however_often_it_is_sent() -> None:
 
 
 def test_the_same_payload_twice_to_one_connection_comes_twice() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer, box = peer_of(link), outbox()
     box.send(peer, 1, "x")
     box.send(peer, 1, "x")
@@ -62,7 +63,7 @@ def test_the_same_payload_twice_to_one_connection_comes_twice() -> None:
 
 
 def test_text_and_bytes_of_equal_content_stay_apart() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer, box = peer_of(link), outbox()
     for payload in ("x", b"x", "x", b"x"):
         box.send(peer, 1, payload)
@@ -72,7 +73,7 @@ def test_text_and_bytes_of_equal_content_stay_apart() -> None:
 
 
 def test_alternating_payloads_travel_once_each() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer, box = peer_of(link), outbox()
     for counter in range(100):
         box.send(peer, counter, "a" * 1000)
@@ -86,7 +87,7 @@ def test_alternating_payloads_travel_once_each() -> None:
 
 
 def test_another_record_ends_the_fold() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer, box = peer_of(link), outbox()
     box.send(peer, 1, "bye")
     box.record(peer, lambda writer: writer.close(1, 1000, "", False))
@@ -97,7 +98,7 @@ def test_another_record_ends_the_fold() -> None:
 
 
 def test_nothing_folds_over_a_drain() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer, box = peer_of(link), outbox()
     box.send(peer, 1, "x")
     box.drain()
@@ -107,7 +108,7 @@ def test_nothing_folds_over_a_drain() -> None:
 
 def test_it_asks_to_be_flushed_once_until_it_is_drained() -> None:
     planned: list[Outbox] = []
-    box, peer = Outbox(planned.append), peer_of(FakeLink())
+    box, peer = Outbox(planned.append), peer_of(LinkToRouter())
     box.send(peer, 1, "a")
     box.send(peer, 1, "b")
     box.record(peer, lambda _: None)
@@ -119,7 +120,7 @@ def test_it_asks_to_be_flushed_once_until_it_is_drained() -> None:
 
 
 def test_drain_tells_who_was_written_to_and_how_many_messages_went() -> None:
-    here, there = peer_of(FakeLink(1)), peer_of(FakeLink(2))
+    here, there = peer_of(LinkToRouter(1)), peer_of(LinkToRouter(2))
     box = outbox()
     for counter in (1, 2, 3):
         box.send(here, counter, "x")
@@ -129,7 +130,7 @@ def test_drain_tells_who_was_written_to_and_how_many_messages_went() -> None:
 
 
 def test_what_is_for_a_router_that_has_gone_is_dropped() -> None:
-    links = [FakeLink(1), FakeLink(2)]
+    links = [LinkToRouter(1), LinkToRouter(2)]
     here, gone = map(peer_of, links)
     box = outbox()
     box.send(gone, 1, "only there")
@@ -144,7 +145,7 @@ def test_what_is_for_a_router_that_has_gone_is_dropped() -> None:
 
 
 def test_a_lone_surrogate_is_refused_and_nothing_is_left_of_it() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer, box = peer_of(link), outbox()
     box.send(peer, 1, "before")
     size = box.size
@@ -159,7 +160,7 @@ def test_a_lone_surrogate_is_refused_and_nothing_is_left_of_it() -> None:
 
 
 def test_a_full_outbox_refuses_and_keeps_what_it_has() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer, box = peer_of(link), outbox(limit=1000)
     box.send(peer, 1, b"x" * 800)
     with pytest.raises(OutboxFull) as raised:
@@ -171,13 +172,13 @@ def test_a_full_outbox_refuses_and_keeps_what_it_has() -> None:
 
 def test_an_empty_outbox_takes_a_message_of_any_size() -> None:
     box = outbox(limit=1000)
-    box.send(peer_of(FakeLink()), 1, b"x" * 5000)
+    box.send(peer_of(LinkToRouter()), 1, b"x" * 5000)
     with pytest.raises(OutboxFull):
-        box.send(peer_of(FakeLink()), 1, b"y")
+        box.send(peer_of(LinkToRouter()), 1, b"y")
 
 
 def test_targets_count_too() -> None:
-    box, peer = outbox(limit=2000), peer_of(FakeLink())
+    box, peer = outbox(limit=2000), peer_of(LinkToRouter())
     sent = 0
     while box.size < 2000:
         box.send(peer, sent, "x")
@@ -188,7 +189,7 @@ def test_targets_count_too() -> None:
 
 
 def test_a_payload_counts_once_however_often_it_alternates() -> None:
-    box, peer = outbox(limit=100_000), peer_of(FakeLink())
+    box, peer = outbox(limit=100_000), peer_of(LinkToRouter())
     for counter in range(100):
         box.send(peer, counter, "a" * 10_000)
         box.send(peer, counter, b"b" * 10_000)
@@ -211,7 +212,7 @@ def test_a_payload_counts_once_however_often_it_alternates() -> None:
 )
 def test_what_waits_takes_what_it_counts_with(payloads: list[str | bytes], targets: int) -> None:
     """The payloads themselves, of which a text is kept beside its encoding, are there before."""
-    box, peer = outbox(limit=1 << 30), peer_of(FakeLink())
+    box, peer = outbox(limit=1 << 30), peer_of(LinkToRouter())
     there = sum(getsizeof(payload) for payload in set(payloads) if isinstance(payload, str))
     gc.collect()
     tracemalloc.start()
@@ -226,7 +227,7 @@ def test_what_waits_takes_what_it_counts_with(payloads: list[str | bytes], targe
 
 
 def test_records_are_never_refused_but_count() -> None:
-    box, peer = outbox(limit=1000), peer_of(FakeLink())
+    box, peer = outbox(limit=1000), peer_of(LinkToRouter())
     box.check_room(5000)
     for _ in range(10):
         box.record(peer, lambda _: None, 500)
@@ -241,7 +242,7 @@ def test_records_are_never_refused_but_count() -> None:
 
 
 def test_it_knows_whom_its_entries_are_for() -> None:
-    first, second, third = (peer_of(FakeLink(number)) for number in (1, 2, 3))
+    first, second, third = (peer_of(LinkToRouter(number)) for number in (1, 2, 3))
     box = outbox()
     assert not box.goes_to({first})
     box.send(first, 1, "x")
@@ -253,7 +254,7 @@ def test_it_knows_whom_its_entries_are_for() -> None:
 
 
 def test_output_is_unconfirmed_until_the_batch_that_carries_it_is() -> None:
-    links = [FakeLink(1), FakeLink(2)]
+    links = [LinkToRouter(1), LinkToRouter(2)]
     here, there = map(peer_of, links)
     box = outbox()
     assert box.unconfirmed([here, there], here) == []
@@ -268,7 +269,7 @@ def test_output_is_unconfirmed_until_the_batch_that_carries_it_is() -> None:
 
 
 def test_batches_sent_before_marks_were_kept_count_for_every_outbox() -> None:
-    links = [FakeLink(1), FakeLink(2)]
+    links = [LinkToRouter(1), LinkToRouter(2)]
     here, there = map(peer_of, links)
     links[1].session.sent = 3
     there.note_sent()

@@ -8,7 +8,8 @@ from roost.shard.counters import ShardCounters
 from roost.shard.outbox import Outbox
 from roost.shard.output import ACKS_WITHIN_S, FIRST_EARLY, Output
 from roost.shard.peers import Peer
-from tests.unit.shard.harness import FakeLink, Timers, peer_of
+from tests.support.links import LinkToRouter
+from tests.unit.shard.harness import Timers, peer_of
 
 
 class Bench:
@@ -19,7 +20,7 @@ class Bench:
         self.counters = ShardCounters()
         self.output = Output(self._plan, self._later, self.counters)
         self.later: list[Callable[[], None]] = []
-        self.links: list[FakeLink] = []
+        self.links: list[LinkToRouter] = []
         self.peers: list[Peer] = []
         for _ in range(routers):
             self.join()
@@ -36,7 +37,7 @@ class Bench:
         self.later.append(do)
 
     def join(self) -> None:
-        self.links.append(FakeLink(len(self.links) + 1))
+        self.links.append(LinkToRouter(len(self.links) + 1))
         self.peers.append(peer_of(self.links[-1]))
         self.output.meet(self.peers[-1])
 

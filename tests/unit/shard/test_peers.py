@@ -3,16 +3,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from tests.unit.shard.harness import FakeLink, Record, peer_of, socket_of
+from tests.support.links import LinkToRouter, Record
+from tests.unit.shard.harness import peer_of, socket_of
 
 
-def acks(link: FakeLink) -> list[Record]:
+def acks(link: LinkToRouter) -> list[Record]:
     link.flush()
     return link.take()
 
 
 def test_neighbours_merge_into_ranges() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer = peer_of(link)
     for counter, seq in [(5, 1), (5, 2), (6, 4), (5, 3), (5, 7), (5, 6)]:
         peer.acknowledge(counter, seq)
@@ -21,7 +22,7 @@ def test_neighbours_merge_into_ranges() -> None:
 
 
 def test_each_is_written_once() -> None:
-    link = FakeLink()
+    link = LinkToRouter()
     peer = peer_of(link)
     peer.acknowledge(1, 1)
     assert peer.write_acks()
@@ -30,7 +31,7 @@ def test_each_is_written_once() -> None:
 
 
 def test_an_event_waits_for_all_routers_that_have_its_output() -> None:
-    links = [FakeLink(number) for number in (1, 2, 3)]
+    links = [LinkToRouter(number) for number in (1, 2, 3)]
     here, second, third = map(peer_of, links)
     assert not here.acknowledge_after(5, 1, [(second, 4), (third, 2)])
     links[1].session.confirmed = 4
@@ -45,13 +46,13 @@ def test_an_event_waits_for_all_routers_that_have_its_output() -> None:
 
 
 def test_with_nothing_to_wait_for_it_is_acknowledged_at_once() -> None:
-    here = peer_of(FakeLink())
+    here = peer_of(LinkToRouter())
     assert here.acknowledge_after(5, 1, [])
     assert here.write_acks()
 
 
 def test_confirmations_free_events_in_the_order_of_batches_and_no_more() -> None:
-    links = [FakeLink(1), FakeLink(2)]
+    links = [LinkToRouter(1), LinkToRouter(2)]
     here, there = map(peer_of, links)
     for seq, number in [(1, 30), (2, 10), (3, 20), (4, 10)]:
         here.acknowledge_after(5, seq, [(there, number)])
@@ -62,7 +63,7 @@ def test_confirmations_free_events_in_the_order_of_batches_and_no_more() -> None
 
 
 def test_a_router_that_has_gone_is_not_waited_for() -> None:
-    links = [FakeLink(1), FakeLink(2)]
+    links = [LinkToRouter(1), LinkToRouter(2)]
     here, gone = map(peer_of, links)
     here.acknowledge_after(5, 1, [(gone, 100)])
     gone.closed = True
@@ -70,7 +71,7 @@ def test_a_router_that_has_gone_is_not_waited_for() -> None:
 
 
 def test_nothing_is_owed_to_a_router_that_has_gone() -> None:
-    links = [FakeLink(1), FakeLink(2)]
+    links = [LinkToRouter(1), LinkToRouter(2)]
     gone, there = map(peer_of, links)
     gone.acknowledge_after(5, 1, [(there, 1)])
     gone.closed = True
@@ -82,7 +83,7 @@ def test_connections_are_counted_for_each_object() -> None:
     class Owner(SimpleNamespace):
         __hash__ = object.__hash__
 
-    peer, owner = peer_of(FakeLink()), Owner()
+    peer, owner = peer_of(LinkToRouter()), Owner()
     unlike: Any = Owner()
     sockets = [socket_of(owner), socket_of(owner), socket_of(unlike)]
     for counter, socket in enumerate(sockets, 1):

@@ -328,7 +328,7 @@ async def test_a_long_run_of_short_handlers_gives_the_loop_its_turn() -> None:
 
     def slow() -> None:
         order.append("job")
-        loop._jumping.now += 0.001  # this handler takes a millisecond
+        loop.jump(0.001)  # this handler takes a millisecond
 
     await some_rest(bench)
     for _ in range(40):
@@ -352,7 +352,7 @@ def test_a_run_of_long_first_steps_gives_the_loop_its_turn(waits: bool) -> None:
 
         async def slow() -> None:
             began.append(loop.time())
-            loop._jumping.now += 0.001
+            loop.jump(0.001)
             if waits:
                 await asyncio.sleep(1)
 

@@ -15,8 +15,8 @@ import pytest
 
 from roost.common.errors import DataCloneError
 from roost.shard.structured_clone import MAX_DEPTH, CloneTooLarge, deserialize, serialize
-from tests.carried import CARRIED, assert_same
-from tests.cluster import REPOSITORY
+from tests.support.carried import CARRIED, assert_same
+from tests.support.cluster import REPOSITORY
 
 LIMIT = 4_096
 PAGE = REPOSITORY / "deploy" / "docs" / "attachments.md"

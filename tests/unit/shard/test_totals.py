@@ -12,7 +12,8 @@ from roost.common.ids import id_from_name
 from roost.common.wire.records import HttpRequest
 from roost.shard import Request, Response, WebSocket, WebSocketPair
 from roost.shard.arrivals import AT_ONCE, SMALL_BYTES
-from tests.unit.shard.harness import Record, Room, Router, World, on_virtual_time, turns
+from tests.support.links import Record
+from tests.unit.shard.harness import Room, Router, World, on_virtual_time, turns
 from tests.unit.shard.test_flow import after, handle, world_of
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -211,7 +212,7 @@ async def test_a_healthy_client_is_not_cut_for_being_sent_much_the_next_message_
     assert sizes == {first: 20 * MIB, second: 10 * MIB}
     handle(world, 2).send(bytes(30 * MIB))
     assert [len(record[2]) for record in await after(router) if record[0] == "send"] == [30 * MIB]
-    assert (world.host.flow.large, world.host.flow.promised, world.host.flow.total) == (0, 0, 0)
+    assert (world.host.flow.large, world.host.flow.promised, world.host.flow.held.taken) == (0, 0, 0)
     assert third
 
 

@@ -15,7 +15,7 @@ from roost.common.machine.last_words import LastWords, read_last_words
 from roost.shard.counters import ShardCounters
 from roost.shard.runner import Runner
 from roost.shard.watchdog import BEAT_S, Watchdog
-from tests.waiting import until
+from tests.support.waiting import until
 
 LIMIT_S = 0.3
 
@@ -70,6 +70,22 @@ async def test_a_loop_that_turns_is_not_reported() -> None:
         assert held.counters.blocked_loops == 0
     finally:
         watchdog.close()
+
+
+async def test_an_error_of_the_watch_itself_reaches_the_loops_handler() -> None:
+    told: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+
+    def fail(now: float) -> None:
+        raise ValueError("on purpose")
+
+    watchdog = Watchdog(host(), LIMIT_S, look=fail)
+    watchdog.start()
+    try:
+        await until("it to be told", lambda: bool(told))
+    finally:
+        watchdog.close()
+    assert repr(told) == "[ValueError('on purpose')]"
 
 
 async def test_after_close_there_is_no_thread_and_no_timer() -> None:

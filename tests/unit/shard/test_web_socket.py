@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from roost.common.budget import Budget
 from roost.common.errors import (
     AlreadyAccepted,
     AttachmentTooLarge,
@@ -25,7 +26,8 @@ from roost.shard.counters import ShardCounters
 from roost.shard.packages import Packages
 from roost.shard.sockets import Socket
 from roost.shard.web_socket import tags_of
-from tests.unit.shard.harness import BareLife, FakeLink, outbox, peer_of, socket_of
+from tests.support.links import LinkToRouter
+from tests.unit.shard.harness import BareLife, outbox, peer_of, socket_of
 
 
 class Owner:
@@ -35,11 +37,11 @@ class Owner:
 
     def __init__(self) -> None:
         self.activation = BareLife()
-        self.link = FakeLink()
+        self.link = LinkToRouter()
         self.peer = peer_of(self.link)
         self.outbox = outbox(limit=1000)
         self.recorded: list[tuple[Any, ...]] = []
-        self.runtime = SimpleNamespace(packages=Packages(1 << 20, ShardCounters()))
+        self.runtime = SimpleNamespace(packages=Packages(Budget(1 << 20), ShardCounters()))
 
     def record_close(self, socket: Socket, code: int, reason: str) -> None:
         self.recorded.append(("close", socket, code, reason))

@@ -211,3 +211,30 @@ def test_moves_to_strangers_are_refused() -> None:
         cluster_map.balancing(before, {"z": Incarnation(77)})
     with pytest.raises(ValueError, match="without owners"):
         cluster_map.moving(cluster_map.entered(ClusterMap(), A, 2), {Slot(1): A.incarnation})
+
+
+def test_a_dead_router_leaves_the_map() -> None:
+    before = two_shards()
+    after = cluster_map.without_dead(before, R.incarnation)
+    assert after is not None
+    assert R.incarnation not in after.members
+    assert after.owners == before.owners
+
+
+@pytest.mark.parametrize("transit", [False, True])
+def test_a_dead_shard_leaves_the_map(transit: bool) -> None:
+    current = two_shards()
+    if transit:
+        slots = (*current.slots_of(A.incarnation)[:1], *current.slots_of(B.incarnation)[:1])
+        current = cluster_map.moving(current, dict.fromkeys(slots, A.incarnation))
+    after = cluster_map.without_dead(current, A.incarnation)
+    assert after is not None
+    assert set(after.owners) == {B.incarnation}
+    assert after.version == current.version + 1
+
+
+def test_nobody_leaves_twice_or_leaves_slots_to_nobody() -> None:
+    after = cluster_map.without_dead(two_shards(), A.incarnation)
+    assert after is not None
+    assert cluster_map.without_dead(after, A.incarnation) is None
+    assert cluster_map.without_dead(after, B.incarnation) is None

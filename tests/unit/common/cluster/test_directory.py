@@ -25,7 +25,7 @@ from roost.common.cluster.directory import (
 )
 from roost.common.cluster.directory_file import FILE_NAME
 from roost.common.errors import ConfigError, DirectoryError
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.fixture

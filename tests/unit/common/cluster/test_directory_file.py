@@ -19,8 +19,8 @@ from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.errors import DirectoryBusy, DirectoryError
 from roost.common.ids import Incarnation
-from tests.cluster import REPOSITORY
-from tests.directories import enter, leave
+from tests.support.cluster import REPOSITORY
+from tests.support.directories import enter, leave
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ import json, os, sys
 from pathlib import Path
 from roost.common.cluster.cluster_map import MemberKind
 from roost.common.cluster.directory_file import DirectoryFile
-from tests.directories import enter
+from tests.support.directories import enter
 found = DirectoryFile(Path(sys.argv[1]), initial_shards=4)
 given = []
 for turn in range(10):

@@ -16,8 +16,8 @@ import pytest
 from roost.common.cluster.cluster_map import Member, MemberKind
 from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.errors import DirectoryError
-from tests.cluster import REPOSITORY
-from tests.directories import enter
+from tests.support.cluster import REPOSITORY
+from tests.support.directories import enter
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ import contextlib, os, sys
 from pathlib import Path
 from roost.common.cluster.cluster_map import MemberKind
 from roost.common.cluster.directory_file import DirectoryFile
-from tests.directories import enter
+from tests.support.directories import enter
 
 path = Path(sys.argv[1])
 index = path.with_name(path.name + "-shm")

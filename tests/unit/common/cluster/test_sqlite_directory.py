@@ -17,8 +17,8 @@ from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.cluster.sqlite_directory import SqliteDirectory
 from roost.common.errors import DirectoryBusy, DirectoryError
 from roost.common.ids import Incarnation, Slot
-from tests.directories import enter, update
-from tests.waiting import until, within
+from tests.support.directories import enter, update
+from tests.support.waiting import until, within
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from roost.common.machine.apart import apart
-from tests.waiting import within
+from tests.support.waiting import within
 
 
 async def test_it_returns_and_raises_what_the_function_does() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from roost.common.budget import Budget
 from roost.common.errors import WireError
 from roost.common.machine.counters import (
     PUBLISH_INTERVAL_S,
@@ -20,7 +21,7 @@ from roost.common.machine.counters import (
     read_counters,
     total,
 )
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 class SomeCounters(Counters):
@@ -41,6 +42,23 @@ def test_two_sets_of_counters_do_not_share_values() -> None:
     one, other = SomeCounters(), SomeCounters()
     one.connections += 1
     assert other.connections == 0
+
+
+def test_a_figure_that_a_budget_keeps_is_read_there(tmp_path: Path) -> None:
+    counters, other = SomeCounters(), SomeCounters()
+    budget = Budget(10)
+    counters.read(connections=budget)
+    budget.taken += 7
+    assert (counters.connections, other.connections) == (7, 0)
+    file = CounterFile(tmp_path / "c", counters)
+    file.close()
+    assert read_counters(tmp_path / "c").values["connections"] == 7
+    with pytest.raises(AttributeError):
+        counters.read(connections=Budget(1))
+    with pytest.raises(AttributeError):
+        counters.read(nothing=Budget(1))
+    with pytest.raises(AttributeError, match="there is no counter 'nothing'"):
+        counters.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_what_is_published_is_read_back(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from roost.common.machine import hangup
 from roost.common.machine.hangup import listen_to_hangup
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,8 @@ from roost.common.machine.last_words import (
 )
 
 ID = ObjectId(bytes(range(32)))
+ROW_BYTES = 64
+"""As the module's table says."""
 OTHER = ObjectId(bytes(32))
 
 
@@ -67,8 +69,9 @@ def test_events_at_work_have_rows_until_they_end(tmp_path: Path) -> None:
 
 
 def test_with_too_many_events_the_row_of_an_older_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everybody = module.ROWS
     monkeypatch.setattr(module, "ROWS", 3)
-    monkeypatch.setattr(module, "BYTES", module._HEAD.size + 3 * module._ROW.size)
+    monkeypatch.setattr(module, "BYTES", module.BYTES - (everybody - 3) * ROW_BYTES)
     path = last_words_path(tmp_path, "shard-1", Incarnation(7))
     note = LastWords(path)
     tickets = [note.keep(1, number, ID, 0.0) for number in range(1, 6)]

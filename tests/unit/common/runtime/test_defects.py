@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import uvloop
 
 from roost.common.errors import SocketClosed
-from roost.common.runtime.defects import is_defect
+from roost.common.runtime.defects import Survived, is_defect
 
 
 def function(module: str, body: str = "call()", path: str = "/srv/app/x.py", **names: Any) -> Callable[[], Any]:
@@ -53,6 +54,7 @@ def seen_by_the_loop(callback: Callable[[], Any], run: Callable[[Any], Any]) -> 
         (["roost.shard.host"], True),
         (["roost.common.wire.endpoint", "roost.shard.app", "roost.shard.host"], True),
         (["roost.router.app", "roost.router.owners.forwarding"], True),
+        (["roost.deploy.processes.crew", "roost.deploy.supervisor.conductor"], True),
         (["chat"], False),
         (["roost.shard.runner", "chat"], False),
         (["chat", "roost.shard.web_socket", "roost.shard.outbox"], False),
@@ -66,6 +68,23 @@ def test_it_is_a_defect_if_it_came_out_of_our_code_and_through_nobody_elses(
 ) -> None:
     seen = seen_by_the_loop(through(*modules), run)
     assert [is_defect(error) for error in seen] == [ours, ours]
+
+
+def test_what_a_process_survives_is_logged_with_its_traceback_once_for_each_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    survived = Survived(logging.getLogger("roost.some"))
+    for call in [through("roost.shard.host")] * 2 + [through("roost.shard.flow", raises="int('x')")]:
+        try:
+            call()
+        except (KeyError, ValueError) as error:
+            survived.note("the rest goes on", error)
+    assert [(record.levelname, record.exc_info is not None) for record in caplog.records] == [
+        ("CRITICAL", True),
+        ("ERROR", False),
+        ("CRITICAL", True),
+    ]
+    assert "an error of roost's own, seen before: KeyError(1); the rest goes on" in caplog.text
 
 
 def test_what_a_library_raises_when_our_code_calls_it_is_a_defect() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from roost.common.runtime.heap import PORTION_BYTES, SHARE, Heap
+from roost.common.runtime.heap import PORTION_BYTES, SHARE, Heap, malloc_trim
 from roost.router.counters import RouterCounters
 from tests.unit.common.runtime.test_collector import FakeClock
 
@@ -15,8 +15,7 @@ class Trims:
 
     def __init__(self) -> None:
         self.counters, self.clock = RouterCounters(), FakeClock()
-        self.heap = Heap(self.counters, self.clock)
-        self.heap._trim = self.trim
+        self.heap = Heap(self.counters, self.clock, self.trim)
 
     def trim(self, pad: int) -> None:
         self.clock.time += 1.0
@@ -78,4 +77,4 @@ def test_what_lies_between_others_goes_back() -> None:
 
 
 def test_the_heap_of_this_library_is_known() -> None:
-    assert Heap(RouterCounters(), FakeClock())._trim is not None
+    assert malloc_trim() is not None

@@ -79,12 +79,28 @@ def test_the_url_is_one_that_a_client_can_use(host: str, url: str) -> None:
         ({"set": ("ping=5",)}, "a member's setting is given as router.NAME=VALUE or shard.NAME=VALUE, got 'ping=5'"),
         ({"set": ("router.port=5",)}, "router.port cannot be set this way"),
         ({"set": ("router.grace_s=5",)}, "router.grace_s cannot be set this way"),
+        ({"set": ("shard.standby_fd=5",)}, "shard.standby_fd cannot be set this way"),
+        ({"set": ("router.help=true",)}, "router.help is not a setting"),
         ({"hibernate_after": 0.05}, "hibernate_after must be at least 0.1 s, got 0.05"),
     ],
 )
 def test_a_wrong_setting_is_named(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         UpConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("router.nonsense=1", "unrecognized arguments: --nonsense=1"),
+        ("router.ping_timeout_s=0", "ping_timeout_s must be at least 0.1 s, got 0"),
+        ("router.max_body_bytes=many", "argument --max-body-bytes: invalid int value: 'many'"),
+    ],
+)
+def test_settings_with_which_no_router_starts(text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        UpConfig(set=(text,)).check_router()
+    UpConfig(set=("router.compression=true", "shard.nonsense=1")).check_router()
 
 
 def test_a_background_supervisor_gets_the_same_settings() -> None:

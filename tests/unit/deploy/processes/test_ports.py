@@ -12,7 +12,7 @@ import pytest
 from roost.common.errors import ConfigError, PortTaken
 from roost.deploy.plan.config import UpConfig
 from roost.deploy.processes.ports import Reservation, listen_alone
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from roost.common.errors import AppError
 from roost.deploy.processes.process import MemberProcess
-from tests.waiting import within
+from tests.support.waiting import within
 
 START_S = 20.0
 

@@ -15,14 +15,14 @@ import pytest
 from roost.common.cluster.cluster_map import ClusterMap, MemberKind
 from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.errors import DataFolderInUse
-from roost.common.machine.run_folder import ipc_endpoint
+from roost.common.machine.run_folder import SUPERVISOR, ipc_endpoint
 from roost.common.runtime.startup import HeldName, hold_name
 from roost.deploy.commands import client
 from roost.deploy.commands.background import OLD_LOG_BYTES, BackgroundStartFailed, start_in_background
 from roost.deploy.plan.config import UpConfig
 from roost.deploy.processes.log_file import log_path
-from roost.deploy.processes.run_folder import SUPERVISOR, Address, AddressFile, other_run_folder, read_address
-from tests.directories import enter
+from roost.deploy.processes.run_folder import Address, AddressFile, other_run_folder, read_address
+from tests.support.directories import enter
 
 
 @pytest.fixture

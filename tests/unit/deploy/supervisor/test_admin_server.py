@@ -12,8 +12,8 @@ import pytest
 
 from roost.deploy.supervisor import admin_server
 from roost.deploy.supervisor.admin_server import MAX_CONNECTIONS, MAX_HEAD_BYTES, AdminServer
-from tests.raw_client import RawClient
-from tests.waiting import until, within
+from tests.support.client import RawClient
+from tests.support.waiting import until, within
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LARGE = 1 << 20

@@ -22,8 +22,8 @@ from roost.deploy.plan.post import Post
 from roost.deploy.plan.staffing import Staff
 from roost.deploy.supervisor import conductor as conductor_module
 from roost.deploy.supervisor.conductor import Conductor
-from tests.directories import update
-from tests.waiting import until
+from tests.support.directories import update
+from tests.support.waiting import until
 
 
 class Broken(Change):
@@ -41,7 +41,13 @@ class Done(Change):
 
 
 @pytest.fixture
-async def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Conductor]:
+def said() -> list[str]:
+    """What the conductor announces."""
+    return []
+
+
+@pytest.fixture
+async def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> AsyncIterator[Conductor]:
     monkeypatch.setattr(conductor_module, "TICK_S", 0.02)
     directory = await open_directory(url_in(tmp_path))
     made = Conductor(
@@ -50,7 +56,7 @@ async def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         directory,
         SystemClock(),
         upkeep=Upkeep(),
-        announce=lambda line: None,
+        announce=said.append,
         on_lost=lambda post, verdict: None,
     )
     await made.start()
@@ -74,10 +80,8 @@ def knows_router(tmp_path: Path) -> bool:
 
 
 async def test_a_change_that_raises_ends_and_the_turn_goes_on(
-    conductor: Conductor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    conductor: Conductor, said: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said: list[str] = []
-    conductor._announce = said.append
     enter_router(conductor, tmp_path)
     outcome = await conductor.carry_out(Broken("breaking", conductor.staff))
     assert outcome == Outcome("unexpected AssertionError: it is broken; the cluster goes on with what it has", 1)
@@ -105,12 +109,11 @@ async def test_an_error_in_a_part_is_logged_once_and_keeps_nothing_from_coming(
     monkeypatch.setattr(conductor, part, broken)
     monkeypatch.setattr(conductor, "_take_steps", took_steps)
     monkeypatch.setattr(conductor, "_judge_at", 0.0)
-    conductor._change = Done("doing", conductor.staff)
+    conductor.begin(Done("doing", conductor.staff))
     monkeypatch.setattr(conductor_module, "CHANGE_TICK_S", 0.02)
     await until("some turns", lambda: turns > 3)
     assert tried
     assert [record.levelname for record in caplog.records if "unexpected AssertionError" in record.message] == ["ERROR"]
-    conductor._change = None
 
 
 async def test_a_post_that_cannot_be_started_does_not_keep_the_others_from_it(

@@ -12,7 +12,7 @@ import pytest
 
 from roost.deploy.supervisor import source_watch
 from roost.deploy.supervisor.source_watch import SourceWatch, is_source, source_folder
-from tests.waiting import until
+from tests.support.waiting import until
 
 FOLDER = PurePosixPath("/home/.me/app")
 

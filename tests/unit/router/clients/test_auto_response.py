@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from roost.router.clients.auto_response import Reports
-from tests.unit.router.fakes import FakeLink
+from tests.support.links import LinkToShard
 
 
 def test_times_are_coalesced_into_one_record_for_each_link() -> None:
-    reports, a, b = Reports(), FakeLink(1), FakeLink(2)
+    reports, a, b = Reports(), LinkToShard(1), LinkToShard(2)
     reports.note(a, 1, 10.0)
     reports.note(a, 2, 11.0)
     reports.note(b, 9, 12.0)
@@ -20,7 +20,7 @@ def test_times_are_coalesced_into_one_record_for_each_link() -> None:
 
 
 def test_an_event_pushes_its_connections_time_out_first() -> None:
-    reports, link = Reports(), FakeLink()
+    reports, link = Reports(), LinkToShard()
     reports.note(link, 1, 10.0)
     reports.before_event(link, 2)
     assert link.take() == []
@@ -31,7 +31,7 @@ def test_an_event_pushes_its_connections_time_out_first() -> None:
 
 
 def test_a_dead_link_is_told_nothing() -> None:
-    reports, link = Reports(), FakeLink()
+    reports, link = Reports(), LinkToShard()
     reports.note(link, 1, 10.0)
     reports.drop(link)
     reports.flush()
@@ -39,7 +39,7 @@ def test_a_dead_link_is_told_nothing() -> None:
 
 
 def test_the_times_of_connections_that_move_stay_with_their_passports() -> None:
-    reports, link = Reports(), FakeLink()
+    reports, link = Reports(), LinkToShard()
     for connection in (1, 2, 3):
         reports.note(link, connection, 10.0)
     reports.forget(link, [1, 3, 99])

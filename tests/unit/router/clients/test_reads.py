@@ -10,8 +10,8 @@ import pytest
 import uvloop
 
 from roost.router.clients.reads import BUSY_BYTES, LEAST_BYTES, MOST_BYTES, Reads
+from tests.support.waiting import until
 from tests.unit.router.fakes import World, client_frame
-from tests.waiting import until
 
 FREELY = 1 << 20
 

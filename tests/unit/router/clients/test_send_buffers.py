@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from roost.common.budget import Budget
 from roost.router.clients.send_buffers import FRAMES_OF_A_STEP, HOLD_COST, LOOK_TICKS, RELIEF, SendBuffers, SlowClient
 
 EACH, LIMIT = 4 << 20, 1 << 20
@@ -50,7 +51,7 @@ class Rig:
     ) -> None:
         self.account = SendBuffers(
             EACH,
-            limit,
+            Budget(limit),
             patience=PATIENCE,
             least=least,
             output_of=lambda client: (client.taken, 0),
@@ -71,7 +72,7 @@ def test_a_shared_frame_counts_once_and_what_each_keeps_of_it_for_each(rig: Rig)
     frame = bytes(100 * KIB)
     for client in rig.clients(5):
         client.write(frame)
-    assert rig.account.total == 100 * KIB + 5 * HOLD_COST
+    assert rig.account.budget.taken == 100 * KIB + 5 * HOLD_COST
     assert rig.cut == []
 
 
@@ -79,7 +80,7 @@ def test_equal_frames_that_are_two_objects_count_twice(rig: Rig) -> None:
     first, second = rig.clients(2)
     first.write(bytes(100 * KIB))
     second.write(bytes(100 * KIB))
-    assert rig.account.total == 200 * KIB + 2 * HOLD_COST
+    assert rig.account.budget.taken == 200 * KIB + 2 * HOLD_COST
 
 
 def test_a_shared_frame_is_counted_until_the_last_that_waits_for_it_is_gone(rig: Rig) -> None:
@@ -88,10 +89,10 @@ def test_a_shared_frame_is_counted_until_the_last_that_waits_for_it_is_gone(rig:
     first.write(frame)
     second.write(frame)
     rig.account.remove(first.slow)
-    assert rig.account.total == 100 * KIB + HOLD_COST
+    assert rig.account.budget.taken == 100 * KIB + HOLD_COST
     rig.account.remove(second.slow)
     rig.account.remove(second.slow)
-    assert rig.account.total == len(rig.account) == 0
+    assert rig.account.budget.taken == len(rig.account) == 0
 
 
 def test_frames_leave_when_their_last_byte_has(rig: Rig) -> None:
@@ -100,13 +101,13 @@ def test_frames_leave_when_their_last_byte_has(rig: Rig) -> None:
         client.write(bytes(size * KIB))
     client.waiting = 50 * KIB + 1
     client.write(b"")
-    assert rig.account.total == 60 * KIB + 4 * HOLD_COST
+    assert rig.account.budget.taken == 60 * KIB + 4 * HOLD_COST
     client.waiting = 50 * KIB
     client.write(b"")
-    assert rig.account.total == 50 * KIB + 4 * HOLD_COST
+    assert rig.account.budget.taken == 50 * KIB + 4 * HOLD_COST
     client.waiting = 0
     client.write(b"")
-    assert rig.account.total == HOLD_COST
+    assert rig.account.budget.taken == HOLD_COST
 
 
 def test_the_same_frame_twice_for_one_client_is_there_once(rig: Rig) -> None:
@@ -114,10 +115,10 @@ def test_the_same_frame_twice_for_one_client_is_there_once(rig: Rig) -> None:
     frame = bytes(10 * KIB)
     client.write(frame)
     client.write(frame)
-    assert rig.account.total == 10 * KIB + 2 * HOLD_COST
+    assert rig.account.budget.taken == 10 * KIB + 2 * HOLD_COST
     client.waiting = 10 * KIB
     client.write(b"")
-    assert rig.account.total == 10 * KIB + 2 * HOLD_COST
+    assert rig.account.budget.taken == 10 * KIB + 2 * HOLD_COST
 
 
 def test_it_tells_when_more_waits_for_a_client_than_its_share() -> None:
@@ -170,7 +171,7 @@ def test_a_look_costs_a_part_of_all_clients_and_each_is_looked_at_once_a_second(
     looked: list[Any] = []
     account = SendBuffers(
         EACH,
-        LIMIT,
+        Budget(LIMIT),
         patience=PATIENCE,
         output_of=lambda client: looked.append(client) or (0, 0),  # type: ignore[func-returns-value]
     )
@@ -191,7 +192,7 @@ def test_at_the_bound_it_first_looks_for_what_has_gone_by_itself(rig: Rig) -> No
     second.write(bytes(100 * KIB))
     second.write(bytes(100 * KIB))
     assert rig.cut == []
-    assert rig.account.total == 300 * KIB + 3 * HOLD_COST
+    assert rig.account.budget.taken == 300 * KIB + 3 * HOLD_COST
 
 
 def test_at_the_bound_the_largest_are_cut_until_a_sixteenth_is_free(rig: Rig) -> None:
@@ -199,7 +200,7 @@ def test_at_the_bound_the_largest_are_cut_until_a_sixteenth_is_free(rig: Rig) ->
     for client, size in zip(clients, (100, 300, 200, 400, 50), strict=True):
         client.write(bytes(size * KIB))
     assert rig.cut == [clients[3]]
-    assert rig.account.total == 650 * KIB + 4 * HOLD_COST
+    assert rig.account.budget.taken == 650 * KIB + 4 * HOLD_COST
     clients[0].write(bytes(370 * KIB))
     assert rig.cut == [clients[3], clients[0]]
     assert len(rig.account) == 3
@@ -211,7 +212,7 @@ def test_the_one_that_is_written_to_may_be_the_largest_and_what_follows_is_not_n
     client.write(bytes(2 << 20))
     assert rig.cut == [client]
     client.write(bytes(100 * KIB))
-    assert rig.account.total == 50 * KIB + HOLD_COST
+    assert rig.account.budget.taken == 50 * KIB + HOLD_COST
 
 
 def test_who_waits_for_what_all_wait_for_is_not_the_largest(rig: Rig) -> None:
@@ -235,7 +236,7 @@ def test_a_room_is_cut_as_a_whole(rig: Rig) -> None:
     (last,) = rig.clients(1)
     last.write(bytes(90 * KIB))
     assert set(rig.cut) == set(rooms[1])
-    assert rig.account.total == 640 * KIB + 7 * HOLD_COST
+    assert rig.account.budget.taken == 640 * KIB + 7 * HOLD_COST
 
 
 def test_many_tiny_frames_count_what_they_cost(rig: Rig) -> None:
@@ -251,7 +252,7 @@ def test_the_bound_holds_whatever_is_written(rig: Rig) -> None:
     for number in range(20_000):
         client = clients[number * 7919 % len(clients)]
         client.write(shared[number % 19] if number % 3 else bytes(number % 5_000))
-        assert rig.account.total <= LIMIT
+        assert rig.account.budget.taken <= LIMIT
     assert rig.cut
 
 
@@ -269,9 +270,9 @@ def test_who_has_most_is_looked_for_in_steps_and_cut_in_steps() -> None:
             client.write(b"y" * 100)
     (search,) = searches
     assert rig.cut == []
-    assert rig.account.total > 3000 * KIB
+    assert rig.account.budget.taken > 3000 * KIB
     steps = 0
-    while rig.account.total > 3000 * KIB:
+    while rig.account.budget.taken > 3000 * KIB:
         next(search)
         steps += 1
     assert steps > 2000 // FRAMES_OF_A_STEP, "all frames are looked at"
@@ -279,7 +280,7 @@ def test_who_has_most_is_looked_for_in_steps_and_cut_in_steps() -> None:
     for _ in search:
         steps += 1
     assert set(rig.cut) <= set(few)
-    assert rig.account.total <= 3000 * KIB - 3000 * KIB // RELIEF
+    assert rig.account.budget.taken <= 3000 * KIB - 3000 * KIB // RELIEF
     for client in clients:
         client.write(b"z" * 300)
     assert len(searches) > 1, "the next search is another one"
@@ -293,10 +294,10 @@ def test_what_comes_during_a_search_has_a_bound() -> None:
     assert rig.cut == []
     while not rig.cut:
         second.write(bytes(KIB))
-        assert rig.account.total <= LIMIT + LIMIT // RELIEF + 4 * KIB
+        assert rig.account.budget.taken <= LIMIT + LIMIT // RELIEF + 4 * KIB
     assert rig.cut == [first]
     assert len(searches) == 1
-    assert rig.account.total < LIMIT
+    assert rig.account.budget.taken < LIMIT
 
 
 def test_clients_that_leave_during_a_search_are_not_cut() -> None:
@@ -310,4 +311,4 @@ def test_clients_that_leave_during_a_search_are_not_cut() -> None:
     for _ in searches[0]:
         pass
     assert rig.cut == []
-    assert rig.account.total == 0
+    assert rig.account.budget.taken == 0

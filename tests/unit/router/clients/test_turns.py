@@ -16,7 +16,6 @@ from roost.router.clients.retirement import Retirement
 from roost.router.clients.timers import CALLS, CALLS_A_STEP, Wheel
 from roost.router.clients.work import AT_ONCE_BYTES, ENDS_AT_ONCE, OWN_SLICE_S, STEPS_AT_ONCE, Errand, Work
 from roost.router.formats.frames import pong_frame
-from roost.router.http import room
 from roost.router.owners.attaching import BYTES_OF_EVENT
 from roost.router.owners.giving import PIECE
 from roost.router.websocket.client_frames import ClientFrames, is_one_message
@@ -41,7 +40,7 @@ def rig() -> Rig:
     while rig.soon:
         rig.soon.pop(0)()
     clock = itertools.count()
-    rig.world.shared.work._now = lambda: LOOK_S * next(clock)
+    rig.world.work_now = lambda: LOOK_S * next(clock)
     return rig
 
 
@@ -448,7 +447,7 @@ def test_of_many_that_end_in_one_turn_some_are_let_go_of_at_once_and_all_in_turn
     assert sum(not client.eof_received() for client, _ in clients) == ENDS_AT_ONCE, "the transport closes those"
     assert not any(transport.closed for _, transport in clients)
     now = itertools.count()
-    world.shared.work._now = lambda: next(now) * OWN_SLICE_S
+    world.work_now = lambda: next(now) * OWN_SLICE_S
     assert world.shared.work.run(), "a turn has room for one with this clock"
     assert sum(transport.closed for _, transport in clients) == 1
     world.run()
@@ -495,19 +494,17 @@ def test_rooms_that_end_together_take_turns_as_well() -> None:
 BEGUN = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\nx: "
 
 
-@pytest.mark.parametrize("bound", ["MAX_HEADS_BYTES", "MAX_HANDSHAKES_IN_FLIGHT"])
-def test_heads_that_have_to_make_room_go_in_steps_while_very_much_comes(
-    bound: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("bound", "limit"), [("heads", 40 * 2_050), ("handshakes", 40)])
+def test_heads_that_have_to_make_room_go_in_steps_while_very_much_comes(bound: str, limit: int) -> None:
     rig = http.Rig()
     clients = [rig.client() for _ in range(1_000)]
-    monkeypatch.setattr(room, bound, 40 if bound == "MAX_HANDSHAKES_IN_FLIGHT" else 40 * 2_050)
+    getattr(rig.front.budgets, bound).limit = limit
     for client in clients:
         client.protocol.data_received(BEGUN + bytes(2_000).replace(b"\0", b"v"))
     gone = sum(client.transport.eof for client in clients)
     assert gone < 40, "a few, before too much had come for this turn"
     now = itertools.count()
-    rig.world.shared.work._now = lambda: next(now) * OWN_SLICE_S
+    rig.world.work_now = lambda: next(now) * OWN_SLICE_S
     while rig.world.shared.work.run():
         before, gone = gone, sum(client.transport.eof for client in clients)
         assert gone - before <= 2 * STEPS_AT_ONCE
@@ -516,10 +513,10 @@ def test_heads_that_have_to_make_room_go_in_steps_while_very_much_comes(
     assert left == clients[-len(left) :], "the oldest go"
 
 
-def test_one_head_too_many_at_a_quiet_time_makes_room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_head_too_many_at_a_quiet_time_makes_room_at_once() -> None:
     rig = http.Rig()
     first, second = rig.client(), rig.client()
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 1)
+    rig.front.budgets.handshakes.limit = 1
     for client in (first, second):
         client.protocol.data_received(BEGUN)
     assert (first.transport.eof, second.transport.eof) == (True, False)

@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 from websockets.frames import Opcode
 
+from roost.common.budget import Budget
 from roost.router.clients.timers import TICK_S, Wheel
 from roost.router.clients.unfinished import CUTS_A_TICK, PATIENCE_S, SMALL_BYTES, Unfinished
 from roost.router.counters import RouterCounters
@@ -51,7 +52,9 @@ class Rig:
         self.counters.connections = connections
         self.now = 0.0
         self.wheel = Wheel(0.0)
-        self.account = Unfinished(LIMIT, self.counters, self.wheel)
+        budget = Budget(LIMIT)
+        self.counters.read(unfinished_bytes=budget)
+        self.account = Unfinished(budget, self.counters, self.wheel)
         self.clients: list[Client] = []
 
     def client(self, size: int = LARGE) -> Client:

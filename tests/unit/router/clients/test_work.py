@@ -8,13 +8,14 @@ from unittest import mock
 import pytest
 from websockets.frames import Opcode
 
+from roost.common.close_codes import VANISHED
 from roost.common.limits import WINDOW_MESSAGES
 from roost.common.wire.records import AcceptMode
 from roost.router.clients import work as module
 from roost.router.clients.work import Gate, Work
 from roost.router.formats.frames import data_frame, pong_frame
 from roost.router.websocket.client_frames import STEP_FRAMES, ClientFrame, ClientFrames
-from roost.router.websocket.connection import VANISHED, Connection
+from roost.router.websocket.connection import Connection
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import FakeTransport, World, binary, client_frame, close, state, text
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
-from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind, moving, plan_first, with_member
-from roost.common.ids import Incarnation, Slot
-from roost.router.guard.judging import Findings, Guard, Sight, map_without
+from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind, plan_first, with_member
+from roost.common.ids import Incarnation
+from roost.router.guard.judging import Findings, Guard, Sight
 
 ME = Member("router-1", MemberKind.ROUTER, Incarnation(1), pid=101)
 ROUTER = Member("router-2", MemberKind.ROUTER, Incarnation(2), pid=102)
@@ -138,29 +136,3 @@ def test_a_router_that_is_not_in_the_map_judges_nobody() -> None:
     world = World(cluster(ROUTER, ONE, TWO))
     world.seen[ROUTER] = DEAD
     assert world.look() == Findings()
-
-
-# --- the map afterwards ---
-
-
-def test_the_map_without_a_router() -> None:
-    after = map_without(FULL, ROUTER)
-    assert after is not None
-    assert ROUTER.incarnation not in after.members
-    assert after.owners == FULL.owners
-
-
-@pytest.mark.parametrize("transit", [False, True])
-def test_the_map_without_a_shard(transit: bool) -> None:
-    current = moving(FULL, dict.fromkeys((Slot(0), Slot(1)), ONE.incarnation)) if transit else FULL
-    after = map_without(current, ONE)
-    assert after is not None
-    assert set(after.owners) == {TWO.incarnation}
-    assert after.version == current.version + 1
-
-
-def test_nothing_is_changed_twice_or_left_without_owner() -> None:
-    after = map_without(FULL, ONE)
-    assert after is not None
-    assert map_without(after, ONE) is None
-    assert map_without(after, TWO) is None

@@ -16,14 +16,15 @@ import pytest
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.cluster.directory import Directory, open_directory, url_in
 from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
-from roost.common.cluster.neighbours import SUPERVISOR, LocalNeighbours
+from roost.common.cluster.neighbours import LocalNeighbours
+from roost.common.machine.run_folder import SUPERVISOR
 from roost.common.runtime.clock import SystemClock
 from roost.common.runtime.startup import HeldName, hold_name
 from roost.router.guard import watching as module
 from roost.router.guard.judging import Guard
 from roost.router.guard.watching import GuardWatch
-from tests.directories import enter
-from tests.waiting import until
+from tests.support.directories import enter
+from tests.support.waiting import until
 
 HOLDER = """
 import sys, time

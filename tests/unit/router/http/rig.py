@@ -7,15 +7,16 @@ from typing import Any
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.ids import Incarnation
 from roost.common.limits import SLOTS
+from roost.common.settings.router import RouterConfig
 from roost.common.wire.records import AcceptMode, Headers, HttpResponse
 from roost.router.clients.output import Output
-from roost.router.config import RouterConfig
 from roost.router.http.connection import HttpConnection
 from roost.router.http.front import Front
 from roost.router.owners.forwarding import Forwarding
 from roost.router.owners.receiving import Receiver
 from roost.router.websocket.connection import Connection
-from tests.unit.router.fakes import NAMESPACE, FakeLink, FakeTransport, World, accepted
+from tests.support.links import LinkToShard
+from tests.unit.router.fakes import NAMESPACE, FakeTransport, World, accepted
 
 GET = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\n\r\n"
 CLOSE = b"GET /chat-room/lobby HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -53,7 +54,7 @@ class Rig:
     def __init__(self, **settings: Any) -> None:
         self.world = World()
         self.counters = self.world.counters
-        self.link = FakeLink(1)
+        self.link = LinkToShard(1)
         self.forwarding = Forwarding(self.world.shared, lambda member: self.link, parked_ticks=600)
         config = RouterConfig(name="r1", max_body_bytes=1000, max_message_bytes=1000, **settings)
         self.front = Front(config, self.world.shared, self.forwarding, lambda: self.world.now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from roost.common.budget import Budget
 from roost.common.errors import RequestError, Unavailable
 from roost.router.clients.timers import Wheel
 from roost.router.counters import RouterCounters
@@ -21,7 +22,7 @@ class Upload:
     def grow(self, size: int) -> None:
         assert self.evicted is None
         self.body_size += size
-        self._rig.counters.body_bytes += size
+        self._rig.bodies.budget.taken += size
         self._rig.bodies.grew(self)
 
     def evict(self, error: RequestError) -> None:
@@ -29,7 +30,7 @@ class Upload:
         self.free()
 
     def free(self) -> None:
-        self._rig.counters.body_bytes -= self.body_size
+        self._rig.bodies.budget.taken -= self.body_size
         self.body_size = 0
         self._rig.bodies.end(self)
 
@@ -38,7 +39,7 @@ class Rig:
     def __init__(self) -> None:
         self.counters = RouterCounters()
         self.wheel = Wheel(0.0)
-        self.bodies = Bodies(self.counters, self.wheel, limit=LIMIT)
+        self.bodies = Bodies(Budget(LIMIT), self.counters, self.wheel)
         self._now = 0.0
 
     def upload(self, size: int = 0) -> Upload:
@@ -87,7 +88,7 @@ def test_quick_ones_go_only_for_one_with_less_than_half(rig: Rig) -> None:
     with pytest.raises(Unavailable, match="too many request bodies"):
         rig.upload(13 * STEP_BYTES)
     assert [upload.evicted for upload in large] == [None] * 4
-    rig.counters.body_bytes -= 13 * STEP_BYTES
+    rig.bodies.budget.taken -= 13 * STEP_BYTES
     rig.upload(12 * STEP_BYTES)
     assert [upload.evicted is not None for upload in large] == [True, False, False, False]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from roost.common.budget import Budget
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind
 from roost.common.errors import Unavailable
 from roost.common.ids import Incarnation
@@ -16,8 +17,8 @@ from roost.router.clients.send_buffers import SendBuffers
 from roost.router.clients.work import AT_ONCE_BYTES
 from roost.router.formats.frames import data_frame
 from roost.router.http import front as http_front
-from roost.router.http.bodies import Bodies
 from roost.router.http.connection import MAX_BEHIND_BYTES
+from roost.router.http.parser import RequestParser
 from roost.router.websocket.connection import Connection
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import NAMESPACE, accepted, text
@@ -241,18 +242,18 @@ def test_a_slow_reader_gets_no_second_answer_until_it_has_taken_the_first(rig: R
 
 def test_answers_that_are_not_taken_count_until_they_are_or_the_client_is_cut(rig: Rig) -> None:
     client = rig.client()
-    account = SendBuffers(4 << 20, 1 << 20, patience=600, output_of=lambda transport: (0, 0))
+    account = SendBuffers(4 << 20, Budget(1 << 20), patience=600, output_of=lambda transport: (0, 0))
     rig.world.shared.send_buffers = account
     client.transport.taken = False
     client.send(GET)
     rig.answer(rig.asked()[0], body=bytes(500 << 10))
-    assert account.total > 500 << 10
+    assert account.budget.taken > 500 << 10
     client.transport.drain()
-    assert account.total == 0
+    assert account.budget.taken == 0
     client.send(GET)
     rig.answer(rig.asked()[0], body=bytes(1 << 20))
     assert client.transport.aborted
-    assert account.total == 0
+    assert account.budget.taken == 0
     assert rig.counters.send_buffers_cut == 1
 
 
@@ -547,12 +548,22 @@ def test_one_that_is_slow_before_it_is_a_socket_is_slow_as_one(rig: Rig, waiting
     assert connection.full
 
 
-def test_the_parser_goes_with_the_upgrade_and_not_when_the_timer_wheel_forgets_the_rest(rig: Rig) -> None:
+def test_the_parser_goes_with_the_upgrade_and_not_when_the_timer_wheel_forgets_the_rest(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsers: list[weakref.ref[RequestParser]] = []
+    new_parser = rig.front.new_parser
+
+    def noting() -> RequestParser:
+        made = new_parser()
+        parsers.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(rig.front, "new_parser", noting)
     client = rig.client()
     http = client.protocol  # as the wheel holds it
-    parser = weakref.ref(http._parser)
     upgrade(rig, client)
-    assert parser() is None
+    assert [parser() for parser in parsers] == [None]
     client.take()
     http.on_tick(1 << 30)
     assert client.transport.take() == b""
@@ -684,7 +695,7 @@ def test_a_body_has_an_end_by_the_least_rate(rig: Rig) -> None:
 
 def test_the_slowest_body_makes_room_for_others(rig: Rig) -> None:
     rig.front.config = replace(rig.front.config, max_body_bytes=1 << 20)
-    rig.front._bodies = Bodies(rig.counters, rig.world.wheel, limit=150_000)
+    rig.front.budgets.bodies.limit = 150_000
     head = POST.replace(b"Content-Length: 5", b"Content-Length: 100000")[:-5]
     first, second, quick = rig.client(), rig.client(), rig.client()
     first.send(head + bytes(50_000))
@@ -751,7 +762,7 @@ def test_many_requests_do_not_fill_the_wheel(rig: Rig) -> None:
     for _ in range(200):
         client.send(GET)
         rig.answer(rig.asked()[0])
-    assert sum(len(bucket) for bucket in rig.world.wheel._buckets.values()) <= 2
+    assert rig.world.wheel.scheduled <= 2
 
 
 # --- the end ---

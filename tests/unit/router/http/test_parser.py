@@ -9,6 +9,7 @@ import tracemalloc
 
 import pytest
 
+from roost.common.budget import Budget
 from roost.common.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestError, Unavailable
 from roost.common.limits import MAX_HEADER_FIELDS, MAX_LIST_ELEMENTS, MAX_QUERY_FIELDS, MAX_TARGET_BYTES
 from roost.router.clients.timers import Wheel
@@ -27,14 +28,20 @@ def counters() -> RouterCounters:
     return RouterCounters()
 
 
+def bodies_of(counters: RouterCounters, wheel: Wheel | None = None, limit: int = 1 << 20) -> Bodies:
+    budget = Budget(limit)
+    counters.read(body_bytes=budget)
+    return Bodies(budget, counters, wheel or Wheel(0.0))
+
+
 @pytest.fixture
 def parser(counters: RouterCounters) -> RequestParser:
-    return RequestParser(own_host="own", max_body_bytes=1000, counters=counters, bodies=Bodies(counters, Wheel(0.0)))
+    return RequestParser(own_host="own", max_body_bytes=1000, counters=counters, bodies=bodies_of(counters))
 
 
 def large_parser() -> RequestParser:
     counters = RouterCounters()
-    return RequestParser(own_host="own", max_body_bytes=1 << 20, counters=counters, bodies=Bodies(counters, Wheel(0.0)))
+    return RequestParser(own_host="own", max_body_bytes=1 << 20, counters=counters, bodies=bodies_of(counters))
 
 
 def taken(parser: RequestParser) -> list[Incoming | RequestError]:
@@ -198,7 +205,7 @@ def test_trailers_that_do_not_end_are_refused(parser: RequestParser) -> None:
 
 
 def test_all_bodies_together_are_bounded(counters: RouterCounters) -> None:
-    bodies = Bodies(counters, Wheel(0.0), limit=8)
+    bodies = bodies_of(counters, limit=8)
     parser = RequestParser(own_host="own", max_body_bytes=1000, counters=counters, bodies=bodies)
     parser.feed(POST)
     parser.feed(POST)
@@ -212,7 +219,7 @@ def test_all_bodies_together_are_bounded(counters: RouterCounters) -> None:
 
 def test_a_body_that_comes_slowly_makes_room(counters: RouterCounters) -> None:
     wheel = Wheel(0.0)
-    bodies = Bodies(counters, wheel, limit=20_000)
+    bodies = bodies_of(counters, wheel, limit=20_000)
     slow, other = (
         RequestParser(own_host="own", max_body_bytes=16_000, counters=counters, bodies=bodies) for _ in range(2)
     )

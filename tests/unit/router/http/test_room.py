@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from roost.router.clients.descriptors import TOLD, Descriptors
-from roost.router.http import connection as http_connection
-from roost.router.http import room
 from roost.router.owners import requests as requests_module
 from tests.unit.router.fakes import accepted
 from tests.unit.router.http.rig import GET, UPGRADE, Rig, body, status
@@ -24,8 +22,8 @@ def rig() -> Rig:
 PART = GET[:-4]
 
 
-def test_who_has_sent_nothing_is_no_handshake(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+def test_who_has_sent_nothing_is_no_handshake(rig: Rig) -> None:
+    rig.front.budgets.handshakes.limit = 2
     silent = [rig.client() for _ in range(10)]
     assert rig.counters.handshakes_in_flight == 0
     client = rig.client()
@@ -34,8 +32,8 @@ def test_who_has_sent_nothing_is_no_handshake(rig: Rig, monkeypatch: pytest.Monk
     assert not any(each.transport.ending for each in silent)
 
 
-def test_a_head_that_does_not_come_goes_before_a_handshake_that_does(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+def test_a_head_that_does_not_come_goes_before_a_handshake_that_does(rig: Rig) -> None:
+    rig.front.budgets.handshakes.limit = 2
     upgrading, slow, slower = rig.client(), rig.client(), rig.client()
     upgrading.send(UPGRADE)
     slow.send(PART)
@@ -49,10 +47,8 @@ def test_a_head_that_does_not_come_goes_before_a_handshake_that_does(rig: Rig, m
     assert len(rig.asked()) == 2
 
 
-def test_handshakes_that_objects_work_on_are_not_given_up_for_more_of_the_same_address(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 2)
+def test_handshakes_that_objects_work_on_are_not_given_up_for_more_of_the_same_address(rig: Rig) -> None:
+    rig.front.budgets.handshakes.limit = 2
     upgrading = [rig.client() for _ in range(2)]
     for client in upgrading:
         client.send(UPGRADE)
@@ -64,8 +60,8 @@ def test_handshakes_that_objects_work_on_are_not_given_up_for_more_of_the_same_a
     assert rig.counters.handshakes_in_flight == 2
 
 
-def test_they_are_for_an_address_that_has_less_than_half_as_many(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HANDSHAKES_IN_FLIGHT", 3)
+def test_they_are_for_an_address_that_has_less_than_half_as_many(rig: Rig) -> None:
+    rig.front.budgets.handshakes.limit = 3
     crowd = [rig.client() for _ in range(3)]
     for client in crowd:
         client.send(UPGRADE)
@@ -76,8 +72,8 @@ def test_they_are_for_an_address_that_has_less_than_half_as_many(rig: Rig, monke
     assert rig.counters.handshakes_in_flight == 3
 
 
-def test_a_connection_too_many_ends_the_oldest_that_has_sent_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 3)
+def test_a_connection_too_many_ends_the_oldest_that_has_sent_nothing(rig: Rig) -> None:
+    rig.front.budgets.http_connections.limit = 3
     busy, idle, silent = rig.client(), rig.client(), rig.client()
     busy.send(GET)
     idle.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -95,8 +91,8 @@ def test_a_connection_too_many_ends_the_oldest_that_has_sent_nothing(rig: Rig, m
     assert rig.counters.http_evicted == 3
 
 
-def test_when_all_are_at_work_one_more_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 2)
+def test_when_all_are_at_work_one_more_is_refused(rig: Rig) -> None:
+    rig.front.budgets.http_connections.limit = 2
     busy = [rig.client(), rig.client()]
     for client in busy:
         client.send(GET)
@@ -107,11 +103,9 @@ def test_when_all_are_at_work_one_more_is_refused(rig: Rig, monkeypatch: pytest.
     assert another.take() == b""
 
 
-def test_requests_of_an_address_that_has_most_are_given_up_for_others(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_of_an_address_that_has_most_are_given_up_for_others(rig: Rig) -> None:
     """Objects may take as long as they like: 8,192 requests of one client locked everybody else out."""
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 4)
+    rig.front.budgets.http_connections.limit = 4
     crowd = [rig.client() for _ in range(4)]
     for client in crowd:
         client.send(GET)
@@ -151,8 +145,8 @@ def test_who_leaves_requests_at_shards_gets_no_more_through(rig: Rig, monkeypatc
     assert rig.forwarding.desk.requests.left.total == 0
 
 
-def test_they_are_for_an_address_that_has_far_fewer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 4)
+def test_they_are_for_an_address_that_has_far_fewer(rig: Rig) -> None:
+    rig.front.budgets.http_connections.limit = 4
     busy = [rig.client(address) for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.3")]
     for client in busy:
         client.send(GET)
@@ -160,9 +154,9 @@ def test_they_are_for_an_address_that_has_far_fewer(rig: Rig, monkeypatch: pytes
     assert all(client.take() == b"" for client in busy)
 
 
-def test_what_all_send_ahead_of_answers_has_a_bound(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_all_send_ahead_of_answers_has_a_bound(rig: Rig) -> None:
     """2,500 upgrades with 300 kB behind each were 1 GB, which nothing counted."""
-    monkeypatch.setattr(http_connection, "MAX_AHEAD_BYTES", 100_000)
+    rig.front.budgets.ahead.limit = 100_000
     first, second, third, behind = (rig.client() for _ in range(4))
     assert first.send(UPGRADE + bytes(60_000)) == b""
     assert second.send(UPGRADE) == b""
@@ -185,8 +179,8 @@ def test_what_all_send_ahead_of_answers_has_a_bound(rig: Rig, monkeypatch: pytes
     assert rig.counters.ahead_bytes == 0
 
 
-def test_a_crowd_from_one_address_goes_before_anybody_else(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HTTP_CONNECTIONS", 5)
+def test_a_crowd_from_one_address_goes_before_anybody_else(rig: Rig) -> None:
+    rig.front.budgets.http_connections.limit = 5
     single = rig.client("10.0.0.1")
     crowd = [rig.client(f"2001:db8:0:1::{n:x}") for n in range(4)]  # one network of 64 bits
     for _ in range(2):
@@ -240,8 +234,8 @@ def test_who_says_nothing_goes_for_who_comes_when_descriptors_are_few(rig: Rig) 
 FIELDS = b"".join(b"x%d: %s\r\n" % (number, b"v" * 40) for number in range(100))
 
 
-def test_heads_that_do_not_come_whole_go_when_all_take_too_much(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HEADS_BYTES", 400_000)
+def test_heads_that_do_not_come_whole_go_when_all_take_too_much(rig: Rig) -> None:
+    rig.front.budgets.heads.limit = 400_000
     honest = rig.client("192.0.2.1")
     honest.send(GET[:20])
     crowd = [rig.client("192.0.2.2") for _ in range(20)]
@@ -259,8 +253,8 @@ def test_heads_that_do_not_come_whole_go_when_all_take_too_much(rig: Rig, monkey
     assert rig.counters.head_bytes == 0
 
 
-def test_requests_that_objects_work_on_count_until_they_are_answered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_HEADS_BYTES", 400_000)
+def test_requests_that_objects_work_on_count_until_they_are_answered(rig: Rig) -> None:
+    rig.front.budgets.heads.limit = 400_000
     answers = [rig.client().send(GET[:-2] + FIELDS + b"\r\n") for _ in range(12)]
     asked = rig.asked()
     assert 5 < len(asked) < 12

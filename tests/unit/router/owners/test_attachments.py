@@ -8,7 +8,7 @@ from roost.common.cluster.cluster_map import ClusterMap, handed_over, moving
 from roost.common.ids import Incarnation, Slot
 from roost.common.limits import SLOTS
 from roost.router.owners.attachments import Attachments, Moves
-from tests.unit.router.fakes import FakeLink
+from tests.support.links import LinkToShard
 from tests.unit.router.rig import cluster, shard
 
 A, B = shard(1), shard(2)
@@ -20,7 +20,7 @@ class World:
     def __init__(self) -> None:
         self.map = cluster(1, A, B, owners=[1, 2] * (SLOTS // 2))
         self.table = Attachments(0)
-        self.links = {member.incarnation: FakeLink(member.incarnation) for member in (A, B)}
+        self.links = {member.incarnation: LinkToShard(member.incarnation) for member in (A, B)}
         self.follow(self.map)
         for slot in range(SLOTS):
             owner = self.table.owner_of(slot)
@@ -31,7 +31,7 @@ class World:
         self.map = new
         moves = self.table.follow(new, tick)
         for member in moves.lacking:
-            self.table.connected(member, self.links.setdefault(member.incarnation, FakeLink(member.incarnation)))
+            self.table.connected(member, self.links.setdefault(member.incarnation, LinkToShard(member.incarnation)))
         return moves
 
     def of(self, incarnation: Incarnation) -> list[int]:
@@ -49,7 +49,7 @@ def test_a_shard_that_is_new_lacks_a_link_until_there_is_one() -> None:
     assert moves.lacking == [A, B]
     assert len(moves.candidates) == SLOTS
     assert table.owner_of(0) is None
-    link = FakeLink(1)
+    link = LinkToShard(1)
     table.connected(A, link)
     assert table.lacking == [B]
     owner = table.owner_at(link)

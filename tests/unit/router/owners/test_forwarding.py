@@ -344,7 +344,7 @@ def test_a_release_that_cannot_be_handed_over_is_one_long_wait(rig: Rig) -> None
 def test_a_link_that_cannot_be_made_is_made_later_and_keeps_no_other_from_its_slots(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect = rig.forwarding._connect
+    connect = rig.connect_to
 
     def without_descriptors(_: object) -> None:
         raise OSError(24, "too many open files")
@@ -352,11 +352,11 @@ def test_a_link_that_cannot_be_made_is_made_later_and_keeps_no_other_from_its_sl
     rig.take_map(cluster(2, owners=[0] * SLOTS))
     owners = [2 + slot % 2 for slot in range(SLOTS)]
     monkeypatch.setattr(
-        rig.forwarding, "_connect", lambda member: (without_descriptors if member.incarnation == 2 else connect)(member)
+        rig, "connect_to", lambda member: (without_descriptors if member.incarnation == 2 else connect)(member)
     )
     rig.take_map(cluster(3, shard(2), shard(3), owners=owners))
     assert rig.forwarding.attached == SLOTS // 2
-    monkeypatch.setattr(rig.forwarding, "_connect", connect)
+    monkeypatch.setattr(rig, "connect_to", connect)
     rig.forwarding.on_second()
     assert rig.forwarding.attached == SLOTS
 

@@ -19,17 +19,8 @@ from roost.router.owners.forwarding import Forwarding
 from roost.router.owners.receiving import Receiver
 from roost.router.websocket.connection import Connection
 from roost.router.websocket.states import State
-from tests.unit.router.fakes import (
-    NAMESPACE,
-    FakeAsker,
-    FakeLink,
-    FakeTransport,
-    World,
-    accepted,
-    close,
-    state,
-    text,
-)
+from tests.support.links import LinkToShard
+from tests.unit.router.fakes import NAMESPACE, FakeAsker, FakeTransport, World, accepted, close, state, text
 
 
 class Rig:
@@ -64,7 +55,7 @@ class Rig:
 
     def ask(self, upgrade: bool = False) -> tuple[int, FakeAsker, Connection | None]:
         asker = FakeAsker()
-        request = self.forwarding.desk.ask(
+        self.request = request = self.forwarding.desk.ask(
             asker,
             namespace=NAMESPACE,
             name="lobby",
@@ -253,7 +244,7 @@ def test_what_comes_for_the_gone_is_dropped_and_counted(rig: Rig) -> None:
 def test_a_shard_that_does_not_own_an_object_is_not_believed(rig: Rig) -> None:
     connection, transport = rig.world.connect()
     connection.data_received(text("kept"))
-    rig.world.entry().link = FakeLink(99)
+    rig.world.entry().link = LinkToShard(99)
     rig.send([connection.number])
     rig.send([connection.number] * 2)
     rig.writer.close(connection.number, 1000, "")
@@ -356,8 +347,7 @@ def test_an_accepted_upgrade(rig: Rig) -> None:
 
 def test_an_upgrade_whose_client_is_gone(rig: Rig) -> None:
     number, _, connection = rig.ask(upgrade=True)
-    (request,) = rig.forwarding.desk.requests._sent.values()
-    rig.forwarding.desk.abandon(request)
+    rig.forwarding.desk.abandon(rig.request)
     rig.answer(accepted(request=number))
     assert rig.link.take()[0][:5] == ("closed", 1, 1, 0, 1006)
     assert connection is not None
@@ -366,8 +356,7 @@ def test_an_upgrade_whose_client_is_gone(rig: Rig) -> None:
 
 def test_the_answer_to_a_client_that_is_gone_is_dropped(rig: Rig) -> None:
     number, asker, _ = rig.ask()
-    (request,) = rig.forwarding.desk.requests._sent.values()
-    rig.forwarding.desk.abandon(request)
+    rig.forwarding.desk.abandon(rig.request)
     rig.answer(HttpResponse(number, 200, AcceptMode.PLAIN, ()))
     assert asker.got == []
 
@@ -389,8 +378,7 @@ def test_an_answer_queues_behind_the_objects_output(rig: Rig) -> None:
     assert asker.got == []
     rig.output.run()
     assert asker.got[0][0] == "upgraded"
-    assert connection._transport is not None
-    assert connection._transport.take() == data_frame(b"welcome", False)  # type: ignore[attr-defined]
+    assert asker.transport.take() == data_frame(b"welcome", False)
 
 
 def test_holds(rig: Rig) -> None:
@@ -405,18 +393,18 @@ def test_holds(rig: Rig) -> None:
 
 def test_acknowledgements_that_relieve_the_bound_of_all_windows_let_the_stopped_go_on(rig: Rig) -> None:
     (one, two), (_, paused) = rig.crowd(2)
-    shared, counters = rig.world.shared, rig.world.counters
+    shared = rig.world.shared
     first = shared.connections.get(one)
     second = shared.connections.get(two)
     assert first is not None
     assert second is not None
     first.data_received(text("a"))
-    counters.window_bytes += 2 * shared.windows_half  # of others
+    shared.window_bytes.taken += 2 * shared.window_bytes.half  # of others
     second.data_received(text("waits" * 1000))
     assert paused.paused
     rig.acknowledge(one, 1, 1)
     assert paused.paused, "not even half is free"
-    counters.window_bytes -= 2 * shared.windows_half
+    shared.window_bytes.taken -= 2 * shared.window_bytes.half
     rig.acknowledge(one, 2, 2)
     rig.world.run()
     assert not paused.paused

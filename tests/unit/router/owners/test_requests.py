@@ -9,7 +9,8 @@ from roost.common.ids import id_from_name
 from roost.common.wire.records import HttpRequest
 from roost.router.owners import requests as module
 from roost.router.owners.requests import Request, Requests
-from tests.unit.router.fakes import NAMESPACE, FakeAsker, FakeLink
+from tests.support.links import LinkToShard
+from tests.unit.router.fakes import NAMESPACE, FakeAsker
 
 
 def make(requests: Requests, parked_at: int = 0, name: str = "lobby") -> Request:
@@ -20,19 +21,19 @@ def make(requests: Requests, parked_at: int = 0, name: str = "lobby") -> Request
 
 
 def test_numbers_are_not_used_while_unanswered() -> None:
-    requests, link = Requests(), FakeLink()
-    requests._last = 0xFFFFFFFE
+    requests, link = Requests(), LinkToShard()
+    requests.last = 0xFFFFFFFE
     last = make(requests)
     requests.send(last, link)
     first = make(requests)
     requests.park(first)
     assert (last.record.request, first.record.request) == (0xFFFFFFFF, 1)
-    requests._last = 0xFFFFFFFE
+    requests.last = 0xFFFFFFFE
     assert requests.next_number() == 2
 
 
 def test_what_is_sent_is_answered_once_and_by_its_own_link_only() -> None:
-    requests, link, other = Requests(), FakeLink(1), FakeLink(2)
+    requests, link, other = Requests(), LinkToShard(1), LinkToShard(2)
     request = make(requests)
     requests.send(request, link)
     ((kind, record),) = link.take()
@@ -54,7 +55,7 @@ def test_parking_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_abandoned_request_is_forgotten_only_if_it_was_not_sent() -> None:
-    requests, link = Requests(), FakeLink()
+    requests, link = Requests(), LinkToShard()
     parked, sent = make(requests), make(requests)
     requests.park(parked)
     requests.send(sent, link)
@@ -67,7 +68,7 @@ def test_an_abandoned_request_is_forgotten_only_if_it_was_not_sent() -> None:
 
 
 def test_the_requests_of_a_slot() -> None:
-    requests, link = Requests(), FakeLink(1)
+    requests, link = Requests(), LinkToShard(1)
     a, c = make(requests), make(requests)
     b = make(requests, name="elsewhere")
     assert a.slot != b.slot
@@ -83,7 +84,7 @@ def test_the_requests_of_a_slot() -> None:
 
 def test_those_that_were_not_begun_wait_again_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PARKED_REQUESTS", 3)
-    requests, link = Requests(), FakeLink()
+    requests, link = Requests(), LinkToShard()
     a, b, c, later = (make(requests, 5) for _ in range(4))
     for request in (a, b, c):
         requests.send(request, link)
@@ -119,7 +120,7 @@ def test_those_parked_for_too_long() -> None:
 def test_what_clients_have_left_at_shards_counts_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """4 clients that ask an object whose handler waits, and leave at once, were 1 GB at its shard after 20 s."""
     monkeypatch.setattr(module, "MAX_LEFT_BYTES", 1_000)
-    requests, link = Requests(), FakeLink()
+    requests, link = Requests(), LinkToShard()
     sent = [make(requests) for _ in range(4)]
     for request in sent:
         request.share, request.memory = "10.0.0.1", 600
@@ -142,7 +143,7 @@ def test_what_clients_have_left_at_shards_counts_until_it_is_answered(monkeypatc
 def test_all_together_have_left_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ALL_LEFT_BYTES", 1_000)
     monkeypatch.setattr(module, "SMALL_BYTES", 500)
-    requests, link = Requests(), FakeLink()
+    requests, link = Requests(), LinkToShard()
     for number in range(3):
         request = make(requests)
         request.share, request.memory = f"10.0.0.{number}", 400

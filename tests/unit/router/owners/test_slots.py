@@ -7,7 +7,7 @@ import pytest
 from roost.common.cluster.cluster_map import Member
 from roost.common.limits import SLOTS
 from roost.router.owners.slots import TRANSIT_PATIENCE, Slots
-from tests.unit.router.fakes import FakeLink
+from tests.support.links import LinkToShard
 from tests.unit.router.rig import cluster, shard
 
 A, B = shard(1), shard(2)
@@ -21,7 +21,7 @@ def test_all_are_parked_at_first() -> None:
 
 
 def test_attached_and_parked_are_counted() -> None:
-    table, link, other = Slots(0), FakeLink(1), FakeLink(2)
+    table, link, other = Slots(0), LinkToShard(1), LinkToShard(2)
     table.attach(3, link, 1)
     table.attach(9, link, 1)
     table.attach(4, other, 1)
@@ -34,7 +34,7 @@ def test_attached_and_parked_are_counted() -> None:
     ("slot", "version", "holds"), [(3, 7, True), (3, 8, True), (3, 6, False), (4, 9, False), (-1, 9, False)]
 )
 def test_a_release_must_be_of_what_is_attached_there_and_not_older(slot: int, version: int, holds: bool) -> None:
-    table, link = Slots(0), FakeLink(1)
+    table, link = Slots(0), LinkToShard(1)
     table.attach(3, link, 7)
     assert table.release(slot, link, version, 2) is holds
     assert table.links[3] is (None if holds else link)
@@ -54,7 +54,7 @@ def test_a_release_must_be_of_what_is_attached_there_and_not_older(slot: int, ve
     ],
 )
 def test_who_let_go_gets_it_back_by_a_newer_map_only(version: int, owner: Member, in_transit: bool, may: bool) -> None:
-    table, link = Slots(0), FakeLink(1)
+    table, link = Slots(0), LinkToShard(1)
     table.attach(3, link, 2)
     table.release(3, link, 4, 10)
     current = cluster(version, A, B, owners=[owner.incarnation] * SLOTS, moving={3: 2} if in_transit else None)
@@ -64,7 +64,7 @@ def test_who_let_go_gets_it_back_by_a_newer_map_only(version: int, owner: Member
 
 
 def test_an_attachment_ends_the_memory_of_a_release() -> None:
-    table, a, b = Slots(0), FakeLink(1), FakeLink(2)
+    table, a, b = Slots(0), LinkToShard(1), LinkToShard(2)
     table.attach(3, a, 1)
     table.release(3, a, 2, 0)
     table.attach(3, b, 3)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from websockets.frames import Opcode
 
+from roost.common.close_codes import VANISHED
 from roost.common.limits import ROUTER_WINDOWS_BYTES, WINDOW_BYTES, WINDOW_MESSAGES
 from roost.common.wire.records import AcceptMode
 from roost.router.formats.frames import close_frame, data_frame
-from roost.router.websocket.connection import VANISHED
 from roost.router.websocket.states import State
 from roost.router.websocket.window import EVENT_BYTES, SMALL_BYTES
 from tests.unit.router.fakes import World, binary, client_frame, close, text
@@ -266,7 +266,7 @@ def test_gates_stop_messages_and_pass_everything_else(world: World, gate: str) -
         elif gate == "blocked":
             world.link.blocked = shut
         else:
-            world.counters.window_bytes = ROUTER_WINDOWS_BYTES if shut else 0
+            world.shared.window_bytes.taken = ROUTER_WINDOWS_BYTES if shut else 0
 
     set_gate(True)
     connection.data_received(client_frame(Opcode.PING, b"1") + text("ping") + text("waits" * 1000) + close(1000))
@@ -310,7 +310,7 @@ def test_above_half_of_all_windows_those_above_their_share_are_stopped_and_the_o
 def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_have() -> None:
     world = World(all_windows_bytes=windows_of(4 << 20))
     (first, paused_first), (second, paused_second) = [world.connect() for _ in range(4)][:2]
-    world.counters.window_bytes = (2 << 20) + 1
+    world.shared.window_bytes.taken = (2 << 20) + 1
     for connection in (first, second):
         connection.data_received(binary(bytes(250 << 10)) * 2 + binary(bytes(200 << 10)))
     assert paused_first.paused
@@ -319,7 +319,7 @@ def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_ha
     assert not paused_first.paused, "it holds less than its share now"
     world.pass_gates()
     assert paused_second.paused
-    world.counters.window_bytes = 0
+    world.shared.window_bytes.taken = 0
     world.pass_gates()
     assert not paused_second.paused
 
@@ -327,13 +327,13 @@ def test_one_stopped_at_its_share_goes_on_when_its_own_window_has_room_or_all_ha
 def test_above_half_an_empty_window_admits_one_message_of_any_size_at_the_bound_a_small_one() -> None:
     world = World(all_windows_bytes=windows_of(1 << 20))
     connection, transport = world.connect()
-    world.counters.window_bytes = (1 << 20) - 1
+    world.shared.window_bytes.taken = (1 << 20) - 1
     connection.data_received(binary(bytes(600 << 10)))
     world.link.take()  # it has gone ahead
     assert not transport.paused
     assert world.counters.window_bytes > 1 << 20
     connection.acknowledge(1, 1)
-    world.counters.window_bytes = 1 << 20
+    world.shared.window_bytes.taken = 1 << 20
     connection.data_received(binary(bytes(SMALL_BYTES - EVENT_BYTES)))
     assert not transport.paused, "who holds nothing is not shut out by those who hold much"
     connection.data_received(binary(b"x"))

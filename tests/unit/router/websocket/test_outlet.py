@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from websockets.frames import Opcode
 
+from roost.common.close_codes import VANISHED
 from roost.router.formats.frames import PING, close_frame, data_frame
-from roost.router.websocket.connection import VANISHED, Connection
+from roost.router.websocket.connection import Connection
 from tests.unit.router.fakes import World, client_frame, close, text
 from tests.unit.router.websocket.rig import closed, respond
 
@@ -64,7 +65,7 @@ def test_a_client_is_full_with_more_than_its_share_and_its_shard_hears_when_half
     assert transport.slow, "it has not caught up"
     assert not transport.closed
     transport.drain()
-    assert world.shared.send_buffers.total == len(world.shared.send_buffers) == 0
+    assert world.shared.send_buffers.budget.taken == len(world.shared.send_buffers) == 0
     fill(connection)
     assert world.link.take() == [("room", 1, 0)], "it may be full again"
 
@@ -171,7 +172,7 @@ def test_what_is_on_its_way_counts_only_once_the_transport_says_so(world: World)
     transport.buffered = 100 << 20
     connection.writer.write(b"x")
     assert connection.writable
-    assert world.shared.send_buffers.total == 0
+    assert world.shared.send_buffers.budget.taken == 0
 
 
 def test_who_asks_for_automatic_responses_and_takes_none_is_not_read(world: World) -> None:
@@ -202,9 +203,10 @@ def test_pings_of_one_that_takes_nothing_are_not_answered(world: World) -> None:
 
 def test_when_all_clients_together_have_too_much_waiting_the_largest_is_cut() -> None:
     world = World(all_send_buffers_bytes=1 << 20)
-    (small, _), (large, cut), (other, _) = (world.connect() for _ in range(3))
-    for connection in (small, large, other):
-        connection._transport.taken = False  # type: ignore[union-attr, attr-defined]
+    clients = [world.connect() for _ in range(3)]
+    for _, transport in clients:
+        transport.taken = False
+    (small, _), (large, cut), (other, _) = clients
     small.writer.write(bytes(100 << 10))
     large.writer.write(bytes(800 << 10))
     assert not cut.aborted
@@ -216,7 +218,7 @@ def test_when_all_clients_together_have_too_much_waiting_the_largest_is_cut() ->
     assert other.writable
     assert world.link.take() == [closed(2, 1, 1013, "slow consumer", False)]
     assert (world.counters.slow_consumers_closed, world.counters.send_buffers_cut) == (1, 1)
-    assert world.shared.send_buffers.total < 256 << 10
+    assert world.shared.send_buffers.budget.taken < 256 << 10
     large.connection_lost(None)
     assert len(world.shared.send_buffers) == 2
 
@@ -241,6 +243,6 @@ def test_a_slow_client_that_is_lost_is_not_counted_any_more(world: World) -> Non
     connection, transport = world.connect()
     transport.taken = False
     connection.writer.write(bytes(100 << 10))
-    assert world.shared.send_buffers.total > 100 << 10
+    assert world.shared.send_buffers.budget.taken > 100 << 10
     connection.connection_lost(None)
-    assert world.shared.send_buffers.total == len(world.shared.send_buffers) == 0
+    assert world.shared.send_buffers.budget.taken == len(world.shared.send_buffers) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from roost.common.limits import WINDOW_BYTES, WINDOW_MESSAGES
 from roost.router.websocket.window import EVENT_BYTES, End, Window
-from tests.unit.router.fakes import FakeLink
+from tests.support.links import LinkToShard
 
 
 def filled(count: int, size: int = 1) -> Window:
@@ -105,7 +105,7 @@ def test_half_empty_needs_room_in_both_bounds() -> None:
 
 
 def test_sending_again_keeps_the_order_and_counts_deliveries() -> None:
-    window, link = Window(), FakeLink()
+    window, link = Window(), LinkToShard()
     window.add(b"one", False, 1)
     window.add(b"two", True, 0)
     window.acknowledge(1, 0)
@@ -123,7 +123,7 @@ def test_sending_again_keeps_the_order_and_counts_deliveries() -> None:
 
 
 def test_deliveries_fit_into_their_byte() -> None:
-    window, link = Window(), FakeLink()
+    window, link = Window(), LinkToShard()
     window.add(b"x", False, 300)
     window.end(End(True, 1002, "y", False, 300))
     window.send_again(link.writer, 1)
@@ -143,7 +143,7 @@ def test_clearing_frees_everything() -> None:
 
 
 def test_only_what_was_begun_counts_as_sent() -> None:
-    window, link = Window(), FakeLink()
+    window, link = Window(), LinkToShard()
     for payload, sent in ((b"begun", 1), (b"not begun", 1), (b"crashed before", 2), (b"waited", 0)):
         window.add(payload, False, sent)
     window.end(End(False, 1000, "", True, 1))
@@ -154,7 +154,7 @@ def test_only_what_was_begun_counts_as_sent() -> None:
 
 
 def test_the_end_can_have_been_begun_as_well() -> None:
-    window, link = Window(), FakeLink()
+    window, link = Window(), LinkToShard()
     window.end(End(True, 1002, "", False, 1))
     window.take_back([1])
     window.send_again(link.writer, 9)
@@ -163,7 +163,7 @@ def test_the_end_can_have_been_begun_as_well() -> None:
 
 
 def test_the_end_is_kept_as_long_as_an_event_before_it() -> None:
-    window, link = Window(), FakeLink()
+    window, link = Window(), LinkToShard()
     window.add(b"slow", False, 1)
     window.add(b"quick", False, 1)
     window.end(End(False, 1000, "", True, 1))

@@ -6,7 +6,7 @@ import pytest
 
 from roost.common.errors import ConfigError
 from roost.common.runtime.config import parse
-from roost.shard.config import ShardConfig
+from roost.common.settings.shard import ShardConfig
 
 
 def config(**fields: Any) -> ShardConfig:

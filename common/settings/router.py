@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..common import limits
-from ..common.runtime.config import MemberConfig, setting
+from .. import limits
+from ..runtime.config import MemberConfig, setting
+
+HOST = "127.0.0.1"
+PORT = 8787
+"""Where clients reach a cluster that is told nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RouterConfig(MemberConfig):
     """Everything a router can be told. Times are seconds, sizes bytes."""
 
-    host: str = setting("127.0.0.1", help="address that clients connect to; :: is every address, of IPv4 as well")
+    host: str = setting(HOST, help="address that clients connect to; :: is every address, of IPv4 as well")
     port: int = setting(
-        8787, help="port that clients connect to; routers of one cluster share it", at_least=0, at_most=65_535
+        PORT, help="port that clients connect to; routers of one cluster share it", at_least=0, at_most=65_535
     )
     max_connections: int = setting(
         0,

@@ -7,7 +7,7 @@ import pytest
 from roost.common import limits
 from roost.common.errors import ConfigError
 from roost.common.runtime.config import parse
-from roost.router.config import RouterConfig
+from roost.common.settings.router import RouterConfig
 
 
 def test_defaults_are_the_designs() -> None:

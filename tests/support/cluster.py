@@ -33,11 +33,13 @@ from roost.common.cluster.cluster_map import ClusterMap, balancing, moving, with
 from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
 from roost.common.ids import Incarnation, id_from_name, slot_of
 from roost.common.machine.counters import read_counters
-from tests.directories import update
-from tests.ports import free_port
-from tests.waiting import until
+from roost.common.machine.run_folder import counters_path
+from tests.support.directories import update
+from tests.support.folders import counters_in, map_in
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 15.0
 
@@ -324,11 +326,7 @@ class Cluster:
 
     def map(self) -> ClusterMap:
         """The cluster map as it is now."""
-        directory = DirectoryFile(self.data / FILE_NAME)
-        try:
-            return directory.map()
-        finally:
-            directory.close()
+        return map_in(self.data)
 
     def owner(self, namespace: str, name: str) -> Process:
         """The shard process that hosts an object."""
@@ -338,11 +336,11 @@ class Cluster:
 
     def counters(self, name: str = "router-1") -> dict[str, int]:
         """What a member has published last."""
-        return dict(read_counters(self.run / f"{name}.counters").values)
+        return counters_in(self.run, name)
 
     async def published(self, name: str = "router-1") -> dict[str, int]:
         """The counters of a member as they are after the call."""
-        path = self.run / f"{name}.counters"
+        path = counters_path(self.run, name)
         # The next publication may hold figures from just before the call, the one after it does not.
         fresh = read_counters(path).publications + 2
         await until(f"{name} to publish its counters", lambda: read_counters(path).publications >= fresh)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..common import limits
-from ..common.errors import ConfigError
-from ..common.runtime.config import MemberConfig, setting
+from .. import limits
+from ..errors import ConfigError
+from ..runtime.config import MemberConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.cluster import REPOSITORY
-from tests.waiting import within
+from tests.support.cluster import REPOSITORY
+from tests.support.waiting import within
 
 LINE_BYTES = 1 << 20
 """Longest answer."""
