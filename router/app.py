@@ -119,7 +119,7 @@ class Router:
         )
         self._work_planned = False
         self._due = self._worked_then = 0.0
-        self._output = Output(self._output_soon)
+        self._output = Output(self._output_soon, self._clock.now)
         self._output_planned = False
         self._forwarding = Forwarding(
             self._shared,
@@ -350,7 +350,9 @@ class Router:
         self._timer = self._loop.call_later(TICK_S, self._tick)
         wheel, counters, now = self._wheel, self.counters, self._clock.now()
         late, worked = now - self._due if self._due else 0.0, time.thread_time()
-        self._note_turn(late, min(late, worked - self._worked_then))
+        # At most: the turn that made it late has begun behind the last tick, and behind the last slice of work.
+        since = max(self._worked_then, self._shared.work.worked_then)
+        self._note_turn(late, min(late, worked - since))
         self._due, self._worked_then = now + TICK_S, worked
         wheel.advance(now)
         if wheel.is_behind:

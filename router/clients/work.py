@@ -76,6 +76,7 @@ class Work:
     Attributes:
         longest_turn: Seconds of the longest turn of the loop that was seen between two slices, the shell's to reset.
         most_worked: Seconds of processor time of the turn that took most of it.
+        worked_then: Processor time at the last slice.
         taken: What reads have cost that were handled where they came, in bytes, since the last slice.
     """
 
@@ -90,10 +91,10 @@ class Work:
         "_own",
         "_queued",
         "_worked",
-        "_worked_then",
         "longest_turn",
         "most_worked",
         "taken",
+        "worked_then",
     )
 
     def __init__(
@@ -102,7 +103,7 @@ class Work:
         self._on_work = on_work
         self._now = now
         self._worked = worked
-        self._worked_then = 0.0
+        self.worked_then = 0.0
         self._new: deque[Worker] = deque()
         self._clients: deque[Worker] = deque()
         self._own: deque[Worker] = deque()
@@ -162,8 +163,8 @@ class Work:
         began, worked = self._now(), self._worked()
         if self._began:
             self.longest_turn = max(self.longest_turn, began - self._began)
-            self.most_worked = max(self.most_worked, worked - self._worked_then)
-        self._began, self._worked_then = began, worked
+            self.most_worked = max(self.most_worked, worked - self.worked_then)
+        self._began, self.worked_then = began, worked
         if self._own:
             began = self._run_own(began + OWN_SLICE_S)
         if self._new or self._clients:

@@ -237,6 +237,18 @@ async def test_the_clock_goes_on_when_a_part_of_them_fails(tmp_path: Any) -> Non
     assert router.counters.defects == 1
 
 
+async def test_a_late_clock_tells_how_much_of_that_was_work(tmp_path: Any) -> None:
+    config = RouterConfig(name="router-1", data=tmp_path, run=tmp_path)
+    router = Router(config, RouterMachine(config))
+    router._tick()
+    router._stop_ticking()
+    router._due -= 10  # others had the processor
+    router._tick()
+    router._stop_ticking()
+    assert router.counters.longest_turn_us > 9_000_000
+    assert 0 < router.counters.longest_turn_worked_us < 5_000_000
+
+
 @pytest.mark.parametrize("by_loop", [0, 1], ids=["read by us", "read by the loop"])
 @pytest.mark.parametrize("where", [(RequestParser, "feed"), (HttpConnection, "_enter")])
 async def test_what_a_protocol_raises_ends_that_client_alone(

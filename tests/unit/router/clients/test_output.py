@@ -9,7 +9,7 @@ import pytest
 
 from roost.router.clients import output
 from roost.router.clients.objects import ObjectEntry
-from roost.router.clients.output import PIECE, WRITES_PER_TURN, Broadcast, Frames, Output
+from roost.router.clients.output import PIECE, WRITES_PER_TURN, WRITING_S, Broadcast, Frames, Output
 from roost.router.formats.compression import encoder_for
 from roost.router.formats.frames import close_frame, data_frame
 from roost.router.websocket.connection import Connection
@@ -22,12 +22,17 @@ class Stage:
     def __init__(self) -> None:
         self.world = World()
         self.asked = 0
-        self.output = Output(self._on_work)
+        self.now = self.look_s = 0.0
+        self.output = Output(self._on_work, self._clock)
         self.log: list[tuple[str, int]] = []
         self.names: list[str] = []
 
     def _on_work(self) -> None:
         self.asked += 1
+
+    def _clock(self) -> float:
+        self.now += self.look_s
+        return self.now
 
     def crowd(self, name: str, count: int) -> tuple[ObjectEntry, list[FakeTransport], list[int]]:
         self.names.append(name)
@@ -50,6 +55,19 @@ class Stage:
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
+
+
+def test_a_turn_whose_writes_take_long_ends_before_all_that_it_may_do(stage: Stage) -> None:
+    entry, transports, numbers = stage.crowd("a", 1000)
+    stage.output.broadcast(entry, stage.message(b"x", numbers))
+    stage.look_s = WRITING_S
+    assert stage.output.run()
+    assert sum(bool(transport.written) for transport in transports) == PIECE
+    stage.look_s = WRITING_S / 2
+    assert stage.output.run()
+    assert sum(bool(transport.written) for transport in transports) == 3 * PIECE
+    stage.run_all()
+    assert all(transport.take() == data_frame(b"x", False) for transport in transports)
 
 
 def test_a_broadcast_reaches_everybody_once_in_pieces(stage: Stage) -> None:
