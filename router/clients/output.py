@@ -35,8 +35,8 @@ PIECE = 64
 WRITES_PER_TURN = 192
 """Writes before the loop gets its turn: about 2 ms (10 µs each)."""
 WRITING_S = 0.002
-"""Seconds after which it gets its turn whatever is left of these: a write takes the system 50 µs and more to a client of
-this machine that is full of small messages, since it puts them together."""
+"""Seconds after which it gets its turn whatever is left of these: a write takes the system 50 µs and more to a client
+of this machine that is full of small messages, since it puts them together."""
 BYTES_PER_WRITE = 16 << 10
 """A larger frame counts as several writes, one for each of these."""
 OBJECT_WRITES = 1 << 14
