@@ -60,6 +60,7 @@ from .http.connection import HttpConnection, protocol_factory
 from .http.front import Front, HttpClient
 from .http.listener import Listener
 from .machine import RouterMachine
+from .owners.attaching import Attaching
 from .owners.forwarding import Forwarding
 from .owners.poison import Death, Running
 from .owners.receiving import Receiver
@@ -85,6 +86,9 @@ class Router:
         config: Its settings.
         machine: What lies outside of it.
     """
+
+    new_attaching = Attaching
+    """What gives one slot to its owner."""
 
     def __init__(self, config: RouterConfig, machine: RouterMachine) -> None:
         self._config = config
@@ -127,6 +131,7 @@ class Router:
             parked_ticks=ticks(config.parked_timeout_s),
             soon=self._loop.call_soon,
             last_words=self._last_words,
+            new_attaching=self.new_attaching,
         )
         self._front = Front(config, self._shared, self._forwarding, self._clock.now)
         self._receivers: dict[Link[EventWriter], Receiver] = {}

@@ -56,6 +56,7 @@ from ..clients.output import has_actions
 from ..clients.work import Errand
 from ..formats.http import Refusal
 from ..websocket.connection import Connection
+from .attaching import Attaching
 from .attachments import Attachments, Ended, Moves, Owner
 from .closing import Closing
 from .desk import RequestDesk
@@ -78,6 +79,7 @@ class Forwarding:
         parked_ticks: How long connections and requests wait for an owner.
         soon: Calls a function in the next turn of the loop (``call_soon``); without it everything is done at once.
         last_words: Reads how a shard died, ``None`` if that is not known.
+        new_attaching: What gives one slot to its owner.
 
     Attributes:
         desk: Where clients' requests are handed in.
@@ -91,6 +93,7 @@ class Forwarding:
         parked_ticks: int,
         soon: Callable[[Callable[[], None]], object] | None = None,
         last_words: Callable[[Member], Death | None] | None = None,
+        new_attaching: type[Attaching] = Attaching,
     ) -> None:
         self._shared = shared
         self._connect = connect
@@ -111,6 +114,7 @@ class Forwarding:
             self._deaths,
             self._verdicts,
             soon=soon,
+            new_attaching=new_attaching,
             in_steps=self._in_steps,
         )
 

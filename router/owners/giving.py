@@ -51,6 +51,7 @@ class Giving:
         deaths: Which slots wait for a trial.
         verdicts: What has to be done to an object before it is given away.
         soon: Calls a function in the next turn of the loop (``call_soon``); without it everything is done at once.
+        new_attaching: What gives one slot to its owner.
         in_steps: Has what it is given done step by step, in this and later turns.
     """
 
@@ -63,6 +64,7 @@ class Giving:
         "_deaths",
         "_desk",
         "_in_steps",
+        "_new_attaching",
         "_planned",
         "_replays",
         "_shared",
@@ -82,6 +84,7 @@ class Giving:
         verdicts: Verdicts,
         *,
         soon: Callable[[Callable[[], None]], object] | None,
+        new_attaching: type[Attaching] = Attaching,
         in_steps: Callable[[Iterator[None]], None],
     ) -> None:
         self._shared = shared
@@ -91,6 +94,7 @@ class Giving:
         self._deaths = deaths
         self._verdicts = verdicts
         self._soon = soon
+        self._new_attaching = new_attaching
         self._in_steps = in_steps
         self._candidates: OrderedDict[int, None] = OrderedDict()  # parked slots to look at
         self._planned = False  # in the next turn of the loop
@@ -224,7 +228,8 @@ class Giving:
                     if link.remote not in poisoned:
                         poisoned[link.remote] = self._deaths.poisoned(owner.member.seat)
                     prepare = partial(self._verdicts.prepare, poisoned=poisoned[link.remote])
-                    attaching = self._attaching[slot] = Attaching(Slot(slot), link, shared.objects, prepare)
+                    attaching = self._new_attaching(Slot(slot), link, shared.objects, prepare)
+                    self._attaching[slot] = attaching
                     if slot in self._replays:
                         attaching.ahead = self._replays[slot].take
             elif attaching.link is not link:

@@ -507,7 +507,9 @@ class HuntedAttaching(Attaching):
 
 
 class SimRouter(Router):
-    """A router that notes what it is given."""
+    """A router that notes what it is given, and when it gives."""
+
+    new_attaching = HuntedAttaching
 
     def new_receiver(self, link: Link[EventWriter]) -> Receiver:
         return NotingReceiver(link, self._shared, self._forwarding, self._output)
@@ -522,7 +524,7 @@ class SimShard(Shard):
 
 _SIZES: dict[ModuleType, dict[str, Any]] = {
     # A few clients are many: broadcasts to more than two queue, as those to more than 32 do.
-    router_giving: {"PIECE": 3, "Attaching": HuntedAttaching},
+    router_giving: {"PIECE": 3},
     router_output: {"AT_ONCE": 2, "PIECE": 2, "WRITES_PER_TURN": 4, "OBJECT_WRITES": 6},
     router_receiving: {"AT_ONCE": 2},
     shard_outbox: {"_PORTION": PORTION_BYTES},
