@@ -5,8 +5,8 @@ decides in pure code (``changes``, ``reconciling``, ``observation``). Turns come
 while a change is under way, and at once when a process or the map has changed. The parts of a turn stand alone: an
 error in one of them, a defect of ours, keeps neither the others nor the next turn from coming.
 
-The directory may take seconds for an answer, or hang. So turns do not wait for it: what asks it goes on beside them as
-an **errand**, of which there is one of a kind at a time.
+The directory may take seconds for an answer, or hang, and so may the files of the members. So turns do not wait for
+them: what asks goes on beside the turns as an **errand**, of which there is one of a kind at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine
 
 from ...common.cluster.cluster_map import ClusterMap, MemberKind
 from ...common.cluster.directory import Directory, MapWatch, update
+from ...common.cluster.neighbours import Neighbours
 from ...common.errors import DirectoryError
 from ...common.ids import Incarnation
 from ...common.machine.liveness import Verdict
@@ -26,7 +27,6 @@ from ...common.machine.upkeep import Upkeep
 from ...common.runtime.clock import Clock
 from ...common.runtime.defects import origin_of
 from ...common.runtime.processes import is_running
-from ...common.runtime.startup import is_holder
 from ..plan.changes import Change, ChangeRefused, Outcome, Seen
 from ..plan.config import UpConfig
 from ..plan.post import Abort, GiveUp, Post, PostState
@@ -56,6 +56,7 @@ class Conductor:
         staff: What should be.
         directory: Where the map is.
         clock: The time.
+        neighbours: The members, as this machine tells of them.
         upkeep: Looks after the supervisor's own files in the run folder.
         log_file: Puts the log aside when it is large; ``None`` where the log is no file of ours.
         announce: Takes each line that a person should see.
@@ -69,6 +70,7 @@ class Conductor:
         directory: Directory,
         clock: Clock,
         *,
+        neighbours: Neighbours,
         upkeep: Upkeep,
         log_file: LogFile | None = None,
         announce: Callable[[str], None],
@@ -78,6 +80,7 @@ class Conductor:
         self.staff = staff
         self._directory = directory
         self._clock = clock
+        self._neighbours = neighbours
         self._announce = announce
         self._loop = asyncio.get_running_loop()
         self.crew = Crew(staff, config, clock, announce=announce, on_change=self.soon, on_lost=on_lost)
@@ -162,7 +165,7 @@ class Conductor:
             if self._log_file is not None:
                 self._attempt("looking after the log", self._log_file.look)
             self._go_on_errand("looking after the directory", self._restore_directory)
-            self._attempt("looking for strangers", self._look_for_strangers)
+            self._go_on_errand("looking for strangers", self._look_for_strangers)
             self._attempt("judging the members", self._judge, now)
         if self._change is not None:
             self._attempt("the change", self._step_change, self._change, now)
@@ -191,7 +194,7 @@ class Conductor:
         known.add(origin)
 
     def _go_on_errand(self, part: str, errand: Callable[[], Coroutine[object, object, None]]) -> None:
-        """Begin a part of a turn that waits for the directory, unless it has not come to its end since an earlier turn;
+        """Begin a part of a turn that waits for a disk, unless it has not come to its end since an earlier turn;
         an error in it is logged as in all others."""
         if part not in self._errands and not self._closed:
             self._errands[part] = self._loop.create_task(self._carry_out_errand(part, errand), name=part)
@@ -263,13 +266,13 @@ class Conductor:
     def _next_map(self, current: ClusterMap) -> ClusterMap | None:
         return next_map(current, self.staff, self._clock.now(), self._config.grace, self._strangers_gone)
 
-    def _look_for_strangers(self) -> None:
+    async def _look_for_strangers(self) -> None:
         """Members without a post: left by an earlier supervisor, or started by hand."""
-        self._strangers_gone = {
-            member.incarnation
-            for member in self.map.members.values()
-            if member.name not in self.staff.posts and not is_holder(self._config.run, member.name, member.pid)
-        }
+        strangers = [member for member in self.map.members.values() if member.name not in self.staff.posts]
+        sights = await self._neighbours.look(strangers) if strangers else {}
+        self._strangers_gone = {incarnation for incarnation, sight in sights.items() if not sight.lives}
+        if self._strangers_gone:
+            self.soon()  # they are to leave the map
 
     def _take_steps(self, now: float) -> None:
         steps = next_steps(self.staff, self.map, now)

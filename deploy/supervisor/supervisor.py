@@ -25,6 +25,7 @@ from typing import Any
 
 from ...common.cluster.cluster_map import Member, MemberKind
 from ...common.cluster.directory import Directory, open_directory, url_in
+from ...common.cluster.neighbours import LocalNeighbours, Neighbours
 from ...common.errors import AppError, ConfigError, DataFolderInUse, DirectoryError, RoostError, StartupError
 from ...common.ids import Incarnation
 from ...common.machine.hangup import listen_to_hangup
@@ -87,14 +88,16 @@ class Supervisor:
         config: What to run.
         announce: Takes each line that a person should see; it may fail.
         clock: The time.
+        neighbours: The members, as this machine tells of them.
     """
 
     def __init__(
-        self, config: UpConfig, *, announce: Callable[[str], None] = print, clock: Clock | None = None
+        self, config: UpConfig, *, announce: Callable[[str], None], clock: Clock, neighbours: Neighbours
     ) -> None:
         self.config = config
         self._announce = Voice(announce)
-        self._clock = clock or SystemClock()
+        self._clock = clock
+        self._neighbours = neighbours
         self._started_at = self._clock.now()
         self._state = "starting"
         self._descriptors = 0
@@ -145,6 +148,7 @@ class Supervisor:
                 staff,
                 directory,
                 self._clock,
+                neighbours=self._neighbours,
                 upkeep=self._upkeep,
                 log_file=LogFile(log_path(config.data)),
                 announce=self._announce,
@@ -558,12 +562,18 @@ def serve(config: UpConfig, *, announce: Callable[[str], None] = print) -> int:
     settle(never_fails=False)
     install_logging(config.log_level, SUPERVISOR)
     try:
-        asyncio.run(Supervisor(config, announce=announce).run())
+        asyncio.run(_run(config, announce))
     except (RoostError, OSError) as error:
         return report_error(config.ready_fd, error)
     finally:
         leave_output()
     return 0
+
+
+async def _run(config: UpConfig, announce: Callable[[str], None]) -> None:
+    neighbours = LocalNeighbours(config.run, asyncio.get_running_loop())
+    with contextlib.closing(neighbours):
+        await Supervisor(config, announce=announce, clock=SystemClock(), neighbours=neighbours).run()
 
 
 def main() -> int:

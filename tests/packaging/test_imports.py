@@ -18,8 +18,8 @@ SHELLS = {
     "cluster/neighbours cluster/outside cluster/sqlite_directory machine/addresses machine/apart machine/counters "
     "machine/deaths machine/first_process machine/hangup machine/standard_streams machine/system runtime/clock "
     "runtime/logs runtime/processes runtime/startup wire/endpoint wire/link",
-    "router": "__main__ app clients/tcp development guard/watching http/connection http/half_open "
-    "http/intake http/listener http/phased",
+    "router": "__main__ app clients/ready clients/tcp clients/transport clients/work development guard/watching "
+    "http/connection http/half_open http/intake http/listener http/phased machine",
     "shard": "activation app closing context descriptors handover host hosted loop_calls own_loop pairs release "
     "runner serving tasks threads trial watchdog",
     "deploy": "commands/background commands/client commands/requirements loadtest/alarm loadtest/connection "

@@ -13,6 +13,7 @@ from roost.common.cluster import cluster_map
 from roost.common.cluster.cluster_map import Member, MemberKind
 from roost.common.cluster.directory import open_directory, url_in
 from roost.common.cluster.directory_file import FILE_NAME, DirectoryFile
+from roost.common.cluster.neighbours import LocalNeighbours
 from roost.common.ids import Incarnation
 from roost.common.machine.upkeep import Upkeep
 from roost.common.runtime.clock import SystemClock
@@ -55,6 +56,7 @@ async def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[
         Staff(UpConfig(data=tmp_path)),
         directory,
         SystemClock(),
+        neighbours=LocalNeighbours(tmp_path / "run", asyncio.get_running_loop()),
         upkeep=Upkeep(),
         announce=said.append,
         on_lost=lambda post, verdict: None,
