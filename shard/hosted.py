@@ -13,13 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..common.close_codes import ABNORMAL, INTERNAL_ERROR, VANISHED
-from ..common.errors import ObjectReset, TooManyWebSockets
+from ..common.errors import ObjectReset
 from ..common.ids import ObjectId, slot_of
-from ..common.limits import CLOSE_TIMEOUT_S, MAILBOX_BYTES, MAILBOX_EVENTS, MAX_WEBSOCKETS_PER_OBJECT
+from ..common.limits import CLOSE_TIMEOUT_S, MAILBOX_BYTES, MAILBOX_EVENTS
 from ..common.wire.records import ObjectState, OutputWriter
-from . import pairs
+from . import accepting, pairs
 from .activation import Activation, ActivationState
-from .backlog import Backlog, Close
+from .backlog import Close
 from .closing import How
 from .context import DurableObjectState
 from .failures import Failure, in_words
@@ -27,10 +27,8 @@ from .jobs import CloseJob, Job, MessageJob
 from .mailbox import Mailbox
 from .misuse import Mistake
 from .outbox import Outbox
-from .packages import size_of
 from .peers import Peer
 from .reasons import Reason
-from .request_jobs import request_job
 from .sockets import RouterPeer, Socket, Sockets
 from .stack import enough_stack
 from .tries import Tries
@@ -235,7 +233,7 @@ class HostedObject:
         """*job* has ended, in whatever way."""
         self._count_out(job)
         if self.unreturned is not None:
-            self._drop_unreturned()
+            self.drop_unreturned()
         if not self.unfinished:
             self.runtime.note_idle(self)
 
@@ -531,56 +529,15 @@ class HostedObject:
 
     def accept_hibernatable(self, handle: WebSocket, tags: tuple[str, ...]) -> None:
         """Accept the server end of a pair for hibernation."""
-        self._check_room(len(self.sockets), "hibernatable")
-        job = self._running_job()
-        takes = size_of(tags, "" if job is None else job.url, handle.early_attachment)
-        self.runtime.packages.check(takes)
-        enough_stack()
-        socket = self._accept(handle, job, hibernatable=True, tags=tags)
-        self.sockets.add(socket)
-        self.runtime.packages.change(socket, takes)
-        if handle.has_listeners:
-            self.listens_in_vain()
+        accepting.accept_hibernatable(self, handle, tags)
+
+    def accept_standard(self, handle: WebSocket) -> None:
+        """Accept the server end of a pair for this life of the instance."""
+        accepting.accept_standard(self, handle)
 
     def listens_in_vain(self) -> None:
         """A listener was added to a socket whose events go to the class's handlers."""
         self.runtime.misuse.note(self, Mistake.LISTENS_IN_VAIN)
-
-    def accept_standard(self, handle: WebSocket) -> None:
-        """Accept the server end of a pair for this life of the instance."""
-        handle.check_acceptable(hibernatable=False)
-        enough_stack()
-        if self.standard is None:
-            self.standard = set()
-        self._check_room(len(self.standard), "non-hibernatable")
-        socket = self._accept(handle, self._running_job(), hibernatable=False)
-        self.standard.add(socket)
-        other = None if handle.other is None else handle.other.socket
-        if other is not None:
-            assert isinstance(other, Socket)
-            pairs.join(self, socket, other)
-
-    def _check_room(self, held: int, kind: str) -> None:
-        if held >= MAX_WEBSOCKETS_PER_OBJECT:
-            self.runtime.counters.sockets_refused += 1
-            raise TooManyWebSockets(MAX_WEBSOCKETS_PER_OBJECT, kind)
-
-    def _accept(self, handle: WebSocket, job: Job | None, *, hibernatable: bool, tags: tuple[str, ...] = ()) -> Socket:
-        ordinal = self.runtime.numbers.next_ordinal()
-        socket = Socket(self, hibernatable=hibernatable, ordinal=ordinal, tags=tags)
-        socket.held = Backlog(self.outbox)
-        handle.bind(socket)
-        if self.unreturned is None:
-            self.unreturned = Unreturned()
-        self.unreturned.add(socket, job)
-        if job is None and not self.unfinished:
-            self.runtime.loop.call_soon(self._drop_unreturned)  # no event ends, at whose end there would be a look
-        return socket
-
-    def _running_job(self) -> Job | None:
-        """The event in whose handling a socket is accepted; ``None`` if it is code of no event."""
-        job: Job | None = self.runtime.runner.running or request_job.get()
-        return None if job is None or job.owner is not self or job.has_ended else job
 
     def has_unreturned(self, job: Job, returned: Socket | None) -> bool:
         """Whether *job* has accepted a socket besides the one that it has *returned*."""
@@ -602,7 +559,7 @@ class HostedObject:
         peer.attach(socket, connection)
         self.runtime.counters.sockets += 1
 
-    def _drop_unreturned(self) -> None:
+    def drop_unreturned(self) -> None:
         """Sockets whose client end was in no Response by the end of the event that accepted them are gone."""
         if self.unreturned is None:
             return
