@@ -21,6 +21,7 @@ from typing import Any
 import uvloop
 
 from tests.bench.running import Roost, machine, pss_bytes, roost, write_report
+from tests.support.folders import counters_in
 from tests.support.frames import PONG, frame, upgrade_head
 
 GOAL_BYTES = 10_000
@@ -83,8 +84,8 @@ async def settled(cluster: Roost, count: int) -> dict[str, int]:
     last: dict[str, int] = {}
     while True:
         await asyncio.sleep(2)
-        awake = cluster.counters("shard-1")["objects_awake"]
-        held = cluster.counters("router-1")["connections"]
+        awake = counters_in(cluster.run, "shard-1")["objects_awake"]
+        held = counters_in(cluster.run, "router-1")["connections"]
         found = {name: pss_bytes(pid) for name, pid in cluster.pids.items()}
         steady = last and all(abs(found[name] - last[name]) < 0.002 * last[name] for name in found)
         if awake == 0 and held == count and steady:

@@ -60,7 +60,7 @@ class Ledger(DurableObject):
 class Busy(Ledger):
     """Works on for 5 ms after each answer: at any moment some handlers run, whose messages are not acknowledged."""
 
-    async def web_socket_message(self, ws: WebSocket, message: str) -> None:  # type: ignore[override]
+    async def web_socket_message(self, ws: WebSocket, message: str) -> None:
         ws.send(self.handled(ws, message))
         await asyncio.sleep(0.005)
 

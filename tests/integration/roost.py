@@ -22,7 +22,7 @@ from roost.common.machine.run_folder import run_folder
 from roost.common.runtime.processes import python_words
 from roost.deploy.commands import client
 from tests.support.cluster import REPOSITORY
-from tests.support.folders import map_in
+from tests.support.folders import counters_in, map_in
 from tests.support.ports import free_port
 
 DEADLINE_S = 30.0
@@ -135,6 +135,10 @@ class Roost:
     def map(self) -> ClusterMap:
         """The cluster map as it is now."""
         return map_in(self.data)
+
+    def counters(self, name: str) -> dict[str, int]:
+        """What a member has published last."""
+        return counters_in(self.run, name)
 
     def owned(self) -> dict[str, int]:
         """How many slots each shard of the map owns, by name."""

@@ -40,7 +40,7 @@ class Room(DurableObject):
             client,
             number,
             data,
-            again,  # type: ignore[arg-type]
+            again,
         )
 
     async def _noted(self, run: Execution, result: Awaitable[None]) -> None:

@@ -151,7 +151,8 @@ def expected_type(value: Any) -> type:
 def assert_same(value: Any, back: Any, *, fixed: bool = False) -> None:
     """*back* is what *value* comes back as. *fixed*: in a key, a set or an exception, where tuples stay tuples."""
     kind = tuple if fixed and isinstance(value, tuple) else expected_type(value)
-    assert type(back) is kind, f"{value!r} came back as {back!r}"
+    found: object = back  # else it would be narrowed to less than *value* is
+    assert type(found) is kind, f"{value!r} came back as {back!r}"
     if isinstance(value, BaseException):
         if isinstance(value, BaseExceptionGroup):
             assert str(back) == str(value)

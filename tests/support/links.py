@@ -135,7 +135,7 @@ class LinkToShard(FakeLink):
         self.session = SimpleNamespace(unconfirmed_bytes=0)
         self.shipping = Shipping(self)
 
-    def ship(self, data: bytes, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
+    def ship(self, data: bytes | Pieces, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> Shipment:
         """What is shipped has gone, pieces and all, when the records are read."""
         return self.shipping.ship(data, owner, on_shipped)
 
@@ -148,6 +148,9 @@ class LinkToShard(FakeLink):
         self.flushes += 1
 
     flush = flush_message = flush_soon
+
+    def give_up(self, error: Exception) -> None:
+        raise AssertionError("a test that expects this replaces it") from error
 
     def take(self) -> list[Record]:
         """The records written since the last call, all of which must have been flushed."""

@@ -49,7 +49,7 @@ class FakeTransport:
     """
 
     def __init__(self) -> None:
-        self.written: list[bytes] = []
+        self.written: list[bytes | memoryview] = []
         self.buffered = 0
         self.taken = True
         self.slow = False
@@ -70,7 +70,7 @@ class FakeTransport:
             "sslcontext": self.tls,
         }[name]
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         assert not self.eof, "write after write_eof"
         self.written.append(data)
         self.confirmed += len(data) * self.taken
@@ -78,7 +78,7 @@ class FakeTransport:
             self.buffered += len(data)
             self._pause()
 
-    def writelines(self, pieces: Iterable[bytes]) -> None:
+    def writelines(self, pieces: Iterable[bytes | memoryview]) -> None:
         high, self.high_water = self.high_water, 1 << 40
         for piece in pieces:
             self.write(piece)
@@ -166,7 +166,7 @@ def open_protocol(max_size: int = 1 << 20) -> ClientFrames:
     return ClientFrames(max_size)
 
 
-def client_frame(opcode: Opcode, data: bytes = b"", fin: bool = True) -> bytes:
+def client_frame(opcode: int, data: bytes = b"", fin: bool = True) -> bytes:
     """A frame as a client sends it: masked."""
     return frame(opcode, data, fin=fin)
 
@@ -215,7 +215,7 @@ class World:
         self.wheel = Wheel(self.now)
         self.link = LinkToShard()
         self._ready: list[Callable[[], None]] = []
-        self.shared = ClientContext(
+        self.shared: ClientContext[Connection] = ClientContext(
             counters=self.counters,
             budgets=Budgets(self.counters, **bounds),
             wheel=self.wheel,
@@ -267,7 +267,7 @@ class World:
             self.wheel.advance(self.now)
             self.shared.send_buffers.look(self.wheel.tick)
 
-    def entry(self, name: str = "lobby", link: LinkToShard | None = None) -> ObjectEntry:
+    def entry(self, name: str = "lobby", link: LinkToShard | None = None) -> ObjectEntry[Connection]:
         """The entry of an object, made if missing."""
         object_id = id_from_name(NAMESPACE, name)
         entry = self.shared.objects.get(object_id)

@@ -159,7 +159,7 @@ class BareLife(Life):
     label = "room/lobby"
 
     def __init__(self, owner: object = None) -> None:
-        super().__init__(ObjectId(bytes(32)), SimpleNamespace(calling=None))  # type: ignore[arg-type]
+        super().__init__(ObjectId(bytes(32)), SimpleNamespace(calling=None))
         self.owner = owner
         self.adopted: list[asyncio.Future[Any]] = []
 
@@ -183,7 +183,7 @@ class BareLife(Life):
 
 
 def socket_of(owner: Any = None, ordinal: int = 1, tags: tuple[str, ...] = ()) -> Socket:
-    return Socket(owner or SimpleNamespace(activation=BareLife()), hibernatable=True, ordinal=ordinal, tags=tags)  # type: ignore[arg-type]
+    return Socket(owner or SimpleNamespace(activation=BareLife()), hibernatable=True, ordinal=ordinal, tags=tags)
 
 
 # --- a shard and its routers --------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ class Router:
                 object_id=object_id,
                 namespace=namespace,
                 name=name,
-                **(known | fields),  # type: ignore[arg-type]
+                **(known | fields),
             )
         )
 

@@ -67,7 +67,7 @@ class Owner:
 def alive(cls: type[DurableObject] = Noting) -> tuple[Activation, Any]:
     owner: Any = Owner(cls)
     activation = Activation(owner)
-    activation.construct("env", SimpleNamespace())  # type: ignore[arg-type]
+    activation.construct("env", SimpleNamespace())
     return activation, owner
 
 

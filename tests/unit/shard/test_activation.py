@@ -17,7 +17,7 @@ from tests.unit.shard.one_life import Noting, Owner, alive, message
 def test_an_instance_is_made_in_the_context_of_its_object() -> None:
     activation, _ = alive()
     assert activation.instance is not None
-    assert (activation.instance.env, activation.instance.seen) == ("env", activation)  # type: ignore[attr-defined]
+    assert (activation.instance.env, activation.instance.seen) == ("env", activation)
     assert activation.state is ActivationState.ACTIVE
     assert current.get() is None
 
@@ -27,7 +27,7 @@ def test_a_constructor_that_blocks_leaves_it_blocked() -> None:
     activation = Activation(owner)
     activation.block()
     assert activation.state is ActivationState.CONSTRUCTING
-    activation.construct("env", SimpleNamespace())  # type: ignore[arg-type]
+    activation.construct("env", SimpleNamespace())
     assert activation.state is ActivationState.BLOCKED
 
 
@@ -68,7 +68,7 @@ def test_idle_is_active_without_jobs_and_tasks() -> None:
     activation.jobs.add(message(owner, socket_of()))
     assert not activation.idle
     activation.jobs.clear()
-    activation.tasks.add(object())  # type: ignore[arg-type]
+    activation.tasks.add(object())
     assert not activation.idle
     activation.tasks.clear()
     activation.block()

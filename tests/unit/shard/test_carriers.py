@@ -387,7 +387,7 @@ class Proxy:
     """What asks its maker what it is, as lazy objects do, and is not answered."""
 
     @property
-    def __class__(self) -> Any:  # type: ignore[override]
+    def __class__(self) -> Any:
         raise RuntimeError(WORD.get())
 
 

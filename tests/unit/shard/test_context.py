@@ -128,7 +128,7 @@ def test_the_limits_count_characters_and_the_request_comes_first() -> None:
             ctx.set_web_socket_auto_response(WebSocketRequestResponsePair(request, response))
     for other in ("ping", ("ping", "pong"), {}):
         with pytest.raises(TypeError, match="WebSocketRequestResponsePair"):
-            ctx.set_web_socket_auto_response(other)  # type: ignore[arg-type]
+            ctx.set_web_socket_auto_response(other)
     assert owner.auto_response is before
 
 
@@ -143,7 +143,7 @@ def test_pairs_are_values() -> None:
     assert repr(pair) == "WebSocketRequestResponsePair('a', 'b')"
     for arguments in ((1, "b"), ("a", None)):
         with pytest.raises(TypeError, match="is a str"):
-            WebSocketRequestResponsePair(*arguments)  # type: ignore[arg-type]
+            WebSocketRequestResponsePair(*arguments)
 
 
 def test_the_time_of_an_auto_response_is_utc() -> None:

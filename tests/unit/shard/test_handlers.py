@@ -113,10 +113,10 @@ def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
 def test_handlers_of_any_kind_that_take_their_arguments_are_not_doubted() -> None:
     class Room(DurableObject):
         @staticmethod
-        def fetch(request: Any) -> Any: ...  # type: ignore[override]
+        def fetch(request: Any) -> Any: ...
 
         @classmethod
-        def web_socket_message(cls, ws: Any, message: Any) -> Any: ...  # type: ignore[override]
+        def web_socket_message(cls, ws: Any, message: Any) -> Any: ...
 
         @decorated
         def web_socket_close(self, ws: Any, code: int, *rest: Any) -> Any: ...

@@ -913,7 +913,7 @@ async def test_output_that_was_cut_off_ends_the_shard(monkeypatch: pytest.Monkey
     world.router.message(counter, "x")
     await turns()
     assert [type(error) for error in defects] == [MemoryError]
-    world.loop.faults.clear()  # type: ignore[attr-defined]
+    world.loop.faults.clear()
 
 
 @on_virtual_time
@@ -936,7 +936,7 @@ async def test_an_error_of_our_own_ends_the_shard_wherever_it_is_raised(monkeypa
                 world.send_away("lobby")
             await asyncio.sleep(60)
         assert [str(error) for error in defects][:1] == [name]
-        world.loop.faults.clear()  # type: ignore[attr-defined]
+        world.loop.faults.clear()
 
 
 @on_virtual_time
@@ -958,7 +958,7 @@ async def test_an_error_of_the_users_code_ends_no_shard() -> None:
     world.router.message(counter, "x")
     await turns()
     assert world.counters.errors >= 3
-    world.loop.faults.clear()  # type: ignore[attr-defined]
+    world.loop.faults.clear()
 
 
 @on_virtual_time
@@ -978,7 +978,7 @@ async def test_a_map_that_gives_slots_away_unreleased_is_not_served_past() -> No
     await asyncio.sleep(1)
     assert "gives 4096 slots away that were not released" in str(defects[0])
     await watch.aclose()
-    world.loop.faults.clear()  # type: ignore[attr-defined]
+    world.loop.faults.clear()
 
 
 @on_virtual_time

@@ -29,7 +29,7 @@ def test_hibernatable_events_go_to_the_class_handlers_in_either_spelling() -> No
     message(owner, socket).call(activation)
     closed(owner, socket, 1000, "bye").call(activation)
     handle = socket.live
-    assert activation.instance.calls == [  # type: ignore[union-attr]
+    assert activation.instance.calls == [
         ("message", handle, "x"),
         ("close", handle, 1000, "bye", True, 2),
     ]
@@ -43,7 +43,7 @@ def test_a_client_that_vanished_is_gone_before_the_handler_runs(closed_before: b
     socket = socket_of()
     socket.closed_by_object = closed_before
     closed(owner, socket, 1006, "", clean=False).call(activation)
-    assert activation.instance.calls == [("close", socket.live, 1006, "", False, state)]  # type: ignore[union-attr]
+    assert activation.instance.calls == [("close", socket.live, 1006, "", False, state)]
     assert socket.gone
 
 
@@ -51,7 +51,7 @@ def test_a_failure_comes_as_an_error_that_says_what_the_client_was_told() -> Non
     activation, owner = alive()
     socket = socket_of()
     failed(owner, socket, 1002, "bad opcode").call(activation)
-    ((_, _, error, state),) = activation.instance.calls  # type: ignore[union-attr]
+    ((_, _, error, state),) = activation.instance.calls
     assert isinstance(error, WebSocketProtocolError)
     assert (error.code, error.description, state) == (1002, "bad opcode", 2)
     assert "1002" in str(error)
@@ -69,11 +69,11 @@ def test_a_request_comes_with_its_headers_and_its_tasks_know_it() -> None:
         "POST",
         "http://h/ns/n?a=1&a=2",
         [(b"x-a", b"\xe9"), (b"x-a", b"2")],
-        b"body",  # type: ignore[arg-type]
+        b"body",
     )
     asked = RequestJob(owner, PEER, record, 0)
     assert contextvars.copy_context().run(asked.call, activation) == "answer"
-    ((_, request, within),) = activation.instance.calls  # type: ignore[union-attr]
+    ((_, request, within),) = activation.instance.calls
     assert within is asked
     assert (request.method, request.body, request.query.get_all("a")) == ("POST", b"body", ["1", "2"])
     assert request.headers.get_all("X-A") == ["é", "2"]
@@ -99,7 +99,7 @@ def test_standard_events_go_to_the_listeners() -> None:
     socket, handle = standard()
     events: list[Any] = []
     for kind in ("message", "close", "error"):
-        handle.add_event_listener(kind, events.append)  # type: ignore[arg-type]
+        handle.add_event_listener(kind, events.append)
     message(owner, socket, b"x").call(activation)
     closed(owner, socket, 4000, "bye").call(activation)
     assert events == [MessageEvent(b"x"), CloseEvent(4000, "bye", True)]
@@ -108,7 +108,7 @@ def test_standard_events_go_to_the_listeners() -> None:
     failed(owner, socket, 1009, "too big").call(activation)
     assert isinstance(events[2], ErrorEvent)
     assert "too big" in events[2].message
-    assert activation.instance.calls == []  # type: ignore[union-attr]
+    assert activation.instance.calls == []
 
 
 def test_a_close_that_the_object_began_or_that_had_no_frame_is_not_answered() -> None:

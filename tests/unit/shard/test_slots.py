@@ -33,21 +33,21 @@ def a_map(version: int, owner: Incarnation = ME, to: Incarnation | None = None) 
 
 
 @pytest.fixture
-def slots() -> Slots:
+def slots() -> Slots[Any]:
     """OURS is closed until A and B have restored it."""
-    made = Slots(ME)
+    made: Slots[Any] = Slots(ME)
     made.follow(a_map(1), [A, B])
     return made
 
 
-def opened(slots: Slots) -> Slots:
+def opened(slots: Slots[Any]) -> Slots[Any]:
     for router in (A, B):
         slots.restored(router, 1, [OURS])
     assert slots.state(OURS) is SlotState.OPEN
     return slots
 
 
-def test_a_slot_opens_when_the_last_router_has_restored_it(slots: Slots) -> None:
+def test_a_slot_opens_when_the_last_router_has_restored_it(slots: Slots[Any]) -> None:
     waiting = owner()
     assert slots.holds(waiting)
     assert slots.takes_passports(OURS)
@@ -59,7 +59,7 @@ def test_a_slot_opens_when_the_last_router_has_restored_it(slots: Slots) -> None
     assert (slots.owned, slots.waiting) == (1, 0)
 
 
-def test_requests_of_a_router_count_from_its_restored_on(slots: Slots) -> None:
+def test_requests_of_a_router_count_from_its_restored_on(slots: Slots[Any]) -> None:
     late = Incarnation(3)
     assert not slots.takes_requests(OURS, A)
     slots.restored(A, 1, [OURS])
@@ -71,7 +71,7 @@ def test_requests_of_a_router_count_from_its_restored_on(slots: Slots) -> None:
     assert not slots.takes_requests(THEIRS, A)
 
 
-def test_objects_are_free_in_the_order_in_which_they_came(slots: Slots) -> None:
+def test_objects_are_free_in_the_order_in_which_they_came(slots: Slots[Any]) -> None:
     first, second = owner(), owner()
     for each in (first, second, first):
         assert slots.holds(each)
@@ -79,7 +79,7 @@ def test_objects_are_free_in_the_order_in_which_they_came(slots: Slots) -> None:
     assert slots.restored(B, 1, [OURS]).opened == [first, second]
 
 
-def test_a_router_that_leaves_the_map_need_not_restore(slots: Slots) -> None:
+def test_a_router_that_leaves_the_map_need_not_restore(slots: Slots[Any]) -> None:
     waiting = owner()
     slots.holds(waiting)
     slots.restored(A, 1, [OURS])
@@ -88,13 +88,13 @@ def test_a_router_that_leaves_the_map_need_not_restore(slots: Slots) -> None:
 
 
 def test_without_routers_a_slot_is_open_at_once() -> None:
-    slots = Slots(ME)
+    slots: Slots[Any] = Slots(ME)
     slots.follow(a_map(1), [])
     assert slots.state(OURS) is SlotState.OPEN
     assert slots.state(THEIRS) is None
 
 
-def test_a_slot_in_transit_leaves_is_released_and_is_gone(slots: Slots) -> None:
+def test_a_slot_in_transit_leaves_is_released_and_is_gone(slots: Slots[Any]) -> None:
     opened(slots)
     assert slots.follow(a_map(2, to=OTHER), [A, B]).leaving == [OURS]
     assert slots.state(OURS) is SlotState.LEAVING
@@ -107,7 +107,7 @@ def test_a_slot_in_transit_leaves_is_released_and_is_gone(slots: Slots) -> None:
     assert slots.state(OURS) is None
 
 
-def test_a_slot_leaves_only_after_every_router_has_attached_it(slots: Slots) -> None:
+def test_a_slot_leaves_only_after_every_router_has_attached_it(slots: Slots[Any]) -> None:
     waiting = owner()
     slots.holds(waiting)
     assert slots.follow(a_map(2, to=OTHER), [A, B]).leaving == []
@@ -117,7 +117,7 @@ def test_a_slot_leaves_only_after_every_router_has_attached_it(slots: Slots) -> 
     assert (change.leaving, change.opened) == ([OURS], []), "nothing starts in between"
 
 
-def test_a_router_that_takes_us_for_the_owner_is_told(slots: Slots) -> None:
+def test_a_router_that_takes_us_for_the_owner_is_told(slots: Slots[Any]) -> None:
     opened(slots)
     slots.follow(a_map(2, to=OTHER), [A, B])
     slots.released([OURS])
@@ -127,7 +127,7 @@ def test_a_router_that_takes_us_for_the_owner_is_told(slots: Slots) -> None:
     assert slots.restored(Incarnation(3), 3, [OURS]).answers == {4: [OURS]}
 
 
-def test_a_slot_that_comes_back_waits_for_all_routers_anew(slots: Slots) -> None:
+def test_a_slot_that_comes_back_waits_for_all_routers_anew(slots: Slots[Any]) -> None:
     opened(slots)
     slots.follow(a_map(2, to=OTHER), [A, B])
     slots.released([OURS])
@@ -140,7 +140,7 @@ def test_a_slot_that_comes_back_waits_for_all_routers_anew(slots: Slots) -> None
     assert slots.state(OURS) is SlotState.OPEN
 
 
-def test_a_restored_of_an_earlier_stay_does_not_count_and_is_answered(slots: Slots) -> None:
+def test_a_restored_of_an_earlier_stay_does_not_count_and_is_answered(slots: Slots[Any]) -> None:
     """A joins in map 3 and attaches the slot here, since it is in transit; B hears in order."""
     opened(slots)
     slots.follow(a_map(2, to=OTHER), [B])
@@ -157,7 +157,7 @@ def test_a_restored_of_an_earlier_stay_does_not_count_and_is_answered(slots: Slo
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_a_slot_whose_next_owner_is_its_owner_is_let_go_of_and_taken_up_again(slots: Slots, told: bool) -> None:
+def test_a_slot_whose_next_owner_is_its_owner_is_let_go_of_and_taken_up_again(slots: Slots[Any], told: bool) -> None:
     opened(slots)
     assert slots.follow(a_map(2, to=ME), [A, B]).leaving == [OURS]
     slots.released([OURS])
@@ -173,7 +173,7 @@ def test_a_slot_whose_next_owner_is_its_owner_is_let_go_of_and_taken_up_again(sl
 
 
 @pytest.mark.parametrize("told_first", [True, False])
-def test_a_slot_that_came_back_and_leaves_again_by_maps_that_nobody_saw(slots: Slots, told_first: bool) -> None:
+def test_a_slot_that_came_back_and_leaves_again_by_maps_that_nobody_saw(slots: Slots[Any], told_first: bool) -> None:
     opened(slots)
     slots.follow(a_map(2, to=OTHER), [A, B])
     slots.released([OURS])
@@ -188,12 +188,12 @@ def test_a_slot_that_came_back_and_leaves_again_by_maps_that_nobody_saw(slots: S
     assert slots.restored(B, 6, [OURS]).leaving == [OURS]
 
 
-def test_a_map_that_takes_what_was_not_released_is_told_of(slots: Slots) -> None:
+def test_a_map_that_takes_what_was_not_released_is_told_of(slots: Slots[Any]) -> None:
     opened(slots)
     assert slots.follow(a_map(2, OTHER), [A, B]).lost == [OURS]
 
 
-def test_a_map_with_other_members_only_changes_nothing(slots: Slots) -> None:
+def test_a_map_with_other_members_only_changes_nothing(slots: Slots[Any]) -> None:
     opened(slots)
     change = slots.follow(a_map(2), [A, B, Incarnation(3)])
     assert (change.leaving, change.opened, change.lost) == ([], [], [])

@@ -170,7 +170,7 @@ def test_work_for_other_processes_keeps_its_object() -> None:
         given[0].set_result(None)
         await heard(given[0].done)
         await sleeps_after_a_while(world)
-        pool._executor_manager_thread_wakeup.close()  # type: ignore[attr-defined]
+        pool._executor_manager_thread_wakeup.close()
 
     scenario()
 

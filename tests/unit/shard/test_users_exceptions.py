@@ -23,7 +23,7 @@ class Mute(Exception):
 
 class Meta(type):
     @property
-    def __name__(cls) -> str:  # type: ignore[override]
+    def __name__(cls) -> str:
         raise KeyboardInterrupt
 
 

@@ -77,7 +77,7 @@ def test_a_link_is_put_back(tmp_path: Path) -> None:
     memory = SharedMemory(tmp_path / "figures", b"content!")
     assert not memory.restore()
     for attack in (Path.unlink, lambda path: (path.unlink(), path.write_bytes(b"other"))):
-        attack(memory.path)  # type: ignore[operator]
+        attack(memory.path)
         assert memory.restore()
         assert read_shared(memory.path) == b"content!"
     assert [path.name for path in tmp_path.iterdir()] == ["figures"], "no leftover of the making"

@@ -376,7 +376,7 @@ def test_a_sinks_own_error_is_not_taken_for_the_peers() -> None:
     response.response(HttpResponse(1, 200, AcceptMode.PLAIN, []))
     for reader, writer in ((read_events, events), (read_output, output), (read_output, response)):
         with pytest.raises(ValueError, match="a defect of ours"):
-            reader(writer.take()[0], Broken())  # type: ignore[operator]
+            reader(writer.take()[0], Broken())
 
 
 def test_a_response_of_no_mode_is_a_wire_error() -> None:

@@ -29,7 +29,7 @@ class Rig:
         self.writer = OutputWriter()
         self.session = SimpleNamespace(unconfirmed_bytes=0)
         self.closed = False
-        self.shipping = Shipping(self)  # type: ignore[arg-type]
+        self.shipping = Shipping(self)
         self.parts = Parts()
         self.shipped: list[tuple[Any, bytes]] = []
         self._arrived: list[tuple[Any, Ahead]] = []

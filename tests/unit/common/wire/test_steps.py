@@ -53,7 +53,7 @@ def test_a_shards_group_comes_in_steps_and_later_records_know_earlier_payloads()
     writer.send(array("I", [4, 5]), b"once", True)  # the same payload again, perhaps as a reference
     (group,) = writer.take()
     sink, steps = Output(), 1
-    reader = Steps(read_output, group, sink, Parts())  # type: ignore[arg-type]
+    reader = Steps(read_output, group, sink, Parts())
     before = 0
     while reader.go_on():
         assert len(sink.sent) - before <= STEP_BYTES // 8
@@ -66,7 +66,7 @@ def test_a_shards_group_comes_in_steps_and_later_records_know_earlier_payloads()
 
 def test_a_routers_group_comes_in_steps() -> None:
     group, sink, calls = messages(1), Events(), []
-    reader = Steps(read_events, group, sink, Parts(), lambda: calls.append(len(sink.numbers)))  # type: ignore[arg-type]
+    reader = Steps(read_events, group, sink, Parts(), lambda: calls.append(len(sink.numbers)))
     while reader.go_on():
         pass
     assert sink.numbers == list(range(1, COUNT + 1))
@@ -76,7 +76,7 @@ def test_a_routers_group_comes_in_steps() -> None:
 
 def test_a_bad_record_in_the_middle_is_met_in_its_step() -> None:
     sink = Events()
-    reader = Steps(read_events, messages(1) + b"\xff", sink, Parts(), lambda: None)  # type: ignore[arg-type]
+    reader = Steps(read_events, messages(1) + b"\xff", sink, Parts(), lambda: None)
     with pytest.raises(WireError, match="no router sends a record of type 0xff"):
         all(reader.go_on() for _ in range(COUNT))
     assert len(sink.numbers) == COUNT
@@ -104,7 +104,7 @@ class Receiving(Carrier):
         if len(group) <= STEP_BYTES:
             read_events(group, self.sink)  # type: ignore[arg-type]
             return None
-        return Steps(read_events, group, self.sink, Parts(), lambda: None).go_on  # type: ignore[arg-type]
+        return Steps(read_events, group, self.sink, Parts(), lambda: None).go_on
 
 
 def sent(*groups: bytes) -> list[bytes]:

@@ -14,6 +14,9 @@ class Item:
     def on_tick(self, tick: int) -> None:
         self.called.append(tick)
 
+    def break_off(self, error: Exception) -> None:
+        raise error
+
 
 @pytest.mark.parametrize(("seconds", "count"), [(0.0, 1), (TICK_S, 1), (TICK_S * 1.1, 2), (1.0, 20), (20.0, 400)])
 def test_seconds_become_enough_ticks(seconds: float, count: int) -> None:
@@ -46,6 +49,9 @@ def test_a_late_call_catches_up_in_order() -> None:
 
         def on_tick(self, tick: int) -> None:
             order.append(self.name)
+
+        def break_off(self, error: Exception) -> None:
+            raise error
 
     for name, after in (("c", 30), ("a", 1), ("b", 2), ("b2", 2)):
         wheel.schedule(Named(name), after)

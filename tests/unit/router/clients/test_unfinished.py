@@ -12,10 +12,11 @@ from roost.router.clients.timers import TICK_S, Wheel
 from roost.router.clients.unfinished import CUTS_A_TICK, PATIENCE_S, SMALL_BYTES, Unfinished
 from roost.router.counters import RouterCounters
 from roost.router.formats.frames import close_frame
+from roost.router.websocket.connection import Connection
 from roost.router.websocket.inlet import UNFINISHED
 from roost.router.websocket.states import State
 from roost.router.websocket.window import EVENT_BYTES
-from tests.unit.router.fakes import World, binary, client_frame, close, text
+from tests.unit.router.fakes import FakeTransport, World, binary, client_frame, close, text
 
 LIMIT = 1_000_000
 HALF = LIMIT // 2
@@ -258,7 +259,7 @@ def world() -> World:
 SIZE = 300_000
 
 
-def begins(world: World, sent: int = SIZE - 1) -> tuple[object, object, bytes]:
+def begins(world: World, sent: int = SIZE - 1) -> tuple[Connection, FakeTransport, bytes]:
     connection, transport = world.connect()
     frame = binary(bytes(SIZE))
     connection.data_received(frame[: len(frame) - SIZE + sent])
