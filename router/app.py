@@ -125,6 +125,8 @@ class Router:
         self._due = self._worked_then = 0.0
         self._output = Output(self._output_soon, self._clock.now)
         self._output_planned = False
+        self._wrote = 0.0, 0.0
+        """When it was last written for a turn, if the next one was to write on, and the processor time then."""
         self._forwarding = Forwarding(
             self._shared,
             self._connect,
@@ -355,8 +357,8 @@ class Router:
         self._timer = self._loop.call_later(TICK_S, self._tick)
         wheel, counters, now = self._wheel, self.counters, self._clock.now()
         late, worked = now - self._due if self._due else 0.0, time.thread_time()
-        # At most: the turn that made it late has begun behind the last tick, and behind the last slice of work.
-        since = max(self._worked_then, self._shared.work.worked_then)
+        # At most: the turn that made it late has begun behind the last tick, the last slice of work and of writing.
+        since = max(self._worked_then, self._shared.work.worked_then, self._wrote[1])
         self._note_turn(late, min(late, worked - since))
         self._due, self._worked_then = now + TICK_S, worked
         wheel.advance(now)
@@ -416,11 +418,16 @@ class Router:
     def _write_output(self) -> None:
         self._output_planned = False
         more = True
+        now, worked = self._clock.now(), time.thread_time()
+        then, worked_then = self._wrote
+        if then:
+            self._note_turn(now - then, worked - worked_then)
         if self._dialer is not None:
             self._dialer.flush_planned()  # what has just been read need not wait for what is written now
         try:
             more = self._output.run()
         finally:
+            self._wrote = now if more else 0.0, worked
             if more:
                 self._output_soon()
 

@@ -30,8 +30,8 @@ class RouterCounters(Counters):
     slots_attached: int = gauge("Slots whose owner has all that this router knows of them")
 
     longest_turn_us: int = high_water(
-        "Microseconds that the longest turn of the loop took; all are measured while work of clients is left over, "
-        "else some",
+        "Microseconds that the longest turn of the loop took; all are measured while clients' work or output is "
+        "left over, else some",
         unit="microseconds",
     )
     longest_turn_worked_us: int = high_water(

@@ -16,6 +16,7 @@ from roost.common.wire.records import AcceptMode, HttpResponse
 from roost.router.app import Router
 from roost.router.clients import transport
 from roost.router.clients.defects import Defects
+from roost.router.clients.output import Output
 from roost.router.clients.retirement import Retirement
 from roost.router.clients.writers import Writer
 from roost.router.formats.frames import data_frame
@@ -247,6 +248,20 @@ async def test_a_late_clock_tells_how_much_of_that_was_work(tmp_path: Any) -> No
     router._stop_ticking()
     assert router.counters.longest_turn_us > 9_000_000
     assert 0 < router.counters.longest_turn_worked_us < 5_000_000
+
+
+async def test_turns_that_write_on_are_measured(tmp_path: Any) -> None:
+    config = RouterConfig(name="router-1", data=tmp_path, run=tmp_path)
+    router = Router(config, RouterMachine(config))
+    with mock.patch.object(Output, "run", side_effect=[True, False, False]):
+        router._write_output()
+        router._wrote = router._wrote[0] - 10, router._wrote[1] - 0.5
+        router._write_output()
+        assert router.counters.longest_turn_us == pytest.approx(10_000_000, rel=0.5)
+        assert router.counters.longest_turn_worked_us == pytest.approx(500_000, rel=0.5)
+        router._wrote = router._wrote[0], -100.0
+        router._write_output()
+        assert router.counters.longest_turn_worked_us < 1_000_000, "the loop may have slept"
 
 
 @pytest.mark.parametrize("by_loop", [0, 1], ids=["read by us", "read by the loop"])
