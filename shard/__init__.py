@@ -23,12 +23,12 @@ from ..common.errors import (
     TooManyWebSockets,
     WrongThreadError,
 )
-from .context import DurableObjectState, WebSocketRequestResponsePair
-from .durable_object import DurableObject
-from .namespaces import DurableObjectId, DurableObjectNamespace, Env
-from .protocol_error import WebSocketProtocolError
-from .request import Headers, Query, Request, Response
-from .web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket, WebSocketPair
+from .api.context import DurableObjectState, WebSocketRequestResponsePair
+from .api.durable_object import DurableObject
+from .api.namespaces import DurableObjectId, DurableObjectNamespace, Env
+from .api.protocol_error import WebSocketProtocolError
+from .api.request import Headers, Query, Request, Response
+from .api.web_socket import CloseEvent, ErrorEvent, MessageEvent, WebSocket, WebSocketPair
 
 __all__ = [
     "AlreadyAccepted",

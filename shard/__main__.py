@@ -6,8 +6,8 @@ import sys
 
 from ..common.runtime.startup import launch
 from ..common.settings.shard import ShardConfig
+from .api.current import current_label
 from .app import run
-from .current import current_label
 from .development import is_called, prepare
 from .machine import ShardMachine
 from .serving import end_at_last, leave_soon, run_through

@@ -36,14 +36,14 @@ from ..common.settings.shard import ShardConfig
 from ..common.wire.link import Acceptor, Link, Rest, Wiring
 from ..common.wire.records import STEP_BYTES, TO_ROUTER, OutputWriter, Steps, Wholes
 from .counters import ShardCounters
-from .descriptors import Descriptors
 from .development import debugging, load_or_note
 from .events import LastEvents, RouterEvents
-from .forked import Ending
-from .handover import Handover
 from .host import Host
-from .loader import HostedClass, load
 from .machine import ShardMachine
+from .moving.handover import Handover
+from .objects.loader import HostedClass, load
+from .running.descriptors import Descriptors
+from .running.forked import Ending
 
 log = logging.getLogger("roost.shard")
 

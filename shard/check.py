@@ -13,9 +13,9 @@ import sys
 
 from ..common.runtime.startup import launch
 from ..common.settings.shard import ShardConfig
-from .current import current_label
-from .loader import load
-from .namespaces import Env
+from .api.current import current_label
+from .api.namespaces import Env
+from .objects.loader import load
 from .trial import construct_on_trial
 
 

@@ -20,7 +20,7 @@ from ..common.errors import AppError
 from ..common.runtime import broken_code
 from ..common.runtime.logs import line
 from ..common.settings.shard import ShardConfig
-from .loader import HostedClass, load
+from .objects.loader import HostedClass, load
 
 log = logging.getLogger("roost.shard")
 

@@ -15,16 +15,16 @@ from ..common.close_codes import INTERNAL_ERROR
 from ..common.errors import OutboxFull
 from ..common.ids import ObjectId, Slot, slot_of
 from ..common.wire.records import EventSink, HttpRequest, ObjectState, Passport
-from .jobs import CloseJob, ErrorJob, MessageJob
-from .packages import size_of
-from .request_jobs import RequestJob
-from .responses import refusal
-from .slots import SlotState
-from .sockets import RouterPeer, Socket
+from .moving.slots import SlotState
+from .objects.jobs import CloseJob, ErrorJob, MessageJob
+from .objects.packages import size_of
+from .objects.request_jobs import RequestJob
+from .objects.responses import refusal
+from .objects.sockets import RouterPeer, Socket
 
 if TYPE_CHECKING:
     from .host import Host
-    from .hosted import HostedObject
+    from .objects.hosted import HostedObject
 
 TOO_MUCH_INPUT = "this object's process has too many messages and requests at present; try again later"
 FIELD_BYTES = 350

@@ -21,34 +21,34 @@ from ..common.settings.shard import ShardConfig
 from ..common.wire.link import Link
 from ..common.wire.records import OutputWriter
 from ..common.wire.remembered import Remembered
-from .arrivals import Arrivals
-from .behind import Behind
+from .api.current import current
+from .api.namespaces import Env
+from .api.unfinished import Unfinished
 from .budgets import Budgets
-from .closing import LAST_STEPS_S, Closings
 from .counters import ShardCounters
-from .current import current
-from .flow import Flow
-from .forked import Ending, leave
-from .hosted import HostedObject
-from .jobs import Job
-from .loader import HostedClass
-from .loop_calls import note_calls
-from .misuse import MisuseLog
-from .namespaces import Env
-from .numbers import Numbers
-from .objects import Objects
-from .output import Output
-from .own_loop import OwnLoop
-from .packages import Packages
-from .reasons import Reason
-from .release import Release
-from .runner import Runner
-from .sleep import SleepQueue
-from .slots import Change, Slots
-from .sockets import RouterPeer
-from .tasks import make_task
-from .unfinished import Unfinished
-from .user_errors import UserErrors
+from .moving.release import Release
+from .moving.slots import Change, Slots
+from .objects.arrivals import Arrivals
+from .objects.behind import Behind
+from .objects.closing import LAST_STEPS_S, Closings
+from .objects.hosted import HostedObject
+from .objects.jobs import Job
+from .objects.loader import HostedClass
+from .objects.misuse import MisuseLog
+from .objects.numbers import Numbers
+from .objects.objects import Objects
+from .objects.packages import Packages
+from .objects.sleep import SleepQueue
+from .objects.sockets import RouterPeer
+from .objects.user_errors import UserErrors
+from .outgoing.flow import Flow
+from .outgoing.output import Output
+from .running.forked import Ending, leave
+from .running.loop_calls import note_calls
+from .running.own_loop import OwnLoop
+from .running.reasons import Reason
+from .running.runner import Runner
+from .running.tasks import make_task
 
 log = logging.getLogger("roost.shard")
 

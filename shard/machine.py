@@ -14,7 +14,7 @@ from ..common.runtime.startup import DEFECT_EXIT_CODE
 from ..common.settings.shard import ShardConfig
 from ..common.wire.link import Acceptor, Wiring
 from .host import Host
-from .memory import limit_memory, offer_to_be_killed
+from .running.memory import limit_memory, offer_to_be_killed
 from .watchdog import Watchdog
 
 

@@ -24,10 +24,10 @@ from typing import Any
 
 import uvloop
 
-from .closing import LAST_STEPS_S
-from .failures import in_full
-from .tasks import cancel, hide_tasks_of_others
-from .threads import note_threads
+from .objects.closing import LAST_STEPS_S
+from .running.failures import in_full
+from .running.tasks import cancel, hide_tasks_of_others
+from .running.threads import note_threads
 
 LAST_THREADS_S = 2.0
 """Seconds that users' threads have when the shard has ended: those of the loop's executor while there is a loop, and

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from ..common.errors import AppError, ObjectReset
 from ..common.ids import Incarnation, id_from_name
 from ..common.settings.shard import ShardConfig
-from .activation import Activation, ActivationState
-from .context import DurableObjectState
+from .api.context import DurableObjectState
 from .counters import ShardCounters
-from .failures import Failure
 from .host import Host
-from .loader import HostedClass
-from .user_errors import UserErrors
+from .objects.activation import Activation, ActivationState
+from .objects.loader import HostedClass
+from .objects.user_errors import UserErrors
+from .running.failures import Failure
 
 LOOK_S = 0.01
 """Seconds between two looks whether ``block_concurrency_while`` is over, which has a limit of its own."""

@@ -14,7 +14,7 @@ from ..errors import AppError
 _FILE = "broken-code"
 MOST_CHARS = 20_000
 """The end of a longer traceback is what counts."""
-_LOADING = ("shard/loader.py", "<frozen importlib", "/importlib/")
+_LOADING = ("shard/objects/loader.py", "<frozen importlib", "/importlib/")
 """Files of the lines that load an app."""
 
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from unittest import mock
 from roost.router.clients import writers
 from roost.router.owners import receiving
-from roost.shard import outbox
+from roost.shard.outgoing import outbox
 
 met = Path(os.environ["ROOST_TEST_DEFECTS"])  # of all processes and their next lives
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roost.common import limits
-from roost.shard.activation import BLOCK_TIMEOUT_S
-from roost.shard.json_text import MAX_DEPTH as JSON_DEPTH
-from roost.shard.structured_clone import MAX_DEPTH as ATTACHMENT_DEPTH
+from roost.shard.api.json_text import MAX_DEPTH as JSON_DEPTH
+from roost.shard.api.structured_clone import MAX_DEPTH as ATTACHMENT_DEPTH
+from roost.shard.objects.activation import BLOCK_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +126,10 @@ SECTIONS = (
 )
 
 TYPES = {
-    "Sendable": "roost.shard.web_socket",
-    "EventType": "roost.shard.web_socket",
-    "Listener": "roost.shard.listeners",
-    "HeaderFields": "roost.shard.request",
+    "Sendable": "roost.shard.api.web_socket",
+    "EventType": "roost.shard.api.web_socket",
+    "Listener": "roost.shard.api.listeners",
+    "HeaderFields": "roost.shard.api.request",
 }
 """Names of types in the signatures, which nobody needs to import, and the modules that define them."""
 

@@ -20,8 +20,9 @@ SHELLS = {
     "runtime/logs runtime/processes runtime/startup wire/endpoint wire/link",
     "router": "__main__ app clients/ready clients/tcp clients/transport clients/work development guard/watching "
     "http/connection http/half_open http/intake http/listener http/phased machine",
-    "shard": "activation app closing context descriptors handover host hosted loop_calls own_loop pairs release "
-    "runner serving tasks threads trial watchdog",
+    "shard": "api/context app host moving/handover moving/release objects/activation objects/closing "
+    "objects/hosted objects/pairs running/descriptors running/loop_calls running/own_loop running/runner "
+    "running/tasks running/threads serving trial watchdog",
     "deploy": "commands/background commands/client commands/requirements loadtest/alarm loadtest/connection "
     "loadtest/coordinator loadtest/machine loadtest/running loadtest/seat loadtest/worker loadtest/world "
     "processes/crew processes/leftovers processes/ports processes/process processes/trial supervisor/admin_server "
@@ -35,15 +36,15 @@ ACTING = {
 """What only a shell may import."""
 EXEMPT = {
     "deploy/plan/post.py": {"signal"},
-    "shard/failures.py": {"asyncio"},
-    "shard/jobs.py": {"asyncio"},
-    "shard/life.py": {"asyncio", "threading"},
-    "shard/pending.py": {"asyncio"},
-    "shard/ports.py": {"asyncio"},
-    "shard/tries.py": {"asyncio"},
-    "shard/user_errors.py": {"asyncio"},
-    "shard/web_socket.py": {"threading"},
-    "shard/work.py": {"asyncio"},
+    "shard/running/failures.py": {"asyncio"},
+    "shard/objects/jobs.py": {"asyncio"},
+    "shard/api/life.py": {"asyncio", "threading"},
+    "shard/api/pending.py": {"asyncio"},
+    "shard/api/ports.py": {"asyncio"},
+    "shard/objects/tries.py": {"asyncio"},
+    "shard/objects/user_errors.py": {"asyncio"},
+    "shard/api/web_socket.py": {"threading"},
+    "shard/running/work.py": {"asyncio"},
 }
 """``post`` wants the names of signals, ``life`` and ``web_socket`` who calls, and all others the names of types."""
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from roost.common.budget import Budget
 from roost.common.errors import OutboxFull
 from roost.common.wire import shipping
-from roost.shard import backlog as backlog_module
-from roost.shard import outbox as outbox_module
 from roost.shard.counters import ShardCounters
-from roost.shard.flow import Flow
-from roost.shard.outbox import Outbox
-from roost.shard.output import Output
-from roost.shard.peers import Peer
+from roost.shard.outgoing import backlog as backlog_module
+from roost.shard.outgoing import outbox as outbox_module
+from roost.shard.outgoing.flow import Flow
+from roost.shard.outgoing.outbox import Outbox
+from roost.shard.outgoing.output import Output
+from roost.shard.outgoing.peers import Peer
 from tests.support.links import LinkToRouter
 from tests.unit.shard.harness import peer_of
 

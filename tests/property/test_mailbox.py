@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.shard.mailbox import Mailbox
+from roost.shard.objects.mailbox import Mailbox
 
 STEPS = st.lists(st.one_of(st.sampled_from("mnop"), st.none()), max_size=60)
 """A source that puts its next event, or a take."""

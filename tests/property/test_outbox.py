@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.shard.outbox import Outbox
+from roost.shard.outgoing.outbox import Outbox
 from tests.support.links import LinkToRouter
 from tests.unit.shard.harness import peer_of
 

@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from roost.shard.sockets import Socket, Sockets
-from roost.shard.tags import checked
-from roost.shard.web_socket import WebSocket
+from roost.shard.api.tags import checked
+from roost.shard.api.web_socket import WebSocket
+from roost.shard.objects.sockets import Socket, Sockets
 from tests.unit.shard.harness import socket_of
 
 TAGS = st.lists(st.sampled_from(["red", "green", "blue", ""]), max_size=5).map(checked)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.common.errors import DataCloneError
-from roost.shard.structured_clone import deserialize, serialize
+from roost.shard.api.structured_clone import deserialize, serialize
 from tests.support.carried import assert_same
 
 LIMIT = 1 << 20

@@ -16,8 +16,8 @@ from roost.common.ids import id_from_name, slot_of
 from roost.common.limits import MAX_DEATHS_OF_EVENT, MAX_DEATHS_OF_OBJECT
 from roost.common.wire.records import Passport
 from roost.router.websocket.connection import Connection
-from roost.shard.attachments import deserialize
-from roost.shard.sockets import Socket
+from roost.shard.api.attachments import deserialize
+from roost.shard.objects.sockets import Socket
 
 from .clients import Client, Stage
 from .cluster import Cluster, Member

@@ -23,8 +23,8 @@ from roost.common.settings.shard import ShardConfig
 from roost.common.wire import shipping
 from roost.router.owners import requests
 from roost.router.websocket import inlet
-from roost.shard import backlog, large_responses, outbox
-from roost.shard.loader import HostedClass
+from roost.shard.objects.loader import HostedClass
+from roost.shard.outgoing import backlog, large_responses, outbox
 
 from .history import History
 from .loops import OurOwnError, Process, Scheduler, State

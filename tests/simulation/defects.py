@@ -26,14 +26,14 @@ from roost.router.owners.forwarding import Forwarding
 from roost.router.owners.receiving import Receiver
 from roost.router.websocket.connection import Connection
 from roost.shard.events import RouterEvents
-from roost.shard.handover import Handover
 from roost.shard.host import Host
-from roost.shard.hosted import HostedObject
-from roost.shard.jobs import SocketJob
-from roost.shard.outbox import Outbox
-from roost.shard.peers import Peer
-from roost.shard.release import Release
-from roost.shard.slots import Slots
+from roost.shard.moving.handover import Handover
+from roost.shard.moving.release import Release
+from roost.shard.moving.slots import Slots
+from roost.shard.objects.hosted import HostedObject
+from roost.shard.objects.jobs import SocketJob
+from roost.shard.outgoing.outbox import Outbox
+from roost.shard.outgoing.peers import Peer
 
 from .clients import Client
 from .loops import OurOwnError

@@ -39,11 +39,11 @@ from roost.router.owners import giving as router_giving
 from roost.router.owners import receiving as router_receiving
 from roost.router.owners.attaching import Attaching
 from roost.router.owners.receiving import Receiver
-from roost.shard import outbox as shard_outbox
 from roost.shard.app import Shard
-from roost.shard.handover import Handover
 from roost.shard.host import Host
 from roost.shard.machine import ShardMachine
+from roost.shard.moving.handover import Handover
+from roost.shard.outgoing import outbox as shard_outbox
 
 from .loops import Process, SimLoop
 from .network import SimAcceptor, SimDialer

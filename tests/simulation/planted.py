@@ -26,16 +26,16 @@ from roost.router.owners.slots import Slots as RouterSlots
 from roost.router.websocket.connection import Connection
 from roost.router.websocket.window import Window
 from roost.shard.app import Shard
-from roost.shard.backlog import Backlog
-from roost.shard.behind import Behind
 from roost.shard.events import RouterEvents
-from roost.shard.flow import Flow
-from roost.shard.hosted import HostedObject
-from roost.shard.outbox import Outbox
-from roost.shard.peers import Peer
-from roost.shard.release import Release
-from roost.shard.slots import Slots as ShardSlots
-from roost.shard.slots import SlotState
+from roost.shard.moving.release import Release
+from roost.shard.moving.slots import Slots as ShardSlots
+from roost.shard.moving.slots import SlotState
+from roost.shard.objects.behind import Behind
+from roost.shard.objects.hosted import HostedObject
+from roost.shard.outgoing.backlog import Backlog
+from roost.shard.outgoing.flow import Flow
+from roost.shard.outgoing.outbox import Outbox
+from roost.shard.outgoing.peers import Peer
 
 from .network import SimDialer
 

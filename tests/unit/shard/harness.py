@@ -25,16 +25,16 @@ from roost.common.wire.records import (
     Passport,
 )
 from roost.shard import DurableObject, Request, Response, WebSocketPair
+from roost.shard.api.life import Life
+from roost.shard.api.pending import Pending
 from roost.shard.counters import ShardCounters
 from roost.shard.events import RouterEvents
 from roost.shard.host import Host
-from roost.shard.hosted import HostedObject
-from roost.shard.life import Life
-from roost.shard.loader import HostedClass
-from roost.shard.outbox import Outbox
-from roost.shard.output import ACKS_WITHIN_S
-from roost.shard.pending import Pending
-from roost.shard.sockets import RouterPeer, Socket
+from roost.shard.objects.hosted import HostedObject
+from roost.shard.objects.loader import HostedClass
+from roost.shard.objects.sockets import RouterPeer, Socket
+from roost.shard.outgoing.outbox import Outbox
+from roost.shard.outgoing.output import ACKS_WITHIN_S
 from tests.support.links import LinkToRouter, Record
 
 P = ParamSpec("P")

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from roost.shard import DurableObject
-from roost.shard.activation import Activation
-from roost.shard.current import current
-from roost.shard.jobs import CloseJob, ErrorJob, Job, MessageJob
-from roost.shard.loader import HostedClass
-from roost.shard.request_jobs import request_job
-from roost.shard.sockets import Socket
-from roost.shard.web_socket import WebSocket
+from roost.shard.api.current import current
+from roost.shard.api.web_socket import WebSocket
+from roost.shard.objects.activation import Activation
+from roost.shard.objects.jobs import CloseJob, ErrorJob, Job, MessageJob
+from roost.shard.objects.loader import HostedClass
+from roost.shard.objects.request_jobs import request_job
+from roost.shard.objects.sockets import Socket
 
 
 class Noting(DurableObject):

@@ -9,7 +9,7 @@ from typing import Any
 
 from roost.common.ids import ObjectId
 from roost.common.machine.last_words import LastWords
-from roost.shard.runner import Runner
+from roost.shard.running.runner import Runner
 from tests.unit.shard.harness import turns
 
 

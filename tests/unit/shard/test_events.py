@@ -9,9 +9,9 @@ import pytest
 from roost.common.ids import id_from_name
 from roost.common.wire.records import EventWriter, HttpRequest, ObjectState, Passport, read_events
 from roost.shard.events import LastEvents, RouterEvents
-from roost.shard.hosted import HostedObject
-from roost.shard.jobs import CloseJob, ErrorJob, MessageJob
-from roost.shard.request_jobs import RequestJob
+from roost.shard.objects.hosted import HostedObject
+from roost.shard.objects.jobs import CloseJob, ErrorJob, MessageJob
+from roost.shard.objects.request_jobs import RequestJob
 from tests.unit.shard.harness import World, on_virtual_time
 
 ROOM = id_from_name("room", "lobby")

@@ -22,13 +22,13 @@ from roost.common.machine.last_words import LastWords, RunningEvent, read_last_w
 from roost.common.wire.records import AcceptMode, ObjectState
 from roost.common.wire.remembered import ENTRY_BYTES, Remembered
 from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
-from roost.shard.current import current
+from roost.shard.api.current import current
 from roost.shard.events import LastEvents
 from roost.shard.host import Host
-from roost.shard.hosted import HostedObject
-from roost.shard.output import Output
-from roost.shard.reasons import Reason
-from roost.shard.release import Release
+from roost.shard.moving.release import Release
+from roost.shard.objects.hosted import HostedObject
+from roost.shard.outgoing.output import Output
+from roost.shard.running.reasons import Reason
 from tests.support.links import LinkToRouter
 from tests.unit.shard.harness import OTHER_SHARD, SHARD, Room, Router, World, on_virtual_time, turns
 

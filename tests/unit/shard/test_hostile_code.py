@@ -15,7 +15,7 @@ import pytest
 from roost.common.errors import ObjectReset
 from roost.common.runtime.defects import is_defect
 from roost.shard import Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
-from roost.shard.failures import TOLD_CHARS, TOLD_IN_SHORT_CHARS, in_full, in_short, is_end_of_life
+from roost.shard.running.failures import TOLD_CHARS, TOLD_IN_SHORT_CHARS, in_full, in_short, is_end_of_life
 from tests.support.waiting import until
 from tests.unit.shard.clients import Rec, shard
 from tests.unit.shard.harness import on_virtual_time, turns

@@ -13,8 +13,8 @@ import pytest
 
 from roost.common.errors import LifeOver, ObjectGone, ObjectReset, WrongThreadError
 from roost.shard import DurableObjectState, Request, Response, WebSocket, WebSocketPair, WebSocketRequestResponsePair
-from roost.shard.closing import AGAIN_S, LAST_STEPS_S
-from roost.shard.tasks import hide_tasks_of_others
+from roost.shard.objects.closing import AGAIN_S, LAST_STEPS_S
+from roost.shard.running.tasks import hide_tasks_of_others
 from tests.unit.shard.clients import Rec, shard
 from tests.unit.shard.harness import on_virtual_time, turns
 
@@ -496,7 +496,7 @@ async def test_nothing_is_traced_for_code_that_ends_by_itself() -> None:
         again.send("use")
     await turns(100)
     assert len(refused) == 1500
-    assert getattr(sys.gettrace(), "__module__", "") != "roost.shard.life"
+    assert getattr(sys.gettrace(), "__module__", "") != "roost.shard.api.life"
 
 
 class Tidy(Rec):

@@ -11,10 +11,10 @@ from roost.common.errors import OutboxFull, PackagesFull
 from roost.common.ids import id_from_name
 from roost.common.wire.records import HttpRequest
 from roost.shard import Request, Response, WebSocket, WebSocketPair
-from roost.shard.arrivals import AT_ONCE, SMALL_BYTES
+from roost.shard.objects.arrivals import AT_ONCE, SMALL_BYTES
 from tests.support.links import Record
 from tests.unit.shard.harness import Room, Router, World, on_virtual_time, turns
-from tests.unit.shard.test_flow import after, handle, world_of
+from tests.unit.shard.outgoing.test_flow import after, handle, world_of
 
 KIB, MIB = 1 << 10, 1 << 20
 

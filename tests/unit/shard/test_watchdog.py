@@ -13,7 +13,7 @@ import pytest
 
 from roost.common.machine.last_words import LastWords, read_last_words
 from roost.shard.counters import ShardCounters
-from roost.shard.runner import Runner
+from roost.shard.running.runner import Runner
 from roost.shard.watchdog import BEAT_S, Watchdog
 from tests.support.waiting import until
 

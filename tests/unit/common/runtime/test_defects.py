@@ -56,9 +56,9 @@ def seen_by_the_loop(callback: Callable[[], Any], run: Callable[[Any], Any]) -> 
         (["roost.router.app", "roost.router.owners.forwarding"], True),
         (["roost.deploy.processes.crew", "roost.deploy.supervisor.conductor"], True),
         (["chat"], False),
-        (["roost.shard.runner", "chat"], False),
-        (["chat", "roost.shard.web_socket", "roost.shard.outbox"], False),
-        (["roost.shard.web_socket", "roost.shard.outbox"], False),
+        (["roost.shard.running.runner", "chat"], False),
+        (["chat", "roost.shard.api.web_socket", "roost.shard.outgoing.outbox"], False),
+        (["roost.shard.api.web_socket", "roost.shard.outgoing.outbox"], False),
         (["roost.deploy.examples.chat"], False),
         (["roost_like.shard.x"], False),
     ],
@@ -74,7 +74,7 @@ def test_what_a_process_survives_is_logged_with_its_traceback_once_for_each_plac
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     survived = Survived(logging.getLogger("roost.some"))
-    for call in [through("roost.shard.host")] * 2 + [through("roost.shard.flow", raises="int('x')")]:
+    for call in [through("roost.shard.host")] * 2 + [through("roost.shard.outgoing.flow", raises="int('x')")]:
         try:
             call()
         except (KeyError, ValueError) as error:
