@@ -6,6 +6,7 @@ at most until a check complains; ``test_planted`` holds it to that.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from roost.router.websocket.connection import Connection
 from roost.router.websocket.window import Window
 from roost.shard.app import Shard
 from roost.shard.events import RouterEvents
+from roost.shard.moving.handover import Handover
 from roost.shard.moving.release import Release
 from roost.shard.moving.slots import Slots as ShardSlots
 from roost.shard.moving.slots import SlotState
@@ -225,6 +227,16 @@ def shard_goes_on() -> Planting:
     return mock.patch.object(Shard, "_crash", return_value=None)
 
 
+def handover_goes_on() -> Planting:
+    """A shard that meets an error of its own while it hands slots over keeps them, and says nothing."""
+
+    def unheard(self: Handover, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()
+
+    return mock.patch.object(Handover, "_ended", unheard)
+
+
 def connection_goes_on() -> Planting:
     """A router logs an error of its own, and does not end the connection that it was met for."""
     return mock.patch.object(Connection, "break_off", _nothing)
@@ -393,6 +405,7 @@ PLANTS: dict[str, Plant] = {
         (state_not_told, 100),
         (given_up_in_silence, 100, "defects"),
         (shard_goes_on, 50, "defects"),
+        (handover_goes_on, 200, "defects"),
         (connection_goes_on, 200, "defects"),
         (failed_map_counts, 100, "maps"),
         (half_restored, 1000, "defects"),
