@@ -32,17 +32,17 @@ _OWN = tuple(
     f"{_PACKAGE}.{part}."
     for part in ("common", "router", "shard", "deploy.plan", "deploy.processes", "deploy.supervisor")
 )
-_SURFACE = tuple(
+SURFACE = tuple(
     f"{_PACKAGE}.shard.{module}"
     for module in (
-        "attachments",
-        "context",
-        "life",
-        "loop_calls",
-        "namespaces",
-        "request",
-        "responses",
-        "web_socket",
+        "api.attachments",
+        "api.context",
+        "api.life",
+        "api.namespaces",
+        "api.request",
+        "api.web_socket",
+        "objects.responses",
+        "running.loop_calls",
     )
 )
 """Modules whose functions users' code calls: with what it passes, and from where it likes."""
@@ -61,7 +61,7 @@ def is_defect(error: BaseException | None) -> bool:
         path = trace.tb_frame.f_code.co_filename
         trace = trace.tb_next
         if module.startswith(_OWN):
-            if not entered and module.startswith(_SURFACE):
+            if not entered and module.startswith(SURFACE):
                 return False  # the user's code has handed a function of the API to the loop
             entered = True
         elif _is_library(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import logging
 import threading
@@ -13,7 +14,7 @@ import pytest
 import uvloop
 
 from roost.common.errors import SocketClosed
-from roost.common.runtime.defects import Survived, is_defect
+from roost.common.runtime.defects import SURFACE, Survived, is_defect
 
 
 def function(module: str, body: str = "call()", path: str = "/srv/app/x.py", **names: Any) -> Callable[[], Any]:
@@ -85,6 +86,12 @@ def test_what_a_process_survives_is_logged_with_its_traceback_once_for_each_plac
         ("CRITICAL", True),
     ]
     assert "an error of roost's own, seen before: KeyError(1); the rest goes on" in caplog.text
+
+
+@pytest.mark.parametrize("module", SURFACE)
+def test_modules_that_users_code_calls_are_where_they_are_said_to_be(module: str) -> None:
+    """Else a mistake of the user's, in what is handed to the loop, would end the shard."""
+    assert importlib.util.find_spec(module) is not None
 
 
 def test_what_a_library_raises_when_our_code_calls_it_is_a_defect() -> None:
