@@ -81,7 +81,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
         self.signals[sig] = lambda: callback(*args)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """What is given to a thread is done in a turn of its own, a little later."""
         future = self.create_future()
 

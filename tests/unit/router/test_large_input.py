@@ -13,8 +13,8 @@ from roost.router.clients.gathering import AHEAD_BYTES
 from roost.router.owners import giving, replay
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import FakeTransport, World, binary, close, text
-from tests.unit.router.rig import Rig, shard
-from tests.unit.router.test_moves import A, B, cluster, hand_over, of, release
+from tests.unit.router.rig import Rig, cluster, shard
+from tests.unit.router.test_moves import A, B, hand_over, of, release
 from tests.unit.router.test_moves import rig as moving
 
 BIG = bytes(range(256)) * (3 * MAX_BATCH_BYTES // 256)

@@ -213,7 +213,7 @@ class Router:
 
     @property
     def peer(self) -> RouterPeer:
-        (peer,) = (peer for peer in self.world.host.output.peers if peer.link is self.link)  # type: ignore[comparison-overlap]
+        (peer,) = (peer for peer in self.world.host.output.peers if peer.link is self.link)
         return peer
 
     @property

@@ -183,7 +183,7 @@ async def test_a_reset_for_an_odd_reason_is_one_all_the_same() -> None:
 
 def test_a_plain_handler_that_lets_stop_iteration_out_has_failed(caplog: pytest.LogCaptureFixture) -> None:
     class Stops(Rec):
-        def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:  # type: ignore[override]
+        def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
             next(iter(()))
 
     @on_virtual_time

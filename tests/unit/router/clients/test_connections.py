@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from roost.common.errors import Unavailable
@@ -19,7 +21,7 @@ def test_counters_begin_at_one_and_are_never_used_twice() -> None:
 
 def test_a_router_that_has_used_its_last_counter_says_so_once_and_refuses() -> None:
     called = []
-    table = Connections(lambda: called.append(1), last=MAX_COUNTER - 2)
+    table: Connections[Any] = Connections(lambda: called.append(1), last=MAX_COUNTER - 2)
     assert table.next_counter() == MAX_COUNTER - 1
     assert not called
     assert table.next_counter() == MAX_COUNTER

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from roost.common.ids import slot_of
 from roost.router.clients.objects import ObjectEntry
 from roost.router.formats.frames import data_frame
@@ -64,7 +66,7 @@ def test_what_an_object_has_set_outlives_its_last_connection() -> None:
     objects.release(entry)
     assert objects.get(entry.object_id) is None
     assert [each.revision for each in objects.remembered.in_slot(entry.slot)] == [3]
-    again = ObjectEntry(entry.object_id, entry.namespace, entry.name)
+    again: ObjectEntry[Any] = ObjectEntry(entry.object_id, entry.namespace, entry.name)
     objects.add(again)
     assert again.auto_request == b"a"
     assert len(objects.remembered) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ class Stage:
         self.now += self.look_s
         return self.now
 
-    def crowd(self, name: str, count: int) -> tuple[ObjectEntry, list[FakeTransport], list[int]]:
+    def crowd(self, name: str, count: int) -> tuple[ObjectEntry[Any], list[FakeTransport], list[int]]:
         self.names.append(name)
         made = [self.world.connect(name) for _ in range(count)]
         return self.world.entry(name), [transport for _, transport in made], [c.number for c, _ in made]

@@ -22,7 +22,7 @@ from roost.router.websocket.client_frames import ClientFrames, is_one_message
 from roost.router.websocket.connection import Connection
 from roost.router.websocket.states import State
 from tests.unit.router.fakes import World, binary, client_frame, close, text
-from tests.unit.router.http import test_connection as http
+from tests.unit.router.http import rig as http
 from tests.unit.router.rig import Rig, cluster, shard
 
 LOOK_S = OWN_SLICE_S / 4

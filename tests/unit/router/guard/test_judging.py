@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from roost.common.cluster.cluster_map import ClusterMap, Member, MemberKind, plan_first, with_member
 from roost.common.ids import Incarnation
-from roost.router.guard.judging import Findings, Guard, Sight
+from roost.common.machine.liveness import Sight
+from roost.router.guard.judging import Findings, Guard
 
 ME = Member("router-1", MemberKind.ROUTER, Incarnation(1), pid=101)
 ROUTER = Member("router-2", MemberKind.ROUTER, Incarnation(2), pid=102)

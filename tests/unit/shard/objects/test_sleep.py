@@ -12,8 +12,8 @@ def sleeper(idle_since: float = 0.0, may_sleep: bool = True) -> Any:
     )
 
 
-def entered(*owners: Any) -> SleepQueue:
-    queue = SleepQueue(10.0)
+def entered(*owners: Any) -> SleepQueue[Any]:
+    queue: SleepQueue[Any] = SleepQueue(10.0)
     for owner in owners:
         queue.enter(owner, owner.idle_since)
     return queue
