@@ -349,7 +349,7 @@ async def test_unfinished_messages_are_bounded_and_all_get_through(reports: Repo
 
 async def test_parked_without_an_owner_for_too_long_is_1013(reports: Reports, name: str) -> None:
     """The shard is dead and none takes its place: what comes waits in the window, and after a time it is given up."""
-    router = {"parked_timeout_s": 0.5}
+    router = {"parked_timeout_s": 2.0}  # counters are published four times a second, on a quiet machine
     with Cluster(probe_app.__name__, router=router, shard={"vars": [f"REPORT={reports.path}"]}) as cluster:
         room = Room(cluster, reports, name)
         async with await room.raw() as client:
@@ -361,7 +361,7 @@ async def test_parked_without_an_owner_for_too_long_is_1013(reports: Reports, na
             assert cluster.counters()["messages_in"] == 256
             closed = await client.expect(CLOSE)
             assert (closed.code, closed.reason) == (1013, "the object cannot be reached at present")
-            assert 0.2 < time.monotonic() - since < 5
+            assert 0.5 < time.monotonic() - since < 10
 
 
 # --- what is sent -------------------------------------------------------------------------------------------------
