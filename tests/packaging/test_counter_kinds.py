@@ -13,6 +13,7 @@ from roost.shard.counters import ShardCounters
 
 ROOT = Path(__file__).parents[2]
 CHANGES = re.compile(r"counters\.(\w+) (\+=|-=|=)(?!=)(.*)")
+READS = re.compile(r"counters\.read\(([^)]*)\)")
 
 
 def changes_of(package: str) -> dict[str, set[str]]:
@@ -20,7 +21,11 @@ def changes_of(package: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for folder in (package, "common"):
         for path in (ROOT / folder).rglob("*.py"):
-            for name, how, by in CHANGES.findall(path.read_text()):
+            text = path.read_text()
+            for read in READS.findall(text):
+                for name in re.findall(r"(\w+)=", read):
+                    found.setdefault(name, set()).add("=")  # what its budget has, which rises and sinks
+            for name, how, by in CHANGES.findall(text):
                 found.setdefault(name, set()).add("-=" if " - (" in by else f"{how}1" if by.strip().isdigit() else how)
     return found
 
