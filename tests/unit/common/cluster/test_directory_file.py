@@ -43,6 +43,13 @@ def other(one: DirectoryFile) -> Iterator[DirectoryFile]:
     opened.close()
 
 
+@pytest.fixture
+def file(one: DirectoryFile) -> Iterator[sqlite3.Connection]:
+    """What any other program has of it."""
+    with contextlib.closing(sqlite3.connect(one.path, isolation_level=None)) as opened:
+        yield opened
+
+
 def join(where: DirectoryFile, name: str = "shard-1", kind: MemberKind = MemberKind.SHARD) -> Member:
     return where.join(kind, name, os.getpid(), lambda incarnation: f"ipc://{incarnation}", ("chat-room",))
 
@@ -86,8 +93,8 @@ def test_the_endpoint_is_made_from_the_incarnation(one: DirectoryFile) -> None:
     assert member == Member("shard-2", MemberKind.SHARD, Incarnation(2), "ipc://2", ("chat-room",), os.getpid())
 
 
-def test_incarnations_that_run_out_are_an_error(one: DirectoryFile) -> None:
-    one._db.execute(f"UPDATE cluster SET last_incarnation = {0xFFFFFFFF - 1}")
+def test_incarnations_that_run_out_are_an_error(one: DirectoryFile, file: sqlite3.Connection) -> None:
+    file.execute(f"UPDATE cluster SET last_incarnation = {0xFFFFFFFF - 1}")
     assert join(one).incarnation == 0xFFFFFFFF
     for _ in range(2):
         with pytest.raises(DirectoryError, match="all 4,294,967,295 incarnations"):
@@ -243,8 +250,9 @@ def test_another_programs_database_is_refused_and_kept(tmp_path: Path) -> None:
         refused(path, "another program")
 
 
-def test_another_schema_is_refused(one: DirectoryFile, path: Path) -> None:
-    one._db.execute("PRAGMA user_version=2")
+def test_another_schema_is_refused(one: DirectoryFile, file: sqlite3.Connection, path: Path) -> None:
+    file.execute("PRAGMA user_version=2")
+    file.close()
     one.close()
     refused(path, "another version of roost")
 
@@ -255,15 +263,13 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         DirectoryFile(tmp_path / "file" / "data" / "directory.sqlite")
 
 
-def test_a_broken_map_is_an_error(one: DirectoryFile) -> None:
-    one._db.execute("UPDATE cluster SET map = '{}'")
+def test_a_broken_map_is_an_error(one: DirectoryFile, file: sqlite3.Connection) -> None:
+    file.execute("UPDATE cluster SET map = '{}'")
     with pytest.raises(DirectoryError, match="cannot be read"):
         one.map()
 
 
-def test_a_stuck_writer_is_an_error_not_a_hang(
-    one: DirectoryFile, other: DirectoryFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stuck_writer_is_an_error_not_a_hang(one: DirectoryFile, other: DirectoryFile) -> None:
     one._db.execute("BEGIN IMMEDIATE")
     other._db.execute("PRAGMA busy_timeout=50")
     with pytest.raises(DirectoryBusy, match="locked by another process"):
