@@ -23,7 +23,8 @@ from typing import Any, NamedTuple, Protocol
 
 from ...common.wire.records import OutputWriter
 from ..stack import enough_stack
-from .outbox import LARGE_BYTES, Held, Outbox, Payload, Write
+from .entries import Held, Payload, Write
+from .outbox import LARGE_BYTES, Outbox
 from .peers import Peer
 
 

@@ -38,8 +38,9 @@ from ...common.wire.records import Ahead
 from ...common.wire.shipping import Shipment
 from ..counters import ShardCounters
 from .backlog import Backlog, Connection, Item
+from .entries import Payload
 from .large_responses import LargeResponses
-from .outbox import Outbox, Payload
+from .outbox import Outbox
 from .peers import Peer
 
 RELEASE_BYTES = 2 << 20

@@ -17,17 +17,17 @@ encoded piece by piece as it leaves.
 from __future__ import annotations
 
 import sys
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...common.errors import ApiError, OutboxFull
 from ...common.limits import MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, OUTBOX_BYTES, SEND_BUFFER_BYTES
+from .entries import Held, Payload, Record, Send, SentAgain, Write
 from .peers import Peer
 
 if TYPE_CHECKING:
-    from ...common.wire.records import Ahead, HttpResponse, OutputWriter
+    from ...common.wire.records import Ahead, HttpResponse
 
 _ENTRY_BYTES = 208
 """What an entry is counted with beside its payload (measured: 113 to 300; a test holds it to that)."""
@@ -51,88 +51,6 @@ _WEIGHT = 3, 4
 
 TOO_MUCH_LARGE = "the objects of this process have {size} bytes of large messages"
 """What is said to whom a large message is refused for others."""
-
-
-Payload = bytes | str
-"""A payload as it goes out: encoded, or large ASCII text as it is."""
-
-
-class _Send:
-    """A payload with its targets: one in ``peer`` and ``counter``, as most have; or all of several in ``more``."""
-
-    __slots__ = ("binary", "counter", "data", "more", "peer")
-
-    def __init__(self, data: Payload, binary: bool, peer: Peer, counter: int) -> None:
-        self.data = data
-        self.binary = binary
-        self.peer = peer
-        self.counter = counter
-        self.more: dict[Peer, array[int]] | None = None
-
-    def add(self, peer: Peer, counter: int) -> None:
-        more = self.more
-        if more is None:
-            self.more = more = {self.peer: array("I", (self.counter,))}
-        try:
-            more[peer].append(counter)
-        except KeyError:
-            more[peer] = array("I", (counter,))
-
-    def peers(self) -> Iterable[Peer]:
-        return (self.peer,) if self.more is None else self.more
-
-    def targets(self) -> Iterable[tuple[Peer, Sequence[int]]]:
-        """The connections by router."""
-        return ((self.peer, (self.counter,)),) if self.more is None else self.more.items()
-
-    def count(self, peer: Peer, counter: int) -> int:
-        """How often a connection is among the targets."""
-        if self.more is None:
-            return int(self.peer is peer and self.counter == counter)
-        targets = self.more.get(peer)
-        return 0 if targets is None else targets.count(counter)
-
-    def remove(self, peer: Peer, counter: int) -> int:
-        """Take a connection out of several targets; returns how often it was among them."""
-        assert self.more is not None
-        targets = self.more.get(peer)
-        times = 0 if targets is None else targets.count(counter)
-        if times and targets is not None:
-            self.more[peer] = array("I", (target for target in targets if target != counter))
-        return times
-
-
-class Held:
-    """A message that backlogs keep: one for all connections that get it in a row, since there may be thousands.
-
-    Args:
-        place: Its place in all that the object's backlogs keep.
-        data: The message as it goes out.
-        binary: Binary or text.
-
-    Attributes:
-        holders: How many backlogs keep it.
-    """
-
-    __slots__ = ("binary", "data", "holders", "place")
-
-    def __init__(self, place: int, data: Payload, binary: bool) -> None:
-        self.place = place
-        self.data = data
-        self.binary = binary
-        self.holders = 1
-
-
-class _SentAgain(_Send):
-    """One that a backlog has kept and its router has room for: it leaves, whatever else does."""
-
-    __slots__ = ()
-
-
-Write = Callable[["OutputWriter"], None]
-"""Writes a record, when its turn comes."""
-_Record = tuple[Peer, int, Write]
-"""Any other record: its router, the connection whose messages it must not overtake (0: none), what writes it."""
 
 
 class Keeper(Protocol):
@@ -231,8 +149,8 @@ class Outbox:
         flow: Keeps the connections that are full; without it everything leaves at once.
         """
         # Lists and tables are made when needed: most outboxes belong to objects that sleep.
-        self._entries: list[_Send | _Record] | None = None
-        self._last: _Send | None = None
+        self._entries: list[Send | Record] | None = None
+        self._last: Send | None = None
         self._last_payload: str | bytes | None = None
         # Each distinct payload of this turn with its one encoding. Two tables, for equal bytes and text are not equal.
         self._texts: dict[str | bytes, bytes] | None = None
@@ -249,7 +167,7 @@ class Outbox:
         self._has_large = False
         self._promised = 0
         self._place = 0
-        self._notes: list[_Record] | None = None
+        self._notes: list[Record] | None = None
         self._tally: dict[tuple[Peer, int], int] | None = None
         self._counted = 0
         self.size = 0
@@ -312,7 +230,7 @@ class Outbox:
             if length >= LARGE_BYTES:
                 self._has_large = True
             table[payload] = data
-        entry = _Send(data, binary, peer, counter)
+        entry = Send(data, binary, peer, counter)
         entries = self._entries
         if entries is None:
             self._begin_plan([entry])
@@ -336,7 +254,7 @@ class Outbox:
             self._promised += length
         self.size = size
         self._has_large = True
-        self._last = entry = _Send(data, binary, peer, counter)
+        self._last = entry = Send(data, binary, peer, counter)
         self._last_payload = payload
         self._append(entry)
 
@@ -345,14 +263,14 @@ class Outbox:
         if flow is not None and size >= LARGE_BYTES and not flow.takes_large(size):
             raise OutboxFull(flow.large + flow.promised, flow.large_limit, TOO_MUCH_LARGE)
 
-    def _append(self, entry: _Send | _Record) -> None:
+    def _append(self, entry: Send | Record) -> None:
         entries = self._entries
         if entries is None:
             self._begin_plan([entry])
         else:
             entries.append(entry)
 
-    def _begin_plan(self, entries: list[_Send | _Record]) -> None:
+    def _begin_plan(self, entries: list[Send | Record]) -> None:
         self._plan(self)
         self._entries = entries
         self.planned = True
@@ -498,7 +416,7 @@ class Outbox:
         if last is not None and last.data is data and last.binary == binary:
             last.add(peer, counter)
         else:
-            self._last = entry = _SentAgain(data, binary, peer, counter)
+            self._last = entry = SentAgain(data, binary, peer, counter)
             self._last_payload = None
             self._append(entry)
 
@@ -599,7 +517,7 @@ class Outbox:
                 waiter()
         return written, messages
 
-    def _portions(self, entries: list[_Send | _Record], flow: Bounds) -> list[_Send | _Record]:
+    def _portions(self, entries: list[Send | Record], flow: Bounds) -> list[Send | Record]:
         """Leave no more than a portion for each connection among *entries*, and for all together; the rest goes into
         backlogs, and so does what is large.
 
@@ -610,7 +528,7 @@ class Outbox:
         total = 0
         sent: dict[tuple[Peer, int], int] = {}
         held: dict[tuple[Peer, int], Keeper] = {}
-        leaving: list[_Send | _Record] = []
+        leaving: list[Send | Record] = []
 
         def backlog_of(target: tuple[Peer, int], *, at_once: bool) -> Keeper:
             backlog = held.get(target)
@@ -645,7 +563,7 @@ class Outbox:
                 before = sent.get(target, 0)
                 if target not in held and (
                     (total + size <= portion and before + size <= portion)
-                    or isinstance(entry, _SentAgain)
+                    or isinstance(entry, SentAgain)
                     or entry.peer.closed
                     or target[1] in target[0].held
                     or not total
@@ -707,10 +625,10 @@ def _encoded(payload: str | bytes) -> Payload:
     return data
 
 
-def _encode_all(entries: list[_Send | _Record]) -> None:
+def _encode_all(entries: list[Send | Record]) -> None:
     """Nothing takes large payloads in pieces: encode them."""
     for entry in entries:
-        if isinstance(entry, _Send) and isinstance(entry.data, str):
+        if isinstance(entry, Send) and isinstance(entry.data, str):
             entry.data = entry.data.encode()
 
 
