@@ -54,13 +54,13 @@ def at_the_end(run: Run) -> list[str]:
     """Check a cluster at rest that all clients have left."""
     runs = _by_client(run)
     found = [*_activity(run), *_requests(run), *_nothing_left(run)]
-    rooms = {client.number: client.room for client in run.clients}
+    rooms = {client.number: client.room for client in (*run.clients, *run.callers)}
     executions = run.cluster.history.executions
     deaths = Counter(rooms[each.client] for each in executions if each.data == "kill")
     deaths += Counter(
         room
         for room, _ in {
-            (rooms[each.client], each.tenure) for each in executions if each.kind != "fetch" and _is_cut(each)
+            (rooms[each.client], each.tenure) for each in executions if each.client in rooms and _is_cut(each)
         }
     )
     for client in run.clients:
@@ -244,6 +244,7 @@ def _repeats(
 ) -> Iterator[str]:
     """Deliveries of one event: again only after a crash or a cancelled handler, and marked as such."""
     deaths = [each.lost_at for each in cluster.members.values() if each.kind is MemberKind.SHARD and each.lost_at > 0]
+    deaths += cluster.history.defects.values()  # the link of a shard that is given up ends the shard
     for index, each in enumerate(runs):
         what = f"{each.kind} {each.number}" if each.number else each.kind
         if index:
