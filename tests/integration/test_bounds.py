@@ -9,12 +9,12 @@ The rows of the table of bounds, and where each is filled (the pure part, then t
     parked without an owner                 unit/router/test_forwarding ("… parked for thirty seconds …");
                                             here: test_parked_without_an_owner
     send buffer of a connection             test_connection ("a client is full …"), test_send_buffers,
-                                            unit/shard/test_flow, integration/test_flow; here: test_send_buffer
+                                            unit/shard/outgoing/test_flow, integration/test_flow; here: test_send_buffer
     a router's send buffers, all together   unit/router/test_send_buffers, test_connection ("when all clients together
                                             …"); here: test_all_send_buffers, test_responses_to_clients_that_do_not_read
     an object's mailbox                     unit/shard/test_host ("a full mailbox holds …"), test_forwarding ("holding
                                             stops …"); here: test_mailbox
-    an object's outbox, held output too     unit/shard/test_outbox; here: test_outbox, test_output_that_is_held
+    an object's outbox, held output too     unit/shard/outgoing/test_outbox; here: test_outbox, test_output_that_is_held
     unconfirmed batches of a link           unit/common/test_session ("unconfirmed bytes …"), integration/test_link;
                                             here: test_a_shard_that_does_not_read, test_output_that_is_held
     ghosts                                  unit/router/test_connections ("too many ghosts …"), test_connection;

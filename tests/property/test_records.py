@@ -127,12 +127,6 @@ def sends(draw: st.DrawFn) -> tuple[Call, Call]:
 
 
 @st.composite
-def holds(draw: st.DrawFn) -> tuple[Call, Call]:
-    object_id, held = draw(object_ids), draw(st.booleans())
-    return ("hold", object_id, held), ("hold", ("held", held), ("object_id", object_id))
-
-
-@st.composite
 def released(draw: st.DrawFn) -> tuple[Call, Call]:
     cancelled = draw(st.lists(st.tuples(u32, u64), max_size=5))
     call = ("released", draw(u32), draw(slots), [one for one, _ in cancelled], [seq for _, seq in cancelled])
@@ -148,6 +142,7 @@ events = st.one_of(
     same("restore", passports),
     same("restored", u32, slots),
     same("room", u32, u32),
+    same("behind", object_ids, st.booleans()),
     same("object_state", object_states),
 )
 outputs = st.one_of(
@@ -157,7 +152,7 @@ outputs = st.one_of(
     same("attachment", u32, st.binary(max_size=16_384)),
     same("response", plain_responses),
     same("response", accepted_responses),
-    holds(),
+    same("hold", object_ids, st.booleans()),
     released(),
     same("owed", u32, st.booleans()),
     same("cut", u32),
