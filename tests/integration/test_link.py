@@ -431,8 +431,8 @@ class Proxy:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while data := await reader.read(1 << 16):
-                writer.write(data)
+            while (data := await reader.read(1 << 16)) and not writer.transport.is_closing():
+                writer.write(data)  # else cut: uvloop's transports raise a RuntimeError
                 await writer.drain()
         except OSError:
             pass  # cut
