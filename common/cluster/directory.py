@@ -161,17 +161,18 @@ async def enter(directory: Directory, member: Member) -> ClusterMap:
     Raises:
         DirectoryError: The store fails, or the member's name belongs to a member of the other kind.
     """
-    initial_shards = await directory.initial_shards()
-
-    def change(current: ClusterMap) -> ClusterMap | None:
+    while True:
+        current = await directory.map()
         if member.incarnation in current.members:
-            return None
+            return current
+        # Asked for after the map: a shard that is in it has said before how many there are to be.
+        initial_shards = await directory.initial_shards()
         try:
-            return cluster_map.entered(current, member, initial_shards)
+            new = cluster_map.entered(current, member, initial_shards)
         except ValueError as error:
             raise DirectoryError(f"{member.kind} {member.name!r} cannot enter the cluster: {error}") from error
-
-    return await update(directory, change)
+        if await directory.propose(new):
+            return new
 
 
 async def leave(directory: Directory, incarnation: Incarnation) -> ClusterMap:

@@ -187,10 +187,6 @@ class Cluster:
             started = [self.spawn(kind, name) for kind, name in names]
             for process in started:
                 process.await_ready(deadline)
-            while self.map().next_owners:  # the first shard had all slots until the others came
-                if time.monotonic() > deadline:
-                    raise ProcessFailed(f"slots are still in transit {START_DEADLINE_S:g} s after the start")
-                time.sleep(0.01)
         except BaseException:
             self._clean_up()
             raise

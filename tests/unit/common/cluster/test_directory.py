@@ -128,6 +128,41 @@ class Seen:
             await self.came.wait()
 
 
+async def test_how_many_shards_are_waited_for_is_asked_once_there_may_be_one(tmp_path: Path) -> None:
+    router = await open_directory(url_in(tmp_path))
+    shard = await open_directory(url_in(tmp_path), create=False)
+    member = await join(router, "router-1", MemberKind.ROUTER)
+
+    class Meanwhile:
+        """A shard opens the directory, and enters, between two of the router's questions."""
+
+        asked = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(router, name)
+
+        async def map(self) -> ClusterMap:
+            await self._asked()
+            return await router.map()
+
+        async def initial_shards(self) -> int:
+            await self._asked()
+            return await router.initial_shards()
+
+        async def _asked(self) -> None:
+            self.asked += 1
+            if self.asked == 2:
+                decided = await open_directory(url_in(tmp_path), initial_shards=2)
+                await enter(shard, await join(shard))
+                await decided.aclose()
+
+    after = await enter(Meanwhile(), member)  # type: ignore[arg-type]  # all of a directory that is asked for
+    assert len(after.members) == 2
+    assert not after.has_owners, "there is one shard of two"
+    await router.aclose()
+    await shard.aclose()
+
+
 async def test_a_watch_hands_over_the_current_map_and_each_new_one(one: Directory, other: Directory) -> None:
     seen = Seen()
     watch = MapWatch(one, seen)
