@@ -336,9 +336,9 @@ class Outbox:
         return self.keep(data, binary)
 
     def _is_newest(self, data: Payload, binary: bool) -> bool:
-        """Whether backlogs keep that message already, and the object has made nothing since that they keep."""
+        """Whether that is the message which backlogs have been given last, and keep."""
         held = self._held
-        return held is not None and held.place == self._place and held.data is data and held.binary == binary
+        return held is not None and held.data is data and held.binary == binary
 
     def _encoded(self, payload: str | bytes) -> Payload:
         """One encoding of a payload for all that it is sent to in a row, since what they share counts once."""

@@ -7,7 +7,9 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from array import array
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from roost.common.runtime.clock import SystemClock
 from roost.common.wire import endpoint as endpoint_module
 from roost.common.wire import link as link_module
 from roost.common.wire import session as session_module
-from roost.common.wire.link import Acceptor, Dialer, Link, Wiring, routing_id
+from roost.common.wire.link import DRAIN_S, Acceptor, Dialer, Link, Rest, Wiring, routing_id
 from roost.common.wire.records import (
     TO_ROUTER,
     TO_SHARD,
@@ -69,7 +71,7 @@ class Ends:
         self.acceptor = Acceptor(self.wiring(SHARD, self.at_shard, self.shard_counters), endpoint)
         self.dialer = Dialer(self.wiring(ROUTER, self.at_router, self.router_counters))
 
-    def wiring(self, local: Incarnation, on_group: Callable[[Any, bytes], None], counters: Counters) -> Wiring:
+    def wiring(self, local: Incarnation, on_group: Callable[[Any, bytes], Rest | None], counters: Counters) -> Wiring:
         return Wiring(
             loop=self.loop,
             cluster_id=CLUSTER,
@@ -80,13 +82,15 @@ class Ends:
             on_failed=self.at_failure,
         )
 
-    def at_shard(self, link: Link[OutputWriter], group: bytes) -> None:
+    def at_shard(self, link: Link[OutputWriter], group: bytes) -> Rest | None:
         read_events(group, self.heard_by_shard)  # type: ignore[arg-type]
         self.changed.set()
+        return None
 
-    def at_router(self, link: Link[EventWriter], group: bytes) -> None:
+    def at_router(self, link: Link[EventWriter], group: bytes) -> Rest | None:
         read_output(group, self.heard_by_router)  # type: ignore[arg-type]
         self.changed.set()
+        return None
 
     def at_failure(self, link: Link[EventWriter] | Link[OutputWriter], error: Exception) -> None:
         self.failed.append((link, error))
@@ -487,6 +491,39 @@ async def load_and_cut(ends: Ends, proxy: Proxy, endpoint: str) -> None:
     assert to_shard.session.resent + to_router.session.resent > 0, "no cut has lost anything: the test shows nothing"
     assert ends.router_counters.batches_resent == to_shard.session.resent
     assert not ends.failed
+
+
+class LongGroups(Ends):
+    """Both ends take what comes in steps, of which a turn does a few."""
+
+    STEPS = 20
+
+    def __init__(self, endpoint: str) -> None:
+        self.done: Counter[str] = Counter()
+        super().__init__(endpoint)
+
+    def at_shard(self, link: Link[OutputWriter], group: bytes) -> Rest:
+        return lambda: self._step("shard")
+
+    def at_router(self, link: Link[EventWriter], group: bytes) -> Rest:
+        return lambda: self._step("router")
+
+    def _step(self, end: str) -> bool:
+        self.done[end] += 1
+        until = time.monotonic() + DRAIN_S / 2
+        while time.monotonic() < until:
+            pass
+        self.changed.set()
+        return self.done[end] < self.STEPS
+
+
+async def test_what_is_left_of_a_long_group_is_handed_out_though_nothing_more_comes(tmp_path: Path) -> None:
+    async with contextlib.aclosing(LongGroups(f"ipc://{tmp_path}/s")) as ends:
+        to_shard, to_router = ends.join()
+        say(to_shard, b"a")
+        answer(to_router, b"b")
+        await ends.until(lambda: ends.done == {"shard": ends.STEPS, "router": ends.STEPS})
+        assert not ends.failed
 
 
 async def test_a_quiet_link_survives_a_cut_and_what_is_said_meanwhile_arrives(tcp_ends: Ends) -> None:

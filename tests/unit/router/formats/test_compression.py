@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 
 import pytest
@@ -30,6 +31,22 @@ def test_deflated_frames_are_understood(length: int, window_bits: int) -> None:
     payload = bytes(range(256)) * (length // 256) + b"y" * (length % 256)
     (frame,) = received([encoder_for(window_bits).frame(payload, True)])
     assert (frame.opcode, bytes(frame.data)) == (Opcode.BINARY, payload)
+
+
+@pytest.mark.parametrize("window_bits", range(9, 16))
+def test_nothing_refers_back_farther_than_was_agreed(window_bits: int) -> None:
+    far = os.urandom((1 << window_bits) + 100)
+    for frame in (encoder_for(window_bits).frame(far + far, True), _in_steps(window_bits, far + far)):
+        at = 4 if frame[1] == 126 else 10
+        inflate = zlib.decompressobj(wbits=-window_bits)
+        assert inflate.decompress(frame[at:] + b"\0\0\xff\xff") == far + far
+
+
+def _in_steps(window_bits: int, data: bytes) -> bytes:
+    deflating = encoder_for(window_bits).begin([data], True)
+    while not deflating.step():
+        pass
+    return b"".join(deflating.frame)
 
 
 def test_a_long_text_is_smaller_deflated() -> None:

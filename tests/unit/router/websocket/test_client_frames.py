@@ -7,6 +7,7 @@ import zlib
 
 import pytest
 from websockets.frames import Opcode
+from websockets.speedups import apply_mask
 
 from roost.common.wire.records import Pieces
 from roost.router.formats.frames import pong_frame
@@ -94,6 +95,20 @@ def test_a_wrong_head_is_found_before_what_it_announces(client: ClientFrames, he
 def test_a_new_message_inside_another_is_wrong(client: ClientFrames) -> None:
     client.receive(client_frame(Opcode.TEXT, b"a", fin=False))
     assert "before the end of a fragmented one" in fails(client, b"\x82\x80").description
+
+
+def test_inside_a_message_nothing_is_taken_for_one_of_its_own(client: ClientFrames) -> None:
+    """Whole short messages go by a road of their own, between two messages only."""
+    assert client.receive(client_frame(Opcode.TEXT, b"a", fin=False)) == []
+    assert "a new message before the end" in fails(client, text("b")).description
+
+
+def test_the_rest_of_a_frame_may_look_like_a_frame(client: ClientFrames) -> None:
+    raw, mask = b"xx" + text("no message"), b"mask"
+    frame = bytes((0x82, 0x80 | len(raw))) + mask + raw
+    payload = apply_mask(raw, mask)
+    for split in range(1, len(frame)):
+        assert client.receive(frame[:split]) + client.receive(frame[split:]) == [(Opcode.BINARY, payload)]
 
 
 def test_messages_before_a_failure_are_handed_out(client: ClientFrames) -> None:
@@ -213,6 +228,30 @@ def test_a_compressed_message_in_fragments_and_pieces(size: int) -> None:
         got = [f for at in range(0, len(frames), 7919) for f in client.receive(frames[at : at + 7919])]
         assert joined(got) == [(Opcode.BINARY, data)]
     assert client.receive(text("plain")) == [(Opcode.TEXT, b"plain")]
+
+
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_a_window_reaches_as_far_back_as_was_agreed(bits: int) -> None:
+    far = os.urandom((1 << bits) - 300)
+    squeeze = zlib.compressobj(wbits=-bits)
+    body = (squeeze.compress(far + far) + squeeze.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    assert len(body) < 1.2 * len(far), "the second is said by the first"
+    client = ClientFrames(LIMIT, bits)
+    got = client.receive(compressed(Opcode.BINARY, body))
+    while client.unparsed:
+        got += client.go_on()
+    assert joined(got) == [(Opcode.BINARY, far + far)]
+
+
+@pytest.mark.parametrize("beyond", [1, 2, 100, 257, 258, 259])
+def test_no_end_of_a_match_is_lost_behind_a_step(beyond: int) -> None:
+    """What a decoder still has when all of a frame has gone into it."""
+    data = b"a" * (63 * 4096 + beyond)
+    client = ClientFrames(LIMIT, 15)
+    got = client.receive(compressed(Opcode.BINARY, squeezed(data)))
+    while client.unparsed:
+        got += client.go_on()
+    assert joined(got) == [(Opcode.BINARY, data)]
 
 
 def test_what_a_small_frame_inflates_to_comes_in_steps() -> None:
