@@ -111,6 +111,13 @@ def test_the_rest_of_a_frame_may_look_like_a_frame(client: ClientFrames) -> None
         assert client.receive(frame[:split]) + client.receive(frame[split:]) == [(Opcode.BINARY, payload)]
 
 
+def test_the_rest_of_a_head_may_look_like_a_frame(client: ClientFrames) -> None:
+    payload = bytes(0x8185)  # a length that begins as a short text does
+    frame = client_frame(Opcode.BINARY, payload)
+    assert frame[2:4] == b"\x81\x85"
+    assert joined(client.receive(frame[:2]) + client.receive(frame[2:])) == [(Opcode.BINARY, payload)]
+
+
 def test_messages_before_a_failure_are_handed_out(client: ClientFrames) -> None:
     assert client.receive(text("one") + binary(b"2") + b"\x83\x80") == [(Opcode.TEXT, b"one"), (Opcode.BINARY, b"2")]
     assert client.failure is not None
