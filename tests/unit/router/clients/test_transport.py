@@ -356,6 +356,20 @@ def test_a_pause_is_asked_for_and_ended_by_its_limits(shell: Shell) -> None:
     assert transport.get_write_buffer_limits() == (25, 100)
 
 
+def test_who_was_paused_goes_on_while_some_still_waits(shell: Shell) -> None:
+    protocol, client = shell.connect()
+    transport = protocol.transport
+    transport.set_write_buffer_limits(8 << 20, 4 << 20)
+    transport.write(bytes(20 << 20))
+    assert shell.log == ["made", "pause"]
+    while shell.log == ["made", "pause"]:
+        assert transport.get_write_buffer_size() > 4 << 20
+        taken(client)
+        shell.turn()
+    assert shell.log == ["made", "pause", "resume"]
+    assert 3 << 20 < transport.get_write_buffer_size() <= 4 << 20
+
+
 def test_our_side_ends_behind_what_waits(shell: Shell) -> None:
     protocol, client = shell.connect()
     protocol.transport.write(bytes(20 << 20))
