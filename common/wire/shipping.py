@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 UNDER_WAY_BYTES = 512 << 10
 """Bytes that a link may have under way, not confirmed, when another part leaves: what others' records wait behind."""
 BEGUN_BYTES = 64 << 20
-"""Bytes of payloads that have begun beside the largest."""
+"""Bytes that payloads take at the other end which have begun beside the largest."""
 LOOK_AHEAD = 32
 """Owners among those that wait who are looked at when a shipment has ended."""
 
@@ -70,11 +70,13 @@ def _nobody(ahead: Ahead) -> None:
 class Shipment:
     """One payload on its way. Made by ``Shipping.ship``."""
 
-    __slots__ = ("_at", "_next", "_on_shipped", "_view", "owner", "size", "stream")
+    __slots__ = ("_at", "_next", "_on_shipped", "_view", "memory", "owner", "size", "stream")
 
     def __init__(self, data: bytes | str | Pieces, owner: Hashable, on_shipped: Callable[[Ahead], None]) -> None:
         self.owner = owner
         self.size = len(data)
+        self.memory = data.memory if isinstance(data, Pieces) else self.size
+        """Bytes that it takes at the other end."""
         self.stream = 0
         """Its number once it has begun; 0 before."""
         self._view: memoryview | str | Pieces = memoryview(data) if isinstance(data, bytes) else data
@@ -216,16 +218,16 @@ class Shipping:
         own.remove(shipment)
         if not own:
             del self._begun[shipment.owner]
-        self._begun_bytes -= shipment.size
-        if shipment.size == self._largest:
-            self._largest = max((each.size for own in self._begun.values() for each in own), default=0)
+        self._begun_bytes -= shipment.memory
+        if shipment.memory == self._largest:
+            self._largest = max((each.memory for own in self._begun.values() for each in own), default=0)
         for owner in list(islice(self._waiting, LOOK_AHEAD)):
             self._begin(owner)
 
     def _begin(self, owner: Hashable) -> None:
         """Let the next one of *owner* begin, if there is room."""
         waiting = self._waiting[owner]
-        size = waiting[0].size
+        size = waiting[0].memory
         if self._begun_bytes + size - max(size, self._largest) > BEGUN_BYTES:
             return
         self._begun.setdefault(owner, deque()).append(waiting.popleft())

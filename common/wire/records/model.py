@@ -37,6 +37,9 @@ class Form(IntEnum):
     WIDEST = 4
 
 
+_WIDTHS = {Form.LATIN: 1, Form.WIDE: 2, Form.WIDEST: 4}
+
+
 class Pieces:
     """A payload in pieces. It is not joined unless somebody needs it whole.
 
@@ -78,6 +81,11 @@ class Pieces:
     def isascii(self) -> bool:
         """As ``bytes.isascii``, of a payload whose form is known."""
         return self.form == Form.ASCII
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes where it is put together: one wide character makes all of a text's so wide."""
+        return _WIDTHS[self.form] * self.chars if self.form in _WIDTHS else self.size
 
 
 class AcceptMode(IntEnum):

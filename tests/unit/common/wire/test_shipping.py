@@ -10,7 +10,7 @@ import pytest
 
 from roost.common.limits import MAX_BATCH_BYTES
 from roost.common.wire import shipping
-from roost.common.wire.records import Ahead, OutputWriter, Parts, read_output
+from roost.common.wire.records import Ahead, Form, OutputWriter, Parts, Pieces, read_output
 from roost.common.wire.records.writing import PIECE_BYTES as REAL_PIECE_BYTES
 from roost.common.wire.shipping import LOOK_AHEAD, Shipping
 
@@ -34,7 +34,7 @@ class Rig:
         self.shipped: list[tuple[Any, bytes]] = []
         self._arrived: list[tuple[Any, Ahead]] = []
 
-    def ship(self, data: bytes | str, owner: object, name: object = None) -> shipping.Shipment:
+    def ship(self, data: bytes | str | Pieces, owner: object, name: object = None) -> shipping.Shipment:
         return self.shipping.ship(data, owner, lambda ahead: self._arrived.append((name or owner, ahead)))
 
     def turn(self, *, confirmed: bool = True) -> int:
@@ -120,6 +120,18 @@ def test_beside_the_largest_only_so_much_begins(rig: Rig) -> None:
     rig.turn()
     assert len(rig.parts) == 2
     assert rig.names() == ["fits", "waits", "largest"]
+
+
+def test_a_wide_text_begins_with_what_it_takes_at_the_other_end(rig: Rig) -> None:
+    chars = BEGUN_BYTES // 4
+    wide = ("\N{GRINNING FACE}" + "x" * (chars - 1)).encode()
+    for name in ("largest", "fits", "waits"):
+        parts = [memoryview(wide)[at : at + PIECE_BYTES] for at in range(0, len(wide), PIECE_BYTES)]
+        rig.ship(Pieces(parts, len(wide), Form.WIDEST, chars), name)
+    rig.turn()
+    assert len(rig.parts) == 2
+    assert sorted(rig.names()) == ["fits", "largest", "waits"]
+    assert all(data == wide for _, data in rig.shipped)
 
 
 def test_who_has_room_goes_past_who_has_none(rig: Rig) -> None:
