@@ -56,14 +56,17 @@ class _Ships:
 
     Attributes:
         link: Where to.
+        takes: Bytes of all windows that are kept for it: its shard has it before its record comes, and so before it is
+            in its window.
         shipment: Its payload.
         ahead: Where that has gone, once it has.
     """
 
-    __slots__ = ("ahead", "link", "shipment")
+    __slots__ = ("ahead", "link", "shipment", "takes")
 
-    def __init__(self, link: OwnerLink) -> None:
+    def __init__(self, link: OwnerLink, takes: int) -> None:
         self.link = link
+        self.takes = takes
         self.shipment: Shipment | None = None
         self.ahead: Ahead | None = None
 
@@ -241,18 +244,22 @@ class Inlet(Outlet):
             size = len(payload)
             takes = size + EVENT_BYTES if size <= SHORT_TEXT else memory_of(payload, binary)
             events = window.events
-            if (
-                shut
-                or (events and (len(events) >= WINDOW_MESSAGES or window.size + takes > room))
-                or (not room and takes > SMALL_BYTES)
+            is_large = size >= AHEAD_BYTES
+            if shut or (
+                (
+                    (events and (len(events) >= WINDOW_MESSAGES or window.size + takes > room))
+                    or (not room and takes > SMALL_BYTES)
+                )
+                and not (is_large and self._ships is not None)
             ):
                 stopped_at, gate = position, shared.windows.gate(entry, room)
                 break
-            is_large = size >= AHEAD_BYTES
-            if is_large and link is not None and not self._has_gone_ahead(payload, link):
-                stopped_at, gate = position, None
-                break
-            window_bytes.taken += takes
+            if is_large and link is not None:
+                if not self._has_gone_ahead(payload, link, takes):
+                    stopped_at, gate = position, None
+                    break
+            else:
+                window_bytes.taken += takes
             counters.messages_in += 1
             counters.bytes_in += size
             if link is None:
@@ -285,12 +292,14 @@ class Inlet(Outlet):
 
     # --- what goes ahead ---
 
-    def _has_gone_ahead(self, payload: Payload, link: OwnerLink) -> bool:
+    def _has_gone_ahead(self, payload: Payload, link: OwnerLink, takes: int) -> bool:
         """Whether a large message may be passed on, as its payload has gone ahead in pieces; if not, it goes, and all
-        that the client has sent behind it waits as for anything else."""
+        that the client has sent behind it waits as for anything else. It has its room among all windows from then on.
+        """
         ships = self._ships
         if ships is None:
-            self._ships = ships = _Ships(link)
+            self._ships = ships = _Ships(link, takes)
+            self._shared.window_bytes.taken += takes
             ships.shipment = link.ship(payload, self, partial(self._shipped, ships))
         return ships.ahead is not None
 
@@ -311,8 +320,10 @@ class Inlet(Outlet):
     def _stop_shipping(self) -> None:
         """The message does not go there."""
         ships, self._ships = self._ships, None
-        if ships is not None and ships.shipment is not None:
-            ships.link.cancel(ships.shipment)
+        if ships is not None:
+            self._shared.window_bytes.taken -= ships.takes
+            if ships.shipment is not None:
+                ships.link.cancel(ships.shipment)
 
     @property
     def sends_ahead(self) -> bool:

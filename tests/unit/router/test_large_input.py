@@ -12,6 +12,7 @@ from roost.common.limits import MAX_BATCH_BYTES
 from roost.router.clients.gathering import AHEAD_BYTES
 from roost.router.owners import giving, replay
 from roost.router.websocket.states import State
+from roost.router.websocket.window import memory_of
 from tests.unit.router.fakes import FakeTransport, World, binary, close, text
 from tests.unit.router.rig import Rig, cluster, shard
 from tests.unit.router.test_moves import A, B, hand_over, of, release
@@ -88,6 +89,25 @@ def test_one_that_has_gone_ahead_may_have_to_wait_at_a_gate(world: World) -> Non
     assert len(world.link.parts) == 0
 
 
+def test_it_has_its_room_among_all_windows_before_it_goes() -> None:
+    """Its shard has it from then on: what many have sent ahead and cannot pass on would be beyond the bound."""
+    world = World(all_windows_bytes=4 * len(BIG))  # three quarters are for windows
+    connections = [world.connect()[0] for _ in range(10)]
+    for connection in connections:
+        connection.data_received(binary(BIG))
+    begun = [connection for connection in connections if connection.sends_ahead]
+    assert 1 <= len(begun) <= 3
+    assert world.shared.window_bytes.taken == sum(memory_of(BIG, True) for _ in begun)
+    for _ in range(3):
+        world.run()
+    world.pass_gates()
+    assert len(of(world.link.take(), "message")) == len(begun), "each has room for what has gone ahead"
+    assert world.shared.window_bytes.taken == sum(memory_of(BIG, True) for _ in begun), "once"
+    for connection in begun:
+        connection.acknowledge(1, 1)
+    assert world.shared.window_bytes.taken == 0
+
+
 def test_a_client_that_is_lost_has_sent_it_all_the_same(world: World) -> None:
     connection, _ = world.connect()
     connection.data_received(binary(BIG) + text("after"))
@@ -120,6 +140,7 @@ def test_nobody_wants_it_any_more(world: World, how: str) -> None:
     world.link.flush_soon()
     messages = of(world.link.take(), *EVENTS)
     assert not of(messages, "message")
+    assert world.shared.window_bytes.taken == 0
     assert [record[3:] for record in messages] == {
         "closed": [(0, TRY_AGAIN_LATER, "enough", False)],
         "defect": [(0, 1006, VANISHED, False)],
